@@ -1,0 +1,229 @@
+//! `xtask rooms`: who may import whom, and what the pure rooms may never reach.
+//!
+//! Room      `xtask`.
+//! Source    rooms.toml; docs/adr/0001-rooms.md.
+//! Holds     Every member of the workspace has an entry, and every entry has a member.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::metadata::{self, Features, Metadata, Package};
+use crate::report;
+
+/// rooms.toml.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Plan {
+    /// Crates that no pure room may reach, directly or through others.
+    never_reached_by_pure: BTreeSet<String>,
+    pub(crate) rooms: BTreeMap<String, Room>,
+}
+
+/// What one room may do.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Room {
+    /// Rooms it may import.
+    imports: BTreeSet<String>,
+    /// Rooms that its tests may import as well.
+    #[serde(default)]
+    tests_import: BTreeSet<String>,
+    /// No clock, disk, environment or network of its own.
+    #[serde(default)]
+    pub(crate) pure: bool,
+    /// The complete list of other people's crates it may name; absent means any.
+    outside: Option<BTreeSet<String>>,
+    /// Exceptions from `never_reached_by_pure`.
+    #[serde(default)]
+    may_reach: BTreeSet<String>,
+}
+
+/// Compares rooms.toml with cargo's view of the workspace at `root`.
+///
+/// # Errors
+/// When a rule is broken, or either side cannot be read.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let plan = read_plan(root)?;
+    let metadata = metadata::read(root, Features::All, None)?;
+    let mut faults = compare(&plan, &metadata);
+    faults.extend(without_workspace_lints(&metadata)?);
+    report::finish("rooms", &faults, "a new edge needs an ADR and a line in rooms.toml")
+}
+
+/// Reads rooms.toml.
+///
+/// # Errors
+/// When it is missing or has another shape.
+pub(crate) fn read_plan(root: &Path) -> Result<Plan> {
+    let text = fs::read_to_string(root.join("rooms.toml")).context("read rooms.toml")?;
+    toml::from_str(&text).context("read rooms.toml")
+}
+
+fn compare(plan: &Plan, metadata: &Metadata) -> Vec<String> {
+    let members = metadata.members();
+    let mut faults = Vec::new();
+    for name in plan.rooms.keys().filter(|name| !members.contains_key(name.as_str())) {
+        faults.push(format!("{name}: in rooms.toml, but not in the workspace"));
+    }
+    for (name, package) in &members {
+        match plan.rooms.get(*name) {
+            None => faults.push(format!("{name}: in the workspace, but not in rooms.toml")),
+            Some(room) => {
+                faults.extend(wrong_edges(room, package, &members));
+                if room.pure {
+                    faults.extend(wrong_reach(plan, room, metadata, package));
+                }
+            }
+        }
+    }
+    faults
+}
+
+fn wrong_edges(room: &Room, package: &Package, members: &BTreeMap<&str, &Package>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for dependency in &package.dependencies {
+        let in_tests = dependency.kind.as_deref() == Some("dev");
+        let name = &dependency.name;
+        let from = &package.name;
+        if members.contains_key(name.as_str()) {
+            let allowed =
+                room.imports.contains(name) || (in_tests && room.tests_import.contains(name));
+            if !allowed {
+                let when = if in_tests { " in tests" } else { "" };
+                faults.push(format!("{from} may not import {name}{when}"));
+            }
+        } else if !in_tests && room.outside.as_ref().is_some_and(|list| !list.contains(name)) {
+            faults.push(format!("{from} may not depend on {name}: not in its `outside` list"));
+        }
+    }
+    faults
+}
+
+fn wrong_reach(plan: &Plan, room: &Room, metadata: &Metadata, package: &Package) -> Vec<String> {
+    let forbidden: BTreeSet<&String> =
+        plan.never_reached_by_pure.difference(&room.may_reach).collect();
+    let reached = metadata.reach(package);
+    let wrong = reached.iter().filter(|reached| forbidden.contains(&reached.name));
+    wrong.map(|found| format!("{} is pure, but reaches {}", package.name, found.name)).collect()
+}
+
+/// A member that does not take the workspace's lints would escape all of them.
+fn without_workspace_lints(metadata: &Metadata) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for (name, package) in metadata.members() {
+        let path = &package.manifest_path;
+        let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+        if !takes_workspace_lints(&text).with_context(|| format!("read {path}"))? {
+            faults.push(format!("{name}: Cargo.toml lacks `[lints] workspace = true`"));
+        }
+    }
+    Ok(faults)
+}
+
+fn takes_workspace_lints(manifest: &str) -> Result<bool> {
+    let manifest: toml::Table = toml::from_str(manifest)?;
+    let lints = manifest.get("lints").and_then(|lints| lints.get("workspace"));
+    Ok(lints.and_then(toml::Value::as_bool) == Some(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, compare, takes_workspace_lints};
+    use crate::metadata::Metadata;
+
+    const PLAN: &str = r#"
+        never_reached_by_pure = ["tokio"]
+        [rooms.core]
+        imports = []
+        tests_import = ["kit"]
+        pure = true
+        outside = ["uuid"]
+        [rooms.kit]
+        imports = ["core"]
+    "#;
+
+    /// `core` with the given `[dependencies]`; `uuid` leads to `bytes`, and that to `tokio` when
+    /// `leak` is set.
+    fn world(core_dependencies: &str, leak: bool) -> Metadata {
+        let bytes_deps = if leak { edge("tokio") } else { String::new() };
+        let text = format!(
+            r#"{{"workspace_members": ["core", "kit"],
+            "packages": [{}, {}, {}, {}, {}],
+            "resolve": {{"nodes": [
+                {{"id": "core", "deps": [{}]}},
+                {{"id": "uuid", "deps": [{}]}},
+                {{"id": "bytes", "deps": [{bytes_deps}]}}]}}}}"#,
+            package("core", core_dependencies),
+            package("kit", r#"{"name": "core", "kind": null}"#),
+            package("uuid", ""),
+            package("bytes", ""),
+            package("tokio", ""),
+            edge("uuid"),
+            edge("bytes"),
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn package(name: &str, dependencies: &str) -> String {
+        format!(
+            r#"{{"id": "{name}", "name": "{name}", "version": "1.0.0", "license": "MIT",
+            "source": null, "manifest_path": "", "dependencies": [{dependencies}]}}"#
+        )
+    }
+
+    fn edge(to: &str) -> String {
+        format!(r#"{{"pkg": "{to}", "dep_kinds": [{{"kind": null}}]}}"#)
+    }
+
+    fn faults(core_dependencies: &str, leak: bool) -> Vec<String> {
+        let plan: Plan = toml::from_str(PLAN).unwrap();
+        compare(&plan, &world(core_dependencies, leak))
+    }
+
+    #[test]
+    fn rooms_accept_a_listed_crate_and_the_testkit_in_tests() {
+        let written = r#"{"name": "uuid", "kind": null}, {"name": "kit", "kind": "dev"}"#;
+        assert!(faults(written, false).is_empty());
+    }
+
+    #[test]
+    fn rooms_refuse_the_testkit_outside_tests() {
+        let written = r#"{"name": "kit", "kind": null}"#;
+        assert_eq!(faults(written, false), ["core may not import kit"]);
+    }
+
+    #[test]
+    fn rooms_refuse_a_crate_that_is_not_listed() {
+        let written = r#"{"name": "bytes", "kind": null}"#;
+        let expected = "core may not depend on bytes: not in its `outside` list";
+        assert_eq!(faults(written, false), [expected]);
+    }
+
+    #[test]
+    fn rooms_see_a_forbidden_crate_behind_two_others() {
+        assert_eq!(faults("", true), ["core is pure, but reaches tokio"]);
+    }
+
+    #[test]
+    fn rooms_want_an_entry_for_each_member_and_a_member_for_each_entry() {
+        let text =
+            "never_reached_by_pure = []\n[rooms.core]\nimports = []\n[rooms.x]\nimports = []";
+        let plan: Plan = toml::from_str(text).unwrap();
+        let expected = [
+            "x: in rooms.toml, but not in the workspace",
+            "kit: in the workspace, but not in rooms.toml",
+        ];
+        assert_eq!(compare(&plan, &world("", false)), expected);
+    }
+
+    #[test]
+    fn lints_count_only_when_they_are_the_workspaces() {
+        assert!(takes_workspace_lints("[lints]\nworkspace = true").unwrap());
+        assert!(!takes_workspace_lints("[lints.rust]\nunsafe_code = \"deny\"").unwrap());
+        assert!(!takes_workspace_lints("[package]\nname = \"x\"").unwrap());
+    }
+}
