@@ -1,0 +1,56 @@
+//! What the audit log is told: who did what, to which key, and how it ended.
+//!
+//! Room      `core`.
+//! Holds     an event has no field that could carry a secret, a plaintext or a request target.
+
+use crate::ids::{KeyId, RequestId, VersionNo};
+use crate::principal::Principal;
+use crate::time::Timestamp;
+
+/// Which part of an operation an event tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The one record of an operation whose only effect is its answer.
+    Whole,
+    /// Written before a change of state.
+    Intent,
+    /// Written after it. An intent without outcome reads as unknown, never as failed.
+    Outcome,
+}
+
+impl Phase {
+    /// The word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Intent => "intent",
+            Self::Outcome => "outcome",
+        }
+    }
+}
+
+/// One line of the audit log.
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    /// When, by the wall clock.
+    pub at: Timestamp,
+    /// Identity of the request.
+    pub request: RequestId,
+    /// Who.
+    pub who: &'a Principal,
+    /// What, for example `kms:Encrypt`.
+    pub action: &'static str,
+    /// Which part of the operation.
+    pub phase: Phase,
+    /// The key, once it is known.
+    pub key: Option<KeyId>,
+    /// The key version, once it is known.
+    pub version: Option<VersionNo>,
+    /// SHA-256 of the encoded encryption context, when there is one.
+    pub context_hash: Option<[u8; 32]>,
+    /// `ok`, or the stable code of the error.
+    pub result: &'static str,
+    /// The reason behind a refusal, for those who may read the log; empty when there is none.
+    pub reason: &'static str,
+}

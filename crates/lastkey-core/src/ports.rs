@@ -1,0 +1,190 @@
+//! What use cases need from the world, as traits. Adapters implement them; tests fake them.
+//!
+//! Room      `core`: the side that calls owns the port. All ports are used as `dyn`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lastkey_crypto::entropy::Entropy;
+use lastkey_secret::SecretArray;
+
+use crate::audit::Event;
+use crate::ids::InstanceId;
+use crate::record::{PathRange, Record, RecordPath};
+use crate::seal_record::Bootstrap;
+use crate::time::Reading;
+
+/// Any lower failure, boxed once at the boundary.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// How often a record was written; the first write makes it 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+/// Number of a commit, rising with each one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitSeq(pub u64);
+
+/// A record as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Where it lies.
+    pub path: RecordPath,
+    /// Its revision.
+    pub revision: Revision,
+    /// The record.
+    pub record: Record,
+}
+
+/// What a write expects to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// No record.
+    Absent,
+    /// A record of this revision.
+    At(Revision),
+}
+
+/// One write of a batch: a new record, or `None` to delete the one that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Where.
+    pub path: RecordPath,
+    /// What must be there.
+    pub expected: Expected,
+    /// What comes there.
+    pub record: Option<Record>,
+}
+
+/// Why a store did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else wrote first; nothing of the batch was written. Read again and decide anew.
+    #[error("a record was changed in the meantime")]
+    Conflict,
+    /// No space is left; nothing of the batch was written.
+    #[error("no space is left in the data directory")]
+    Full,
+    /// A record does not open at its path, revision and epoch: changed, moved or replayed.
+    #[error("record {0:?} is not what was written there")]
+    Corrupt(RecordPath),
+    /// A record has a format that this version does not know.
+    #[error("record {0:?} was written by a newer version of Lastkey")]
+    Newer(RecordPath),
+    /// Anything else; what was being done is in the cause.
+    #[error("the store failed")]
+    Failed(#[source] Cause),
+}
+
+/// One change, as a watcher sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A record was written or deleted.
+    Record {
+        /// The commit.
+        commit: CommitSeq,
+        /// Where.
+        path: RecordPath,
+        /// Its new revision; `None` when it was deleted.
+        revision: Option<Revision>,
+    },
+    /// The watcher was too slow and missed changes: it must read again.
+    Missed,
+}
+
+/// A running watch.
+#[async_trait]
+pub trait Watch: Send {
+    /// The next change; `None` when the store has closed.
+    async fn next(&mut self) -> Option<Change>;
+}
+
+/// Records under the root key: get, scan, commit, watch. Durable when `commit` returns.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a record that is not there is `Ok(None)`.
+    async fn get(&self, path: &RecordPath) -> Result<Option<Stored>, StoreError>;
+
+    /// Reads a range in the order of paths.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn scan(&self, range: &PathRange) -> Result<Vec<Stored>, StoreError>;
+
+    /// Writes all of a batch or nothing of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when an expectation does not hold, [`StoreError::Full`], others.
+    async fn commit(&self, batch: Vec<Write>) -> Result<CommitSeq, StoreError>;
+
+    /// Watches the paths with a prefix, from now on.
+    fn watch(&self, prefix: &str) -> Box<dyn Watch>;
+
+    /// Rewrites every journal of the store, so that nothing deleted before this call is left in
+    /// it. Answers the last commit for which that holds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn erase_residue(&self) -> Result<CommitSeq, StoreError>;
+}
+
+/// The secrets of the keyring, by epoch, while the server is unsealed.
+pub struct RecordKeys {
+    /// The installation that every record is bound to.
+    pub instance: InstanceId,
+    /// Epoch and record-encryption key, in rising order; the last one protects new records.
+    pub by_epoch: Vec<(u32, SecretArray<32>)>,
+}
+
+/// A store while it is sealed: only what lies outside the root key can be read.
+#[async_trait]
+pub trait SealedStore: Send + Sync {
+    /// Reads what lies outside the root key; `None` before `init`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn bootstrap(&self) -> Result<Option<Bootstrap>, StoreError>;
+
+    /// Writes what lies outside the root key, once, at `init`.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is there already.
+    async fn initialise(&self, bootstrap: &Bootstrap) -> Result<(), StoreError>;
+
+    /// Opens the records with the keys of the keyring.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn open(&self, keys: RecordKeys) -> Result<Arc<dyn Store>, StoreError>;
+}
+
+/// The audit log.
+#[async_trait]
+pub trait Audit: Send + Sync {
+    /// Adds an event; it becomes durable with the next group.
+    ///
+    /// # Errors
+    /// When the log cannot be written: the operation must then be refused.
+    fn append(&self, event: &Event<'_>) -> Result<(), Cause>;
+
+    /// Adds an event and waits until it is durable.
+    ///
+    /// # Errors
+    /// As for [`Audit::append`].
+    async fn append_durably(&self, event: &Event<'_>) -> Result<(), Cause>;
+}
+
+/// The machine's clocks.
+pub trait Clock: Send + Sync {
+    /// What they say now. Called often; must be cheap.
+    fn read(&self) -> Reading;
+}
+
+/// Where use cases draw randomness from.
+pub trait EntropySource: Send + Sync {
+    /// A generator for one operation. Free for a generator without state of its own.
+    fn open(&self) -> Box<dyn Entropy + Send>;
+}

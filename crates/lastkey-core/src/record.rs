@@ -1,0 +1,253 @@
+//! What the store keeps, and where: one path for each record, one type for each kind.
+//!
+//! Room      `core`. The bytes of a record are the business of `store`.
+//! Holds     paths are built here alone, so two kinds of record can never share one.
+
+use core::fmt;
+
+use crate::ids::{AliasName, KeyId, VersionNo};
+use crate::key::Key;
+use crate::principal::Principal;
+use crate::time::{ClockRecord, Elapsed, Timestamp};
+use crate::version::{KeyVersion, Usage, WrappedKey};
+
+/// Where a record lies. Ordered by bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordPath(String);
+
+impl RecordPath {
+    /// A key.
+    #[must_use]
+    pub fn key(id: KeyId) -> Self {
+        Self(format!("key/{id}"))
+    }
+
+    /// One version of a key.
+    #[must_use]
+    pub fn version(id: KeyId, number: VersionNo) -> Self {
+        Self(format!("version/{id}/{:010}", number.number()))
+    }
+
+    /// The usage of one version.
+    #[must_use]
+    pub fn usage(id: KeyId, number: VersionNo) -> Self {
+        Self(format!("usage/{id}/{:010}", number.number()))
+    }
+
+    /// An alias.
+    #[must_use]
+    pub fn alias(alias: &AliasName) -> Self {
+        Self(alias.as_str().to_owned())
+    }
+
+    /// A due time. Due records sort by time.
+    #[must_use]
+    pub fn due(due: Due) -> Self {
+        Self(format!("due/{:020}/{}/{}", due.at.0, due.what.as_str(), due.key))
+    }
+
+    /// Sorts before everything that is due at this time or later, and after everything earlier.
+    #[must_use]
+    pub fn due_from(at: Elapsed) -> Self {
+        Self(format!("due/{:020}", at.0))
+    }
+
+    /// The import parameters of a key.
+    #[must_use]
+    pub fn import(id: KeyId) -> Self {
+        Self(format!("import/{id}"))
+    }
+
+    /// A token, by the SHA-256 of its text.
+    #[must_use]
+    pub fn token(hash: &[u8; 32]) -> Self {
+        use fmt::Write as _;
+        let mut path = "token/".to_owned();
+        for byte in hash {
+            // Writing to a String cannot fail.
+            let _ = write!(path, "{byte:02x}");
+        }
+        Self(path)
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock() -> Self {
+        Self("clock".to_owned())
+    }
+
+    /// A path as a store gives it back.
+    #[must_use]
+    pub fn from_stored(path: String) -> Self {
+        Self(path)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RecordPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A range of paths: those with a prefix, after a marker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathRange {
+    /// Every path of the range begins so.
+    pub prefix: String,
+    /// Only paths that sort after this one; `None` for all.
+    pub after: Option<RecordPath>,
+    /// At most this many records.
+    pub limit: usize,
+}
+
+impl PathRange {
+    /// All keys.
+    #[must_use]
+    pub fn keys(after: Option<KeyId>, limit: usize) -> Self {
+        Self { prefix: "key/".to_owned(), after: after.map(RecordPath::key), limit }
+    }
+
+    /// All versions of a key.
+    #[must_use]
+    pub fn versions(key: KeyId, after: Option<VersionNo>, limit: usize) -> Self {
+        let after = after.map(|number| RecordPath::version(key, number));
+        Self { prefix: format!("version/{key}/"), after, limit }
+    }
+
+    /// The usage of all versions of a key.
+    #[must_use]
+    pub fn usages(key: KeyId, limit: usize) -> Self {
+        Self { prefix: format!("usage/{key}/"), after: None, limit }
+    }
+
+    /// All aliases.
+    #[must_use]
+    pub fn aliases(after: Option<&AliasName>, limit: usize) -> Self {
+        Self { prefix: "alias/".to_owned(), after: after.map(RecordPath::alias), limit }
+    }
+
+    /// Due records, soonest first.
+    #[must_use]
+    pub fn due(limit: usize) -> Self {
+        Self { prefix: "due/".to_owned(), after: None, limit }
+    }
+
+    /// Whether a path lies in the range, its limit aside.
+    #[must_use]
+    pub fn contains(&self, path: &RecordPath) -> bool {
+        path.as_str().starts_with(&self.prefix) && self.after.as_ref().is_none_or(|a| path > a)
+    }
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DueWhat {
+    /// A key rotates.
+    Rotate,
+    /// A key's deletion window ends.
+    Destroy,
+    /// Import parameters expire.
+    ExpireImport,
+    /// What was destroyed is looked for in every journal, so that it can be called erased.
+    Erase,
+}
+
+impl DueWhat {
+    /// The word in a path.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotate => "rotate",
+            Self::Destroy => "destroy",
+            Self::ExpireImport => "expire-import",
+            Self::Erase => "erase",
+        }
+    }
+}
+
+/// Something that the scheduler does when its time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Due {
+    /// When, in service time.
+    pub at: Elapsed,
+    /// What.
+    pub what: DueWhat,
+    /// To which key.
+    pub key: KeyId,
+}
+
+/// Import parameters that were handed out: the key pair that unwraps what comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportSession {
+    /// SHA-256 of the import token.
+    pub token_hash: [u8; 32],
+    /// The RSA private key, wrapped under the keyring.
+    pub wrapping_key: WrappedKey,
+    /// Name of the algorithm that the material comes wrapped by.
+    pub algorithm: lastkey_crypto::import::ImportAlgorithm,
+    /// When it expires, in service time.
+    pub expires: Elapsed,
+}
+
+/// A token that a caller may present. Its text is nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// Who presents it.
+    pub principal: Principal,
+    /// When it was minted, by the wall clock.
+    pub created_at: Timestamp,
+}
+
+/// Everything that lies in a store under the root key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A key.
+    Key(Key),
+    /// A version of a key.
+    Version(KeyVersion),
+    /// The use of a version.
+    Usage(Usage),
+    /// The key that an alias names.
+    Alias(KeyId),
+    /// Something due.
+    Due(Due),
+    /// Import parameters.
+    Import(ImportSession),
+    /// A token.
+    Token(TokenRecord),
+    /// The clock.
+    Clock(ClockRecord),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn due_records_sort_by_time() {
+        let key = KeyId::from_random([1; 16]);
+        let at = |secs| RecordPath::due(Due { at: Elapsed(secs), what: DueWhat::Rotate, key });
+        assert!(at(9) < at(10) && at(10) < at(1_000_000));
+    }
+
+    #[test]
+    fn versions_sort_by_number() {
+        let key = KeyId::from_random([1; 16]);
+        let path = |n| RecordPath::version(key, VersionNo::new(n).unwrap());
+        assert!(path(9) < path(10) && path(10) < path(u32::MAX));
+    }
+
+    #[test]
+    fn a_range_ends_with_its_prefix_and_starts_after_its_marker() {
+        let (a, b) = (KeyId::from_random([1; 16]), KeyId::from_random([2; 16]));
+        let range = PathRange::keys(Some(a), 10);
+        assert!(range.contains(&RecordPath::key(b)) && !range.contains(&RecordPath::key(a)));
+        assert!(!range.contains(&RecordPath::version(b, VersionNo::FIRST)));
+    }
+}

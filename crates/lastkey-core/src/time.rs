@@ -1,0 +1,185 @@
+//! Two clocks: the wall clock for people, and elapsed service time for what destroys or expires.
+//!
+//! Room      `core`. Readings come in as arguments; [`ClockRecord`] is what is kept between them.
+//! Holds     elapsed time never goes back, and never follows a jump of the wall clock: a jump
+//!           puts the record on hold, and while it is on hold nothing is destroyed or expires.
+
+use core::time::Duration;
+
+/// A moment of the wall clock, in whole seconds since 1970-01-01T00:00:00Z. For people only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Seconds from `earlier` to here; negative when the wall clock went back.
+    #[must_use]
+    pub fn seconds_since(self, earlier: Self) -> i64 {
+        i64::try_from(i128::from(self.0) - i128::from(earlier.0)).unwrap_or(i64::MAX)
+    }
+
+    /// The moment `seconds` away, stopping at the ends of the range.
+    #[must_use]
+    pub fn offset(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add_signed(seconds))
+    }
+}
+
+/// Service time in whole seconds since `init`; goes on while the server is down, but never back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Elapsed(pub u64);
+
+impl Elapsed {
+    /// This moment and `duration` more, in whole seconds, stopping at the end of the range.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration.as_secs()))
+    }
+
+    /// Time from here until `later`; zero when that has passed.
+    #[must_use]
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_secs(later.0.saturating_sub(self.0))
+    }
+}
+
+/// What the machine's clocks say at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Time since boot, suspend included (`CLOCK_BOOTTIME`), in whole seconds.
+    pub since_boot: u64,
+    /// Which boot `since_boot` counts from (`/proc/sys/kernel/random/boot_id`).
+    pub boot: [u8; 16],
+}
+
+/// Why elapsed time is on hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Wall clock when the jump was seen.
+    pub seen_at: Timestamp,
+    /// Size of the jump in seconds; negative when the wall clock went back.
+    pub jump: i64,
+    /// Seconds that elapsed time takes on when an operator confirms the wall clock.
+    pub pending: u64,
+}
+
+/// Elapsed time as it is kept between readings and over restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockRecord {
+    /// Service time at the last reading.
+    pub elapsed: Elapsed,
+    /// The last reading.
+    pub last: Reading,
+    /// Set from a jump until an operator confirms.
+    pub hold: Option<Hold>,
+}
+
+impl ClockRecord {
+    /// Within one boot the wall clock may differ from the monotonic one by this much.
+    const TOLERANCE: i64 = 300;
+    /// A longer pause over a reboot cannot be told from a jump of the wall clock.
+    const LONGEST_TRUSTED_PAUSE: i64 = 7 * 86_400;
+
+    /// The record of a new installation.
+    #[must_use]
+    pub const fn start(now: Reading) -> Self {
+        Self { elapsed: Elapsed(0), last: now, hold: None }
+    }
+
+    /// The record after one more reading.
+    #[must_use]
+    pub fn advance(&self, now: Reading) -> Self {
+        let wall_step = now.wall.seconds_since(self.last.wall);
+        let (step, jump) = if now.boot == self.last.boot {
+            let step = now.since_boot.saturating_sub(self.last.since_boot);
+            let drift = wall_step.saturating_sub_unsigned(step);
+            (step, (drift.abs() > Self::TOLERANCE).then_some((drift, 0)))
+        } else if (0..=Self::LONGEST_TRUSTED_PAUSE).contains(&wall_step) {
+            (wall_step.unsigned_abs(), None)
+        } else {
+            (0, Some((wall_step, u64::try_from(wall_step).unwrap_or(0))))
+        };
+        let elapsed = Elapsed(self.elapsed.0.saturating_add(step));
+        let hold =
+            jump.map_or(self.hold, |(jump, pending)| Some(self.held(now.wall, jump, pending)));
+        Self { elapsed, last: now, hold }
+    }
+
+    /// Ends a hold: the operator says that the wall clock is right.
+    #[must_use]
+    pub fn confirm(&self) -> Self {
+        let pending = self.hold.map_or(0, |hold| hold.pending);
+        let elapsed = Elapsed(self.elapsed.0.saturating_add(pending));
+        Self { elapsed, last: self.last, hold: None }
+    }
+
+    /// What the wall clock will show at `due`, if it and elapsed time go on together.
+    #[must_use]
+    pub fn wall_at(&self, due: Elapsed) -> Timestamp {
+        let ahead = i128::from(due.0) - i128::from(self.elapsed.0);
+        self.last.wall.offset(i64::try_from(ahead).unwrap_or(i64::MAX))
+    }
+
+    fn held(&self, seen_at: Timestamp, jump: i64, pending: u64) -> Hold {
+        let before = self.hold.map_or(0, |hold| hold.pending);
+        Hold { seen_at, jump, pending: before.saturating_add(pending) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: [u8; 16] = [1; 16];
+
+    fn at(wall: u64, since_boot: u64, boot: [u8; 16]) -> Reading {
+        Reading { wall: Timestamp(wall), since_boot, boot }
+    }
+
+    fn started() -> ClockRecord {
+        ClockRecord::start(at(1_000_000, 50, BOOT))
+    }
+
+    #[test]
+    fn elapsed_time_follows_the_monotonic_clock_within_one_boot() {
+        let later = started().advance(at(1_000_060, 110, BOOT));
+        assert_eq!((later.elapsed, later.hold), (Elapsed(60), None));
+    }
+
+    #[test]
+    fn a_jump_forward_within_one_boot_holds_and_adds_nothing() {
+        let jumped = started().advance(at(1_000_000 + 400 * 86_400, 60, BOOT));
+        assert_eq!(jumped.elapsed, Elapsed(10));
+        assert_eq!(jumped.hold.map(|h| h.jump), Some(400 * 86_400 - 10));
+        assert_eq!(jumped.confirm().elapsed, Elapsed(10));
+        assert_eq!(jumped.confirm().hold, None);
+    }
+
+    #[test]
+    fn a_jump_back_holds_and_elapsed_time_does_not_go_back() {
+        let jumped = started().advance(at(10, 60, BOOT));
+        assert_eq!((jumped.elapsed, jumped.hold.is_some()), (Elapsed(10), true));
+    }
+
+    #[test]
+    fn a_short_pause_over_a_reboot_counts_and_a_long_one_waits_for_the_operator() {
+        let short = started().advance(at(1_000_000 + 3600, 5, [2; 16]));
+        assert_eq!((short.elapsed, short.hold), (Elapsed(3600), None));
+
+        let long = started().advance(at(1_000_000 + 30 * 86_400, 5, [2; 16]));
+        assert_eq!((long.elapsed, long.hold.is_some()), (Elapsed(0), true));
+        assert_eq!(long.confirm().elapsed, Elapsed(30 * 86_400));
+    }
+
+    #[test]
+    fn a_hold_stays_until_it_is_confirmed() {
+        let held = started().advance(at(10, 60, BOOT)).advance(at(70, 120, BOOT));
+        assert_eq!((held.elapsed, held.hold.is_some()), (Elapsed(70), true));
+    }
+
+    #[test]
+    fn a_due_time_is_shown_by_the_wall_clock() {
+        assert_eq!(started().wall_at(Elapsed(60)), Timestamp(1_000_060));
+    }
+}
