@@ -1,0 +1,92 @@
+//! The trail of one operation: what the audit log is told, and when.
+//!
+//! Room      `service`.
+//! Holds     an operation whose only effect is its answer leaves one record before the answer;
+//!           one that changes state leaves its intent, durable, before the change. When the log
+//!           cannot be written the operation is refused.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lastkey_core::audit::{Event, Phase};
+use lastkey_core::ids::{KeyId, VersionNo};
+use lastkey_core::permit::Action;
+
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// What is known of a running operation.
+pub(crate) struct Trail<'a> {
+    call: &'a Call,
+    action: &'static str,
+    changes_state: bool,
+    intended: AtomicBool,
+    /// The key, once it is known.
+    pub(crate) key: Option<KeyId>,
+    /// The version, once it is known.
+    pub(crate) version: Option<VersionNo>,
+    /// Hash of the encryption context.
+    pub(crate) context_hash: Option<[u8; 32]>,
+    /// Why it is refused, for those who may read the log.
+    pub(crate) reason: &'static str,
+}
+
+impl<'a> Trail<'a> {
+    /// The trail of an operation that begins.
+    pub(crate) fn of<A: Action>(call: &'a Call) -> Self {
+        Self {
+            call,
+            action: A::NAME,
+            changes_state: A::CHANGES_STATE,
+            intended: AtomicBool::new(false),
+            key: None,
+            version: None,
+            context_hash: None,
+            reason: "",
+        }
+    }
+
+    /// The call that this is the trail of.
+    pub(crate) const fn call(&self) -> &'a Call {
+        self.call
+    }
+
+    /// Makes the intent durable, once, before the first effect.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the log cannot be written.
+    pub(crate) async fn intend(&self, engine: &Engine) -> Result<(), Error> {
+        if self.intended.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let event = self.event(engine, Phase::Intent, "pending");
+        engine.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
+    }
+
+    /// Records how the operation ended, and hands its outcome on.
+    ///
+    /// # Errors
+    /// That of the operation; [`Error::Unavailable`] when the log cannot be written.
+    pub(crate) fn close<T>(self, engine: &Engine, outcome: Result<T, Error>) -> Result<T, Error> {
+        let phase = if self.changes_state { Phase::Outcome } else { Phase::Whole };
+        let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+        let event = self.event(engine, phase, result);
+        engine.ports.audit.append(&event).map_err(Error::Unavailable)?;
+        outcome
+    }
+
+    fn event(&self, engine: &Engine, phase: Phase, result: &'static str) -> Event<'_> {
+        Event {
+            at: engine.clock.wall(),
+            request: self.call.caller.request,
+            who: &self.call.caller.principal,
+            action: self.action,
+            phase,
+            key: self.key,
+            version: self.version,
+            context_hash: self.context_hash,
+            result,
+            reason: self.reason,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Who calls: a presented credential becomes a principal.
+//!
+//! Room      `service`. The one place where that happens; identities of workloads come in here.
+//! Holds     the text of a token is nowhere; it is found by its SHA-256, and since it was drawn
+//!           with 256 bits of entropy the hash needs no stretching.
+
+use lastkey_core::principal::{Presented, Principal};
+use lastkey_core::record::{Record, RecordPath, TokenRecord};
+use lastkey_core::time::Timestamp;
+use lastkey_crypto::digest::sha256;
+use lastkey_crypto::entropy::{Entropy, EntropyError};
+use lastkey_secret::{SecretArray, SecretVec};
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::root::draw_secret;
+
+/// Longest token that is looked at, in bytes.
+const MAX_TOKEN_LEN: usize = 256;
+
+/// Mints a token: a prefix that scanners find, 32 random bytes and a checksum, in hexadecimal.
+pub(crate) fn mint_token(
+    prefix: &str,
+    entropy: &mut dyn Entropy,
+) -> Result<SecretVec, EntropyError> {
+    let secret: SecretArray<32> = draw_secret(entropy)?;
+    let text = secret.expose(|bytes| {
+        let checksum = sha256(bytes);
+        let mut text = String::with_capacity(prefix.len() + 73);
+        text.push_str(prefix);
+        text.push('_');
+        for byte in bytes.iter().chain(checksum.iter().take(4)) {
+            text.push(hex_digit(byte >> 4));
+            text.push(hex_digit(byte & 15));
+        }
+        text
+    });
+    Ok(SecretVec::take_text(text))
+}
+
+fn hex_digit(nibble: u8) -> char {
+    char::from_digit(u32::from(nibble), 16).unwrap_or('0')
+}
+
+/// The record of a token, and where it lies.
+pub(crate) fn token_record(
+    token: &SecretVec,
+    principal: Principal,
+    created_at: Timestamp,
+) -> (RecordPath, Record) {
+    let hash = token.expose(sha256);
+    (RecordPath::token(&hash), Record::Token(TokenRecord { principal, created_at }))
+}
+
+impl Engine {
+    /// Finds out who calls.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] without a valid credential; [`Error::Unavailable`].
+    pub async fn authenticate(&self, presented: &Presented) -> Result<Principal, Error> {
+        let Presented::Bearer(token) = presented else {
+            return Err(Error::Unauthenticated);
+        };
+        if token.len() > MAX_TOKEN_LEN {
+            return Err(Error::Unauthenticated);
+        }
+        let hash = token.expose(sha256);
+        if let Some(principal) = self.principals.get(&hash) {
+            return Ok(principal);
+        }
+        let stored = self.store.get(&RecordPath::token(&hash)).await?;
+        let Some(Record::Token(record)) = stored.map(|stored| stored.record) else {
+            return Err(Error::Unauthenticated);
+        };
+        self.principals.insert(hash, record.principal.clone());
+        Ok(record.principal)
+    }
+}

@@ -1,0 +1,195 @@
+//! The unsealed service: its parts, and what every operation does first.
+//!
+//! Room      `service`. The operations are in `ops`, one file each.
+
+use std::sync::Arc;
+
+use lastkey_core::ids::{KeyId, KeyRef, VersionNo};
+use lastkey_core::key::KeyUsage;
+use lastkey_core::permit::{Action, DecisionPoint, ExplainDecision, Permit, Resource, authorize};
+use lastkey_core::ports::{Audit, Clock, EntropySource, Store};
+use lastkey_core::principal::Principal;
+use lastkey_core::state::{Purpose, State};
+use quick_cache::sync::Cache;
+
+use crate::audited::Trail;
+use crate::call::Call;
+use crate::clock::ServiceClock;
+use crate::error::Error;
+use crate::keyring::{Keyring, LoadedKey, OpenVersion};
+use crate::root::MaterialKeys;
+
+/// The world as use cases see it, the store aside.
+#[derive(Clone)]
+pub struct Ports {
+    /// The audit log.
+    pub audit: Arc<dyn Audit>,
+    /// Policy.
+    pub policy: Arc<dyn DecisionPoint>,
+    /// The machine's clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn EntropySource>,
+}
+
+/// The unsealed service.
+pub struct Engine {
+    pub(crate) ports: Ports,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: ServiceClock,
+    pub(crate) keyring: Keyring,
+    pub(crate) principals: Cache<[u8; 32], Principal>,
+}
+
+impl Engine {
+    /// Tokens whose principal is remembered.
+    const REMEMBERED_TOKENS: usize = 1_024;
+
+    /// Puts the unsealed service together.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`] when the clock cannot be read or written.
+    pub(crate) async fn start(
+        ports: Ports,
+        store: Arc<dyn Store>,
+        materials: MaterialKeys,
+        open_keys: usize,
+    ) -> Result<Self, Error> {
+        let clock = ServiceClock::resume(Arc::clone(&ports.clock), &*store).await?;
+        let keyring = Keyring::new(materials, open_keys);
+        let principals = Cache::new(Self::REMEMBERED_TOKENS);
+        Ok(Self { ports, store, clock, keyring, principals })
+    }
+
+    /// Whether the caller may learn why a call is allowed or refused.
+    #[must_use]
+    pub fn may_explain(&self, call: &Call) -> bool {
+        let who = &call.caller.principal;
+        authorize::<ExplainDecision>(&*self.ports.policy, who, Resource::Instance).is_ok()
+    }
+
+    /// Asks policy about a resource, and notes the reason of a refusal in the trail.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub(crate) fn permit<A: Action>(
+        &self,
+        trail: &mut Trail<'_>,
+        resource: Resource,
+    ) -> Result<Permit<A>, Error> {
+        let who = &trail.call().caller.principal;
+        authorize::<A>(&*self.ports.policy, who, resource).map_err(|denied| {
+            trail.reason = denied.why;
+            denied.into()
+        })
+    }
+
+    /// Finds a key by any of its names and asks policy about it.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when there is no such key or policy says no; [`Error::Unavailable`],
+    /// [`Error::Internal`].
+    pub(crate) async fn permit_key<A: Action>(
+        &self,
+        trail: &mut Trail<'_>,
+        name: &KeyRef,
+    ) -> Result<Permit<A>, Error> {
+        let id = match name {
+            KeyRef::Id(id) => Some(*id),
+            KeyRef::Alias(alias) => self.alias_target(alias).await?,
+        };
+        let Some(id) = id else {
+            trail.reason = "no such alias";
+            return Err(Error::Denied);
+        };
+        trail.key = Some(id);
+        self.permit(trail, Resource::Key(id))
+    }
+
+    /// Loads the key of a permit, and notes it in the trail when there is none.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub(crate) async fn load_key<A: Action>(
+        &self,
+        trail: &mut Trail<'_>,
+        permit: &Permit<A>,
+    ) -> Result<Arc<LoadedKey>, Error> {
+        let loaded = self.load(permit).await;
+        if matches!(loaded, Err(Error::Denied)) {
+            trail.reason = "no such key";
+        }
+        loaded
+    }
+
+    /// Opens a version of a loaded key for a use, and counts the use. Both tables of states are
+    /// asked: that of the key and that of the version.
+    ///
+    /// # Errors
+    /// [`Error::KeyUsage`], [`Error::KeyState`]; [`Error::Denied`] for a version that there is
+    /// not; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn open_for_use(
+        &self,
+        trail: &mut Trail<'_>,
+        loaded: &LoadedKey,
+        use_of: KeyUse,
+    ) -> Result<Arc<OpenVersion>, Error> {
+        if loaded.key.usage != use_of.usage {
+            return Err(Error::KeyUsage);
+        }
+        let phase = loaded.key.phase();
+        if !phase.permits(use_of.purpose) {
+            return Err(if phase.destruction_scheduled {
+                Error::KeyState { state: "pending deletion" }
+            } else {
+                Error::state(phase.state)
+            });
+        }
+        let Some(number) = use_of.version.or(loaded.key.primary) else {
+            return Err(Error::state(State::PreActivation));
+        };
+        trail.version = Some(number);
+        let Some(open) = self.open_version(loaded, number).await? else {
+            trail.reason = "no such version";
+            return Err(Error::Denied);
+        };
+        if !open.state.permits(use_of.purpose) {
+            if open.state == State::Suspended {
+                open.usage.refuse();
+                trail.reason = "the version is shadow-disabled";
+            }
+            return Err(Error::state(open.state));
+        }
+        trail.call().go_on()?;
+        open.usage.count(use_of.purpose, self.clock.wall());
+        Ok(open)
+    }
+
+    /// A fresh random key id.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when no randomness can be had.
+    pub(crate) fn draw_key_id(&self) -> Result<KeyId, Error> {
+        let mut entropy = self.ports.entropy.open();
+        let random = crate::root::draw_id(&mut *entropy);
+        random.map(KeyId::from_random).map_err(|error| Error::Internal(error.into()))
+    }
+}
+
+/// How a key is to be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyUse {
+    /// The usage that the key must have.
+    pub(crate) usage: KeyUsage,
+    /// Whether data is protected or processed.
+    pub(crate) purpose: Purpose,
+    /// The version; `None` for the primary one.
+    pub(crate) version: Option<VersionNo>,
+}
+
+impl KeyUse {
+    /// A use of the primary version, or of the one that is named.
+    pub(crate) const fn of(usage: KeyUsage, purpose: Purpose, version: Option<VersionNo>) -> Self {
+        Self { usage, purpose, version }
+    }
+}

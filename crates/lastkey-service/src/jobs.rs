@@ -1,0 +1,141 @@
+//! What runs beside the calls: rotation, destruction and expiry when due, and what is written
+//! once a minute.
+//!
+//! Room      `service`.
+//! Holds     a due time is used once: the work and the removal of its due record are one commit.
+//!           While the clock is on hold nothing is destroyed and nothing expires.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lastkey_core::ids::{KeyRef, RequestId};
+use lastkey_core::permit::{DestroyKey, ExpireImport, RecordErasure, RotateKey};
+use lastkey_core::ports::{Change, Expected, Stored, Watch, Write};
+use lastkey_core::principal::{Caller, Principal};
+use lastkey_core::record::{Due, DueWhat, PathRange, Record, RecordPath};
+use lastkey_core::time::Elapsed;
+use tokio::time::{Instant, sleep_until};
+
+use crate::call::Call;
+use crate::change::Plan;
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// How often counted uses and the clock are written.
+const WRITE_PERIOD: Duration = Duration::from_secs(60);
+/// Due records looked at in one scan.
+const DUE_PAGE: usize = 256;
+
+/// Runs until it is aborted.
+pub(crate) async fn run(engine: Arc<Engine>) {
+    let mut watch = engine.store.watch("due/");
+    let mut write_at = Instant::now() + WRITE_PERIOD;
+    loop {
+        let next = engine.run_due().await;
+        let wait = next.map(|at| engine.clock.observe().elapsed.until(at));
+        let wake = wait.map_or(write_at, |wait| write_at.min(Instant::now() + wait));
+        if !wait_for(&mut *watch, wake, next).await {
+            return;
+        }
+        if Instant::now() >= write_at {
+            write_pending(&engine).await;
+            write_at = Instant::now() + WRITE_PERIOD;
+        }
+    }
+}
+
+/// Waits for a moment, or until something is due before `next`; false when the store has closed.
+async fn wait_for(watch: &mut dyn Watch, wake: Instant, next: Option<Elapsed>) -> bool {
+    let horizon = next.map(RecordPath::due_from);
+    let is_news = |path: &RecordPath| horizon.as_ref().is_none_or(|horizon| path < horizon);
+    loop {
+        let change = tokio::select! {
+            () = sleep_until(wake) => return true,
+            change = watch.next() => change,
+        };
+        match change {
+            Some(Change::Record { path, revision: Some(_), .. }) if is_news(&path) => return true,
+            Some(Change::Record { .. }) => {}
+            Some(Change::Missed) => return true,
+            None => return false,
+        }
+    }
+}
+
+/// Writes the counted uses and the clock. What cannot be written now is written next time.
+pub(crate) async fn write_pending(engine: &Engine) {
+    if let Err(error) = engine.keyring.usage.write_to(&*engine.store).await {
+        tracing::warn!(%error, "the use of keys could not be written; it stays counted");
+    }
+    if let Err(error) = engine.clock.write_to(&*engine.store).await {
+        tracing::warn!(%error, "the clock could not be written");
+    }
+}
+
+impl Engine {
+    /// Does everything that is due, and answers when the next thing is.
+    pub async fn run_due(self: &Arc<Self>) -> Option<Elapsed> {
+        let mut after = None;
+        loop {
+            let range = PathRange { after: after.take(), ..PathRange::due(DUE_PAGE) };
+            let page = match self.store.scan(&range).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(%error, "what is due could not be read");
+                    return None;
+                }
+            };
+            let last = page.last().map(|stored| stored.path.clone());
+            for stored in &page {
+                let Record::Due(due) = stored.record else { continue };
+                let clock = self.clock.observe();
+                if due.at > clock.elapsed {
+                    return Some(due.at);
+                }
+                if clock.hold.is_none() || matches!(due.what, DueWhat::Rotate | DueWhat::Erase) {
+                    self.do_due(stored, due).await;
+                }
+            }
+            after = Some(last?);
+        }
+    }
+
+    async fn do_due(self: &Arc<Self>, stored: &Stored, due: Due) {
+        let call = scheduled_call(self);
+        let key = KeyRef::Id(due.key);
+        let outcome = match due.what {
+            DueWhat::Rotate => self.change::<RotateKey>(&call, key, Plan::RotateDue(due.at)).await,
+            DueWhat::Destroy => {
+                self.change::<DestroyKey>(&call, key, Plan::DestroyDue(due.at)).await
+            }
+            DueWhat::ExpireImport => {
+                self.change::<ExpireImport>(&call, key, Plan::ExpireImport(due.at)).await
+            }
+            DueWhat::Erase => self.change::<RecordErasure>(&call, key, Plan::Erase(due.at)).await,
+        };
+        match outcome {
+            Ok(_) => tracing::info!(key = %due.key, what = due.what.as_str(), "done as due"),
+            Err(Error::Denied) => self.drop_orphan(stored).await,
+            Err(error) => {
+                tracing::error!(key = %due.key, what = due.what.as_str(), %error, "due, but failed");
+            }
+        }
+    }
+
+    /// Removes a due record whose key is not there.
+    async fn drop_orphan(&self, stored: &Stored) {
+        let expected = Expected::At(stored.revision);
+        let write = Write { path: stored.path.clone(), expected, record: None };
+        if let Err(error) = self.store.commit(vec![write]).await {
+            tracing::warn!(path = ?stored.path, %error, "a due record without key stays");
+        }
+    }
+}
+
+/// A call by the scheduler itself.
+fn scheduled_call(engine: &Engine) -> Call {
+    let mut entropy = engine.ports.entropy.open();
+    let request = RequestId(crate::root::draw_id(&mut *entropy).unwrap_or_default());
+    let principal = Principal::named(Principal::SCHEDULER);
+    Call { caller: Caller { principal, request }, dry_run: false }
+}

@@ -1,0 +1,21 @@
+//! Use cases of Lastkey: one file for each operation; every door calls these and nothing deeper.
+//!
+//! Room      `service` - reaches the world through the ports of `core` only.
+//! Holds     one order, always: authorize, (intend,) act, record. A key is opened only with a
+//!           permit, and its id is taken from the permit.
+
+mod audited;
+mod authenticate;
+mod change;
+mod clock;
+mod keyring;
+mod root;
+mod usage;
+
+pub mod call;
+pub mod engine;
+pub mod error;
+pub mod jobs;
+pub mod ops;
+pub mod sealing;
+pub mod view;

@@ -1,0 +1,125 @@
+//! Use case: make a version primary again, shadow-disable, reinstate or destroy it.
+//!
+//! Room      `service`.
+//! Holds     a version is destroyed only after it was shadow-disabled or marked as compromised,
+//!           and never while it is primary: the table of states refuses.
+
+use std::sync::Arc;
+
+use lastkey_core::ids::{KeyRef, VersionNo};
+use lastkey_core::permit::{DestroyKeyVersion, MarkCompromised, RotateKey, UpdateKeyVersion};
+use lastkey_core::ports::Expected;
+use lastkey_core::record::{Due, DueWhat, Record, RecordPath};
+use lastkey_core::state::{Purpose, State, VersionEvent};
+use lastkey_core::time::Timestamp;
+use lastkey_core::version::KeyVersion;
+
+use crate::call::Call;
+use crate::change::{Draft, Plan, VersionChange};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::view::{KeyView, VersionView};
+
+impl Engine {
+    /// Changes one version of a key.
+    ///
+    /// # Errors
+    /// [`Error::KeyState`] when a table of states refuses; [`Error::Denied`] also for a version
+    /// that there is not; [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
+    /// [`Error::Internal`].
+    pub async fn change_version(
+        self: &Arc<Self>,
+        call: &Call,
+        key: KeyRef,
+        number: VersionNo,
+        change: VersionChange,
+    ) -> Result<VersionView, Error> {
+        let plan = Plan::Version(number, change);
+        let changed: KeyView = match change {
+            VersionChange::MakePrimary => self.change::<RotateKey>(call, key, plan).await?,
+            VersionChange::ShadowDisable | VersionChange::Reinstate => {
+                self.change::<UpdateKeyVersion>(call, key, plan).await?
+            }
+            VersionChange::MarkCompromised => {
+                self.change::<MarkCompromised>(call, key, plan).await?
+            }
+            VersionChange::Destroy => self.change::<DestroyKeyVersion>(call, key, plan).await?,
+        };
+        self.describe_version(call, KeyRef::Id(changed.key.id), number).await
+    }
+
+    pub(crate) async fn plan_version_change(
+        &self,
+        draft: &mut Draft,
+        number: VersionNo,
+        change: VersionChange,
+    ) -> Result<(), Error> {
+        let stored = self.read_version(draft.key.id, number).await?;
+        let (mut version, revision) = stored.ok_or(Error::Denied)?;
+        draft.version = Some(number);
+        if draft.key.destruction.is_some() {
+            return Err(Error::KeyState { state: "pending deletion" });
+        }
+        let event = match change {
+            VersionChange::MakePrimary => {
+                return self.plan_promotion(draft, version, revision).await;
+            }
+            VersionChange::ShadowDisable => VersionEvent::ShadowDisable,
+            VersionChange::Reinstate => VersionEvent::Reinstate,
+            VersionChange::MarkCompromised => VersionEvent::MarkCompromised,
+            VersionChange::Destroy => VersionEvent::Destroy,
+        };
+        happen(&mut version, event, draft.clock.last.wall)?;
+        if version.state == State::Destroyed {
+            self.plan_erasure_later(draft).await?;
+        }
+        draft.put_version(version, Expected::At(revision));
+        Ok(())
+    }
+
+    async fn plan_promotion(
+        &self,
+        draft: &mut Draft,
+        mut version: KeyVersion,
+        revision: lastkey_core::ports::Revision,
+    ) -> Result<(), Error> {
+        if !draft.key.phase().permits(Purpose::Protect) {
+            return Err(Error::state(draft.key.state));
+        }
+        happen(&mut version, VersionEvent::Promote, draft.clock.last.wall)?;
+        self.supersede_primary(draft).await?;
+        draft.key.activation = draft.key.activation.saturating_add(1);
+        draft.key.primary = Some(version.number);
+        version.activation = draft.key.activation;
+        draft.put_version(version, Expected::At(revision));
+        Ok(())
+    }
+
+    /// Has the journals looked through soon for what was destroyed now.
+    pub(crate) async fn plan_erasure_later(&self, draft: &mut Draft) -> Result<(), Error> {
+        let due = Due { at: draft.clock.elapsed, what: DueWhat::Erase, key: draft.key.id };
+        let path = RecordPath::due(due);
+        if self.store.get(&path).await?.is_none() {
+            draft.write(path, Expected::Absent, Some(Record::Due(due)));
+        }
+        Ok(())
+    }
+}
+
+/// Lets an event happen to a version, if the table of states allows it.
+///
+/// # Errors
+/// [`Error::KeyState`].
+pub(crate) fn happen(
+    version: &mut KeyVersion,
+    event: VersionEvent,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let before = version.state;
+    version.state = before.after(event).map_err(Error::refused(before))?;
+    if version.state == State::Destroyed {
+        version.material = None;
+        version.destroyed_at = Some(now);
+    }
+    Ok(())
+}

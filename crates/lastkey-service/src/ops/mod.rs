@@ -1,0 +1,27 @@
+//! The operations, one file each: request, reply, and the use case.
+//!
+//! Room      `service`.
+
+mod aliases;
+mod change_state;
+mod change_version;
+mod confirm_clock;
+pub mod create_key;
+pub mod decrypt;
+mod delete_key;
+mod describe;
+pub mod encrypt;
+pub mod generate_data_key;
+pub mod generate_data_key_pair;
+pub mod generate_mac;
+mod generate_random;
+pub mod import;
+pub mod public_key;
+pub mod reencrypt;
+mod rotate;
+pub mod sign;
+mod update_key;
+pub mod verify;
+pub mod verify_mac;
+
+pub use crate::change::{StateChange, VersionChange};

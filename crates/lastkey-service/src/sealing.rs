@@ -1,0 +1,311 @@
+//! Sealed and unsealed: the gate through which every door reaches the engine.
+//!
+//! Room      `service`.
+//! Holds     a server starts sealed, and while it is sealed there is no engine to call: nothing
+//!           but status and unseal can be answered. The root key lives only during an unseal.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lastkey_core::audit::{Event, Phase};
+use lastkey_core::ids::{InstanceId, RequestId};
+use lastkey_core::permit::{Resource, SealServer};
+use lastkey_core::ports::{Expected, SealedStore, Write};
+use lastkey_core::principal::Principal;
+use lastkey_core::seal_record::Bootstrap;
+use lastkey_core::time::Hold;
+use lastkey_secret::SecretVec;
+use tokio::task::JoinHandle;
+
+use crate::audited::Trail;
+use crate::authenticate::{mint_token, token_record};
+use crate::call::Call;
+use crate::engine::{Engine, Ports};
+use crate::error::Error;
+use crate::jobs;
+pub use crate::root::NewSeal;
+use crate::root::{RootKey, found};
+
+/// One seal, as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealInfo {
+    /// Its id.
+    pub id: RequestId,
+    /// What it is.
+    pub kind: &'static str,
+}
+
+/// The state of the server, known to everybody.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Whether `init` was done.
+    pub initialised: bool,
+    /// Whether it is sealed.
+    pub sealed: bool,
+    /// The installation.
+    pub instance: Option<InstanceId>,
+    /// Its seals.
+    pub seals: Vec<SealInfo>,
+    /// Set while nothing expires because the wall clock jumped.
+    pub clock_hold: Option<Hold>,
+}
+
+/// A successful unseal.
+#[derive(Clone, Debug)]
+pub struct Unsealed {
+    /// Identity of the attempt, as the audit log has it.
+    pub attempt: RequestId,
+    /// The kind of seal that opened.
+    pub seal_kind: &'static str,
+}
+
+/// A new installation.
+#[derive(Debug)]
+pub struct Initialised {
+    /// The installation.
+    pub instance: InstanceId,
+    /// The administrator's token, shown once.
+    pub admin_token: SecretVec,
+}
+
+/// Founds an installation: root key, keyring, first seal, administrator's token.
+///
+/// # Errors
+/// [`Error::AlreadyExists`] when there is one; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn initialise(
+    store: &dyn SealedStore,
+    ports: &Ports,
+    seal: &NewSeal,
+) -> Result<Initialised, Error> {
+    if store.bootstrap().await?.is_some() {
+        return Err(Error::AlreadyExists);
+    }
+    let now = ports.clock.read().wall;
+    let (bootstrap, keys) = found(seal, now, &*ports.entropy).map_err(Error::Internal)?;
+    let records = store.open(keys.records)?;
+    let mut entropy = ports.entropy.open();
+    let admin_token = mint_token("lastkey_admin", &mut *entropy)
+        .map_err(|error| Error::Internal(error.into()))?;
+    let admin = Principal::named(Principal::ADMIN);
+    let (path, record) = token_record(&admin_token, admin, now);
+    // The token goes first: without the bootstrap record it is out of reach and harmless, while
+    // an installation without a token could never be used.
+    records.commit(vec![Write { path, expected: Expected::Absent, record: Some(record) }]).await?;
+    store.initialise(&bootstrap).await?;
+    Ok(Initialised { instance: bootstrap.instance.id, admin_token })
+}
+
+/// An engine and the jobs that run beside it.
+struct Running {
+    engine: Arc<Engine>,
+    jobs: JoinHandle<()>,
+}
+
+/// The service, sealed or not.
+pub struct Gate {
+    store: Arc<dyn SealedStore>,
+    ports: Ports,
+    open_keys: usize,
+    running: Mutex<Option<Running>>,
+    /// Held during an attempt to unseal: one at a time, and only so often.
+    attempts: tokio::sync::Mutex<Attempts>,
+}
+
+impl Gate {
+    /// A sealed service. `open_keys` is how many keys are kept ready in memory.
+    #[must_use]
+    pub fn new(store: Arc<dyn SealedStore>, ports: Ports, open_keys: usize) -> Self {
+        let attempts = tokio::sync::Mutex::new(Attempts::full());
+        Self { store, ports, open_keys, running: Mutex::new(None), attempts }
+    }
+
+    /// The engine, if the server is unsealed.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`].
+    pub fn engine(&self) -> Result<Arc<Engine>, Error> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().map(|running| Arc::clone(&running.engine)).ok_or(Error::Sealed)
+    }
+
+    /// The state of the server.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Internal`].
+    pub async fn status(&self) -> Result<Status, Error> {
+        let bootstrap = self.store.bootstrap().await?;
+        let engine = self.engine().ok();
+        let seals = bootstrap.iter().flat_map(|b| &b.seals);
+        Ok(Status {
+            initialised: bootstrap.is_some(),
+            sealed: engine.is_none(),
+            instance: bootstrap.as_ref().map(|b| b.instance.id),
+            seals: seals.map(|s| SealInfo { id: RequestId(s.id), kind: s.kind.as_str() }).collect(),
+            clock_hold: engine.and_then(|engine| engine.clock.observe().hold),
+        })
+    }
+
+    /// Unseals with whatever seal opens to what is presented.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] when no seal opens, [`Error::Throttled`] after too many
+    /// attempts, [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn unseal(
+        self: &Arc<Self>,
+        request: RequestId,
+        presented: SecretVec,
+    ) -> Result<Unsealed, Error> {
+        let mut attempts = self.attempts.lock().await;
+        attempts.take(self.ports.clock.read().since_boot)?;
+        let outcome = self.try_unseal(presented).await;
+        let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+        self.audit_attempt(request, result).await?;
+        let seal_kind = outcome?;
+        attempts.refill();
+        Ok(Unsealed { attempt: request, seal_kind })
+    }
+
+    async fn try_unseal(&self, presented: SecretVec) -> Result<&'static str, Error> {
+        let Some(bootstrap) = self.store.bootstrap().await? else {
+            return Err(Error::invalid("server", "it is not initialised; run `lastkey init`"));
+        };
+        let opened = detached(async move {
+            tokio::task::spawn_blocking(move || open_any(&bootstrap, &presented)).await
+        });
+        let opened = opened.await?.map_err(|error| Error::Internal(error.into()))?;
+        let Some((root, bootstrap, seal_kind)) = opened else {
+            return Err(Error::Unauthenticated);
+        };
+        if self.engine().is_ok() {
+            return Ok(seal_kind);
+        }
+        let keys = root.open_keyring(&bootstrap).map_err(Error::Internal)?;
+        let records = self.store.open(keys.records)?;
+        let engine =
+            Engine::start(self.ports.clone(), records, keys.materials, self.open_keys).await?;
+        let engine = Arc::new(engine);
+        let jobs = tokio::spawn(jobs::run(Arc::clone(&engine)));
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Running { engine, jobs });
+        Ok(seal_kind)
+    }
+
+    async fn audit_attempt(&self, request: RequestId, result: &'static str) -> Result<(), Error> {
+        let event = Event {
+            at: self.ports.clock.read().wall,
+            request,
+            who: &Principal::named("anonymous"),
+            action: "sys:Unseal",
+            phase: Phase::Whole,
+            key: None,
+            version: None,
+            context_hash: None,
+            result,
+            reason: "",
+        };
+        self.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
+    }
+
+    /// Seals: the engine and every key it holds are dropped once running calls have ended.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`] when it is sealed already; [`Error::Denied`], [`Error::Unavailable`].
+    pub async fn seal(&self, call: &Call) -> Result<(), Error> {
+        let engine = self.engine()?;
+        let mut trail = Trail::of::<SealServer>(call);
+        let outcome = self.try_seal(&engine, &mut trail).await;
+        trail.close(&engine, outcome)
+    }
+
+    async fn try_seal(&self, engine: &Engine, trail: &mut Trail<'_>) -> Result<(), Error> {
+        engine.permit::<SealServer>(trail, Resource::Instance)?;
+        trail.call().go_on()?;
+        trail.intend(engine).await?;
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Stops the jobs, writes what they had pending, and lets go of the engine.
+    pub async fn stop(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Running { engine, jobs }) = running {
+            jobs.abort();
+            jobs::write_pending(&engine).await;
+        }
+    }
+}
+
+/// Tries every seal. The bootstrap is handed back with the root key that belongs to it.
+fn open_any(
+    bootstrap: &Bootstrap,
+    presented: &SecretVec,
+) -> Option<(RootKey, Bootstrap, &'static str)> {
+    let open = |seal| RootKey::unseal(bootstrap.instance.id, seal, presented).ok();
+    bootstrap
+        .seals
+        .iter()
+        .find_map(|seal| open(seal).map(|root| (root, bootstrap.clone(), seal.kind.as_str())))
+}
+
+/// Runs an operation to its end even when its caller goes away in the middle.
+///
+/// # Errors
+/// [`Error::Internal`] when it panicked.
+pub(crate) async fn detached<T: Send + 'static>(
+    operation: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(operation).await.map_err(|error| Error::Internal(error.into()))
+}
+
+/// A bucket of attempts: five at once, one more every ten seconds.
+struct Attempts {
+    left: u64,
+    /// Seconds since boot when `left` was brought up to date.
+    counted_at: u64,
+}
+
+impl Attempts {
+    const BURST: u64 = 5;
+    const SECONDS_EACH: u64 = 10;
+
+    const fn full() -> Self {
+        Self { left: Self::BURST, counted_at: 0 }
+    }
+
+    const fn refill(&mut self) {
+        self.left = Self::BURST;
+    }
+
+    /// Takes one attempt.
+    fn take(&mut self, now: u64) -> Result<(), Error> {
+        let gained = now.saturating_sub(self.counted_at) / Self::SECONDS_EACH;
+        if gained > 0 {
+            self.left = self.left.saturating_add(gained).min(Self::BURST);
+            self.counted_at = now;
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            let next = self.counted_at.saturating_add(Self::SECONDS_EACH);
+            let retry_after = Duration::from_secs(next.saturating_sub(now).max(1));
+            return Err(Error::Throttled { retry_after });
+        };
+        self.left = left;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_run_out_and_come_back_one_by_one() {
+        let mut attempts = Attempts::full();
+        let taken = (0..10).filter(|_| attempts.take(100).is_ok()).count();
+        assert_eq!(taken, 5);
+        let Err(Error::Throttled { retry_after }) = attempts.take(103) else {
+            panic!("a sixth attempt was let through");
+        };
+        assert_eq!(retry_after, Duration::from_secs(7));
+        assert!(attempts.take(110).is_ok() && attempts.take(111).is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! The service through its public face, over the fakes of `testkit`.
+
+#![cfg(test)]
+
+mod audit;
+mod deletion;
+mod import;
+mod lifecycle;
+mod operations;
+mod rotation;
+mod sealing;
+mod world;

@@ -1,0 +1,63 @@
+//! Sealed and unsealed.
+
+use lastkey_core::ids::RequestId;
+use lastkey_core::principal::{Presented, Principal};
+use lastkey_crypto::material::MaterialSpec;
+use lastkey_secret::SecretVec;
+use lastkey_service::error::Error;
+
+use crate::world::{KEYFILE, admin, call_by, code, world};
+
+#[tokio::test]
+async fn a_sealed_server_has_no_engine_and_keeps_its_keys() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    let blob = world.encrypt(&key, b"x").await.unwrap();
+    assert_eq!(code(world.gate.seal(&call_by("stranger")).await), "AccessDenied");
+    world.gate.seal(admin()).await.unwrap();
+    assert!(matches!(world.gate.engine(), Err(Error::Sealed)));
+    assert!(world.gate.status().await.unwrap().sealed);
+
+    let unsealed = world.gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&KEYFILE)).await;
+    assert_eq!(unsealed.unwrap().seal_kind, "keyfile");
+    let world = crate::world::World { engine: world.gate.engine().unwrap(), ..world };
+    assert_eq!(world.decrypt(&blob).await.unwrap(), b"x");
+}
+
+#[tokio::test]
+async fn wrong_secrets_do_not_unseal_and_run_out() {
+    let world = world().await;
+    world.gate.seal(admin()).await.unwrap();
+    let attempt = || world.gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&[1; 32]));
+    for _ in 0..5 {
+        assert_eq!(code(attempt().await), "Unauthenticated");
+    }
+    assert_eq!(code(attempt().await), "Throttled");
+    let last = world.audit.events().pop().unwrap();
+    assert_eq!((last.action, last.result), ("sys:Unseal", "Unauthenticated"));
+}
+
+#[tokio::test]
+async fn only_the_token_that_was_minted_authenticates() {
+    let world = world().await;
+    let bearer = |token: SecretVec| Presented::Bearer(token);
+    let token = world.token.expose(SecretVec::copy_of);
+    let who = world.engine.authenticate(&bearer(token)).await.unwrap();
+    assert_eq!(who.name(), Principal::ADMIN);
+    for wrong in [&b""[..], b"lastkey_admin_0", &[b'x'; 10_000]] {
+        let refused = world.engine.authenticate(&bearer(SecretVec::copy_of(wrong))).await;
+        assert_eq!(code(refused), "Unauthenticated");
+    }
+    assert_eq!(code(world.engine.authenticate(&Presented::Nothing).await), "Unauthenticated");
+}
+
+#[tokio::test]
+async fn the_use_of_keys_survives_a_restart() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.encrypt(&key, b"x").await.unwrap();
+    world.gate.stop().await;
+    world.gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
+    let world = crate::world::World { engine: world.gate.engine().unwrap(), ..world };
+    assert!(world.show(&key).await.last_used_at.is_some());
+}
