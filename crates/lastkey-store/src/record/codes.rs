@@ -1,0 +1,78 @@
+//! Numbers that stand for the words of a record. A number is given once and never again.
+//!
+//! Room      `store`.
+//! Source    `docs/formats/record.md`, "Codes".
+
+use lastkey_core::key::KeyUsage;
+use lastkey_core::record::DueWhat;
+use lastkey_core::state::State;
+use lastkey_core::version::Origin;
+use lastkey_crypto::import::ImportAlgorithm;
+use lastkey_crypto::material::MaterialSpec;
+
+use super::DecodeError;
+
+/// One table gives both directions, so that they cannot differ.
+macro_rules! codes {
+    ($($to:ident, $from:ident: $word:ident { $($variant:ident = $code:literal,)* })*) => {$(
+        pub(super) const fn $to(word: $word) -> u8 {
+            match word {
+                $($word::$variant => $code,)*
+            }
+        }
+
+        pub(super) const fn $from(code: u8) -> Result<$word, DecodeError> {
+            match code {
+                $($code => Ok($word::$variant),)*
+                0 => Err(DecodeError::Malformed),
+                _ => Err(DecodeError::Newer),
+            }
+        }
+    )*};
+}
+
+codes! {
+    spec_code, spec: MaterialSpec {
+        Aes128 = 1,
+        Aes256 = 2,
+        Sm4 = 3,
+        Hmac256 = 4,
+        Hmac384 = 5,
+        Hmac512 = 6,
+        Rsa2048 = 7,
+        Rsa3072 = 8,
+        Rsa4096 = 9,
+        P256 = 10,
+        P384 = 11,
+        Secp256k1 = 12,
+        Ed25519 = 13,
+        Sm2 = 14,
+    }
+    usage_code, usage: KeyUsage {
+        EncryptDecrypt = 1,
+        SignVerify = 2,
+        GenerateVerifyMac = 3,
+    }
+    origin_code, origin: Origin {
+        Generated = 1,
+        Imported = 2,
+    }
+    state_code, state: State {
+        PreActivation = 1,
+        Active = 2,
+        Suspended = 3,
+        Deactivated = 4,
+        Compromised = 5,
+        Destroyed = 6,
+    }
+    due_code, due: DueWhat {
+        Rotate = 1,
+        Destroy = 2,
+        ExpireImport = 3,
+        Erase = 4,
+    }
+    import_code, import: ImportAlgorithm {
+        RsaesOaepSha256 = 1,
+        RsaAesKeyWrapSha256 = 2,
+    }
+}

@@ -1,0 +1,150 @@
+//! The data directory: who has it, what wrote it, who may read it.
+//!
+//! Room      `store`.
+//! Source    `docs/formats/record.md`, "Data directory".
+//! Holds     `format` is written last, so a directory that has it was made whole.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The database; SQLite puts `-wal` and `-shm` beside it.
+pub(super) const DATABASE: &str = "records.db";
+
+const LOCK: &str = "lock";
+const FORMAT: &str = "format";
+const FORMAT_LABEL: &str = "lastkey data format ";
+const FORMAT_NUMBER: u32 = 1;
+/// The format file is one short line; more than this is something else.
+const MAX_FORMAT_LEN: usize = 64;
+
+/// Why a data directory does not open. `Display` says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{} is in use by another Lastkey process; stop that one first", .0.display())]
+    InUse(PathBuf),
+    /// A newer version wrote it.
+    #[error(
+        "{} was written by a newer version of Lastkey; start that version, \
+         or restore a backup made by this one", .0.display()
+    )]
+    Newer(PathBuf),
+    /// Files are missing, are not Lastkey's, or cannot be read.
+    #[error("{} is not a whole Lastkey data directory; restore it from a backup", .0.display())]
+    Damaged(PathBuf),
+    /// The operating system refused something.
+    #[error("cannot {doing} {}", .path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The database refused something.
+    #[error("cannot open the database {}", .path.display())]
+    Database {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: rusqlite::Error,
+    },
+}
+
+/// Makes the directory if need be and takes it for this process, until the file is dropped.
+pub(super) fn claim(dir: &Path) -> Result<File, OpenError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create", dir))?;
+    warn_if_shared(dir)?;
+    let path = dir.join(LOCK);
+    let lock = private().write(true).create(true).truncate(false).open(&path);
+    let lock = lock.map_err(io_error("open", &path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+    }
+}
+
+/// Whether the store has yet to be made: nothing of it is there, or only the beginnings of a
+/// store whose making was interrupted.
+pub(super) fn is_new(dir: &Path) -> Result<bool, OpenError> {
+    let path = dir.join(FORMAT);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(io_error("read", &path)(error)),
+    };
+    match parse_format(&text) {
+        Some(FORMAT_NUMBER) if dir.join(DATABASE).is_file() => Ok(false),
+        Some(newer) if newer > FORMAT_NUMBER => Err(OpenError::Newer(dir.to_owned())),
+        Some(_) | None => Err(OpenError::Damaged(dir.to_owned())),
+    }
+}
+
+/// Makes an empty file that only its owner can read, unless it is there.
+///
+/// SQLite gives its journals the mode of the database.
+pub(super) fn create_private(path: &Path) -> Result<(), OpenError> {
+    let file = private().write(true).create(true).truncate(false).open(path);
+    file.map(|_| ()).map_err(io_error("create", path))
+}
+
+/// Marks the directory as whole, durably.
+pub(super) fn finish_new(dir: &Path) -> Result<(), OpenError> {
+    let (unfinished, path) = (dir.join("format.new"), dir.join(FORMAT));
+    let write = || {
+        let mut file = private().write(true).create(true).truncate(true).open(&unfinished)?;
+        writeln!(file, "{FORMAT_LABEL}{FORMAT_NUMBER}")?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(io_error("write", &path))
+}
+
+fn parse_format(text: &[u8]) -> Option<u32> {
+    let text = text.get(..text.len().min(MAX_FORMAT_LEN))?;
+    let line = core::str::from_utf8(text).ok()?.lines().next()?;
+    line.strip_prefix(FORMAT_LABEL)?.parse().ok()
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// A directory that was there keeps its mode: volumes of a cluster come with one of their own.
+/// The files in it are private all the same.
+fn warn_if_shared(dir: &Path) -> Result<(), OpenError> {
+    let metadata = fs::metadata(dir).map_err(io_error("read", dir))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let mode = format!("{mode:o}");
+        tracing::warn!(dir = %dir.display(), mode, "data directory is open to others than its owner");
+    }
+    Ok(())
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Io { doing, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn format_line_is_read_and_anything_else_is_not() {
+        assert_eq!(parse_format(b"lastkey data format 1\n"), Some(1));
+        assert_eq!(parse_format(b"lastkey data format 27\nmore"), Some(27));
+        for bad in ["", "lastkey data format", "lastkey data format x", "other 1", "\u{fffd}"] {
+            assert_eq!(parse_format(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(parse_format(&[0xff; 100]), None);
+    }
+}

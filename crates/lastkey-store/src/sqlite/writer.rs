@@ -1,0 +1,410 @@
+//! The one writer: takes every batch that is waiting and commits them together.
+//!
+//! Room      `store`.
+//! Holds     a batch is answered after the commit that holds it returned, in the order of
+//!           commits; a batch in conflict leaves its neighbours alone; when the commit fails,
+//!           every batch of the group is told so. While a group commits the next one collects.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use lastkey_core::ports::CommitSeq;
+use rusqlite::{Connection, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::directory::OpenError;
+use super::failure::Failure;
+use crate::backend::{BackendError, RawWrite};
+use crate::watch::Hub;
+
+/// Batches that wait before their callers have to.
+const QUEUE_LEN: usize = 1_024;
+
+/// Batches in one group at most, so that the first of them does not wait for ever more.
+const MAX_GROUP_LEN: usize = 256;
+
+/// The writer thread is gone: it panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the writer of the store has ended")]
+struct WriterEnded;
+
+/// Another process keeps an old state of the database open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal cannot be emptied while another process reads the database")]
+struct JournalHeld;
+
+type Answer = oneshot::Sender<Result<CommitSeq, BackendError>>;
+
+enum Job {
+    Commit(Waiting),
+    EraseResidue(Answer),
+}
+
+struct Waiting {
+    batch: Vec<RawWrite>,
+    answer: Answer,
+}
+
+/// Handle of the writer thread. Dropping it waits until what was queued is committed.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        database: &Path,
+        hub: Hub,
+    ) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Database { path: database.to_owned(), source };
+        let last = last_commit(&connection).map_err(failed)?;
+        let (queue, jobs) = mpsc::channel(QUEUE_LEN);
+        let database_path = database.to_owned();
+        let mut state =
+            Writing { connection, database: database_path, hub, last, has_residue: true };
+        let thread = thread::Builder::new()
+            .name("lastkey-store".to_owned())
+            .spawn(move || state.run(jobs))
+            .map_err(|source| OpenError::Io {
+                doing: "start a thread for",
+                path: database.to_owned(),
+                source,
+            })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    pub(super) async fn commit(&self, batch: Vec<RawWrite>) -> Result<CommitSeq, BackendError> {
+        self.ask(|answer| Job::Commit(Waiting { batch, answer })).await
+    }
+
+    pub(super) async fn erase_residue(&self) -> Result<CommitSeq, BackendError> {
+        self.ask(Job::EraseResidue).await
+    }
+
+    async fn ask(&self, job: impl FnOnce(Answer) -> Job) -> Result<CommitSeq, BackendError> {
+        let (answer, answered) = oneshot::channel();
+        let ended = || BackendError::Failed(WriterEnded.into());
+        let queue = self.queue.as_ref().ok_or_else(ended)?;
+        queue.send(job(answer)).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by its panic hook; nobody waits any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread owns.
+struct Writing {
+    connection: Connection,
+    database: PathBuf,
+    hub: Hub,
+    last: CommitSeq,
+    /// Whether anything may have been deleted or replaced since the residue was last erased.
+    has_residue: bool,
+}
+
+/// How a batch of a group that was committed ended.
+type Verdict = Option<CommitSeq>;
+
+impl Writing {
+    fn run(&mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut group = Vec::new();
+        while let Some(job) = jobs.blocking_recv() {
+            let mut next = Some(job);
+            while let Some(job) = next {
+                match job {
+                    Job::Commit(waiting) => group.push(waiting),
+                    Job::EraseResidue(answer) => {
+                        self.commit_group(&mut group);
+                        reply(answer, self.erase_residue());
+                    }
+                }
+                next = if group.len() < MAX_GROUP_LEN { jobs.try_recv().ok() } else { None };
+            }
+            self.commit_group(&mut group);
+        }
+    }
+
+    fn commit_group(&mut self, group: &mut Vec<Waiting>) {
+        if group.is_empty() {
+            return;
+        }
+        self.has_residue |= group.iter().flat_map(|w| &w.batch).any(|w| w.expected.is_some());
+        match self.write_group(group) {
+            Ok(verdicts) => {
+                self.last = verdicts.iter().flatten().max().copied().unwrap_or(self.last);
+                for (waiting, verdict) in group.drain(..).zip(verdicts) {
+                    if let Some(commit) = verdict {
+                        self.hub.publish(commit, &waiting.batch);
+                    }
+                    reply(waiting.answer, verdict.ok_or(BackendError::Conflict));
+                }
+            }
+            Err(failure) => {
+                let failure = Arc::new(failure);
+                self.roll_back();
+                for waiting in group.drain(..) {
+                    reply(waiting.answer, Err(BackendError::from(&failure)));
+                }
+            }
+        }
+    }
+
+    /// Writes and commits; afterwards no transaction is open unless it failed.
+    fn write_group(&self, group: &[Waiting]) -> Result<Vec<Verdict>, Failure> {
+        self.execute("BEGIN IMMEDIATE").map_err(Failure::of("begin a commit"))?;
+        let mut last = self.last;
+        let mut verdicts = Vec::with_capacity(group.len());
+        for waiting in group {
+            let written = self.write_batch(&waiting.batch).map_err(Failure::of("write records"))?;
+            verdicts.push(written.then(|| {
+                last = CommitSeq(last.0.saturating_add(1));
+                last
+            }));
+        }
+        if last == self.last {
+            self.execute("ROLLBACK").map_err(Failure::of("end a commit"))?;
+        } else {
+            self.set_last(last).map_err(Failure::of("number a commit"))?;
+            self.execute("COMMIT").map_err(Failure::of("commit"))?;
+        }
+        Ok(verdicts)
+    }
+
+    /// Writes one batch inside the group's transaction; false, and nothing written, when an
+    /// expectation does not hold.
+    fn write_batch(&self, batch: &[RawWrite]) -> rusqlite::Result<bool> {
+        if let [only] = batch {
+            return self.write(only);
+        }
+        self.execute("SAVEPOINT batch")?;
+        for write in batch {
+            if !self.write(write)? {
+                self.execute("ROLLBACK TO batch")?;
+                self.execute("RELEASE batch")?;
+                return Ok(false);
+            }
+        }
+        self.execute("RELEASE batch")?;
+        Ok(true)
+    }
+
+    fn write(&self, write: &RawWrite) -> rusqlite::Result<bool> {
+        let path = write.path.as_str();
+        match (write.expected, write.value.as_deref()) {
+            (None, Some(value)) => self.change(INSERT, params![path, value]),
+            (Some(revision), Some(value)) => self.change(UPDATE, params![path, revision, value]),
+            (Some(revision), None) => self.change(DELETE, params![path, revision]),
+            (None, None) => Ok(!self.connection.prepare_cached(EXISTS)?.exists(params![path])?),
+        }
+    }
+
+    fn change(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<bool> {
+        Ok(self.connection.prepare_cached(sql)?.execute(parameters)? == 1)
+    }
+
+    fn set_last(&self, last: CommitSeq) -> rusqlite::Result<bool> {
+        self.change("UPDATE commits SET last = ?1 WHERE id = 1", params![last.0])
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+
+    /// After a failure SQLite may have rolled back by itself, or not.
+    fn roll_back(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(error = %error, "a failed commit cannot be rolled back");
+        }
+    }
+
+    /// Rewrites the database and cuts the journal to nothing, durably.
+    fn erase_residue(&mut self) -> Result<CommitSeq, BackendError> {
+        if self.has_residue {
+            self.rewrite().map_err(Failure::of("rewrite the database"))?;
+        }
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: bool = self
+            .connection
+            .query_row(checkpoint, [], |row| row.get(0))
+            .map_err(Failure::of("empty the journal"))?;
+        if busy {
+            return Err(BackendError::Failed(JournalHeld.into()));
+        }
+        self.sync_journal().map_err(|error| BackendError::Failed(error.into()))?;
+        self.has_residue = false;
+        Ok(self.last)
+    }
+
+    /// `secure_delete` overwrites what is deleted where it lies, but not the copies that stay in
+    /// the free part of a page when SQLite moves a value to another page to make room
+    /// (`rebuildPage` in its source). Only a rewrite of all pages is rid of those.
+    fn rewrite(&self) -> rusqlite::Result<()> {
+        // The copy of the database that is made on the way may be too big for memory, and a
+        // hardened host may have no other directory to write to: a nameless file, beside it.
+        if let Some(dir) = self.database.parent().and_then(Path::to_str) {
+            self.connection.pragma_update(None, "temp_store_directory", dir)?;
+        }
+        let rewrite = "PRAGMA temp_store = FILE; VACUUM; PRAGMA temp_store = MEMORY;";
+        self.connection.execute_batch(rewrite)
+    }
+
+    /// Without this a power failure could bring the journal's old length back.
+    fn sync_journal(&self) -> std::io::Result<()> {
+        let mut path = self.database.clone().into_os_string();
+        path.push("-wal");
+        File::open(path)?.sync_all()
+    }
+}
+
+const INSERT: &str =
+    "INSERT INTO records (path, revision, value) VALUES (?1, 1, ?2) ON CONFLICT DO NOTHING";
+const UPDATE: &str =
+    "UPDATE records SET revision = revision + 1, value = ?3 WHERE path = ?1 AND revision = ?2";
+const DELETE: &str = "DELETE FROM records WHERE path = ?1 AND revision = ?2";
+const EXISTS: &str = "SELECT 1 FROM records WHERE path = ?1";
+
+fn last_commit(connection: &Connection) -> rusqlite::Result<CommitSeq> {
+    connection
+        .query_row("SELECT last FROM commits WHERE id = 1", [], |row| row.get(0))
+        .map(CommitSeq)
+}
+
+fn reply(answer: Answer, result: Result<CommitSeq, BackendError>) {
+    // The caller may have hung up; the batch stands all the same.
+    let _ = answer.send(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{connection, directory};
+    use super::*;
+
+    fn writing(dir: &Path) -> Writing {
+        let database = dir.join(directory::DATABASE);
+        directory::create_private(&database).unwrap();
+        let connection = connection::open_writer(&database, true).unwrap();
+        Writing { connection, database, hub: Hub::new(), last: CommitSeq(0), has_residue: false }
+    }
+
+    fn put(path: &str, len: usize) -> RawWrite {
+        RawWrite { path: path.to_owned(), expected: None, value: Some(vec![7; len]) }
+    }
+
+    /// Queues batches, lets the writer take them all, and answers how each one ended.
+    fn run(
+        state: &mut Writing,
+        batches: Vec<Vec<RawWrite>>,
+    ) -> Vec<Result<CommitSeq, BackendError>> {
+        let (queue, jobs) = mpsc::channel(batches.len());
+        let wait = |batch| {
+            let (answer, answered) = oneshot::channel();
+            assert!(queue.try_send(Job::Commit(Waiting { batch, answer })).is_ok());
+            answered
+        };
+        let mut answers: Vec<_> = batches.into_iter().map(wait).collect();
+        drop(queue);
+        state.run(jobs);
+        answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect()
+    }
+
+    #[test]
+    fn batches_that_wait_share_one_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = writing(dir.path());
+        let before = state.connection.total_changes();
+        let batches = (0..10).map(|n| vec![put(&format!("key/{n}"), 10)]).collect();
+        let numbers: Vec<_> = run(&mut state, batches).into_iter().map(|r| r.unwrap().0).collect();
+        assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
+        // Ten records, and the number of the last commit once.
+        assert_eq!(state.connection.total_changes() - before, 11);
+    }
+
+    #[test]
+    fn batch_in_conflict_leaves_the_others_of_its_group_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = writing(dir.path());
+        let batches = vec![
+            vec![put("key/a", 10)],
+            vec![put("key/b", 10), put("key/a", 20)],
+            vec![put("key/a", 30)],
+            vec![put("key/b", 40), put("key/c", 40)],
+        ];
+        let ends = run(&mut state, batches);
+        assert!(matches!(
+            ends[..],
+            [
+                Ok(CommitSeq(1)),
+                Err(BackendError::Conflict),
+                Err(BackendError::Conflict),
+                Ok(CommitSeq(2))
+            ]
+        ));
+        let sum = "SELECT sum(length(value)) FROM records";
+        assert_eq!(state.connection.query_row(sum, [], |row| row.get::<_, u64>(0)).unwrap(), 90);
+        assert_eq!(last_commit(&state.connection).unwrap(), CommitSeq(2));
+    }
+
+    #[test]
+    fn group_without_room_is_refused_whole_and_the_writer_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = writing(dir.path());
+        run(&mut state, vec![vec![put("key/a", 10)]]);
+        state.connection.execute_batch("PRAGMA max_page_count = 20").unwrap();
+        let ends = run(&mut state, vec![vec![put("key/b", 10)], vec![put("key/c", 200_000)]]);
+        assert!(matches!(ends[..], [Err(BackendError::Full), Err(BackendError::Full)]), "{ends:?}");
+        assert!(state.connection.is_autocommit());
+        let ends = run(&mut state, vec![vec![put("key/b", 10)]]);
+        assert!(matches!(ends[..], [Ok(CommitSeq(2))]), "{ends:?}");
+    }
+
+    #[test]
+    fn group_that_cannot_be_committed_fails_whole_and_the_writer_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = writing(dir.path());
+        let mut watch = state.hub.watch("");
+        state.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+        let ends = run(&mut state, vec![vec![put("key/a", 1)], vec![put("key/b", 1)]]);
+        assert!(matches!(ends[..], [Err(BackendError::Failed(_)), Err(BackendError::Failed(_))]));
+        state.connection.execute_batch("PRAGMA query_only = OFF").unwrap();
+        assert!(matches!(run(&mut state, vec![vec![put("key/c", 1)]])[..], [Ok(CommitSeq(1))]));
+        drop(state);
+        // Nobody was told of what was not committed.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let told = runtime.block_on(watch.next());
+        assert!(format!("{told:?}").contains("key/c"), "{told:?}");
+        assert_eq!(runtime.block_on(watch.next()), None);
+    }
+
+    #[test]
+    fn commits_are_synchronous_and_deleted_bytes_are_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = writing(dir.path());
+        for (pragma, expected) in [
+            ("synchronous", 2),
+            ("secure_delete", 1),
+            ("trusted_schema", 0),
+            ("cell_size_check", 1),
+        ] {
+            let found: i64 =
+                state.connection.pragma_query_value(None, pragma, |row| row.get(0)).unwrap();
+            assert_eq!(found, expected, "{pragma}");
+        }
+        let mode: String =
+            state.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
+}

@@ -1,0 +1,146 @@
+//! An audit log in memory.
+//!
+//! Room      `testkit`.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use lastkey_core::audit::{Event, Phase};
+use lastkey_core::ids::{KeyId, RequestId, VersionNo};
+use lastkey_core::ports::{Audit, Cause};
+use lastkey_core::principal::Principal;
+use lastkey_core::time::Timestamp;
+
+use super::calls::{Call, Calls};
+
+/// An event as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptEvent {
+    /// When.
+    pub at: Timestamp,
+    /// Identity of the request.
+    pub request: RequestId,
+    /// Who.
+    pub who: Principal,
+    /// What.
+    pub action: &'static str,
+    /// Which part of the operation.
+    pub phase: Phase,
+    /// The key.
+    pub key: Option<KeyId>,
+    /// The key version.
+    pub version: Option<VersionNo>,
+    /// Hash of the encryption context.
+    pub context_hash: Option<[u8; 32]>,
+    /// How it ended.
+    pub result: &'static str,
+    /// Why it was refused.
+    pub reason: &'static str,
+    /// Whether the caller waited until it was durable.
+    pub durable: bool,
+}
+
+/// The log was told to be away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditAway;
+
+impl core::fmt::Display for AuditAway {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the audit log is away")
+    }
+}
+
+impl std::error::Error for AuditAway {}
+
+/// A log that keeps events, and can be away.
+#[derive(Debug, Default)]
+pub struct MemoryAudit {
+    events: Mutex<Vec<KeptEvent>>,
+    away: AtomicBool,
+    calls: Calls,
+}
+
+impl MemoryAudit {
+    /// A log that also adds to a list of calls.
+    #[must_use]
+    pub fn with_calls(calls: Calls) -> Self {
+        Self { calls, ..Self::default() }
+    }
+
+    /// From now on refuses every event, or takes them again.
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Everything that was kept, in order.
+    #[must_use]
+    pub fn events(&self) -> Vec<KeptEvent> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keep(&self, event: &Event<'_>, durable: bool) -> Result<(), Cause> {
+        let Event { action, phase, result, .. } = *event;
+        self.calls.push(Call::Audit { action, phase, result, durable });
+        if self.away.load(Ordering::SeqCst) {
+            return Err(AuditAway.into());
+        }
+        let kept = KeptEvent {
+            at: event.at,
+            request: event.request,
+            who: event.who.clone(),
+            action,
+            phase,
+            key: event.key,
+            version: event.version,
+            context_hash: event.context_hash,
+            result,
+            reason: event.reason,
+            durable,
+        };
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Audit for MemoryAudit {
+    fn append(&self, event: &Event<'_>) -> Result<(), Cause> {
+        self.keep(event, false)
+    }
+
+    async fn append_durably(&self, event: &Event<'_>) -> Result<(), Cause> {
+        self.keep(event, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(who: &Principal) -> Event<'_> {
+        Event {
+            at: Timestamp(1),
+            request: RequestId([1; 16]),
+            who,
+            action: "kms:Encrypt",
+            phase: Phase::Whole,
+            key: None,
+            version: None,
+            context_hash: None,
+            result: "ok",
+            reason: "",
+        }
+    }
+
+    #[test]
+    fn log_keeps_nothing_while_it_is_away_but_lists_the_call() {
+        let (calls, who) = (Calls::default(), Principal::named("a"));
+        let audit = MemoryAudit::with_calls(calls.clone());
+        audit.append(&event(&who)).unwrap();
+        audit.set_away(true);
+        assert!(audit.append(&event(&who)).is_err());
+        assert_eq!((audit.events().len(), calls.take().len()), (1, 2));
+        assert!(!audit.events()[0].durable);
+    }
+}

@@ -1,0 +1,11 @@
+//! Fakes of the ports: they do what the port says, keep a list of calls, and fail when told to.
+//!
+//! Room      `testkit`.
+
+mod audit;
+mod calls;
+mod store;
+
+pub use audit::{AuditAway, KeptEvent, MemoryAudit};
+pub use calls::{Call, Calls};
+pub use store::{FakeSealedStore, FakeStore, Fault, FaultInjected};

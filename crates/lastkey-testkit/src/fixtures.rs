@@ -1,0 +1,182 @@
+//! Things to put into a store.
+//!
+//! Room      `testkit`.
+
+use lastkey_core::ids::{AliasName, InstanceId, KeyId, VersionNo};
+use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, KeyUsage, Tags};
+use lastkey_core::ports::RecordKeys;
+use lastkey_core::principal::Principal;
+use lastkey_core::record::{Due, DueWhat, ImportSession, Record, TokenRecord};
+use lastkey_core::rotation::{Period, Rotation};
+use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry, SealKind, SealRecord};
+use lastkey_core::state::State;
+use lastkey_core::time::{ClockRecord, Elapsed, Hold, Reading, Timestamp};
+use lastkey_core::version::{KeyVersion, Origin, Usage, WrappedKey};
+use lastkey_crypto::import::ImportAlgorithm;
+use lastkey_crypto::material::MaterialSpec;
+use lastkey_secret::SecretArray;
+
+const CREATED: Timestamp = Timestamp(1_735_689_600);
+
+/// A key id that is the same for the same number.
+#[must_use]
+pub fn key_id(number: u64) -> KeyId {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().skip(8).zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+    KeyId::from_random(bytes)
+}
+
+/// The version of this number.
+///
+/// # Panics
+/// For version 0, which there is not.
+#[must_use]
+pub fn version_no(number: u32) -> VersionNo {
+    VersionNo::new(number).expect("versions start at 1")
+}
+
+/// An active AES_256 key with one version and nothing that is optional.
+#[must_use]
+pub fn key(number: u64) -> Key {
+    Key {
+        id: key_id(number),
+        spec: MaterialSpec::Aes256,
+        usage: KeyUsage::EncryptDecrypt,
+        origin: Origin::Generated,
+        state: State::Active,
+        destruction: None,
+        primary: Some(VersionNo::FIRST),
+        newest: Some(VersionNo::FIRST),
+        activation: 1,
+        rotation: None,
+        deletion_protection: false,
+        description: Description::default(),
+        tags: Tags::default(),
+        aliases: Vec::new(),
+        created_at: CREATED,
+        destroyed_at: None,
+    }
+}
+
+/// A key with everything that a key can have.
+///
+/// # Panics
+/// Never: what it is made of is well formed.
+#[must_use]
+pub fn full_key(number: u64) -> Key {
+    let tags = [("team".to_owned(), "payments".to_owned()), ("zone".to_owned(), String::new())];
+    let alias = |name| AliasName::parse(name).expect("an alias");
+    Key {
+        state: State::Suspended,
+        destruction: Some(Destruction {
+            due: Elapsed(2_592_000),
+            scheduled_at: CREATED,
+            window: DeletionWindow::from_days(30).expect("a window"),
+        }),
+        newest: Some(version_no(7)),
+        rotation: Some(Rotation {
+            period: Period::from_secs(86_400).expect("a period"),
+            due: Elapsed(86_400),
+            last: Some(CREATED),
+        }),
+        deletion_protection: true,
+        description: Description::parse("of the payments service").expect("a description"),
+        tags: Tags::default().with(tags).expect("tags"),
+        aliases: vec![alias("alias/app"), alias("alias/arn:aws:kms:1")],
+        destroyed_at: Some(Timestamp(1_735_689_700)),
+        ..key(number)
+    }
+}
+
+/// Wrapped material that says nothing and opens nowhere.
+#[must_use]
+pub fn wrapped_key(fill: u8) -> WrappedKey {
+    WrappedKey { epoch: 1, sealed: vec![fill; 72] }
+}
+
+/// An active version of a key.
+#[must_use]
+pub fn key_version(key: u64, number: u32) -> KeyVersion {
+    KeyVersion {
+        key: key_id(key),
+        number: version_no(number),
+        state: State::Active,
+        origin: Origin::Generated,
+        activation: 1,
+        created_at: CREATED,
+        material: Some(wrapped_key(0xa5)),
+        public_key: None,
+        destroyed_at: None,
+        erased_at: None,
+    }
+}
+
+/// One record of every kind, with everything that it can have.
+#[must_use]
+pub fn every_record() -> Vec<Record> {
+    let version = KeyVersion {
+        public_key: Some(vec![0x30; 91]),
+        destroyed_at: Some(Timestamp(1)),
+        erased_at: Some(Timestamp(2)),
+        ..key_version(1, 3)
+    };
+    let last_used_at = Some(CREATED);
+    let usage = Usage { protected: 3, processed: u64::MAX, refused: 0, last_used_at };
+    let last = Reading { wall: CREATED, since_boot: 12, boot: [9; 16] };
+    let hold = Some(Hold { seen_at: CREATED, jump: -3_600, pending: 5 });
+    vec![
+        Record::Key(key(1)),
+        Record::Key(full_key(2)),
+        Record::Version(version),
+        Record::Usage(usage),
+        Record::Alias(key_id(1)),
+        Record::Due(Due { at: Elapsed(5), what: DueWhat::Rotate, key: key_id(1) }),
+        Record::Import(import_session()),
+        Record::Token(TokenRecord {
+            principal: Principal::named(Principal::ADMIN),
+            created_at: CREATED,
+        }),
+        Record::Clock(ClockRecord { elapsed: Elapsed(77), last, hold }),
+    ]
+}
+
+fn import_session() -> ImportSession {
+    ImportSession {
+        token_hash: [7; 32],
+        wrapping_key: wrapped_key(0x5a),
+        algorithm: ImportAlgorithm::RsaAesKeyWrapSha256,
+        expires: Elapsed(86_400),
+    }
+}
+
+/// The installation that [`record_keys`] belong to.
+pub const INSTANCE: InstanceId = InstanceId([0x11; 16]);
+
+/// Record keys of [`INSTANCE`] for these epochs, the same each time.
+#[must_use]
+pub fn record_keys(epochs: &[u32]) -> RecordKeys {
+    let key = |epoch: &u32| {
+        let [.., low] = epoch.to_be_bytes();
+        (*epoch, SecretArray::copy_of(&[low; 32]))
+    };
+    RecordKeys { instance: INSTANCE, by_epoch: epochs.iter().map(key).collect() }
+}
+
+/// What lies outside the root key: two epochs, and a seal of each kind.
+#[must_use]
+pub fn bootstrap() -> Bootstrap {
+    let entry = |epoch| KeyringEntry { epoch, wrapped: vec![0xee; 72] };
+    let salt = [3; 16];
+    let seal = |fill, kind| SealRecord {
+        id: [fill; 16],
+        kind,
+        wrapped_root: vec![fill; 72],
+        created_at: CREATED,
+    };
+    let passphrase = SealKind::Passphrase { memory_kib: 65_536, passes: 3, lanes: 4, salt };
+    Bootstrap {
+        instance: Instance { id: INSTANCE, created_at: CREATED },
+        keyring: vec![entry(1), entry(2)],
+        seals: vec![seal(1, passphrase), seal(2, SealKind::Keyfile)],
+    }
+}
