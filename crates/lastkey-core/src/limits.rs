@@ -38,5 +38,3 @@ pub const MAX_DELETION_DAYS: u32 = 366;
 pub const DEFAULT_DELETION_DAYS: u32 = 30;
 /// How long import parameters are good for.
 pub const IMPORT_TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);
-/// A key used within this time is deleted only when the caller says that he knows.
-pub const RECENT_USE: Duration = Duration::from_secs(7 * 86_400);

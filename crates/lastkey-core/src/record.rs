@@ -132,6 +132,12 @@ impl PathRange {
         Self { prefix: "alias/".to_owned(), after: after.map(RecordPath::alias), limit }
     }
 
+    /// All tokens.
+    #[must_use]
+    pub fn tokens() -> Self {
+        Self { prefix: "token/".to_owned(), after: None, limit: usize::MAX }
+    }
+
     /// Due records, soonest first.
     #[must_use]
     pub fn due(limit: usize) -> Self {

@@ -86,18 +86,36 @@ impl Engine {
                 }
             };
             let last = page.last().map(|stored| stored.path.clone());
+            let mut rewritten = false;
             for stored in &page {
                 let Record::Due(due) = stored.record else { continue };
                 let clock = self.clock.observe();
                 if due.at > clock.elapsed {
                     return Some(due.at);
                 }
-                if clock.hold.is_none() || matches!(due.what, DueWhat::Rotate | DueWhat::Erase) {
+                let waits = match due.what {
+                    DueWhat::Rotate => false,
+                    DueWhat::Destroy | DueWhat::ExpireImport => clock.hold.is_some(),
+                    DueWhat::Erase => {
+                        // Once a page: what its records speak of was deleted before it was read.
+                        rewritten = rewritten || self.rewrite_journals().await;
+                        !rewritten
+                    }
+                };
+                if !waits {
                     self.do_due(stored, due).await;
                 }
             }
             after = Some(last?);
         }
+    }
+
+    async fn rewrite_journals(&self) -> bool {
+        let done = self.store.erase_residue().await;
+        if let Err(error) = &done {
+            tracing::error!(%error, "the journals could not be rewritten; erasure waits");
+        }
+        done.is_ok()
     }
 
     async fn do_due(self: &Arc<Self>, stored: &Stored, due: Due) {

@@ -12,8 +12,10 @@ use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::permit::{Resource, SealServer};
 use lastkey_core::ports::{Expected, SealedStore, Write};
 use lastkey_core::principal::Principal;
+use lastkey_core::record::PathRange;
 use lastkey_core::seal_record::Bootstrap;
 use lastkey_core::time::Hold;
+use lastkey_crypto::entropy::EntropyError;
 use lastkey_secret::SecretVec;
 use tokio::task::JoinHandle;
 
@@ -24,7 +26,7 @@ use crate::engine::{Engine, Ports};
 use crate::error::Error;
 use crate::jobs;
 pub use crate::root::NewSeal;
-use crate::root::{RootKey, found};
+use crate::root::{RootKey, draw_id, found};
 
 /// One seal, as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,64 @@ pub async fn initialise(
     Ok(Initialised { instance: bootstrap.instance.id, admin_token })
 }
 
+/// Mints a new administrator's token and makes every earlier token void. Needs what opens a seal;
+/// the server must not be running.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] when no seal opens; [`Error::Invalid`] before `init`;
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn replace_admin_token(
+    store: &dyn SealedStore,
+    ports: &Ports,
+    presented: &SecretVec,
+) -> Result<SecretVec, Error> {
+    let bootstrap = store.bootstrap().await?.ok_or_else(not_initialised)?;
+    let (root, _) = open_any(&bootstrap, presented).ok_or(Error::Unauthenticated)?;
+    let keys = root.open_keyring(&bootstrap).map_err(Error::Internal)?;
+    let records = store.open(keys.records)?;
+    let mut batch = Vec::new();
+    for stored in records.scan(&PathRange::tokens()).await? {
+        let expected = Expected::At(stored.revision);
+        batch.push(Write { path: stored.path, expected, record: None });
+    }
+    let internal = |error: EntropyError| Error::Internal(error.into());
+    let mut entropy = ports.entropy.open();
+    let request = RequestId(draw_id(&mut *entropy).map_err(internal)?);
+    let token = mint_token("lastkey_admin", &mut *entropy).map_err(internal)?;
+    let now = ports.clock.read().wall;
+    let (path, record) = token_record(&token, Principal::named(Principal::ADMIN), now);
+    batch.push(Write { path, expected: Expected::Absent, record: Some(record) });
+    audit_operator(ports, request, "sys:ReplaceAdminToken", "ok").await?;
+    records.commit(batch).await?;
+    Ok(token)
+}
+
+fn not_initialised() -> Error {
+    Error::invalid("server", "it is not initialised; run `lastkey init`")
+}
+
+/// Records what somebody did who showed what opens a seal, or tried to.
+async fn audit_operator(
+    ports: &Ports,
+    request: RequestId,
+    action: &'static str,
+    result: &'static str,
+) -> Result<(), Error> {
+    let event = Event {
+        at: ports.clock.read().wall,
+        request,
+        who: &Principal::named("anonymous"),
+        action,
+        phase: Phase::Whole,
+        key: None,
+        version: None,
+        context_hash: None,
+        result,
+        reason: "",
+    };
+    ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
+}
+
 /// An engine and the jobs that run beside it.
 struct Running {
     engine: Arc<Engine>,
@@ -159,23 +219,18 @@ impl Gate {
         attempts.take(self.ports.clock.read().since_boot)?;
         let outcome = self.try_unseal(presented).await;
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
-        self.audit_attempt(request, result).await?;
+        audit_operator(&self.ports, request, "sys:Unseal", result).await?;
         let seal_kind = outcome?;
         attempts.refill();
         Ok(Unsealed { attempt: request, seal_kind })
     }
 
     async fn try_unseal(&self, presented: SecretVec) -> Result<&'static str, Error> {
-        let Some(bootstrap) = self.store.bootstrap().await? else {
-            return Err(Error::invalid("server", "it is not initialised; run `lastkey init`"));
-        };
-        let opened = detached(async move {
-            tokio::task::spawn_blocking(move || open_any(&bootstrap, &presented)).await
-        });
-        let opened = opened.await?.map_err(|error| Error::Internal(error.into()))?;
-        let Some((root, bootstrap, seal_kind)) = opened else {
-            return Err(Error::Unauthenticated);
-        };
+        let bootstrap = Arc::new(self.store.bootstrap().await?.ok_or_else(not_initialised)?);
+        let opening = Arc::clone(&bootstrap);
+        let opened = tokio::task::spawn_blocking(move || open_any(&opening, &presented)).await;
+        let opened = opened.map_err(|error| Error::Internal(error.into()))?;
+        let (root, seal_kind) = opened.ok_or(Error::Unauthenticated)?;
         if self.engine().is_ok() {
             return Ok(seal_kind);
         }
@@ -188,22 +243,6 @@ impl Gate {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Running { engine, jobs });
         Ok(seal_kind)
-    }
-
-    async fn audit_attempt(&self, request: RequestId, result: &'static str) -> Result<(), Error> {
-        let event = Event {
-            at: self.ports.clock.read().wall,
-            request,
-            who: &Principal::named("anonymous"),
-            action: "sys:Unseal",
-            phase: Phase::Whole,
-            key: None,
-            version: None,
-            context_hash: None,
-            result,
-            reason: "",
-        };
-        self.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
     }
 
     /// Seals: the engine and every key it holds are dropped once running calls have ended.
@@ -235,16 +274,10 @@ impl Gate {
     }
 }
 
-/// Tries every seal. The bootstrap is handed back with the root key that belongs to it.
-fn open_any(
-    bootstrap: &Bootstrap,
-    presented: &SecretVec,
-) -> Option<(RootKey, Bootstrap, &'static str)> {
+/// Tries every seal; answers the root key and the kind of the seal that opened.
+fn open_any(bootstrap: &Bootstrap, presented: &SecretVec) -> Option<(RootKey, &'static str)> {
     let open = |seal| RootKey::unseal(bootstrap.instance.id, seal, presented).ok();
-    bootstrap
-        .seals
-        .iter()
-        .find_map(|seal| open(seal).map(|root| (root, bootstrap.clone(), seal.kind.as_str())))
+    bootstrap.seals.iter().find_map(|seal| Some((open(seal)?, seal.kind.as_str())))
 }
 
 /// Runs an operation to its end even when its caller goes away in the middle.

@@ -11,7 +11,7 @@ use lastkey_core::permit::{DestroyKeyVersion, MarkCompromised, RotateKey, Update
 use lastkey_core::ports::Expected;
 use lastkey_core::record::{Due, DueWhat, Record, RecordPath};
 use lastkey_core::state::{Purpose, State, VersionEvent};
-use lastkey_core::time::Timestamp;
+use lastkey_core::time::{Elapsed, Timestamp};
 use lastkey_core::version::KeyVersion;
 
 use crate::call::Call;
@@ -95,9 +95,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Has the journals looked through soon for what was destroyed now.
+    /// Has the journals rewritten soon, so that nothing is left of what is destroyed now. All
+    /// that is destroyed within a round shares one rewriting, for which writers have to wait.
     pub(crate) async fn plan_erasure_later(&self, draft: &mut Draft) -> Result<(), Error> {
-        let due = Due { at: draft.clock.elapsed, what: DueWhat::Erase, key: draft.key.id };
+        let round = draft.clock.elapsed.0 / ERASURE_ROUND_SECONDS;
+        let at = Elapsed(round.saturating_add(1).saturating_mul(ERASURE_ROUND_SECONDS));
+        let due = Due { at, what: DueWhat::Erase, key: draft.key.id };
         let path = RecordPath::due(due);
         if self.store.get(&path).await?.is_none() {
             draft.write(path, Expected::Absent, Some(Record::Due(due)));
@@ -105,6 +108,9 @@ impl Engine {
         Ok(())
     }
 }
+
+/// Journals are rewritten at most this often.
+const ERASURE_ROUND_SECONDS: u64 = 600;
 
 /// Lets an event happen to a version, if the table of states allows it.
 ///

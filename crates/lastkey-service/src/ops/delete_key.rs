@@ -103,9 +103,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes that nothing is left of destroyed material, after the journals were rewritten.
+    /// Notes that nothing is left of destroyed material. The scheduler has had the journals
+    /// rewritten after it read the due record that brings it here.
     pub(crate) async fn plan_erasure(&self, draft: &mut Draft, at: Elapsed) -> Result<(), Error> {
-        self.store.erase_residue().await?;
         let mut after = None;
         loop {
             let range = PathRange::versions(draft.key.id, after, MAX_PAGE_LEN);

@@ -66,12 +66,18 @@ async fn destroyed_and_erased_are_two_moments() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;
     world.engine.schedule_deletion(admin(), key.clone(), week()).await.unwrap();
+    let moments = async || {
+        let version = lastkey_core::ids::VersionNo::FIRST;
+        let view = world.engine.describe_version(admin(), key.clone(), version).await;
+        let version = view.unwrap().version;
+        (version.destroyed_at.is_some(), version.erased_at.is_some())
+    };
     world.clock.pass(7 * DAY);
     world.engine.run_due().await;
+    assert_eq!(moments().await, (true, false));
+    world.clock.pass(Duration::from_secs(600));
     world.engine.run_due().await;
-    let versions = world.engine.list_versions(admin(), key, None, 10).await.unwrap().items;
-    let version = &versions.first().unwrap().version;
-    assert!(version.destroyed_at.is_some() && version.erased_at.is_some());
+    assert_eq!(moments().await, (true, true));
 }
 
 #[tokio::test]

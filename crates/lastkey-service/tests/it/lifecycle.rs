@@ -1,5 +1,7 @@
 //! Keys over their life: names, states, versions.
 
+use std::time::Duration;
+
 use lastkey_core::ids::{AliasName, VersionNo};
 use lastkey_core::key::{KeyUsage, Tags};
 use lastkey_core::rotation::Period;
@@ -117,6 +119,8 @@ async fn a_version_is_destroyed_only_after_a_shadow_disable_that_can_be_undone()
     assert_eq!(code(world.decrypt(&blob).await), "KeyState");
     assert_eq!(code(change(VersionChange::Reinstate).await), "KeyState");
 
+    assert_eq!(gone.erased_at, None);
+    world.clock.pass(Duration::from_secs(600));
     world.engine.run_due().await;
     let view = world.engine.describe_version(admin(), key.clone(), VersionNo::FIRST).await;
     assert!(view.unwrap().version.erased_at.is_some());

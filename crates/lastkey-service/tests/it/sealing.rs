@@ -5,6 +5,7 @@ use lastkey_core::principal::{Presented, Principal};
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
+use lastkey_service::sealing::replace_admin_token;
 
 use crate::world::{KEYFILE, admin, call_by, code, world};
 
@@ -60,4 +61,21 @@ async fn the_use_of_keys_survives_a_restart() {
     world.gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
     let world = crate::world::World { engine: world.gate.engine().unwrap(), ..world };
     assert!(world.show(&key).await.last_used_at.is_some());
+}
+
+#[tokio::test]
+async fn a_new_admin_token_makes_the_old_one_void() {
+    let world = world().await;
+    let replace = async |presented: &[u8]| {
+        let presented = SecretVec::copy_of(presented);
+        replace_admin_token(&*world.store, &world.ports, &presented).await
+    };
+    assert_eq!(code(replace(&[1; 32]).await), "Unauthenticated");
+    world.gate.stop().await;
+    let new = replace(&KEYFILE).await.unwrap();
+    world.gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
+    let engine = world.gate.engine().unwrap();
+    let old = world.token.expose(SecretVec::copy_of);
+    assert_eq!(code(engine.authenticate(&Presented::Bearer(old)).await), "Unauthenticated");
+    assert!(engine.authenticate(&Presented::Bearer(new)).await.is_ok());
 }

@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) audit: Arc<MemoryAudit>,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) token: SecretVec,
+    pub(crate) store: Arc<FakeSealedStore>,
+    pub(crate) ports: Ports,
 }
 
 pub(crate) const KEYFILE: [u8; 32] = [9; 32];
@@ -55,10 +57,10 @@ pub(crate) async fn world() -> World {
     let store = Arc::new(FakeSealedStore::over(FakeStore::default()));
     let seal = NewSeal::Keyfile(SecretArray::copy_of(&KEYFILE));
     let founded = initialise(&*store, &ports, &seal).await.unwrap();
-    let gate = Arc::new(Gate::new(store, ports, 100));
+    let gate = Arc::new(Gate::new(store.clone(), ports.clone(), 100));
     gate.unseal(RequestId([1; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
     let engine = gate.engine().unwrap();
-    World { gate, engine, audit, clock, token: founded.admin_token }
+    World { gate, engine, audit, clock, token: founded.admin_token, store, ports }
 }
 
 /// A call by somebody.
