@@ -1,0 +1,21 @@
+//! The native dialect: JSON under `/v1`.
+//!
+//! Room      `http`. `routes` is the table; `decode` and `encode` stand around each use case;
+//!           `errors` turns problems into statuses.
+
+mod aliases;
+mod decode;
+mod encode;
+pub(crate) mod errors;
+mod keys;
+pub(crate) mod openapi;
+mod operations;
+mod query;
+pub(crate) mod routes;
+mod syntax;
+mod system;
+mod versions;
+mod words;
+
+pub(crate) use decode::{Input, check_content_type, json};
+pub(crate) use encode::{rfc3339, to_json};

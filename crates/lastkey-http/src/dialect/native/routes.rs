@@ -1,0 +1,275 @@
+//! The route table of the native dialect.
+//!
+//! Room      `http`. Router, OpenAPI document and coverage test all come from [`ROUTES`].
+//! Holds     every handler here takes an `Admitted`, which only `auth_layer` makes. The types of
+//!           request and reply in a row are the ones of its handler: the compiler compares.
+
+use std::pin::Pin;
+
+use http::Method;
+use lastkey_wire::native::Empty;
+use lastkey_wire::native::aliases::{ListAliasesReply, SetAliasRequest};
+use lastkey_wire::native::batch::{BatchReply, BatchRequest};
+use lastkey_wire::native::keys::{
+    CreateKeyRequest, ImportParametersReply, ImportParametersRequest, ImportRequest, KeyView,
+    ListKeysReply, PublicKeyReply, RemoveTagsRequest, RotationReply, ScheduleDeletionRequest,
+    SetRotationRequest, SetTagsRequest, UpdateKeyRequest,
+};
+use lastkey_wire::native::operations::{
+    DataKeyPairReply, DataKeyPairRequest, DataKeyReply, DataKeyRequest, DecryptReply,
+    DecryptRequest, EncryptReply, EncryptRequest, MacReply, MacRequest, RandomReply, RandomRequest,
+    ReencryptReply, ReencryptRequest, SignReply, SignRequest, VerifyMacReply, VerifyMacRequest,
+    VerifyReply, VerifyRequest,
+};
+use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
+use lastkey_wire::native::system::{ConfirmClockReply, SealReply};
+use lastkey_wire::native::versions::{ListVersionsReply, VersionView};
+use schemars::{Schema, SchemaGenerator};
+
+use super::decode::{Input, RequestBody as _, with_body, with_query};
+use super::encode::{answer, to_json};
+use super::operations::{item_result, items};
+use super::{aliases, keys, operations, system, versions};
+use crate::answer::Answer;
+use crate::auth_layer::Admitted;
+use crate::problem::Problem;
+use crate::router::Routed;
+
+/// One route.
+pub(crate) struct Route {
+    /// Its method.
+    pub(crate) method: Method,
+    /// Its path, with parameters in braces.
+    pub(crate) path: &'static str,
+    /// The action that policy is asked about, as `core::permit` names it.
+    pub(crate) action: &'static str,
+    /// One sentence for the documents.
+    pub(crate) summary: &'static str,
+    /// What it reads.
+    pub(crate) request: Source,
+    /// What it answers.
+    pub(crate) reply: SchemaOf,
+    /// Decodes, calls one use case, encodes.
+    pub(crate) handler: Handler,
+}
+
+/// Gives the schema of a type.
+pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// Where a request comes from, besides the path.
+pub(crate) enum Source {
+    /// A JSON body, and `dry_run` in the query.
+    Body(SchemaOf),
+    /// The query string.
+    Query(SchemaOf),
+}
+
+/// Decodes at once, so that the future which does the rest stays small.
+type Handler = fn(Admitted, Input) -> Result<Pending, Problem>;
+type Pending = Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send>>;
+
+impl Routed for Route {
+    fn method(&self) -> &Method {
+        &self.method
+    }
+
+    fn path(&self) -> &'static str {
+        self.path
+    }
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+/// A route with a JSON body.
+macro_rules! body {
+    ($method:ident $path:literal, $action:literal, $handler:path, $body:ty => $reply:ty, $summary:literal) => {
+        Route {
+            method: Method::$method,
+            path: $path,
+            action: $action,
+            summary: $summary,
+            request: Source::Body(SchemaGenerator::subschema_for::<$body>),
+            reply: SchemaGenerator::subschema_for::<$reply>,
+            handler: |admitted, input| {
+                let (ask, body) = with_body::<$body>(admitted, input)?;
+                Ok(Box::pin(async move {
+                    let reply: Result<$reply, Problem> = $handler(&ask, body).await;
+                    answer(&ask, reply)
+                }))
+            },
+        }
+    };
+}
+
+/// A route without a body.
+macro_rules! query {
+    ($path:literal, $action:literal, $handler:path, $query:ty => $reply:ty, $summary:literal) => {
+        Route {
+            method: Method::GET,
+            path: $path,
+            action: $action,
+            summary: $summary,
+            request: Source::Query(SchemaGenerator::subschema_for::<$query>),
+            reply: SchemaGenerator::subschema_for::<$reply>,
+            handler: |admitted, input| {
+                let (ask, query) = with_query::<$query>(admitted, input)?;
+                Ok(Box::pin(async move {
+                    let reply: Result<$reply, Problem> = $handler(&ask, query).await;
+                    answer(&ask, reply)
+                }))
+            },
+        }
+    };
+}
+
+/// Many operations of one kind in one request, done one after the other.
+macro_rules! batch {
+    ($path:literal, $action:literal, $handler:path, $body:ty => $reply:ty, $summary:literal) => {
+        Route {
+            method: Method::POST,
+            path: $path,
+            action: $action,
+            summary: $summary,
+            request: Source::Body(SchemaGenerator::subschema_for::<BatchRequest<$body>>),
+            reply: SchemaGenerator::subschema_for::<BatchReply<$reply>>,
+            handler: |admitted, input| {
+                let (ask, batch) = with_body::<BatchRequest<$body>>(admitted, input)?;
+                let items = items(batch)?;
+                Ok(Box::pin(async move {
+                    let mut results = Vec::with_capacity(items.len());
+                    for body in items {
+                        let item = ask.item(body.is_dry());
+                        let reply: Result<$reply, Problem> = $handler(&item, body).await;
+                        results.push(item_result(&item, reply));
+                    }
+                    Ok(Answer::json(to_json(&BatchReply { results })))
+                }))
+            },
+        }
+    };
+}
+
+/// All routes of the native dialect that need a token, the busiest first.
+#[rustfmt::skip]
+pub(crate) static ROUTES: &[Route] = &[
+    body!(POST "/v1/encrypt", "kms:Encrypt", operations::encrypt, EncryptRequest => EncryptReply,
+        "Protects up to 65,536 bytes."),
+    body!(POST "/v1/decrypt", "kms:Decrypt", operations::decrypt, DecryptRequest => DecryptReply,
+        "Recovers what was protected; the ciphertext names its key."),
+    body!(POST "/v1/data-key", "kms:GenerateDataKey", operations::data_key, DataKeyRequest => DataKeyReply,
+        "Draws a data key, in the clear and protected."),
+    body!(POST "/v1/data-key-without-plaintext", "kms:GenerateDataKeyWithoutPlaintext", operations::data_key_without_plaintext, DataKeyRequest => EncryptReply,
+        "Draws a data key and answers its protected form only."),
+    body!(POST "/v1/data-key-pair", "kms:GenerateDataKeyPair", operations::data_key_pair, DataKeyPairRequest => DataKeyPairReply,
+        "Draws a key pair with its private half protected."),
+    body!(POST "/v1/reencrypt", "kms:ReEncryptTo", operations::reencrypt, ReencryptRequest => ReencryptReply,
+        "Moves a ciphertext to another key or context; the plaintext stays inside."),
+    body!(POST "/v1/random", "kms:GenerateRandom", operations::random, RandomRequest => RandomReply,
+        "Draws random bytes."),
+    body!(POST "/v1/sign", "kms:Sign", operations::sign, SignRequest => SignReply,
+        "Signs a message or its digest."),
+    body!(POST "/v1/verify", "kms:Verify", operations::verify, VerifyRequest => VerifyReply,
+        "Verifies a signature."),
+    body!(POST "/v1/mac", "kms:GenerateMac", operations::mac, MacRequest => MacReply,
+        "Generates a MAC."),
+    body!(POST "/v1/verify-mac", "kms:VerifyMac", operations::verify_mac, VerifyMacRequest => VerifyMacReply,
+        "Verifies a MAC."),
+    batch!("/v1/batch/encrypt", "kms:Encrypt", operations::encrypt, EncryptRequest => EncryptReply,
+        "Encrypts 1 to 256 items."),
+    batch!("/v1/batch/decrypt", "kms:Decrypt", operations::decrypt, DecryptRequest => DecryptReply,
+        "Decrypts 1 to 256 items."),
+    batch!("/v1/batch/reencrypt", "kms:ReEncryptTo", operations::reencrypt, ReencryptRequest => ReencryptReply,
+        "Re-encrypts 1 to 256 items."),
+    batch!("/v1/batch/data-key", "kms:GenerateDataKey", operations::data_key, DataKeyRequest => DataKeyReply,
+        "Draws 1 to 256 data keys."),
+    batch!("/v1/batch/data-key-without-plaintext", "kms:GenerateDataKeyWithoutPlaintext", operations::data_key_without_plaintext, DataKeyRequest => EncryptReply,
+        "Draws 1 to 256 data keys and answers their protected forms only."),
+    body!(POST "/v1/keys", "kms:CreateKey", keys::create, CreateKeyRequest => KeyView,
+        "Creates a key."),
+    query!("/v1/keys", "kms:ListKeys", keys::list, PageQuery => ListKeysReply,
+        "Lists keys."),
+    query!("/v1/keys/{key}", "kms:DescribeKey", keys::describe, DryRunQuery => KeyView,
+        "Describes a key."),
+    body!(PATCH "/v1/keys/{key}", "kms:UpdateKey", keys::update, UpdateKeyRequest => KeyView,
+        "Changes description or deletion protection."),
+    body!(POST "/v1/keys/{key}/rotate", "kms:RotateKey", keys::rotate, Empty => KeyView,
+        "Makes a new primary version."),
+    query!("/v1/keys/{key}/rotation", "kms:DescribeKey", keys::rotation, DryRunQuery => RotationReply,
+        "Shows automatic rotation."),
+    body!(PUT "/v1/keys/{key}/rotation", "kms:UpdateRotation", keys::set_rotation, SetRotationRequest => RotationReply,
+        "Sets automatic rotation."),
+    body!(DELETE "/v1/keys/{key}/rotation", "kms:UpdateRotation", keys::stop_rotation, Empty => RotationReply,
+        "Switches automatic rotation off."),
+    body!(POST "/v1/keys/{key}/enable", "kms:EnableKey", keys::enable, Empty => KeyView,
+        "Puts a disabled key back into use."),
+    body!(POST "/v1/keys/{key}/disable", "kms:DisableKey", keys::disable, Empty => KeyView,
+        "Holds a key back until it is enabled again."),
+    body!(POST "/v1/keys/{key}/deactivate", "kms:DisableKey", keys::deactivate, Empty => KeyView,
+        "Retires a key for good: it processes, and protects no more."),
+    body!(POST "/v1/keys/{key}/compromise", "kms:MarkCompromised", keys::compromise, Empty => KeyView,
+        "Marks a key as known to others."),
+    body!(POST "/v1/keys/{key}/schedule-deletion", "kms:ScheduleKeyDeletion", keys::schedule_deletion, ScheduleDeletionRequest => KeyView,
+        "Schedules the destruction of a key; nothing may use it until then."),
+    body!(POST "/v1/keys/{key}/cancel-deletion", "kms:CancelKeyDeletion", keys::cancel_deletion, Empty => KeyView,
+        "Calls a scheduled destruction off."),
+    query!("/v1/keys/{key}/versions", "kms:DescribeKey", versions::list, PageQuery => ListVersionsReply,
+        "Lists the versions of a key."),
+    query!("/v1/keys/{key}/versions/{version}", "kms:DescribeKey", versions::describe, DryRunQuery => VersionView,
+        "Describes a version."),
+    body!(POST "/v1/keys/{key}/versions/{version}/make-primary", "kms:RotateKey", versions::make_primary, Empty => VersionView,
+        "Makes a version the primary one again, in a new activation generation."),
+    body!(POST "/v1/keys/{key}/versions/{version}/shadow-disable", "kms:UpdateKeyVersion", versions::shadow_disable, Empty => VersionView,
+        "Refuses and counts any use of a version; can be undone."),
+    body!(POST "/v1/keys/{key}/versions/{version}/enable", "kms:UpdateKeyVersion", versions::enable, Empty => VersionView,
+        "Undoes a shadow-disable."),
+    body!(POST "/v1/keys/{key}/versions/{version}/compromise", "kms:MarkCompromised", versions::compromise, Empty => VersionView,
+        "Marks a version as known to others."),
+    body!(POST "/v1/keys/{key}/versions/{version}/destroy", "kms:DestroyKeyVersion", versions::destroy, Empty => VersionView,
+        "Destroys a version that is shadow-disabled or compromised."),
+    query!("/v1/keys/{key}/public-key", "kms:GetPublicKey", keys::public_key, VersionQuery => PublicKeyReply,
+        "Answers the public half of a key."),
+    body!(POST "/v1/keys/{key}/import-parameters", "kms:GetParametersForImport", keys::import_parameters, ImportParametersRequest => ImportParametersReply,
+        "Hands out a wrapping key and a token for import, good for 24 hours."),
+    body!(POST "/v1/keys/{key}/import", "kms:ImportKeyMaterial", keys::import, ImportRequest => KeyView,
+        "Imports wrapped material."),
+    body!(PUT "/v1/keys/{key}/tags", "kms:TagKey", keys::set_tags, SetTagsRequest => KeyView,
+        "Sets tags; others stay."),
+    body!(DELETE "/v1/keys/{key}/tags", "kms:TagKey", keys::remove_tags, RemoveTagsRequest => KeyView,
+        "Removes tags."),
+    query!("/v1/aliases", "kms:ListKeys", aliases::list, PageQuery => ListAliasesReply,
+        "Lists aliases."),
+    body!(PUT "/v1/aliases/{alias}", "kms:UpdateAlias", aliases::set, SetAliasRequest => KeyView,
+        "Lets an alias name a key."),
+    body!(DELETE "/v1/aliases/{alias}", "kms:UpdateAlias", aliases::delete, Empty => Empty,
+        "Removes an alias."),
+    body!(POST "/v1/sys/seal", "sys:Seal", system::seal, Empty => SealReply,
+        "Seals the server: every key leaves its memory."),
+    body!(POST "/v1/sys/clock/confirm", "sys:ConfirmClock", system::confirm_clock, Empty => ConfirmClockReply,
+        "Says that the wall clock is right after a jump."),
+];
+
+#[cfg(test)]
+mod tests {
+    use lastkey_core::permit::ALL_ACTIONS;
+
+    use super::*;
+
+    #[test]
+    fn every_route_asks_policy_about_an_action_that_there_is() {
+        for route in ROUTES {
+            assert!(ALL_ACTIONS.iter().any(|(name, _)| *name == route.action), "{route:?}");
+        }
+    }
+
+    #[test]
+    fn no_route_stands_twice() {
+        for (place, route) in ROUTES.iter().enumerate() {
+            let same = |r: &&Route| r.method == route.method && r.path == route.path;
+            assert_eq!(ROUTES.iter().position(|r| same(&r)), Some(place), "{route:?}");
+        }
+    }
+}

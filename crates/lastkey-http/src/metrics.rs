@@ -1,0 +1,196 @@
+//! What the door counts, for Prometheus.
+//!
+//! Room      `http`.
+//! Holds     counting a request looks up no label and takes no heap: its counters were resolved
+//!           at the first request of their kind.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lastkey_wire::words::ErrorCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Who may read `/metrics`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetricsAccess {
+    /// Everybody who reaches the listener.
+    Public,
+    /// Callers with a token.
+    #[default]
+    Token,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    operation: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnsealLabels {
+    result: &'static str,
+}
+
+/// Everything that is counted.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<OperationLabels, Histogram, fn() -> Histogram>,
+    unseals: Family<UnsealLabels, Counter>,
+    in_flight: Gauge,
+    connections: Gauge,
+    sealed: Gauge,
+}
+
+/// What a scrape shows of this moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Levels {
+    /// Requests that are worked on.
+    pub(crate) in_flight: usize,
+    /// Open connections.
+    pub(crate) connections: usize,
+    /// Whether the server is sealed.
+    pub(crate) sealed: bool,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub(crate) fn new(mut registry: Registry, server_version: &str) -> Self {
+        let requests = Family::default();
+        let durations: Family<_, _, fn() -> Histogram> = Family::new_with_constructor(histogram);
+        let unseals = Family::default();
+        let (in_flight, connections, sealed) =
+            (Gauge::default(), Gauge::default(), Gauge::default());
+        let http = registry.sub_registry_with_prefix("lastkey_http");
+        http.register("requests", "Requests by operation and result", requests.clone());
+        http.register_with_unit(
+            "request_duration",
+            "Time from the head of a request to its answer",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        http.register("requests_in_flight", "Requests being worked on", in_flight.clone());
+        http.register("connections", "Open connections", connections.clone());
+        let own = registry.sub_registry_with_prefix("lastkey");
+        own.register("unseal_attempts", "Attempts to unseal by result", unseals.clone());
+        own.register("sealed", "1 while the server is sealed", sealed.clone());
+        let build = Info::new(vec![("version", server_version.to_owned())]);
+        own.register("build", "What runs", build);
+        Self { registry, requests, durations, unseals, in_flight, connections, sealed }
+    }
+
+    /// Counters of one route.
+    pub(crate) fn route(&self, operation: &'static str) -> RouteMetrics {
+        RouteMetrics {
+            operation,
+            requests: self.requests.clone(),
+            by_code: std::array::from_fn(|_| OnceLock::new()),
+            duration: self.durations.get_or_create_owned(&OperationLabels { operation }),
+        }
+    }
+
+    /// Counts an attempt to unseal.
+    pub(crate) fn count_unseal(&self, error: Option<ErrorCode>) {
+        self.unseals.get_or_create(&UnsealLabels { result: code_text(error) }).inc();
+    }
+
+    /// Everything, in OpenMetrics text.
+    pub(crate) fn scrape(&self, levels: Levels) -> Bytes {
+        self.in_flight.set(gauge_value(levels.in_flight));
+        self.connections.set(gauge_value(levels.connections));
+        self.sealed.set(i64::from(levels.sealed));
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let written = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        if written.is_ok() { text.into() } else { Bytes::new() }
+    }
+}
+
+/// Upper bounds in seconds: from an operation in memory to one that hits the deadline.
+const DURATION_BUCKETS: [f64; 16] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 10.0,
+];
+
+fn histogram() -> Histogram {
+    Histogram::new(DURATION_BUCKETS)
+}
+
+fn gauge_value(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn code_text(error: Option<ErrorCode>) -> &'static str {
+    error.map_or("ok", ErrorCode::as_str)
+}
+
+/// Counters of one route, resolved.
+#[derive(Debug)]
+pub(crate) struct RouteMetrics {
+    operation: &'static str,
+    requests: Family<RequestLabels, Counter>,
+    /// First the one for success, then one for each code in its order.
+    by_code: [OnceLock<Counter>; 1 + ErrorCode::ALL.len()],
+    duration: Histogram,
+}
+
+impl RouteMetrics {
+    /// Counts one request.
+    pub(crate) fn count(&self, error: Option<ErrorCode>, duration: Duration) {
+        let place = error.map_or(0, |code| 1 + code as usize);
+        if let Some(cell) = self.by_code.get(place) {
+            let labels = || RequestLabels { operation: self.operation, code: code_text(error) };
+            cell.get_or_init(|| self.requests.get_or_create_owned(&labels())).inc();
+        }
+        self.duration.observe(duration.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_operation_and_code() {
+        let metrics = Metrics::new(Registry::default(), "1.2.3");
+        let route = metrics.route("kms:Encrypt");
+        route.count(None, Duration::from_micros(70));
+        route.count(None, Duration::from_micros(70));
+        route.count(Some(ErrorCode::Internal), Duration::from_secs(20));
+        metrics.count_unseal(Some(ErrorCode::Unauthenticated));
+        let levels = Levels { in_flight: 3, connections: 4, sealed: true };
+        let text = String::from_utf8(metrics.scrape(levels).to_vec()).unwrap();
+        for line in [
+            "lastkey_http_requests_total{operation=\"kms:Encrypt\",code=\"ok\"} 2",
+            "lastkey_http_requests_total{operation=\"kms:Encrypt\",code=\"Internal\"} 1",
+            "lastkey_http_request_duration_seconds_count{operation=\"kms:Encrypt\"} 3",
+            "lastkey_http_request_duration_seconds_bucket{le=\"0.0001\",operation=\"kms:Encrypt\"} 2",
+            "lastkey_http_requests_in_flight 3",
+            "lastkey_http_connections 4",
+            "lastkey_sealed 1",
+            "lastkey_unseal_attempts_total{result=\"Unauthenticated\"} 1",
+            "lastkey_build_info{version=\"1.2.3\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_place() {
+        for (place, code) in ErrorCode::ALL.iter().enumerate() {
+            assert_eq!(*code as usize, place);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What can be asked without a token: health, readiness, status, unseal, documents, metrics.
+//!
+//! Room      `http`.
+//! Holds     [`PUBLIC`] is the closed list of paths outside the authentication layer; a test
+//!           compares it with a golden list. None of them reaches a key.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use hyper::body::Body;
+use lastkey_core::ids::RequestId;
+use lastkey_secret::SecretVec;
+use lastkey_service::error::Error;
+use lastkey_wire::native::system::{
+    ClockHold, HealthReply, ReadyReply, SealView, StatusReply, UnsealReply, UnsealRequest,
+};
+use schemars::SchemaGenerator;
+
+use crate::answer::{Answer, Content};
+use crate::auth_layer::admit;
+use crate::dialect::native::routes::SchemaOf;
+use crate::dialect::native::{check_content_type, json, openapi, rfc3339, to_json};
+use crate::door::Door;
+use crate::limits::read_body;
+use crate::metrics::MetricsAccess;
+use crate::problem::{Problem, Syntax};
+use crate::router::Routed;
+
+/// A route outside the authentication layer.
+pub(crate) struct PublicRoute {
+    /// Its method.
+    pub(crate) method: Method,
+    /// Its path.
+    pub(crate) path: &'static str,
+    /// Its name in metrics.
+    pub(crate) operation: &'static str,
+    /// One sentence for the documents.
+    pub(crate) summary: &'static str,
+    /// What it reads.
+    pub(crate) request: Option<SchemaOf>,
+    /// What it answers, if that is JSON of ours.
+    pub(crate) reply: Option<SchemaOf>,
+    /// Whether it is answered even when too many requests are in flight.
+    pub(crate) always: bool,
+    page: Page,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Page {
+    Health,
+    Ready,
+    Status,
+    Unseal,
+    OpenApi,
+    Metrics,
+}
+
+impl Routed for PublicRoute {
+    fn method(&self) -> &Method {
+        &self.method
+    }
+
+    fn path(&self) -> &'static str {
+        self.path
+    }
+}
+
+/// All routes that need no token.
+pub(crate) static PUBLIC: &[PublicRoute] = &[
+    PublicRoute {
+        method: Method::GET,
+        path: "/healthz",
+        operation: "sys:Health",
+        summary: "Answers while the process lives.",
+        request: None,
+        reply: Some(SchemaGenerator::subschema_for::<HealthReply>),
+        always: true,
+        page: Page::Health,
+    },
+    PublicRoute {
+        method: Method::GET,
+        path: "/readyz",
+        operation: "sys:Ready",
+        summary: "Answers 200 while the server is unsealed and can serve, else 503.",
+        request: None,
+        reply: Some(SchemaGenerator::subschema_for::<ReadyReply>),
+        always: true,
+        page: Page::Ready,
+    },
+    PublicRoute {
+        method: Method::GET,
+        path: "/v1/sys/status",
+        operation: "sys:Status",
+        summary: "Tells whether the server is initialised and sealed.",
+        request: None,
+        reply: Some(SchemaGenerator::subschema_for::<StatusReply>),
+        always: false,
+        page: Page::Status,
+    },
+    PublicRoute {
+        method: Method::POST,
+        path: "/v1/sys/unseal",
+        operation: "sys:Unseal",
+        summary: "Unseals the server. Attempts are limited and recorded.",
+        request: Some(SchemaGenerator::subschema_for::<UnsealRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<UnsealReply>),
+        always: false,
+        page: Page::Unseal,
+    },
+    PublicRoute {
+        method: Method::GET,
+        path: "/v1/openapi.json",
+        operation: "sys:OpenApi",
+        summary: "This document.",
+        request: None,
+        reply: None,
+        always: false,
+        page: Page::OpenApi,
+    },
+    PublicRoute {
+        method: Method::GET,
+        path: "/metrics",
+        operation: "sys:Metrics",
+        summary: "Counters in OpenMetrics text; the configuration may ask for a token.",
+        request: None,
+        reply: None,
+        always: true,
+        page: Page::Metrics,
+    },
+];
+
+/// Answers a public route.
+///
+/// # Errors
+/// [`Problem`].
+pub(crate) async fn answer<B>(
+    door: &Door,
+    route: &PublicRoute,
+    request: Request<B>,
+    id: RequestId,
+) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    match route.page {
+        Page::Health => Ok(Answer::json(to_json(&HealthReply { status: "ok".to_owned() }))),
+        Page::Ready => Ok(ready(door).await),
+        Page::Status => status(door).await,
+        Page::Unseal => unseal(door, request, id).await,
+        Page::OpenApi => Ok(Answer::json(door.openapi(openapi::document))),
+        Page::Metrics => metrics(door, &request, id).await,
+    }
+}
+
+async fn ready(door: &Door) -> Answer {
+    let reason = match door.gate().status().await {
+        Ok(status) if !status.initialised => Some("uninitialised"),
+        Ok(status) if status.sealed => Some("sealed"),
+        Ok(_) => None,
+        Err(_) => Some("unavailable"),
+    };
+    let reply = ReadyReply { ready: reason.is_none(), reason: reason.map(str::to_owned) };
+    let mut answer = Answer::json(to_json(&reply));
+    if !reply.ready {
+        answer.status = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    answer
+}
+
+async fn status(door: &Door) -> Result<Answer, Problem> {
+    let status = door.gate().status().await?;
+    let seal = |seal: &lastkey_service::sealing::SealInfo| SealView {
+        id: seal.id.to_string(),
+        kind: seal.kind.to_owned(),
+    };
+    Ok(Answer::json(to_json(&StatusReply {
+        server_version: door.server_version().to_owned(),
+        initialised: status.initialised,
+        sealed: status.sealed,
+        instance: status.instance.map(|id| id.to_string()),
+        seals: status.seals.iter().map(seal).collect(),
+        clock_hold: status
+            .clock_hold
+            .map(|hold| ClockHold { seen_at: rfc3339(hold.seen_at), jump_seconds: hold.jump }),
+    })))
+}
+
+async fn unseal<B>(door: &Door, request: Request<B>, id: RequestId) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (head, body) = request.into_parts();
+    let body = read_body(body, MAX_UNSEAL_LEN).await?;
+    check_content_type(&head.headers, &body)?;
+    let presented = presented(json(&body)?)?;
+    let outcome = door.gate().unseal(id, presented).await.map_err(|error| {
+        if matches!(error, Error::Unauthenticated) {
+            Problem::WrongPassphrase
+        } else {
+            error.into()
+        }
+    });
+    door.metrics().count_unseal(outcome.as_ref().err().map(Problem::code));
+    let unsealed = outcome?;
+    Ok(Answer::json(to_json(&UnsealReply {
+        sealed: false,
+        attempt: unsealed.attempt.to_string(),
+        seal_kind: unsealed.seal_kind.to_owned(),
+    })))
+}
+
+/// What is to open a seal.
+fn presented(request: UnsealRequest) -> Result<SecretVec, Syntax> {
+    match (request.passphrase, request.keyfile) {
+        (Some(passphrase), None) => Ok(passphrase.0),
+        (None, Some(keyfile)) => Ok(keyfile.0),
+        (None, None) | (Some(_), Some(_)) => {
+            Err(Syntax::field("passphrase", "expected either `passphrase` or `keyfile`"))
+        }
+    }
+}
+
+/// Nobody is known yet who may send more.
+const MAX_UNSEAL_LEN: usize = 16 << 10;
+
+async fn metrics<B>(door: &Door, request: &Request<B>, id: RequestId) -> Result<Answer, Problem> {
+    if door.metrics_access() == MetricsAccess::Token {
+        admit(door.gate(), request.headers(), id).await?;
+    }
+    let mut answer = Answer::json(door.scrape());
+    answer.content = Content::Metrics;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_paths_are_the_ones_in_the_golden_list() {
+        let list: String =
+            PUBLIC.iter().map(|route| format!("{} {}\n", route.method, route.path)).collect();
+        assert_eq!(list, include_str!("../tests/golden/public-paths.txt"));
+    }
+}

@@ -1,0 +1,192 @@
+//! Each protected route: closed without a token, closed to a stranger, open to the administrator.
+//! The list of routes comes from the server's own document, the bodies from the table below.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::world::{STRANGER, World};
+
+/// A good body for each route that needs one, or nothing. KEY, BLOB, SIGNER, MAC and ALIAS stand
+/// for what the test made before.
+const BODIES: &[(&str, &str)] = &[
+    ("post /v1/encrypt", r#"{"key":"KEY","plaintext":"Zm9v"}"#),
+    ("post /v1/decrypt", r#"{"ciphertext":"BLOB"}"#),
+    ("post /v1/data-key", r#"{"key":"KEY"}"#),
+    ("post /v1/data-key-without-plaintext", r#"{"key":"KEY","bytes":5}"#),
+    ("post /v1/data-key-pair", r#"{"key":"KEY","pair_spec":"ED25519"}"#),
+    ("post /v1/reencrypt", r#"{"ciphertext":"BLOB","to_key":"KEY"}"#),
+    ("post /v1/random", r#"{"bytes":16}"#),
+    ("post /v1/sign", r#"{"key":"SIGNER","message":"Zm9v"}"#),
+    ("post /v1/verify", r#"{"key":"SIGNER","message":"Zm9v","signature":"Zm9v"}"#),
+    ("post /v1/mac", r#"{"key":"MAC","message":"Zm9v"}"#),
+    ("post /v1/verify-mac", r#"{"key":"MAC","message":"Zm9v","mac":"Zm9v"}"#),
+    ("post /v1/batch/encrypt", r#"{"items":[{"key":"KEY","plaintext":"Zm9v"}]}"#),
+    ("post /v1/batch/decrypt", r#"{"items":[{"ciphertext":"BLOB"}]}"#),
+    ("post /v1/batch/reencrypt", r#"{"items":[{"ciphertext":"BLOB","to_key":"KEY"}]}"#),
+    ("post /v1/batch/data-key", r#"{"items":[{"key":"KEY"}]}"#),
+    ("post /v1/batch/data-key-without-plaintext", r#"{"items":[{"key":"KEY"}]}"#),
+    ("post /v1/keys", "{}"),
+    ("get /v1/keys", ""),
+    ("get /v1/keys/{key}", ""),
+    ("patch /v1/keys/{key}", r#"{"description":"new"}"#),
+    ("post /v1/keys/{key}/rotate", ""),
+    ("get /v1/keys/{key}/rotation", ""),
+    ("put /v1/keys/{key}/rotation", r#"{"period_seconds":86400}"#),
+    ("delete /v1/keys/{key}/rotation", ""),
+    ("post /v1/keys/{key}/enable", ""),
+    ("post /v1/keys/{key}/disable", ""),
+    ("post /v1/keys/{key}/deactivate", ""),
+    ("post /v1/keys/{key}/compromise", ""),
+    ("post /v1/keys/{key}/schedule-deletion", r#"{"window_days":7}"#),
+    ("post /v1/keys/{key}/cancel-deletion", ""),
+    ("get /v1/keys/{key}/versions", ""),
+    ("get /v1/keys/{key}/versions/{version}", ""),
+    ("post /v1/keys/{key}/versions/{version}/make-primary", ""),
+    ("post /v1/keys/{key}/versions/{version}/shadow-disable", ""),
+    ("post /v1/keys/{key}/versions/{version}/enable", ""),
+    ("post /v1/keys/{key}/versions/{version}/compromise", ""),
+    ("post /v1/keys/{key}/versions/{version}/destroy", ""),
+    ("get /v1/keys/{key}/public-key", ""),
+    ("post /v1/keys/{key}/import-parameters", r#"{"algorithm":"RSAES_OAEP_SHA_256"}"#),
+    ("post /v1/keys/{key}/import", r#"{"token":"x","wrapped_material":""}"#),
+    ("put /v1/keys/{key}/tags", r#"{"tags":{"a":"b"}}"#),
+    ("delete /v1/keys/{key}/tags", r#"{"names":["a"]}"#),
+    ("get /v1/aliases", ""),
+    ("put /v1/aliases/{alias}", r#"{"key":"KEY"}"#),
+    ("delete /v1/aliases/{alias}", ""),
+    ("post /v1/sys/seal", ""),
+    ("post /v1/sys/clock/confirm", ""),
+];
+
+/// What routes are called with.
+struct Things {
+    key: String,
+    blob: String,
+    signer: String,
+    mac: String,
+}
+
+impl Things {
+    async fn make(admin: &mut Client) -> Self {
+        let mut create = async |body: &str| {
+            let made = admin.done("POST", "/v1/keys", body).await;
+            made["id"].as_str().unwrap().to_owned()
+        };
+        let key = create(r#"{"alias":"alias/here"}"#).await;
+        let signer = create(r#"{"spec":"ED25519"}"#).await;
+        let mac = create(r#"{"spec":"HMAC_256"}"#).await;
+        admin.done("POST", &format!("/v1/keys/{key}/rotate"), "").await;
+        let body = json!({ "key": key, "plaintext": "Zm9v" }).to_string();
+        let sealed = admin.done("POST", "/v1/encrypt", &body).await;
+        Self { key, blob: sealed["ciphertext"].as_str().unwrap().to_owned(), signer, mac }
+    }
+
+    fn body(&self, template: &str) -> String {
+        let filled = template.replace("KEY", &self.key).replace("BLOB", &self.blob);
+        filled.replace("SIGNER", &self.signer).replace("MAC\"", &format!("{}\"", self.mac))
+    }
+
+    fn path(&self, pattern: &str) -> String {
+        let path = pattern.replace("{key}", &self.key).replace("{version}", "1");
+        path.replace("{alias}", "alias%2Fhere")
+    }
+}
+
+/// Method and pattern of each protected route, as the server tells them.
+async fn protected(client: &mut Client) -> Vec<String> {
+    let document = client.done("GET", "/v1/openapi.json", "").await;
+    let mut routes = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if operation["security"] != json!([]) {
+                routes.push(format!("{method} {path}"));
+            }
+        }
+    }
+    routes
+}
+
+fn table() -> BTreeMap<String, &'static str> {
+    BODIES.iter().map(|(route, body)| ((*route).to_owned(), *body)).collect()
+}
+
+#[tokio::test]
+async fn every_protected_route_is_in_the_table_of_this_test() {
+    let world = World::start().await;
+    let mut routes = protected(&mut world.anybody().await).await;
+    routes.sort_unstable();
+    assert_eq!(routes, table().into_keys().collect::<Vec<_>>());
+    assert_eq!(routes.len(), BODIES.len());
+}
+
+#[tokio::test]
+async fn every_protected_route_is_closed_without_a_valid_token() {
+    let world = World::start().await;
+    let things = Things::make(&mut world.admin().await).await;
+    for (route, body) in BODIES {
+        let (method, pattern) = route.split_once(' ').unwrap();
+        for token in [None, Some("wrong"), Some("")] {
+            let mut client = world.anybody().await;
+            if let Some(token) = token {
+                client = client.with_token(token);
+            }
+            let (path, body) = (things.path(pattern), things.body(body));
+            let answer = client.send(&method.to_uppercase(), &path, &body).await;
+            answer.error(401, "Unauthenticated");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_protected_route_is_closed_to_a_stranger() {
+    let world = World::start().await;
+    let things = Things::make(&mut world.admin().await).await;
+    let mut stranger = world.anybody().await.with_token(STRANGER);
+    for (route, body) in BODIES {
+        let (method, pattern) = route.split_once(' ').unwrap();
+        let (path, body) = (things.path(pattern), things.body(body));
+        let answer = stranger.send(&method.to_uppercase(), &path, &body).await;
+        if pattern.contains("/batch/") {
+            let result = &answer.json()["results"][0];
+            assert_eq!(result["error"]["code"], "AccessDenied", "{route}: {result}");
+        } else {
+            answer.error(403, "AccessDenied");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_protected_route_is_reached_by_the_administrator() {
+    // A new server for each: some routes end the life of a key, one that of the engine.
+    for (route, body) in BODIES {
+        let world = World::start().await;
+        let mut admin = world.admin().await;
+        let things = Things::make(&mut admin).await;
+        let (method, pattern) = route.split_once(' ').unwrap();
+        let (path, body) = (things.path(pattern), things.body(body));
+        let answer = admin.send(&method.to_uppercase(), &path, &body).await;
+        let code = answer.json()["error"]["code"].clone();
+        let refusal_of_state = ["KeyState", "KeyUsage"].map(Value::from).contains(&code);
+        // Generated keys take no import.
+        let imports = pattern.contains("/import") && code == "InvalidRequest";
+        assert!(code.is_null() || refusal_of_state || imports, "{route}: {:?}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn every_protected_route_is_closed_while_the_server_is_sealed() {
+    let world = World::start().await;
+    let mut admin = world.admin().await;
+    let things = Things::make(&mut admin).await;
+    admin.done("POST", "/v1/sys/seal", "").await;
+    for (route, body) in BODIES {
+        let (method, pattern) = route.split_once(' ').unwrap();
+        let (path, body) = (things.path(pattern), things.body(body));
+        admin.send(&method.to_uppercase(), &path, &body).await.error(503, "Sealed");
+        // Sealed comes before the token.
+        let answer = world.anybody().await.send(&method.to_uppercase(), &path, &body).await;
+        answer.error(503, "Sealed");
+    }
+}
