@@ -1,0 +1,245 @@
+//! Requests and answers: bodies in JSON, limits, retries, errors.
+//!
+//! Room      `client`. The typed calls say what to send; this file says how.
+//! Holds     A call is sent twice only when the first attempt never had a connection.
+
+use std::{error::Error as StdError, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{self, Client as Pool},
+    rt::{TokioExecutor, TokioTimer},
+};
+use lastkey_secret::SecretVec;
+use lastkey_wire::native::error::ErrorBody;
+use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+use crate::{
+    config::ClientConfig,
+    connect::{ConnectError, Connector},
+    error::{Error, Refusal},
+};
+
+/// The longest answer that is read, in bytes. The server's own limits are lower.
+const MAX_ANSWER_LEN: usize = 8 << 20;
+/// Large enough for most bodies: a buffer that grows leaves copies behind.
+const BODY_CAPACITY: usize = 16 << 10;
+const RETRIES: u32 = 2;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Whether a call may be sent again after its connection did not come about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Reads and pure operations: twice is as good as once.
+    Allowed,
+    /// Calls that change something.
+    Never,
+}
+
+/// The pool of connections to one server, with the caller's token.
+pub(crate) struct Transport {
+    pool: Pool<Connector, Full<Bytes>>,
+    base: String,
+    addr: String,
+    authorization: Option<HeaderValue>,
+    limit: Duration,
+}
+
+impl Transport {
+    pub(crate) fn new(config: &ClientConfig) -> Result<Self, Error> {
+        let connector = Connector::new(config.addr.clone(), &config.trust, config.connect_timeout)?;
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_LIMIT)
+            .build(connector);
+        Ok(Self {
+            pool,
+            base: config.addr.base(),
+            addr: config.addr.to_string(),
+            authorization: config.token.as_ref().map(bearer).transpose()?,
+            limit: config.request_timeout,
+        })
+    }
+
+    /// Sends `body` as JSON and reads the answer as `R`. An empty answer counts as `{}`.
+    pub(crate) async fn call<R: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        repeat: Repeat,
+    ) -> Result<R, Error> {
+        let answer = self.exchange(method, path, body, repeat).await?;
+        if !answer.head.status.is_success() {
+            return Err(self.refused(&answer));
+        }
+        let text: &[u8] = if answer.body.is_empty() { b"{}" } else { &answer.body };
+        serde_json::from_slice(text).map_err(|_| self.protocol("unexpected JSON"))
+    }
+
+    /// Reads what is answered in the same shape whether the status is 200 or 503.
+    pub(crate) async fn probe<R: DeserializeOwned>(&self, path: &str) -> Result<R, Error> {
+        let answer = self.exchange(Method::GET, path, Bytes::new(), Repeat::Allowed).await?;
+        serde_json::from_slice(&answer.body).map_err(|_| self.refused(&answer))
+    }
+
+    /// Reads text that is no JSON.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, Error> {
+        let answer = self.exchange(Method::GET, path, Bytes::new(), Repeat::Allowed).await?;
+        if !answer.head.status.is_success() {
+            return Err(self.refused(&answer));
+        }
+        String::from_utf8(answer.body.to_vec()).map_err(|_| self.protocol("text is not UTF-8"))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        repeat: Repeat,
+    ) -> Result<Answer, Error> {
+        let work = async {
+            let response = self.send(method, path, body, repeat).await?;
+            self.read(response).await
+        };
+        tokio::time::timeout(self.limit, work)
+            .await
+            .map_err(|_| Error::Timeout { addr: self.addr.clone() })?
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        repeat: Repeat,
+    ) -> Result<Response<Incoming>, Error> {
+        let budget = if repeat == Repeat::Allowed { RETRIES } else { 0 };
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..budget {
+            match self.pool.request(self.request(&method, path, body.clone())?).await {
+                Err(failure)
+                    if connect_error_in(&failure).is_some_and(|cause| cause.may_pass()) =>
+                {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                outcome => return outcome.map_err(|failure| self.not_sent(failure)),
+            }
+        }
+        let last = self.request(&method, path, body)?;
+        self.pool.request(last).await.map_err(|failure| self.not_sent(failure))
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Error> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(header::ACCEPT, "application/json");
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        request.body(Full::new(body)).map_err(|_| self.protocol("the path is not valid in a URL"))
+    }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<Answer, Error> {
+        let (head, body) = response.into_parts();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(expected_len(&head.headers)));
+        let mut body = Limited::new(body, MAX_ANSWER_LEN);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|source| self.broken(source))?;
+            if let Ok(data) = frame.into_data() {
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(Answer { head, body: bytes })
+    }
+
+    fn refused(&self, answer: &Answer) -> Error {
+        let Ok(ErrorBody { error }) = serde_json::from_slice(&answer.body) else {
+            return self.protocol("an error answer without an error");
+        };
+        Error::Refused(Box::new(Refusal {
+            status: answer.head.status.as_u16(),
+            detail: error,
+            retry_after: header_text(&answer.head.headers, header::RETRY_AFTER)
+                .and_then(|seconds| seconds.parse().ok())
+                .map(Duration::from_secs),
+        }))
+    }
+
+    fn not_sent(&self, failure: legacy::Error) -> Error {
+        match connect_error_in(&failure) {
+            Some(source) => Error::Connect { addr: self.addr.clone(), source },
+            None => self.broken(Box::new(failure)),
+        }
+    }
+
+    fn broken(&self, source: Box<dyn StdError + Send + Sync>) -> Error {
+        Error::Broken { addr: self.addr.clone(), source }
+    }
+
+    fn protocol(&self, problem: &'static str) -> Error {
+        Error::Protocol { addr: self.addr.clone(), problem }
+    }
+}
+
+/// An answer as it came.
+struct Answer {
+    head: http::response::Parts,
+    body: Zeroizing<Vec<u8>>,
+}
+
+fn bearer(token: &SecretVec) -> Result<HeaderValue, Error> {
+    let text = token.expose(|bytes| {
+        let mut text = Zeroizing::new(b"Bearer ".to_vec());
+        text.extend_from_slice(bytes.trim_ascii());
+        text
+    });
+    let mut value = HeaderValue::from_bytes(&text).map_err(|_| Error::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// JSON in memory that is wiped once it was sent.
+pub(crate) fn encode<B: Serialize>(body: &B) -> Result<Bytes, Error> {
+    let mut text = Zeroizing::new(Vec::with_capacity(BODY_CAPACITY));
+    serde_json::to_writer(&mut *text, body).map_err(|_| Error::Request)?;
+    Ok(Bytes::from_owner(text))
+}
+
+fn expected_len(headers: &HeaderMap) -> usize {
+    header_text(headers, header::CONTENT_LENGTH)
+        .and_then(|len| len.parse().ok())
+        .unwrap_or(BODY_CAPACITY)
+        .min(MAX_ANSWER_LEN)
+}
+
+fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn connect_error_in(failure: &legacy::Error) -> Option<ConnectError> {
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<ConnectError>() {
+            return Some(found.clone());
+        }
+        cause = error.source();
+    }
+    None
+}
