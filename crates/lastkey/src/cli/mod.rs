@@ -1,0 +1,359 @@
+//! The command line: what can be typed, and who does it.
+//!
+//! Room      `lastkey`. Commands of the client side live here and talk to a server; those that
+//!           run one are in `roles`.
+
+mod args;
+mod blob;
+mod completions;
+mod data_key;
+mod envelope;
+mod failure;
+mod input;
+mod key;
+mod output;
+mod progress;
+mod session;
+mod signals;
+mod signature;
+mod system;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use self::{
+    args::{ConnectionArgs, DryRunArgs, Format},
+    failure::{EXIT_CODES, Failure},
+    session::Session,
+};
+use crate::{hardening, roles};
+
+/// Keys that do not leave the server, and files encrypted with them.
+#[derive(Parser, Debug)]
+#[command(name = "lastkey", version = crate::VERSION, disable_help_subcommand = true)]
+struct Cli {
+    /// Print for people (table), or for programs the JSON of the API
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    #[command(flatten)]
+    Client(ClientCommand),
+    #[command(flatten)]
+    Role(RoleCommand),
+}
+
+/// Commands that talk to a server, or need none.
+#[derive(Subcommand, Debug)]
+enum ClientCommand {
+    /// Encrypt a file of any size
+    Encrypt(envelope::EncryptArgs),
+    /// Decrypt a file
+    Decrypt(envelope::DecryptArgs),
+    /// Check every byte of an encrypted file, or with --key a signature
+    Verify(envelope::VerifyArgs),
+    /// Show the header of an encrypted file
+    Inspect(envelope::InspectArgs),
+    /// Create, list, rotate, delete and import keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Encrypt or decrypt at most 64 KiB in the server
+    #[command(subcommand)]
+    Blob(blob::BlobCommand),
+    /// Move a ciphertext to another key or context
+    Reencrypt(blob::ReencryptArgs),
+    /// Make a data key
+    DataKey(data_key::DataKeyArgs),
+    /// Make a key pair whose private half is protected
+    DataKeyPair(data_key::DataKeyPairArgs),
+    /// Sign a message
+    Sign(signature::SignArgs),
+    /// Write the public half of a key
+    PublicKey(signature::PublicKeyArgs),
+    /// Make a message authentication code
+    Mac(signature::MacArgs),
+    /// Verify a message authentication code
+    VerifyMac(signature::VerifyMacArgs),
+    /// Draw random bytes
+    Random(data_key::RandomArgs),
+    /// Send up to 256 operations of one kind in one request
+    Batch(blob::BatchArgs),
+    /// Show whether the server is up, initialised and unsealed
+    Status(system::StatusArgs),
+    /// Let the server serve
+    Unseal(system::UnsealArgs),
+    /// Make the server forget its keys until it is unsealed
+    Seal(DryRunArgs),
+    /// Let time go on after the server's clock jumped
+    ConfirmClock(DryRunArgs),
+    /// Write the completions of a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Commands that run a server, or prepare one.
+#[derive(Subcommand, Debug)]
+enum RoleCommand {
+    /// Run a server on this machine to try things out
+    Dev(roles::dev::Args),
+    /// Prepare a data directory
+    Init(roles::init::Args),
+    /// Run a server
+    Server(roles::server::Args),
+    /// Replace the administrator's token
+    AdminToken(roles::admin_token::Args),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Measure this machine
+    Bench(roles::bench::Args),
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Print the whole configuration, every default included
+    Show(roles::config_show::Args),
+}
+
+/// Headings of `lastkey --help`; each command stands under one.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Files", &["encrypt", "decrypt", "verify", "inspect"]),
+    ("Keys", &["key"]),
+    (
+        "Operations",
+        &[
+            "blob",
+            "reencrypt",
+            "data-key",
+            "data-key-pair",
+            "sign",
+            "public-key",
+            "mac",
+            "verify-mac",
+            "random",
+            "batch",
+        ],
+    ),
+    ("A running server", &["status", "unseal", "seal", "confirm-clock"]),
+    ("This machine", &["dev", "init", "server", "admin-token", "config", "bench", "completions"]),
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  lastkey dev --data ./lastkey-dev          try it: a server, and what to paste next
+  lastkey key create --alias alias/app
+  lastkey encrypt --key alias/app report.pdf -o report.pdf.lk
+  lastkey decrypt report.pdf.lk -o report.pdf
+  tar c folder | lastkey encrypt --key alias/app > folder.lk
+  lastkey key rotate alias/app
+  lastkey key show alias/app --output json
+
+The token comes from the variable LASTKEY_TOKEN or from --token-file, never from an argument.";
+
+/// Parses what was typed, does it, and says how it ended.
+pub(crate) fn run() -> ExitCode {
+    let matches = command().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match cli.command {
+        Command::Role(command) => run_role(&command),
+        Command::Client(command) => {
+            if hardening::apply().is_err() {
+                output::note("warning: the kernel refuses to switch core dumps off");
+            }
+            let session = Session::new(cli.connection, cli.output);
+            ended(cli.output, start(run_client(command, &session)))
+        }
+    }
+}
+
+/// Runs a command of the client side to its end.
+fn start(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Failure::io("start", cause))?;
+    let outcome = runtime.block_on(command);
+    // A thread may still wait for input that never comes; it ends with the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn ended(format: Format, outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report(format);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Failure> {
+    match command {
+        ClientCommand::Encrypt(args) => envelope::encrypt(args, session).await,
+        ClientCommand::Decrypt(args) => envelope::decrypt(args, session).await,
+        ClientCommand::Verify(args) => envelope::verify(args, session).await,
+        ClientCommand::Inspect(args) => envelope::inspect(&args, session),
+        ClientCommand::Key(command) => key::run(command, session).await,
+        ClientCommand::Blob(command) => blob::blob(command, session).await,
+        ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
+        ClientCommand::DataKey(args) => data_key::data_key(args, session).await,
+        ClientCommand::DataKeyPair(args) => data_key::data_key_pair(args, session).await,
+        ClientCommand::Sign(args) => signature::sign(args, session).await,
+        ClientCommand::PublicKey(args) => signature::public_key(args, session).await,
+        ClientCommand::Mac(args) => signature::mac(args, session).await,
+        ClientCommand::VerifyMac(args) => signature::verify_mac(args, session).await,
+        ClientCommand::Random(args) => data_key::random(args, session).await,
+        ClientCommand::Batch(args) => blob::batch(args, session).await,
+        ClientCommand::Status(args) => system::status(args, session).await,
+        ClientCommand::Unseal(args) => system::unseal(args, session).await,
+        ClientCommand::Seal(args) => system::seal(args, session).await,
+        ClientCommand::ConfirmClock(args) => system::confirm_clock(args, session).await,
+        ClientCommand::Completions(args) => completions::completions(&args),
+    }
+}
+
+fn run_role(command: &RoleCommand) -> ExitCode {
+    let outcome = match command {
+        RoleCommand::Init(args) => roles::init::run(args),
+        RoleCommand::Server(args) => roles::server::run(args),
+        RoleCommand::AdminToken(args) => roles::admin_token::run(args),
+        RoleCommand::Dev(args) => roles::dev::run(args),
+        RoleCommand::Config(ConfigCommand::Show(args)) => roles::config_show::run(args),
+        RoleCommand::Bench(args) => roles::bench::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command line with its grouped help.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let mut template = String::from("{about-with-newline}\n{usage-heading} {usage}\n");
+    for (heading, names) in GROUPS {
+        template.push_str(&format!("\n{heading}:\n"));
+        for name in names {
+            let about = command.find_subcommand(name).and_then(clap::Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            template.push_str(&format!("  {name:14} {about}\n"));
+        }
+    }
+    template.push_str("\nOptions:\n{options}{after-help}");
+    command.help_template(template).after_help(format!("{EXAMPLES}\n\n{EXIT_CODES}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::FromArgMatches;
+
+    use super::{Cli, EXAMPLES, EXIT_CODES, GROUPS, command};
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        let matches = command().try_get_matches_from(line.split_whitespace())?;
+        Cli::from_arg_matches(&matches)
+    }
+
+    /// Every command with the names of its parents.
+    fn all_commands(parent: &clap::Command, path: &str, into: &mut Vec<String>) {
+        for child in parent.get_subcommands() {
+            let path = format!("{path} {}", child.get_name());
+            all_commands(child, &path, into);
+            into.push(path);
+        }
+    }
+
+    #[test]
+    fn command_line_has_no_contradictions() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_shows_each_command_under_one_heading() {
+        let shown: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        let command = command();
+        let there: BTreeSet<&str> =
+            command.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(shown.len(), there.len());
+        assert_eq!(shown.into_iter().collect::<BTreeSet<_>>(), there);
+    }
+
+    #[test]
+    fn help_explains_exit_codes_and_connection() {
+        let help = command().render_help().to_string();
+        for part in ["Files:\n", EXIT_CODES, EXAMPLES, "--addr", "--output", "--token-file"] {
+            assert!(help.contains(part), "{part}\n{help}");
+        }
+    }
+
+    #[test]
+    fn forms_of_the_manual_parse() {
+        for line in [
+            "lastkey key create --alias alias/app",
+            "lastkey key create --alias alias/app --spec AES_256",
+            "lastkey key rotate alias/app",
+            "lastkey key show alias/app --output json",
+            "lastkey encrypt --key alias/app FILE -o FILE.lk",
+            "lastkey decrypt FILE.lk -o OUT",
+            "lastkey encrypt --key alias/app",
+            "lastkey key rotation set alias/app 90d",
+            "lastkey key import alias/app --material-file m",
+            "lastkey key import alias/app --wrapped-file w --import-token-file t",
+            "lastkey key delete alias/a alias/b --window-days 7 --yes",
+            "lastkey verify FILE.lk",
+            "lastkey verify --key alias/s --signature AAAA FILE",
+            "lastkey random --bytes 16 --format hex",
+            "lastkey --output json status",
+            "lastkey reencrypt --to-key alias/b --context a=b --to-context c=d FILE",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn contradictory_forms_are_usage_errors() {
+        for line in [
+            "lastkey",
+            "lastkey encrypt FILE",
+            "lastkey key create --spec AES_512",
+            "lastkey key delete",
+            "lastkey key import alias/a",
+            "lastkey key import alias/a --material-file m --wrapped-file w --import-token-file t",
+            "lastkey verify FILE --signature AAAA",
+            "lastkey data-key --key k --spec AES_256 --bytes 16",
+            "lastkey status --token secret",
+            "lastkey key create --token secret",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn manual_mentions_each_command_and_each_exit_code() {
+        let manual = include_str!("../../../../docs/cli.md");
+        let mut commands = Vec::new();
+        all_commands(&command(), "lastkey", &mut commands);
+        for command in commands {
+            let is_there =
+                ["`", " "].iter().any(|end| manual.contains(&format!("`{command}{end}")));
+            assert!(is_there, "docs/cli.md lacks `{command}`");
+        }
+        assert!(manual.contains(EXIT_CODES), "docs/cli.md has other exit codes");
+    }
+}

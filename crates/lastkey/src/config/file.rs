@@ -1,0 +1,225 @@
+//! What a configuration file may say. Every field has a default; `lastkey config show` prints
+//! them all.
+//!
+//! Room      the binary.
+//! Source    docs/configuration.md.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+/// A configuration file as it was typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ConfigFile {
+    /// The data directory. No default on purpose: it is named on the command line or here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) listen: Listen,
+    pub(crate) tls: Tls,
+    pub(crate) limits: Limits,
+    pub(crate) keyring: Keyring,
+    pub(crate) audit: Audit,
+    pub(crate) metrics: Metrics,
+    pub(crate) unseal: Unseal,
+    pub(crate) log: Log,
+}
+
+/// Where the server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Listen {
+    /// TCP addresses; may be empty when there is a unix socket.
+    pub(crate) tcp: Vec<SocketAddr>,
+    /// A unix socket, made with mode 0600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unix: Option<PathBuf>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { tcp: vec![SocketAddr::from(([127, 0, 0, 1], 8400))], unix: None }
+    }
+}
+
+/// How TCP connections are protected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tls {
+    pub(crate) mode: TlsMode,
+    /// Certificate chain in PEM, with `mode = "files"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Private key in PEM, with `mode = "files"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) private_key: Option<PathBuf>,
+    /// Names and addresses for the certificate with `mode = "self-made"`, beside localhost, the
+    /// host name and the addresses that are listened on.
+    pub(crate) names: Vec<String>,
+}
+
+/// Where the certificate of the server comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TlsMode {
+    /// From the CA that `init` made in the data directory.
+    #[default]
+    SelfMade,
+    /// From the operator's files; read again on SIGHUP.
+    Files,
+    /// None. Only on loopback addresses.
+    Off,
+}
+
+/// Limits of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    pub(crate) body_bytes: usize,
+    pub(crate) head_bytes: usize,
+    pub(crate) requests_in_flight: usize,
+    pub(crate) connections: usize,
+    pub(crate) request_seconds: u64,
+    pub(crate) idle_seconds: u64,
+    pub(crate) handshake_seconds: u64,
+    pub(crate) drain_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let door = lastkey_http::Limits::default();
+        Self {
+            body_bytes: door.body_len,
+            head_bytes: door.head_len,
+            requests_in_flight: door.requests_in_flight,
+            connections: door.connections,
+            request_seconds: door.request_time.as_secs(),
+            idle_seconds: door.idle_time.as_secs(),
+            handshake_seconds: door.handshake_time.as_secs(),
+            drain_seconds: door.drain_time.as_secs(),
+        }
+    }
+}
+
+/// The keyring.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Keyring {
+    /// Keys kept ready in memory, about 1 KB each; others are read from the store when used.
+    pub(crate) open_keys: usize,
+}
+
+impl Default for Keyring {
+    fn default() -> Self {
+        Self { open_keys: 20_000 }
+    }
+}
+
+/// The audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Audit {
+    /// Size at which a file is closed and a new one begun.
+    pub(crate) file_bytes: u64,
+    /// Closed files that are kept.
+    pub(crate) closed_files: usize,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        let limits = lastkey_store::audit_log::AuditLimits::default();
+        Self { file_bytes: limits.file_len, closed_files: limits.closed_files }
+    }
+}
+
+/// The `/metrics` page.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Metrics {
+    pub(crate) access: MetricsAccess,
+}
+
+/// Who may read the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MetricsAccess {
+    /// Everybody who reaches the server.
+    #[default]
+    Public,
+    /// Who presents a token.
+    Token,
+}
+
+/// Unsealing without a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Unseal {
+    /// A key file that opens a `keyfile` seal at start. For development only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keyfile: Option<PathBuf>,
+}
+
+/// The log of the server (not the audit log).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// A level (error, warn, info, debug, trace) or a tracing filter.
+    pub(crate) filter: String,
+    pub(crate) format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::default() }
+    }
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl ConfigFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read or does not parse; the error names line and column.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))
+    }
+
+    /// The file as TOML, with every default.
+    ///
+    /// # Errors
+    /// When it cannot be written as TOML.
+    pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_config_show_prints_is_a_configuration_that_says_the_same() {
+        let shown = ConfigFile::default().to_toml().unwrap();
+        assert_eq!(toml::from_str::<ConfigFile>(&shown).unwrap(), ConfigFile::default());
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        let error = toml::from_str::<ConfigFile>("[listen]\ntpc = []").unwrap_err().to_string();
+        assert!(error.contains("tpc"), "{error}");
+    }
+}

@@ -1,0 +1,153 @@
+//! A configuration that can be run: paths known, unsafe mixes refused.
+//!
+//! Room      the binary.
+//! Holds     a value of [`Resolved`] never offers clear text on an address that others reach.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use lastkey_store::audit_log::AuditLimits;
+
+use super::file::{ConfigFile, Log, MetricsAccess, TlsMode};
+
+/// Where the certificate of the server comes from, if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TlsSource {
+    /// The data directory's own CA; the names are added to those the server knows itself.
+    SelfMade { names: Vec<String> },
+    /// Files of the operator.
+    Files { certificate: PathBuf, private_key: PathBuf },
+    /// None, on loopback only.
+    Off,
+}
+
+/// A configuration that can be run.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    pub(crate) data: PathBuf,
+    pub(crate) tcp: Vec<SocketAddr>,
+    pub(crate) unix: Option<PathBuf>,
+    pub(crate) tls: TlsSource,
+    pub(crate) limits: lastkey_http::Limits,
+    pub(crate) open_keys: usize,
+    pub(crate) audit: AuditLimits,
+    pub(crate) metrics: MetricsAccess,
+    pub(crate) keyfile: Option<PathBuf>,
+    pub(crate) log: Log,
+}
+
+impl Resolved {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// When something is missing, out of range, or an unsafe mix; the error says what to write.
+    pub(crate) fn of(typed: ConfigFile) -> anyhow::Result<Self> {
+        let data = typed.data.context(
+            "no data directory: name it by --data DIR, or by `data = \"DIR\"` in the configuration",
+        )?;
+        ensure!(
+            !typed.listen.tcp.is_empty() || typed.listen.unix.is_some(),
+            "nothing to listen on: set listen.tcp or listen.unix"
+        );
+        let tls = match (typed.tls.mode, typed.tls.certificate, typed.tls.private_key) {
+            (TlsMode::SelfMade, None, None) => TlsSource::SelfMade { names: typed.tls.names },
+            (TlsMode::Files, Some(certificate), Some(private_key)) => {
+                TlsSource::Files { certificate, private_key }
+            }
+            (TlsMode::Off, None, None) => TlsSource::Off,
+            (TlsMode::Files, _, _) => {
+                bail!("tls.mode = \"files\" needs tls.certificate and tls.private_key")
+            }
+            (TlsMode::SelfMade | TlsMode::Off, _, _) => {
+                bail!("tls.certificate and tls.private_key go with tls.mode = \"files\" only")
+            }
+        };
+        if tls == TlsSource::Off
+            && let Some(open) = typed.listen.tcp.iter().find(|a| !a.ip().is_loopback())
+        {
+            bail!("tls.mode = \"off\" is for loopback addresses only, and {open} is not one");
+        }
+        let limits = door_limits(&typed.limits)?;
+        ensure!(typed.keyring.open_keys > 0, "keyring.open_keys is at least 1");
+        ensure!(typed.audit.file_bytes >= 4_096, "audit.file_bytes is at least 4096");
+        Ok(Self {
+            data,
+            tcp: typed.listen.tcp,
+            unix: typed.listen.unix,
+            tls,
+            limits,
+            open_keys: typed.keyring.open_keys,
+            audit: AuditLimits {
+                file_len: typed.audit.file_bytes,
+                closed_files: typed.audit.closed_files,
+            },
+            metrics: typed.metrics.access,
+            keyfile: typed.unseal.keyfile,
+            log: typed.log,
+        })
+    }
+}
+
+fn door_limits(typed: &super::file::Limits) -> anyhow::Result<lastkey_http::Limits> {
+    ensure!(typed.head_bytes >= 8_192, "limits.head_bytes is at least 8192");
+    ensure!(typed.body_bytes >= 1_024, "limits.body_bytes is at least 1024");
+    let counts = [typed.requests_in_flight, typed.connections];
+    ensure!(
+        counts.iter().all(|count| *count > 0),
+        "limits.requests_in_flight and limits.connections are at least 1"
+    );
+    let times = [typed.request_seconds, typed.idle_seconds, typed.handshake_seconds];
+    ensure!(times.iter().all(|time| *time > 0), "the times under limits are at least 1 second");
+    Ok(lastkey_http::Limits {
+        body_len: typed.body_bytes,
+        head_len: typed.head_bytes,
+        requests_in_flight: typed.requests_in_flight,
+        connections: typed.connections,
+        request_time: Duration::from_secs(typed.request_seconds),
+        idle_time: Duration::from_secs(typed.idle_seconds),
+        handshake_time: Duration::from_secs(typed.handshake_seconds),
+        drain_time: Duration::from_secs(typed.drain_seconds),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> anyhow::Result<Resolved> {
+        Resolved::of(toml::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn defaults_and_a_data_directory_are_enough() {
+        let resolved = resolve("data = '/d'").unwrap();
+        assert_eq!(resolved.tls, TlsSource::SelfMade { names: Vec::new() });
+        assert_eq!(resolved.limits, lastkey_http::Limits::default());
+    }
+
+    #[test]
+    fn clear_text_is_refused_on_addresses_that_others_reach() {
+        let on = |address: &str| {
+            resolve(&format!("data='/d'\nlisten.tcp=['{address}']\ntls.mode='off'")).is_ok()
+        };
+        assert!(on("127.0.0.1:1") && on("[::1]:1"));
+        assert!(!on("0.0.0.0:1") && !on("192.0.2.1:1") && !on("[::]:1"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (text, named) in [
+            ("", "data"),
+            ("data='/d'\nlisten.tcp=[]", "listen.unix"),
+            ("data='/d'\ntls.mode='files'", "tls.certificate"),
+            ("data='/d'\ntls.certificate='c'\ntls.private_key='k'", "files"),
+            ("data='/d'\nlimits.head_bytes=1", "8192"),
+            ("data='/d'\nkeyring.open_keys=0", "open_keys"),
+        ] {
+            let error = resolve(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+}

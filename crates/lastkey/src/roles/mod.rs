@@ -1,0 +1,10 @@
+//! What the binary can be: one file for each role.
+//!
+//! Room      the binary.
+
+pub(crate) mod admin_token;
+pub(crate) mod bench;
+pub(crate) mod config_show;
+pub(crate) mod dev;
+pub(crate) mod init;
+pub(crate) mod server;

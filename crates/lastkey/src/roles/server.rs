@@ -1,0 +1,197 @@
+//! `lastkey server`: serves a data directory until it is told to stop.
+//!
+//! Room      the binary.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use lastkey_core::ids::RequestId;
+use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
+use lastkey_http::{Address, Listen, MetricsAccess, Server, ServerConfig, Shutdown, TlsHandle};
+use lastkey_secret::SecretVec;
+use lastkey_service::sealing::Gate;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::file::{self, ConfigFile};
+use crate::config::resolved::{Resolved, TlsSource};
+use crate::wiring::{Opened, open_data};
+use crate::{hardening, say, telemetry, tls_identity};
+
+/// How often a self-made certificate is issued anew; it is good for three times as long.
+const RENEWAL: Duration = Duration::from_secs(30 * 86_400);
+
+/// Serves a data directory until it is told to stop (SIGTERM or SIGINT; SIGHUP reads the TLS
+/// certificate again).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A configuration file; `lastkey config show` prints one with every default.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data directory, made by `lastkey init`.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Listen here instead of where the configuration says. May be given more than once.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+}
+
+/// Runs the server.
+///
+/// # Errors
+/// When the configuration is wrong, the data directory cannot be opened, or an address is taken.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let mut typed = args.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+    typed.data = args.data.clone().or(typed.data);
+    if !args.listen.is_empty() {
+        typed.listen.tcp.clone_from(&args.listen);
+    }
+    let config = Resolved::of(typed)?;
+    telemetry::start(&config.log)?;
+    start(config, |started| {
+        let sealed = if started.unsealed { "" } else { ", sealed; unseal it by `lastkey unseal`" };
+        let addresses: Vec<_> = started.addresses.iter().map(Address::to_string).collect();
+        say::line(&format!("lastkey serves on {}{sealed}", addresses.join(" ")))
+    })
+}
+
+/// A server that has started.
+pub(crate) struct Started {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) unsealed: bool,
+}
+
+/// Starts a server, says so through `ready`, and serves until a signal.
+///
+/// # Errors
+/// As [`run`], and those of `ready`.
+pub(crate) fn start(
+    config: Resolved,
+    ready: impl FnOnce(&Started) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    hardening::apply().context("cannot switch core dumps off")?;
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(serve(config, ready));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// One thread for each core; on a single core none has to be woken by another.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = match cores {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(cores).enable_all().build()
+}
+
+async fn serve(
+    config: Resolved,
+    ready: impl FnOnce(&Started) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let Opened { store, ports } = open_data(&config.data, config.audit)?;
+    if store.bootstrap().await?.is_none() {
+        let data = config.data.display();
+        bail!("{data} holds no installation yet; run `lastkey init --data {data}` first");
+    }
+    let gate = Arc::new(Gate::new(store, ports, config.open_keys));
+    if let Some(path) = &config.keyfile {
+        unseal_by_keyfile(&gate, path).await?;
+    }
+    let tls = tls_handle(&config)?;
+    let server = Server::bind(server_config(&config, tls.as_ref())?, Arc::clone(&gate)).await?;
+    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let hangup = signal(SignalKind::hangup())?;
+    ready(&Started { addresses: server.local_addrs(), unsealed: gate.engine().is_ok() })?;
+
+    let renewal = tokio::spawn(renew(config, tls, hangup));
+    let shutdown = server.run(async move {
+        tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
+        tracing::info!("stopping: no new connections, accepted requests are finished");
+    });
+    if let Shutdown::Cut { connections } = shutdown.await {
+        tracing::warn!(connections, "the time to finish was over; connections were cut");
+    }
+    renewal.abort();
+    gate.stop().await;
+    Ok(())
+}
+
+fn server_config(config: &Resolved, tls: Option<&TlsHandle>) -> anyhow::Result<ServerConfig> {
+    let tcp = config.tcp.iter().map(|addr| Listen::Tcp { addr: *addr, tls: tls.cloned() });
+    let unix = config.unix.iter().map(|path| Listen::Unix { path: path.clone() });
+    let mut request_id_prefix = [0; 8];
+    SystemEntropy.fill(&mut request_id_prefix)?;
+    Ok(ServerConfig {
+        listeners: tcp.chain(unix).collect(),
+        limits: config.limits,
+        metrics_access: match config.metrics {
+            file::MetricsAccess::Public => MetricsAccess::Public,
+            file::MetricsAccess::Token => MetricsAccess::Token,
+        },
+        registry: Default::default(),
+        request_id_prefix,
+        server_version: crate::VERSION.to_owned(),
+    })
+}
+
+async fn unseal_by_keyfile(gate: &Arc<Gate>, path: &std::path::Path) -> anyhow::Result<()> {
+    let name = path.display();
+    let key = std::fs::read(path).with_context(|| format!("cannot read the key file {name}"))?;
+    let mut request = [0; 16];
+    SystemEntropy.fill(&mut request)?;
+    gate.unseal(RequestId(request), SecretVec::take(key))
+        .await
+        .with_context(|| format!("the key file {name} does not unseal this installation"))?;
+    Ok(())
+}
+
+/// The certificate to serve with; `None` in the clear.
+fn tls_handle(config: &Resolved) -> anyhow::Result<Option<TlsHandle>> {
+    let Some((chain, key)) = identity(config)? else { return Ok(None) };
+    Ok(Some(TlsHandle::from_pem(&chain, &key)?))
+}
+
+fn identity(config: &Resolved) -> anyhow::Result<Option<(Vec<u8>, SecretVec)>> {
+    match &config.tls {
+        TlsSource::Off => Ok(None),
+        TlsSource::SelfMade { names } => {
+            let mut all = tls_identity::own_names(config.tcp.iter().map(SocketAddr::ip));
+            all.extend_from_slice(names);
+            let issued = tls_identity::issue(&config.data, &all)?;
+            Ok(Some((issued.chain, issued.private_key)))
+        }
+        TlsSource::Files { certificate, private_key } => {
+            let read = |path: &PathBuf| {
+                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+            };
+            Ok(Some((read(certificate)?, SecretVec::take(read(private_key)?))))
+        }
+    }
+}
+
+/// Renews the certificate on SIGHUP, and a self-made one in time by itself.
+async fn renew(config: Resolved, tls: Option<TlsHandle>, mut hangup: Signal) {
+    let Some(tls) = tls else { return pending().await };
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => (),
+            () = tokio::time::sleep(RENEWAL) => (),
+        }
+        let renewed = identity(&config).and_then(|identity| {
+            let (chain, key) = identity.context("TLS is off")?;
+            Ok(tls.reload(&chain, &key)?)
+        });
+        match renewed {
+            Ok(()) => tracing::info!("the TLS certificate was read again"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the TLS certificate cannot be read; the old one stays");
+            }
+        }
+    }
+}
