@@ -23,6 +23,8 @@ run: ## build, and take a real file through the main job (FILE=path for one of y
 
 test: lint ## everything that needs no heavy part; lists first what it installs
 	cargo test --workspace --locked
+	scripts/check-docs
+	scripts/readme-tour
 	python3 scripts/test_oci_image.py
 
 test-all: setup ## the heavy part: every feature, long tests, fuzzing, the release
@@ -40,7 +42,7 @@ lint: setup ## format, clippy with warnings denied, the house rules, dependencie
 check: ## only what the compiler says
 	cargo check --workspace --all-targets --locked
 
-bench: ## the table of measurements, with ratios
+bench: setup ## the table of measurements, with ratios (needs wrk: apt-get install wrk)
 	cargo build --release --locked -p lastkey
 	cargo xtask bench
 

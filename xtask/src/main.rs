@@ -4,6 +4,7 @@
 //! Holds     Every check ends with success or with one line for each fault; none of them is a
 //!           warning.
 
+mod bench;
 mod clippy_files;
 mod metadata;
 mod report;
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
+  bench                    the table of measurements (see `make bench`)
   rooms                    allowed imports (rooms.toml) against cargo metadata
   secrets                  owned secrets outside the secret types
   size [--lower]           long functions and files against xtask/size.toml
@@ -45,6 +47,7 @@ fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let root = workspace_root()?;
     match words.as_slice() {
+        ["bench"] => bench::run(),
         ["rooms"] => rooms::run(&root),
         ["secrets"] => secrets::run(&root),
         ["size"] => size::run(&root, size::Mode::Check),

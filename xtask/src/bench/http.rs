@@ -1,0 +1,115 @@
+//! Requests over HTTP/1.1: a few by hand, many by wrk.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+/// Seconds of one load run.
+pub(crate) const SECONDS: u32 = 4;
+
+/// A connection that is kept alive.
+pub(crate) struct Connection {
+    stream: BufReader<TcpStream>,
+    token: String,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub(crate) fn open(address: &str, token: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::new(stream), token: token.to_owned() })
+    }
+
+    /// Posts JSON and answers the JSON that comes back.
+    ///
+    /// # Errors
+    /// When the answer is no success.
+    pub(crate) fn post(&mut self, path: &str, body: &str) -> anyhow::Result<serde_json::Value> {
+        let request = request(path, &self.token, body);
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let mut status = String::new();
+        self.stream.read_line(&mut status)?;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse()?;
+            }
+        }
+        let mut answer = vec![0; length];
+        self.stream.read_exact(&mut answer)?;
+        let text = String::from_utf8_lossy(&answer);
+        ensure!(status.contains(" 200 ") || status.contains(" 201 "), "{path}: {status}{text}");
+        Ok(serde_json::from_slice(&answer)?)
+    }
+}
+
+fn request(path: &str, token: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Loads a server from core 1 and answers requests a second. The bodies are sent in turn.
+///
+/// # Errors
+/// When wrk fails, or any answer is no success.
+pub(crate) fn load(
+    address: &str,
+    token: &str,
+    path: &str,
+    bodies: &[String],
+    connections: u32,
+) -> anyhow::Result<f64> {
+    let script = std::env::temp_dir().join(format!("lastkey-wrk-{}.lua", std::process::id()));
+    std::fs::write(&script, lua(token, path, bodies))?;
+    let load = wrk(address, &script, connections, SECONDS);
+    std::fs::remove_file(&script)?;
+    load
+}
+
+/// The requests are made before the run, so that the generator costs little.
+fn lua(token: &str, path: &str, bodies: &[String]) -> String {
+    let mut script = String::from("local requests = {}\nlocal bodies = {\n");
+    for body in bodies {
+        // Writing to a String cannot fail.
+        let _ = writeln!(script, "[==[{body}]==],");
+    }
+    let _ = write!(
+        script,
+        "}}\nlocal headers = {{ ['authorization'] = 'Bearer {token}', \
+         ['content-type'] = 'application/json' }}\n\
+         init = function() for i, body in ipairs(bodies) do \
+         requests[i] = wrk.format('POST', '{path}', headers, body) end end\n\
+         local n = 0\nrequest = function() n = n % #requests + 1 return requests[n] end\n"
+    );
+    script
+}
+
+fn wrk(address: &str, script: &Path, connections: u32, seconds: u32) -> anyhow::Result<f64> {
+    let output = Command::new("taskset")
+        .args(["-c", "1", "wrk", "-t1"])
+        .args([format!("-c{connections}"), format!("-d{seconds}s"), "-s".to_owned()])
+        .arg(script)
+        .arg(format!("http://{address}"))
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "wrk failed: {text}");
+    ensure!(!text.contains("Non-2xx"), "wrk got refusals: {text}");
+    let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+    rate.context("wrk printed no rate")?.trim().parse().context("the rate of wrk")
+}

@@ -1,0 +1,106 @@
+//! `cargo xtask bench`: our figure, the limit's figure of the same run, the ratio, the goal.
+//!
+//! Ratios are medians of paired runs (A B A B); their range is shown beside them. Absolute
+//! figures mean little on a shared machine. Servers are pinned to core 0, load to core 1.
+
+mod http;
+mod programs;
+mod report;
+mod server;
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+
+use self::report::{Report, Row};
+
+/// Keys in the store for the rows that say so.
+const MANY_KEYS: usize = 10_000;
+/// Keys in the store for the start of a large installation.
+const VERY_MANY_KEYS: usize = 100_000;
+/// Paired runs behind a ratio.
+const PAIRS: usize = 5;
+
+/// Runs everything and prints the table.
+///
+/// # Errors
+/// When a program is missing or a run fails; the error says which.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let binary = programs::target_dir().join("release/lastkey");
+    ensure!(binary.exists(), "no {}; run `make bench`", binary.display());
+    programs::require(&["wrk", "taskset"])?;
+    let scratch = programs::Scratch::new()?;
+    let mut report = Report::default();
+    in_process(&mut report)?;
+    files(&mut report, scratch.path())?;
+    served(&mut report, &binary, scratch.path())?;
+    report.print();
+    Ok(())
+}
+
+fn in_process(report: &mut Report) -> anyhow::Result<()> {
+    let figures = programs::example("lastkey-crypto", "crypto_bench", &["blob"], Some(1))?;
+    for (what, name) in [("Encrypt", "seal"), ("Decrypt", "open")] {
+        let figure = figures.get(&format!("blob.{name}_32_bytes_per_second"))?;
+        let what = format!("{what} 32 bytes in process, one core");
+        report.add(Row::rate(what, figure, "/s", 500_000.0));
+    }
+    Ok(())
+}
+
+fn files(report: &mut Report, scratch: &Path) -> anyhow::Result<()> {
+    let dir = scratch.to_str().context("the scratch directory has no name")?;
+    let figures =
+        programs::example("lastkey-crypto", "crypto_bench", &["file", dir, "1024"], None)?;
+    for (what, name, goal) in [("encrypt", "encrypt", 1.35), ("decrypt", "decrypt", 1.35)] {
+        let ratio = figures.text(&format!("file.{name}_over_copy"))?;
+        let what = format!("file of 1 GiB, {what}, against a plain copy");
+        report.add(Row::ratio_at_most(what, ratio, goal));
+    }
+    Ok(())
+}
+
+fn served(report: &mut Report, binary: &Path, scratch: &Path) -> anyhow::Result<()> {
+    let data = scratch.join("data");
+    let idle = server::start(binary, &data)?;
+    report.add(Row::at_most("memory, idle", idle.memory_mib()?, "MiB", 20.0));
+    let one = idle.make_keys(1)?;
+    against_axum(report, &idle, "decrypt, 1 key", "/v1/decrypt", &one.ciphertexts, 0.80)?;
+    against_axum(report, &idle, "encrypt, 1 key", "/v1/encrypt", &one.plaintexts, 0.80)?;
+    let many = idle.make_keys(MANY_KEYS)?;
+    against_axum(report, &idle, "decrypt, 10,000 keys", "/v1/decrypt", &many.ciphertexts, 0.80)?;
+    report.add(Row::at_most("memory, 10,000 keys in use", idle.memory_mib()?, "MiB", 30.0));
+    let created = idle.create_durably()?;
+    report.add(Row::rate("durable key creation, 16 clients", created, "/s", 10_000.0));
+    idle.stop()?;
+
+    let empty = server::start_times(binary, &scratch.join("empty"), PAIRS)?;
+    report.add(Row::at_most("start to serving, empty store", empty, "ms", 50.0));
+    let full = server::start(binary, &data)?;
+    full.fill(VERY_MANY_KEYS)?;
+    full.stop()?;
+    let large = server::start_times(binary, &data, PAIRS)?;
+    report.add(Row::at_most("start to serving, 100,000 keys", large, "ms", 200.0));
+    Ok(())
+}
+
+fn against_axum(
+    report: &mut Report,
+    ours: &server::Running,
+    what: &str,
+    path: &str,
+    bodies: &[String],
+    goal: f64,
+) -> anyhow::Result<()> {
+    let axum = programs::bare_axum()?;
+    let theirs = axum.body(path)?;
+    let mut pairs = Vec::with_capacity(PAIRS);
+    for _ in 0..PAIRS {
+        let ours = http::load(&ours.address, &ours.token, path, bodies, 64)?;
+        let limit = http::load(&axum.address, "none", path, std::slice::from_ref(&theirs), 64)?;
+        pairs.push((ours, limit));
+    }
+    let what = format!("HTTP {what}, 64 connections, one core");
+    report.add(Row::against(what, &pairs, "requests/s", "bare axum", goal));
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Other programs that a measurement needs: examples of our rooms, wrk, a scratch directory.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+
+/// Checks that programs are there.
+///
+/// # Errors
+/// When one is missing, with the package that has it.
+pub(crate) fn require(names: &[&str]) -> anyhow::Result<()> {
+    for name in names {
+        let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output()?;
+        ensure!(found.status.success(), "{name} is missing: apt-get install wrk util-linux");
+    }
+    Ok(())
+}
+
+/// Where cargo builds.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from)
+}
+
+/// A command pinned to one core.
+pub(crate) fn pinned(core: u32, program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string()]).arg(program);
+    command
+}
+
+/// A directory that is gone afterwards. On a disk, not in memory: what is durable is measured.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes it under `target`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let path = target_dir().join(format!("bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(std::path::absolute(path)?))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Figures that a program printed, a name and a value on each line.
+pub(crate) struct Figures(HashMap<String, String>);
+
+impl Figures {
+    /// A figure as it was printed.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub(crate) fn text(&self, name: &str) -> anyhow::Result<&str> {
+        self.0.get(name).map(String::as_str).with_context(|| format!("no figure {name}"))
+    }
+
+    /// A figure as a number.
+    ///
+    /// # Errors
+    /// When it was not printed, or is none.
+    pub(crate) fn get(&self, name: &str) -> anyhow::Result<f64> {
+        self.text(name)?.parse().with_context(|| format!("figure {name}"))
+    }
+}
+
+fn build_example(package: &str, example: &str) -> anyhow::Result<PathBuf> {
+    let built = Command::new("cargo")
+        .args(["build", "--release", "--quiet", "--locked", "-p", package, "--example", example])
+        .status()?;
+    ensure!(built.success(), "cannot build the example {example}");
+    Ok(target_dir().join("release/examples").join(example))
+}
+
+/// Builds and runs an example of a room, pinned to a core or not.
+///
+/// # Errors
+/// When it fails.
+pub(crate) fn example(
+    package: &str,
+    example: &str,
+    args: &[&str],
+    core: Option<u32>,
+) -> anyhow::Result<Figures> {
+    let path = build_example(package, example)?;
+    let mut command = core.map_or_else(|| Command::new(&path), |core| pinned(core, &path));
+    let output = command.args(args).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "{example} failed");
+    let text = String::from_utf8(output.stdout)?;
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    Ok(Figures(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+}
+
+/// The peer: a bare axum handler that does one AES-256-GCM operation.
+pub(crate) struct BareAxum {
+    process: Child,
+    pub(crate) address: String,
+    ready: serde_json::Value,
+}
+
+/// Starts it on core 0.
+///
+/// # Errors
+/// When it does not start.
+pub(crate) fn bare_axum() -> anyhow::Result<BareAxum> {
+    let path = build_example("lastkey-http", "bare_axum")?;
+    let mut process = pinned(0, &path).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    let stdout = process.stdout.take().context("no output")?;
+    BufReader::new(stdout).read_line(&mut line)?;
+    let ready: serde_json::Value =
+        serde_json::from_str(&line).context("bare_axum did not start")?;
+    let Some(address) = ready.get("addr").and_then(|addr| addr.as_str()) else {
+        bail!("bare_axum did not say where it listens");
+    };
+    let address = address.trim_start_matches("http://").to_owned();
+    Ok(BareAxum { process, address, ready })
+}
+
+impl BareAxum {
+    /// A body for a path.
+    ///
+    /// # Errors
+    /// For a path that it does not serve.
+    pub(crate) fn body(&self, path: &str) -> anyhow::Result<String> {
+        let name = path.trim_start_matches("/v1/");
+        let body = self.ready.get(name).and_then(|body| body.as_str());
+        Ok(body.with_context(|| format!("bare_axum has no {path}"))?.to_owned())
+    }
+}
+
+impl Drop for BareAxum {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing more to do then.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
