@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{KeyId, VersionNo};
 use lastkey_core::permit::Action;
+use lastkey_core::time::Timestamp;
 
 use crate::call::Call;
 use crate::engine::Engine;
@@ -18,6 +19,7 @@ use crate::error::Error;
 /// What is known of a running operation.
 pub(crate) struct Trail<'a> {
     call: &'a Call,
+    at: Timestamp,
     action: &'static str,
     changes_state: bool,
     intended: AtomicBool,
@@ -33,9 +35,10 @@ pub(crate) struct Trail<'a> {
 
 impl<'a> Trail<'a> {
     /// The trail of an operation that begins.
-    pub(crate) fn of<A: Action>(call: &'a Call) -> Self {
+    pub(crate) fn of<A: Action>(engine: &Engine, call: &'a Call) -> Self {
         Self {
             call,
+            at: engine.clock.wall(),
             action: A::NAME,
             changes_state: A::CHANGES_STATE,
             intended: AtomicBool::new(false),
@@ -51,6 +54,11 @@ impl<'a> Trail<'a> {
         self.call
     }
 
+    /// When it began, by the wall clock.
+    pub(crate) const fn at(&self) -> Timestamp {
+        self.at
+    }
+
     /// Makes the intent durable, once, before the first effect.
     ///
     /// # Errors
@@ -59,7 +67,7 @@ impl<'a> Trail<'a> {
         if self.intended.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        let event = self.event(engine, Phase::Intent, "pending");
+        let event = self.event(Phase::Intent, "pending");
         engine.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
     }
 
@@ -70,14 +78,14 @@ impl<'a> Trail<'a> {
     pub(crate) fn close<T>(self, engine: &Engine, outcome: Result<T, Error>) -> Result<T, Error> {
         let phase = if self.changes_state { Phase::Outcome } else { Phase::Whole };
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
-        let event = self.event(engine, phase, result);
+        let event = self.event(phase, result);
         engine.ports.audit.append(&event).map_err(Error::Unavailable)?;
         outcome
     }
 
-    fn event(&self, engine: &Engine, phase: Phase, result: &'static str) -> Event<'_> {
+    fn event(&self, phase: Phase, result: &'static str) -> Event<'_> {
         Event {
-            at: engine.clock.wall(),
+            at: self.at,
             request: self.call.caller.request,
             who: &self.call.caller.principal,
             action: self.action,

@@ -65,9 +65,13 @@ impl Engine {
             return Err(Error::Unauthenticated);
         }
         let hash = token.expose(sha256);
-        if let Some(principal) = self.principals.get(&hash) {
-            return Ok(principal);
+        match self.principals.get(&hash) {
+            Some(principal) => Ok(principal),
+            None => Box::pin(self.read_token(hash)).await,
         }
+    }
+
+    async fn read_token(&self, hash: [u8; 32]) -> Result<Principal, Error> {
         let stored = self.store.get(&RecordPath::token(&hash)).await?;
         let Some(Record::Token(record)) = stored.map(|stored| stored.record) else {
             return Err(Error::Unauthenticated);

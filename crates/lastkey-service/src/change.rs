@@ -146,7 +146,7 @@ impl Engine {
     ) -> Result<KeyView, Error> {
         let (engine, call) = (Arc::clone(self), call.clone());
         detached(async move {
-            let mut trail = Trail::of::<A>(&call);
+            let mut trail = Trail::of::<A>(&engine, &call);
             let outcome = engine.try_change::<A>(&mut trail, &name, &plan).await;
             trail.close(&engine, outcome)
         })

@@ -161,7 +161,7 @@ impl Engine {
             return Err(Error::state(open.state));
         }
         trail.call().go_on()?;
-        open.usage.count(use_of.purpose, self.clock.wall());
+        open.usage.count(use_of.purpose, trail.at());
         Ok(open)
     }
 

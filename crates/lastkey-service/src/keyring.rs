@@ -129,9 +129,14 @@ impl Engine {
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Internal`].
     pub(crate) async fn alias_target(&self, alias: &AliasName) -> Result<Option<KeyId>, Error> {
-        if let Some(id) = self.keyring.aliases.get(alias) {
-            return Ok(Some(id));
+        match self.keyring.aliases.get(alias) {
+            Some(id) => Ok(Some(id)),
+            // Boxed, as all that is read from the store: the future of a hit stays small.
+            None => Box::pin(self.read_alias(alias)).await,
         }
+    }
+
+    async fn read_alias(&self, alias: &AliasName) -> Result<Option<KeyId>, Error> {
         let generation = self.keyring.generation();
         let Some(stored) = self.store.get(&RecordPath::alias(alias)).await? else {
             return Ok(None);
@@ -154,9 +159,13 @@ impl Engine {
         let Resource::Key(id) = *permit.resource() else {
             return Err(Error::Denied);
         };
-        if let Some(loaded) = self.keyring.keys.get(&id) {
-            return Ok(loaded);
+        match self.keyring.keys.get(&id) {
+            Some(loaded) => Ok(loaded),
+            None => Box::pin(self.read_key(id)).await,
         }
+    }
+
+    async fn read_key(&self, id: KeyId) -> Result<Arc<LoadedKey>, Error> {
         let generation = self.keyring.generation();
         let Some(stored) = self.store.get(&RecordPath::key(id)).await? else {
             return Err(Error::Denied);
@@ -180,9 +189,17 @@ impl Engine {
     ) -> Result<Option<Arc<OpenVersion>>, Error> {
         let cached =
             loaded.open.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned();
-        if cached.is_some() {
-            return Ok(cached);
+        match cached {
+            Some(open) => Ok(Some(open)),
+            None => Box::pin(self.read_open_version(loaded, number)).await,
         }
+    }
+
+    async fn read_open_version(
+        &self,
+        loaded: &LoadedKey,
+        number: VersionNo,
+    ) -> Result<Option<Arc<OpenVersion>>, Error> {
         let Some(version) = self.read_version(loaded.key.id, number).await? else {
             return Ok(None);
         };

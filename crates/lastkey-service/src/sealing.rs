@@ -251,7 +251,7 @@ impl Gate {
     /// [`Error::Sealed`] when it is sealed already; [`Error::Denied`], [`Error::Unavailable`].
     pub async fn seal(&self, call: &Call) -> Result<(), Error> {
         let engine = self.engine()?;
-        let mut trail = Trail::of::<SealServer>(call);
+        let mut trail = Trail::of::<SealServer>(&engine, call);
         let outcome = self.try_seal(&engine, &mut trail).await;
         trail.close(&engine, outcome)
     }

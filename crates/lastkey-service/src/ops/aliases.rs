@@ -34,7 +34,7 @@ impl Engine {
         key: KeyRef,
     ) -> Result<KeyView, Error> {
         if let Some(named) = self.alias_target(&alias).await? {
-            let mut trail = Trail::of::<UpdateAlias>(call);
+            let mut trail = Trail::of::<UpdateAlias>(self, call);
             trail.key = Some(named);
             if let Err(error) = self.permit::<UpdateAlias>(&mut trail, Resource::Key(named)) {
                 return trail.close(self, Err(error));
@@ -67,7 +67,7 @@ impl Engine {
         after: Option<AliasName>,
         limit: usize,
     ) -> Result<Page<AliasView>, Error> {
-        let mut trail = Trail::of::<ListKeys>(call);
+        let mut trail = Trail::of::<ListKeys>(self, call);
         let outcome = self.try_list_aliases(&mut trail, after.as_ref(), limit).await;
         trail.close(self, outcome)
     }

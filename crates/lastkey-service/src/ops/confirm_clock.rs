@@ -20,7 +20,7 @@ impl Engine {
     pub async fn confirm_clock(self: &Arc<Self>, call: &Call) -> Result<(), Error> {
         let (engine, call) = (Arc::clone(self), call.clone());
         detached(async move {
-            let mut trail = Trail::of::<ConfirmClock>(&call);
+            let mut trail = Trail::of::<ConfirmClock>(&engine, &call);
             let outcome = engine.try_confirm_clock(&mut trail).await;
             trail.close(&engine, outcome)
         })

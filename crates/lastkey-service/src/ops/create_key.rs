@@ -59,7 +59,7 @@ impl Engine {
     ) -> Result<KeyView, Error> {
         let (engine, call) = (Arc::clone(self), call.clone());
         detached(async move {
-            let mut trail = Trail::of::<CreateKey>(&call);
+            let mut trail = Trail::of::<CreateKey>(&engine, &call);
             let outcome = engine.try_create_key(&mut trail, request).await;
             trail.close(&engine, outcome)
         })

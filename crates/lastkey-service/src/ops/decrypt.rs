@@ -50,7 +50,7 @@ impl Engine {
     /// [`Error::Undecryptable`], [`Error::Denied`], [`Error::KeyState`], [`Error::KeyUsage`],
     /// [`Error::Invalid`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn decrypt(&self, call: &Call, request: Request) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<Decrypt>(call);
+        let mut trail = Trail::of::<Decrypt>(self, call);
         let outcome = self.try_decrypt::<Decrypt>(&mut trail, &request).await;
         trail.close(self, outcome)
     }

@@ -23,7 +23,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Denied`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn describe_key(&self, call: &Call, key: KeyRef) -> Result<KeyView, Error> {
-        let mut trail = Trail::of::<DescribeKey>(call);
+        let mut trail = Trail::of::<DescribeKey>(self, call);
         let outcome = self.try_describe_key(&mut trail, &key).await;
         trail.close(self, outcome)
     }
@@ -64,7 +64,7 @@ impl Engine {
         after: Option<KeyId>,
         limit: usize,
     ) -> Result<Page<KeyView>, Error> {
-        let mut trail = Trail::of::<ListKeys>(call);
+        let mut trail = Trail::of::<ListKeys>(self, call);
         let outcome = self.try_list_keys(&mut trail, after, limit).await;
         trail.close(self, outcome)
     }
@@ -102,7 +102,7 @@ impl Engine {
         after: Option<VersionNo>,
         limit: usize,
     ) -> Result<Page<VersionView>, Error> {
-        let mut trail = Trail::of::<DescribeKey>(call);
+        let mut trail = Trail::of::<DescribeKey>(self, call);
         let outcome = self.try_list_versions(&mut trail, &key, after, limit).await;
         trail.close(self, outcome)
     }
@@ -136,7 +136,7 @@ impl Engine {
         key: KeyRef,
         number: VersionNo,
     ) -> Result<VersionView, Error> {
-        let mut trail = Trail::of::<DescribeKey>(call);
+        let mut trail = Trail::of::<DescribeKey>(self, call);
         trail.version = Some(number);
         let outcome = self.try_describe_version(&mut trail, &key, number).await;
         trail.close(self, outcome)

@@ -44,7 +44,7 @@ impl Engine {
     /// [`Error::Invalid`], [`Error::Denied`], [`Error::KeyState`], [`Error::KeyUsage`],
     /// [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn generate_mac(&self, call: &Call, request: Request) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<GenerateMac>(call);
+        let mut trail = Trail::of::<GenerateMac>(self, call);
         let outcome = self.try_generate_mac(&mut trail, &request).await;
         trail.close(self, outcome)
     }

@@ -18,7 +18,7 @@ impl Engine {
     /// [`Error::Invalid`] for another length; [`Error::Denied`], [`Error::DryRun`],
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn generate_random(&self, call: &Call, length: usize) -> Result<SecretVec, Error> {
-        let mut trail = Trail::of::<GenerateRandom>(call);
+        let mut trail = Trail::of::<GenerateRandom>(self, call);
         let outcome = self.try_random(&mut trail, length);
         trail.close(self, outcome)
     }

@@ -40,7 +40,7 @@ impl Engine {
         key: KeyRef,
         version: Option<VersionNo>,
     ) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<GetPublicKey>(call);
+        let mut trail = Trail::of::<GetPublicKey>(self, call);
         let outcome = self.try_public_key(&mut trail, &key, version).await;
         trail.close(self, outcome)
     }

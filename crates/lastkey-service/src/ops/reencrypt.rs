@@ -52,7 +52,7 @@ impl Engine {
     /// Those of [`Engine::decrypt`] and [`Engine::encrypt`].
     pub async fn reencrypt(&self, call: &Call, request: Request) -> Result<Reply, Error> {
         let Request { ciphertext, context, from_key, from_version, to_key, to_context } = request;
-        let mut trail = Trail::of::<ReEncryptTo>(call);
+        let mut trail = Trail::of::<ReEncryptTo>(self, call);
         let permit = match self.permit_key::<ReEncryptTo>(&mut trail, &to_key).await {
             Ok(permit) => permit,
             Err(error) => return trail.close(self, Err(error)),
@@ -76,7 +76,7 @@ impl Engine {
         call: &Call,
         request: &decrypt::Request,
     ) -> Result<decrypt::Reply, Error> {
-        let mut trail = Trail::of::<ReEncryptFrom>(call);
+        let mut trail = Trail::of::<ReEncryptFrom>(self, call);
         let outcome = self.try_decrypt::<ReEncryptFrom>(&mut trail, request).await;
         trail.close(self, outcome)
     }

@@ -73,7 +73,7 @@ impl Engine {
     /// [`Error::Denied`], [`Error::KeyState`], [`Error::KeyUsage`], [`Error::DryRun`],
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn sign(&self, call: &Call, request: Request) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<Sign>(call);
+        let mut trail = Trail::of::<Sign>(self, call);
         let outcome = self.try_sign(&mut trail, &request).await;
         trail.close(self, outcome)
     }

@@ -52,7 +52,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::sign`]; a signature that does not hold is no error.
     pub async fn verify(&self, call: &Call, request: Request) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<Verify>(call);
+        let mut trail = Trail::of::<Verify>(self, call);
         let outcome = self.try_verify(&mut trail, &request).await;
         trail.close(self, outcome)
     }

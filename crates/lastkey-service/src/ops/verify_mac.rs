@@ -45,7 +45,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::generate_mac`]; a MAC that does not hold is no error.
     pub async fn verify_mac(&self, call: &Call, request: Request) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<VerifyMac>(call);
+        let mut trail = Trail::of::<VerifyMac>(self, call);
         let outcome = self.try_verify_mac(&mut trail, &request).await;
         trail.close(self, outcome)
     }

@@ -1,38 +1,87 @@
 //! One event as one line of JSON.
 //!
-//! Room      `store`.
+//! Room      `store`. Written for every operation, so by hand and not by `core::fmt`.
 //! Source    docs/formats/audit-log.md.
-
-use std::io::Write as _;
 
 use lastkey_core::audit::Event;
 
 /// Appends an event. Names of actions, results and phases are constants of the code; the name of
 /// the principal is the one text that may need escapes.
 pub(super) fn write_line(out: &mut Vec<u8>, event: &Event<'_>) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, r#"{{"at":{},"request":"{}","who":"#, event.at.0, event.request);
+    out.extend_from_slice(br#"{"at":"#);
+    write_number(out, event.at.0);
+    out.extend_from_slice(br#","request":""#);
+    write_hex(out, &event.request.0);
+    out.extend_from_slice(br#"","who":"#);
     write_text(out, event.who.name());
-    let _ = write!(out, r#","action":"{}","phase":"{}""#, event.action, event.phase.as_str());
+    write_word(out, r#","action":""#, event.action);
+    write_word(out, r#","phase":""#, event.phase.as_str());
     if let Some(key) = event.key {
-        let _ = write!(out, r#","key":"{key}""#);
+        out.extend_from_slice(br#","key":""#);
+        write_uuid(out, key.as_bytes());
+        out.push(b'"');
     }
     if let Some(version) = event.version {
-        let _ = write!(out, r#","version":{version}"#);
+        out.extend_from_slice(br#","version":"#);
+        write_number(out, version.number().into());
     }
     if let Some(hash) = &event.context_hash {
         out.extend_from_slice(br#","context_sha256":""#);
-        for byte in hash {
-            let _ = write!(out, "{byte:02x}");
-        }
+        write_hex(out, hash);
         out.push(b'"');
     }
-    let _ = write!(out, r#","result":"{}""#, event.result);
+    write_word(out, r#","result":""#, event.result);
     if !event.reason.is_empty() {
         out.extend_from_slice(br#","reason":"#);
         write_text(out, event.reason);
     }
     out.extend_from_slice(b"}\n");
+}
+
+/// Appends a word that needs no escapes, and the quote that ends it.
+fn write_word(out: &mut Vec<u8>, before: &str, word: &str) {
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(word.as_bytes());
+    out.push(b'"');
+}
+
+fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        out.extend_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
+    }
+}
+
+const fn hex_digit(nibble: u8) -> u8 {
+    match nibble {
+        0..=9 => b'0' + nibble,
+        _ => b'a' + nibble - 10,
+    }
+}
+
+/// Appends a UUID with its hyphens (RFC 9562, section 4).
+fn write_uuid(out: &mut Vec<u8>, bytes: &[u8; 16]) {
+    for (place, byte) in bytes.iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            out.push(b'-');
+        }
+        write_hex(out, std::slice::from_ref(byte));
+    }
+}
+
+fn write_number(out: &mut Vec<u8>, number: u64) {
+    let start = out.len();
+    let mut rest = number;
+    loop {
+        // The remainder is one digit.
+        out.push(b'0' + (rest % 10) as u8);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
+    }
 }
 
 /// Appends a JSON string (RFC 8259, section 7).
@@ -42,8 +91,8 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             0..=0x1f => {
-                // Writing to a Vec cannot fail.
-                let _ = write!(out, "\\u{byte:04x}");
+                out.extend_from_slice(br"\u00");
+                write_hex(out, &[byte]);
             }
             _ => out.push(byte),
         }
@@ -66,7 +115,7 @@ mod tests {
         write_line(
             &mut out,
             &Event {
-                at: Timestamp(5),
+                at: Timestamp(1_000_000_005),
                 request: RequestId([0xab; 16]),
                 who: &Principal::named("a\"b\\c\nd"),
                 action: "kms:Decrypt",
@@ -80,7 +129,7 @@ mod tests {
         );
         let line = format!(
             concat!(
-                r#"{{"at":5,"request":"{}","who":"a\"b\\c\u000ad","action":"kms:Decrypt","#,
+                r#"{{"at":1000000005,"request":"{}","who":"a\"b\\c\u000ad","action":"kms:Decrypt","#,
                 r#""phase":"whole","key":"00000000-0000-4000-8000-000000000000","version":2,"#,
                 r#""context_sha256":"{}","result":"Undecryptable","reason":"changed"}}"#,
                 "\n"
@@ -89,5 +138,14 @@ mod tests {
             "cd".repeat(32)
         );
         assert_eq!(String::from_utf8(out).unwrap(), line);
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for number in [0, 7, 10, 1_764_000_000, u64::MAX] {
+            let mut out = Vec::new();
+            write_number(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
     }
 }

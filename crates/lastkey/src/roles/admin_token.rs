@@ -3,13 +3,14 @@
 //!
 //! Room      the binary.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use lastkey_secret::SecretVec;
 use lastkey_service::sealing::replace_admin_token;
 use lastkey_store::audit_log::AuditLimits;
 
+use super::dev;
 use crate::wiring::{Opened, open_data};
 use crate::{hardening, passphrase, say};
 
@@ -33,16 +34,32 @@ pub(crate) struct Args {
 /// When the server is running, or what is presented does not unseal.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     hardening::apply().context("cannot switch core dumps off")?;
-    let Opened { store, ports } = open_data(&args.data, AuditLimits::default())?;
     let presented = match &args.keyfile {
-        Some(path) => SecretVec::take(
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
-        ),
+        Some(path) => read_keyfile(path)?,
         None => passphrase::read(args.passphrase_file.as_deref(), "Passphrase: ")?,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let token = runtime
-        .block_on(replace_admin_token(&*store, &ports, &presented))
-        .context("no new token; what was presented does not unseal this installation, or it cannot be written")?;
+    let token = replace(&args.data, &presented)?;
+    dev::take_over_token(&args.data, &token)?;
     token.expose(|text| say::line(&String::from_utf8_lossy(text)))
+}
+
+/// Reads a key file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read_keyfile(path: &Path) -> anyhow::Result<SecretVec> {
+    let key = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(SecretVec::take(key))
+}
+
+/// Mints a new administrator's token and makes the old one void.
+///
+/// # Errors
+/// When another process has the data directory, or what is presented does not unseal.
+pub(crate) fn replace(data: &Path, presented: &SecretVec) -> anyhow::Result<SecretVec> {
+    let Opened { store, ports } = open_data(data, AuditLimits::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime
+        .block_on(replace_admin_token(&*store, &ports, presented))
+        .context("there is no new token, and the old one still holds")
 }

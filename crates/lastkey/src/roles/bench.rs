@@ -108,12 +108,12 @@ impl Meter {
 const ROUND: u32 = 16;
 
 /// How often `act` succeeds in a second of processor time, after a warm-up.
-fn rate(time: Duration, mut act: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+fn rate<T>(time: Duration, mut act: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<f64> {
     let mut run = |time| {
         let mut meter = Meter::start(time);
         loop {
             for _ in 0..ROUND {
-                act()?;
+                black_box(act()?);
             }
             if !meter.count(ROUND) {
                 return anyhow::Ok(meter.rate());
@@ -132,11 +132,8 @@ fn primitives(time: Duration) -> anyhow::Result<Vec<Row>> {
     let seal = || blob::seal(&key, &[1; 16], 1, &context, &bytes, &mut SystemEntropy);
     let sealed = seal()?;
     let mut rows = vec![
-        row("blob seal, 32 bytes", rate(time, || Ok(drop(black_box(seal()?))))?),
-        row(
-            "blob open, 32 bytes",
-            rate(time, || Ok(drop(black_box(blob::open(&key, &sealed, &context)?))))?,
-        ),
+        row("blob seal, 32 bytes", rate(time, || Ok(seal()?))?),
+        row("blob open, 32 bytes", rate(time, || Ok(blob::open(&key, &sealed, &context)?))?),
     ];
     for (what, spec, algorithm) in [
         ("sign, Ed25519", MaterialSpec::Ed25519, SignAlgorithm::Ed25519),
@@ -145,7 +142,7 @@ fn primitives(time: Duration) -> anyhow::Result<Vec<Row>> {
     ] {
         let key = material::generate(spec, &mut SystemEntropy)?;
         let key = SigningKey::new(spec, &key)?;
-        let sign = || Ok(drop(black_box(key.sign(algorithm, Message::Raw(&bytes))?)));
+        let sign = || Ok(key.sign(algorithm, Message::Raw(&bytes))?);
         rows.push(row(what, rate(time, sign)?));
     }
     Ok(rows)

@@ -12,7 +12,7 @@ use lastkey_http::Address;
 use lastkey_secret::SecretVec;
 use lastkey_service::sealing::NewSeal;
 
-use super::{init, server};
+use super::{admin_token, init, server};
 use crate::config::file::{ConfigFile, Listen, Log, Tls, TlsMode, Unseal};
 use crate::config::resolved::Resolved;
 use crate::{hardening, say, telemetry, tls_identity};
@@ -74,18 +74,39 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })
 }
 
-/// Founds the installation. A key file without installation is left of an interrupted start.
+/// Founds the installation. A key file without installation is left of an interrupted start;
+/// so is an installation without token, which gets a new one.
 fn found(data: &Path, keyfile: &Path) -> anyhow::Result<SecretVec> {
     let founded = init::found(data, || {
         remove_if_there(keyfile)?;
         Ok(NewSeal::Keyfile(init::new_keyfile(keyfile)?))
-    });
-    let founded = founded.map_err(|error| {
-        error.context(format!("there is no {} to go on with", token_path(data).display()))
     })?;
+    let token = match founded {
+        Some(founded) => founded.admin_token,
+        None => admin_token::replace(data, &admin_token::read_keyfile(keyfile)?)?,
+    };
     // Written at once: a stop before the server is ready must not lose the token.
-    founded.admin_token.expose(|token| tls_identity::write_new(&token_path(data), token, 0o600))?;
-    Ok(founded.admin_token)
+    write_private(&token_path(data), &token)?;
+    Ok(token)
+}
+
+/// Takes over a new token, where the data directory is one of `lastkey dev`.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn take_over_token(data: &Path, token: &SecretVec) -> anyhow::Result<()> {
+    let path = token_path(data);
+    if path.exists() { write_private(&path, token) } else { Ok(()) }
+}
+
+/// Writes a file of mode 0600 whole: it is the old one or the new one.
+fn write_private(path: &Path, content: &SecretVec) -> anyhow::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    remove_if_there(&fresh)?;
+    content.expose(|content| tls_identity::write_new(&fresh, content, 0o600))?;
+    std::fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn remove_if_there(path: &Path) -> anyhow::Result<()> {
@@ -129,13 +150,8 @@ fn write_env(
         names.push_str(" LASTKEY_CA");
     }
     text.extend_from_slice(format!("export {names}\n").as_bytes());
-    let text = SecretVec::take(text);
-
     let path = data.join("env");
-    let fresh = data.join("env.new");
-    remove_if_there(&fresh)?;
-    text.expose(|text| tls_identity::write_new(&fresh, text, 0o600))?;
-    std::fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))?;
+    write_private(&path, &SecretVec::take(text))?;
     Ok(path)
 }
 

@@ -58,7 +58,9 @@ pub(crate) struct Founded {
 /// When there is an installation already, or something cannot be written.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     hardening::apply().context("cannot switch core dumps off")?;
-    let founded = found(&args.data, || new_seal(args))?;
+    let Some(founded) = found(&args.data, || new_seal(args))? else {
+        bail!("{} holds an installation already; nothing was changed", args.data.display());
+    };
     let token = founded.admin_token.expose(|text| String::from_utf8_lossy(text).into_owned());
     let ca = ca_path(&args.data);
     let text = format!(
@@ -76,29 +78,30 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     text.expose(|text| say::line(&String::from_utf8_lossy(text)))
 }
 
-/// Founds an installation. The seal is made once it is sure that there is none yet, under the
-/// lock of the data directory: a key file that is in use is never replaced.
+/// Founds an installation; `None` when there is one already. The seal is made once it is sure
+/// that there is none yet, under the lock of the data directory: a key file that is in use is
+/// never replaced.
 ///
 /// # Errors
-/// When there is one already, or something cannot be written; those of `seal`.
+/// When something cannot be written; those of `seal`.
 pub(crate) fn found(
     data: &Path,
     seal: impl FnOnce() -> anyhow::Result<NewSeal>,
-) -> anyhow::Result<Founded> {
+) -> anyhow::Result<Option<Founded>> {
     let Opened { store, ports } = open_data(data, AuditLimits::default())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(store.bootstrap())?;
     if status.is_some() {
-        bail!("{} holds an installation already; nothing was changed", data.display());
+        return Ok(None);
     }
     let seal = seal()?;
     let ca_fingerprint = create_ca(data)?;
     let founded = runtime.block_on(initialise(&*store, &ports, &seal))?;
-    Ok(Founded {
+    Ok(Some(Founded {
         instance: founded.instance.to_string(),
         admin_token: founded.admin_token,
         ca_fingerprint,
-    })
+    }))
 }
 
 fn new_seal(args: &Args) -> anyhow::Result<NewSeal> {

@@ -16,6 +16,7 @@ use lastkey_secret::SecretVec;
 use lastkey_service::sealing::Gate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::admin_token::read_keyfile;
 use crate::config::file::{self, ConfigFile};
 use crate::config::resolved::{Resolved, TlsSource};
 use crate::wiring::{Opened, open_data};
@@ -140,13 +141,12 @@ fn server_config(config: &Resolved, tls: Option<&TlsHandle>) -> anyhow::Result<S
 }
 
 async fn unseal_by_keyfile(gate: &Arc<Gate>, path: &std::path::Path) -> anyhow::Result<()> {
-    let name = path.display();
-    let key = std::fs::read(path).with_context(|| format!("cannot read the key file {name}"))?;
+    let key = read_keyfile(path)?;
     let mut request = [0; 16];
     SystemEntropy.fill(&mut request)?;
-    gate.unseal(RequestId(request), SecretVec::take(key))
-        .await
-        .with_context(|| format!("the key file {name} does not unseal this installation"))?;
+    gate.unseal(RequestId(request), key).await.with_context(|| {
+        format!("the key file {} does not unseal this installation", path.display())
+    })?;
     Ok(())
 }
 

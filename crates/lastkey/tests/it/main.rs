@@ -1,0 +1,28 @@
+//! Journeys of people: the real binary against a real server of its own.
+//!
+//! Room      the binary, tests. One binary; each test has its own server and folder.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests stop at the first surprise, as tests do"
+)]
+
+mod bad_input;
+mod cli;
+mod config;
+mod crash;
+mod directory;
+mod envelope;
+mod forms;
+mod http;
+mod operations;
+mod process;
+mod sealing;
+mod secrets;
+mod shutdown;
+mod time;
+mod transport;
+mod world;
