@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn the_hash_of_no_context_is_that_of_its_encoding() {
         let none = EncryptionContext::none();
-        assert_eq!(none.hash(), sha256(none.encoded()));
+        assert_eq!(none.hash(), crate::digest::sha256(none.encoded()));
     }
 
     #[test]
