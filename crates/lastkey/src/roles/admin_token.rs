@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use lastkey_secret::SecretVec;
+use lastkey_service::error::Error;
 use lastkey_service::sealing::replace_admin_token;
 use lastkey_store::audit_log::AuditLimits;
 
@@ -59,7 +60,10 @@ pub(crate) fn read_keyfile(path: &Path) -> anyhow::Result<SecretVec> {
 pub(crate) fn replace(data: &Path, presented: &SecretVec) -> anyhow::Result<SecretVec> {
     let Opened { store, ports } = open_data(data, AuditLimits::default())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime
-        .block_on(replace_admin_token(&*store, &ports, presented))
-        .context("there is no new token, and the old one still holds")
+    match runtime.block_on(replace_admin_token(&*store, &ports, presented)) {
+        Err(Error::Unauthenticated) => {
+            bail!("what was presented does not unseal this installation; the old token still holds")
+        }
+        outcome => outcome.context("there is no new token, and the old one still holds"),
+    }
 }
