@@ -78,8 +78,9 @@ pub struct ClockRecord {
 impl ClockRecord {
     /// Within one boot the wall clock may differ from the monotonic one by this much.
     const TOLERANCE: i64 = 300;
-    /// A longer pause over a reboot cannot be told from a jump of the wall clock.
-    const LONGEST_TRUSTED_PAUSE: i64 = 7 * 86_400;
+    /// A longer pause over a reboot cannot be told from a jump of the wall clock. A seventh of the
+    /// shortest deletion window: no single reboot can use one up.
+    const LONGEST_TRUSTED_PAUSE: i64 = 86_400;
 
     /// The record of a new installation.
     #[must_use]
@@ -95,8 +96,8 @@ impl ClockRecord {
             let step = now.since_boot.saturating_sub(self.last.since_boot);
             let drift = wall_step.saturating_sub_unsigned(step);
             (step, (drift.abs() > Self::TOLERANCE).then_some((drift, 0)))
-        } else if (0..=Self::LONGEST_TRUSTED_PAUSE).contains(&wall_step) {
-            (wall_step.unsigned_abs(), None)
+        } else if (-Self::TOLERANCE..=Self::LONGEST_TRUSTED_PAUSE).contains(&wall_step) {
+            (u64::try_from(wall_step).unwrap_or(0), None)
         } else {
             (0, Some((wall_step, u64::try_from(wall_step).unwrap_or(0))))
         };
@@ -123,7 +124,13 @@ impl ClockRecord {
 
     fn held(&self, seen_at: Timestamp, jump: i64, pending: u64) -> Hold {
         let before = self.hold.map_or(0, |hold| hold.pending);
-        Hold { seen_at, jump, pending: before.saturating_add(pending) }
+        // A jump back takes away what an earlier jump ahead had left pending: a wall clock that
+        // was wrong for a while and then set right must not make time pass when it is confirmed.
+        let pending = match u64::try_from(jump) {
+            Ok(_) => before.saturating_add(pending),
+            Err(_) => before.saturating_sub(jump.unsigned_abs()),
+        };
+        Hold { seen_at, jump, pending }
     }
 }
 
@@ -170,6 +177,23 @@ mod tests {
         let long = started().advance(at(1_000_000 + 30 * 86_400, 5, [2; 16]));
         assert_eq!((long.elapsed, long.hold.is_some()), (Elapsed(0), true));
         assert_eq!(long.confirm().elapsed, Elapsed(30 * 86_400));
+    }
+
+    #[test]
+    fn a_wrong_clock_that_was_set_right_makes_no_time_pass() {
+        let year = 400 * 86_400;
+        let wrong = started().advance(at(1_000_000 + year, 5, [2; 16]));
+        let right = wrong.advance(at(1_000_060, 65, [2; 16]));
+        assert_eq!(right.confirm().elapsed, Elapsed(60));
+        let rebooted = wrong.advance(at(1_000_060, 5, [3; 16]));
+        assert!(rebooted.hold.is_some());
+        assert!(rebooted.confirm().elapsed <= Elapsed(60));
+    }
+
+    #[test]
+    fn a_second_back_over_a_reboot_is_no_jump() {
+        let later = started().advance(at(999_999, 5, [2; 16]));
+        assert_eq!((later.elapsed, later.hold), (Elapsed(0), None));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) struct Admitted {
 
 impl Admitted {
     /// The service.
-    pub(crate) fn gate(&self) -> &Gate {
+    pub(crate) const fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
 

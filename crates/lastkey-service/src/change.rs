@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
-use lastkey_core::ids::{AliasName, KeyRef, VersionNo};
+use lastkey_core::ids::{AliasName, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Key};
 use lastkey_core::permit::{Action, Permit, Resource};
 use lastkey_core::ports::{Expected, Revision, StoreError, Write};
 use lastkey_core::record::{Due, DueWhat, ImportSession, Record, RecordPath};
 use lastkey_core::rotation::Period;
-use lastkey_core::time::{ClockRecord, Elapsed};
+use lastkey_core::time::{ClockRecord, Elapsed, Timestamp};
 use lastkey_core::version::KeyVersion;
 use lastkey_secret::SecretVec;
 
@@ -67,10 +67,10 @@ pub(crate) enum Plan {
     OfferImport(ImportSession),
     Import { token: SecretVec, wrapped: Vec<u8> },
     ExpireImport(Elapsed),
-    Erase(Elapsed),
+    Erase { at: Elapsed, rewritten: Timestamp },
     Tag(Vec<(String, String)>),
     Untag(Vec<String>),
-    SetAlias(AliasName),
+    SetAlias { alias: AliasName, from: Option<KeyId> },
     DeleteAlias(AliasName),
 }
 
@@ -218,7 +218,7 @@ impl Engine {
             Plan::OfferImport(session) => self.plan_import_offer(draft, session).await,
             Plan::Import { token, wrapped } => self.plan_import(draft, token, wrapped).await,
             Plan::ExpireImport(at) => self.plan_import_expiry(draft, *at).await,
-            Plan::Erase(at) => self.plan_erasure(draft, *at).await,
+            Plan::Erase { at, rewritten } => self.plan_erasure(draft, *at, *rewritten).await,
             Plan::Tag(tags) => {
                 draft.key.tags = draft.key.tags.with(tags.iter().cloned())?;
                 Ok(())
@@ -227,7 +227,7 @@ impl Engine {
                 draft.key.tags = draft.key.tags.without(names.iter().map(String::as_str));
                 Ok(())
             }
-            Plan::SetAlias(alias) => self.plan_alias(draft, alias).await,
+            Plan::SetAlias { alias, from } => self.plan_alias(draft, alias, *from).await,
             Plan::DeleteAlias(alias) => self.plan_alias_removal(draft, alias).await,
         }
     }

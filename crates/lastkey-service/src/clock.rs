@@ -2,7 +2,7 @@
 //!
 //! Room      `service`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lastkey_core::ports::{Clock, Expected, Revision, Store, StoreError, Write};
 use lastkey_core::record::{Record, RecordPath};
@@ -50,25 +50,27 @@ impl ServiceClock {
 
     /// The record as of now.
     pub(crate) fn observe(&self) -> ClockRecord {
-        let now = self.machine.read();
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        *record = record.advance(now);
+        let mut record = self.lock();
+        // Read under the lock: readings in another order would count a second twice.
+        *record = record.advance(self.machine.read());
         *record
     }
 
-    /// Ends a hold, durably.
+    fn lock(&self) -> MutexGuard<'_, ClockRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a hold. It is durable before anybody acts on it.
     ///
     /// # Errors
     /// [`StoreError`]; the hold then stays.
     pub(crate) async fn confirm(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let before = self.observe();
-        let set = |value| *self.record.lock().unwrap_or_else(PoisonError::into_inner) = value;
-        set(before.confirm());
-        let written = self.write_to(store).await;
-        if written.is_err() {
-            set(before);
-        }
-        written
+        let mut written = self.written.lock().await;
+        let confirmed = self.observe().confirm();
+        Self::commit(store, &mut written, confirmed).await?;
+        let mut record = self.lock();
+        *record = record.confirm();
+        Ok(())
     }
 
     /// Writes the record, so that a restart takes it up.
@@ -77,8 +79,17 @@ impl ServiceClock {
     /// [`StoreError`].
     pub(crate) async fn write_to(&self, store: &dyn Store) -> Result<(), StoreError> {
         let mut written = self.written.lock().await;
+        let record = self.observe();
+        Self::commit(store, &mut written, record).await
+    }
+
+    async fn commit(
+        store: &dyn Store,
+        written: &mut Option<Revision>,
+        record: ClockRecord,
+    ) -> Result<(), StoreError> {
         let expected = written.map_or(Expected::Absent, Expected::At);
-        let record = Some(Record::Clock(self.observe()));
+        let record = Some(Record::Clock(record));
         store.commit(vec![Write { path: RecordPath::clock(), expected, record }]).await?;
         *written = Some(written.map_or(Revision(1), |Revision(n)| Revision(n.saturating_add(1))));
         Ok(())

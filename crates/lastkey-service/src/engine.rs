@@ -3,6 +3,7 @@
 //! Room      `service`. The operations are in `ops`, one file each.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use lastkey_core::ids::{KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
@@ -11,6 +12,7 @@ use lastkey_core::ports::{Audit, Clock, EntropySource, Store};
 use lastkey_core::principal::Principal;
 use lastkey_core::state::{Purpose, State};
 use quick_cache::sync::Cache;
+use tokio::sync::oneshot;
 
 use crate::audited::Trail;
 use crate::call::Call;
@@ -39,6 +41,10 @@ pub struct Engine {
     pub(crate) clock: ServiceClock,
     pub(crate) keyring: Keyring,
     pub(crate) principals: Cache<[u8; 32], Principal>,
+    /// Service time before which the journals are not rewritten again, after it has failed.
+    pub(crate) rewrite_not_before: AtomicU64,
+    /// Dropped with the engine, which is how the gate knows that it is gone.
+    _gone: oneshot::Sender<()>,
 }
 
 impl Engine {
@@ -54,11 +60,13 @@ impl Engine {
         store: Arc<dyn Store>,
         materials: MaterialKeys,
         open_keys: usize,
+        gone: oneshot::Sender<()>,
     ) -> Result<Self, Error> {
         let clock = ServiceClock::resume(Arc::clone(&ports.clock), &*store).await?;
         let keyring = Keyring::new(materials, open_keys);
         let principals = Cache::new(Self::REMEMBERED_TOKENS);
-        Ok(Self { ports, store, clock, keyring, principals })
+        let rewrite_not_before = AtomicU64::new(0);
+        Ok(Self { ports, store, clock, keyring, principals, rewrite_not_before, _gone: gone })
     }
 
     /// Whether the caller may learn why a call is allowed or refused.

@@ -6,6 +6,7 @@
 //!           While the clock is on hold nothing is destroyed and nothing expires.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lastkey_core::ids::{KeyRef, RequestId};
@@ -13,7 +14,8 @@ use lastkey_core::permit::{DestroyKey, ExpireImport, RecordErasure, RotateKey};
 use lastkey_core::ports::{Change, Expected, Stored, Watch, Write};
 use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::record::{Due, DueWhat, PathRange, Record, RecordPath};
-use lastkey_core::time::Elapsed;
+use lastkey_core::time::{ClockRecord, Elapsed, Timestamp};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::call::Call;
@@ -25,16 +27,23 @@ use crate::error::Error;
 const WRITE_PERIOD: Duration = Duration::from_secs(60);
 /// Due records looked at in one scan.
 const DUE_PAGE: usize = 256;
+/// How long a failed rewriting of the journals is not tried again.
+const REWRITE_PAUSE_SECONDS: u64 = 600;
 
-/// Runs until it is aborted.
-pub(crate) async fn run(engine: Arc<Engine>) {
+/// Runs until it is told to stop.
+pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
     let mut watch = engine.store.watch("due/");
     let mut write_at = Instant::now() + WRITE_PERIOD;
     loop {
         let next = engine.run_due().await;
         let wait = next.map(|at| engine.clock.observe().elapsed.until(at));
         let wake = wait.map_or(write_at, |wait| write_at.min(Instant::now() + wait));
-        if !wait_for(&mut *watch, wake, next).await {
+        let goes_on = tokio::select! {
+            biased;
+            _ = &mut stop => false,
+            goes_on = wait_for(&mut *watch, wake, next) => goes_on,
+        };
+        if !goes_on {
             return;
         }
         if Instant::now() >= write_at {
@@ -86,7 +95,8 @@ impl Engine {
                 }
             };
             let last = page.last().map(|stored| stored.path.clone());
-            let mut rewritten = false;
+            // Once a page: what its records speak of was deleted before it was read.
+            let mut rewritten = None;
             for stored in &page {
                 let Record::Due(due) = stored.record else { continue };
                 let clock = self.clock.observe();
@@ -97,28 +107,38 @@ impl Engine {
                     DueWhat::Rotate => false,
                     DueWhat::Destroy | DueWhat::ExpireImport => clock.hold.is_some(),
                     DueWhat::Erase => {
-                        // Once a page: what its records speak of was deleted before it was read.
-                        rewritten = rewritten || self.rewrite_journals().await;
-                        !rewritten
+                        if rewritten.is_none() {
+                            rewritten = self.rewrite_journals(&clock).await;
+                        }
+                        rewritten.is_none()
                     }
                 };
                 if !waits {
-                    self.do_due(stored, due).await;
+                    self.do_due(stored, due, rewritten).await;
                 }
             }
             after = Some(last?);
         }
     }
 
-    async fn rewrite_journals(&self) -> bool {
-        let done = self.store.erase_residue().await;
-        if let Err(error) = &done {
-            tracing::error!(%error, "the journals could not be rewritten; erasure waits");
+    /// Rewrites the journals, and answers when that began. After a failure it is not tried again
+    /// for a while: it needs room, and holds writers up.
+    async fn rewrite_journals(&self, clock: &ClockRecord) -> Option<Timestamp> {
+        if clock.elapsed.0 < self.rewrite_not_before.load(Ordering::Relaxed) {
+            return None;
         }
-        done.is_ok()
+        match self.store.erase_residue().await {
+            Ok(_) => Some(clock.last.wall),
+            Err(error) => {
+                tracing::error!(%error, "the journals could not be rewritten; erasure waits");
+                let later = clock.elapsed.0.saturating_add(REWRITE_PAUSE_SECONDS);
+                self.rewrite_not_before.store(later, Ordering::Relaxed);
+                None
+            }
+        }
     }
 
-    async fn do_due(self: &Arc<Self>, stored: &Stored, due: Due) {
+    async fn do_due(self: &Arc<Self>, stored: &Stored, due: Due, rewritten: Option<Timestamp>) {
         let call = scheduled_call(self);
         let key = KeyRef::Id(due.key);
         let outcome = match due.what {
@@ -129,11 +149,15 @@ impl Engine {
             DueWhat::ExpireImport => {
                 self.change::<ExpireImport>(&call, key, Plan::ExpireImport(due.at)).await
             }
-            DueWhat::Erase => self.change::<RecordErasure>(&call, key, Plan::Erase(due.at)).await,
+            DueWhat::Erase => {
+                let rewritten = rewritten.unwrap_or_default();
+                let plan = Plan::Erase { at: due.at, rewritten };
+                self.change::<RecordErasure>(&call, key, plan).await
+            }
         };
         match outcome {
             Ok(_) => tracing::info!(key = %due.key, what = due.what.as_str(), "done as due"),
-            Err(Error::Denied) => self.drop_orphan(stored).await,
+            Err(Error::Denied) => self.drop_orphan(stored, due).await,
             Err(error) => {
                 tracing::error!(key = %due.key, what = due.what.as_str(), %error, "due, but failed");
             }
@@ -141,7 +165,11 @@ impl Engine {
     }
 
     /// Removes a due record whose key is not there.
-    async fn drop_orphan(&self, stored: &Stored) {
+    async fn drop_orphan(&self, stored: &Stored, due: Due) {
+        if !matches!(self.store.get(&RecordPath::key(due.key)).await, Ok(None)) {
+            tracing::error!(key = %due.key, what = due.what.as_str(), "due, but refused");
+            return;
+        }
         let expected = Expected::At(stored.revision);
         let write = Write { path: stored.path.clone(), expected, record: None };
         if let Err(error) = self.store.commit(vec![write]).await {

@@ -17,6 +17,7 @@ use lastkey_core::seal_record::Bootstrap;
 use lastkey_core::time::Hold;
 use lastkey_crypto::entropy::EntropyError;
 use lastkey_secret::SecretVec;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::audited::Trail;
@@ -84,16 +85,15 @@ pub async fn initialise(
     }
     let now = ports.clock.read().wall;
     let (bootstrap, keys) = found(seal, now, &*ports.entropy).map_err(Error::Internal)?;
+    store.initialise(&bootstrap).await?;
+    // An installation whose founding ends here has no token; `replace_admin_token` gives it one.
     let records = store.open(keys.records)?;
     let mut entropy = ports.entropy.open();
     let admin_token = mint_token("lastkey_admin", &mut *entropy)
         .map_err(|error| Error::Internal(error.into()))?;
     let admin = Principal::named(Principal::ADMIN);
     let (path, record) = token_record(&admin_token, admin, now);
-    // The token goes first: without the bootstrap record it is out of reach and harmless, while
-    // an installation without a token could never be used.
     records.commit(vec![Write { path, expected: Expected::Absent, record: Some(record) }]).await?;
-    store.initialise(&bootstrap).await?;
     Ok(Initialised { instance: bootstrap.instance.id, admin_token })
 }
 
@@ -159,6 +159,7 @@ async fn audit_operator(
 struct Running {
     engine: Arc<Engine>,
     jobs: JoinHandle<()>,
+    stop_jobs: oneshot::Sender<()>,
 }
 
 /// The service, sealed or not.
@@ -167,6 +168,8 @@ pub struct Gate {
     ports: Ports,
     open_keys: usize,
     running: Mutex<Option<Running>>,
+    /// Ends when the last engine that was let go is gone, with every change it was making.
+    retired: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
     /// Held during an attempt to unseal: one at a time, and only so often.
     attempts: tokio::sync::Mutex<Attempts>,
 }
@@ -176,7 +179,8 @@ impl Gate {
     #[must_use]
     pub fn new(store: Arc<dyn SealedStore>, ports: Ports, open_keys: usize) -> Self {
         let attempts = tokio::sync::Mutex::new(Attempts::full());
-        Self { store, ports, open_keys, running: Mutex::new(None), attempts }
+        let (running, retired) = (Mutex::new(None), tokio::sync::Mutex::new(None));
+        Self { store, ports, open_keys, running, retired, attempts }
     }
 
     /// The engine, if the server is unsealed.
@@ -205,55 +209,96 @@ impl Gate {
         })
     }
 
-    /// Unseals with whatever seal opens to what is presented.
+    /// Unseals with whatever seal opens to what is presented. Runs to its end even when the
+    /// caller goes away: every attempt leaves its record.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] when no seal opens, [`Error::Throttled`] after too many
-    /// attempts, [`Error::Unavailable`], [`Error::Internal`].
+    /// attempts, [`Error::Invalid`] before `init`, [`Error::Unavailable`], [`Error::Internal`].
     pub async fn unseal(
         self: &Arc<Self>,
         request: RequestId,
         presented: SecretVec,
     ) -> Result<Unsealed, Error> {
+        let gate = Arc::clone(self);
+        detached(async move { gate.attempt_unseal(request, presented).await }).await?
+    }
+
+    async fn attempt_unseal(
+        &self,
+        request: RequestId,
+        presented: SecretVec,
+    ) -> Result<Unsealed, Error> {
         let mut attempts = self.attempts.lock().await;
-        attempts.take(self.ports.clock.read().since_boot)?;
-        let outcome = self.try_unseal(presented).await;
-        let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+        let opened = match attempts.take(self.ports.clock.read().since_boot) {
+            Ok(()) => self.open_seal(presented).await,
+            Err(error) => Err(error),
+        };
+        let result = opened.as_ref().map_or_else(Error::code, |_| "ok");
         audit_operator(&self.ports, request, "sys:Unseal", result).await?;
-        let seal_kind = outcome?;
+        let (root, bootstrap, seal_kind) = opened?;
         attempts.refill();
+        if self.engine().is_err() {
+            self.start_engine(&root, &bootstrap).await?;
+        }
         Ok(Unsealed { attempt: request, seal_kind })
     }
 
-    async fn try_unseal(&self, presented: SecretVec) -> Result<&'static str, Error> {
-        let bootstrap = Arc::new(self.store.bootstrap().await?.ok_or_else(not_initialised)?);
-        let opening = Arc::clone(&bootstrap);
+    async fn open_seal(
+        &self,
+        presented: SecretVec,
+    ) -> Result<(RootKey, Bootstrap, &'static str), Error> {
+        let bootstrap = self.store.bootstrap().await?.ok_or_else(not_initialised)?;
+        let opening = bootstrap.clone();
         let opened = tokio::task::spawn_blocking(move || open_any(&opening, &presented)).await;
         let opened = opened.map_err(|error| Error::Internal(error.into()))?;
         let (root, seal_kind) = opened.ok_or(Error::Unauthenticated)?;
-        if self.engine().is_ok() {
-            return Ok(seal_kind);
-        }
-        let keys = root.open_keyring(&bootstrap).map_err(Error::Internal)?;
+        Ok((root, bootstrap, seal_kind))
+    }
+
+    async fn start_engine(&self, root: &RootKey, bootstrap: &Bootstrap) -> Result<(), Error> {
+        self.wait_for_retired().await?;
+        let keys = root.open_keyring(bootstrap).map_err(Error::Internal)?;
         let records = self.store.open(keys.records)?;
-        let engine =
-            Engine::start(self.ports.clone(), records, keys.materials, self.open_keys).await?;
+        let (gone, retired) = oneshot::channel();
+        let ports = self.ports.clone();
+        let engine = Engine::start(ports, records, keys.materials, self.open_keys, gone).await?;
         let engine = Arc::new(engine);
-        let jobs = tokio::spawn(jobs::run(Arc::clone(&engine)));
+        let (stop_jobs, stopped) = oneshot::channel();
+        let jobs = tokio::spawn(jobs::run(Arc::clone(&engine), stopped));
+        *self.retired.lock().await = Some(retired);
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Running { engine, jobs });
-        Ok(seal_kind)
+            Some(Running { engine, jobs, stop_jobs });
+        Ok(())
+    }
+
+    /// Waits until the engine before is gone: a change that it is still making would not reach
+    /// the keyring of the next one.
+    async fn wait_for_retired(&self) -> Result<(), Error> {
+        let mut retired = self.retired.lock().await;
+        if let Some(gone) = retired.as_mut() {
+            // The sender is only ever dropped, so the answer is always that it is gone.
+            let waited = tokio::time::timeout(RETIREMENT, gone).await;
+            drop(waited.map_err(|_| Error::Unavailable("calls from before are running".into()))?);
+            *retired = None;
+        }
+        Ok(())
     }
 
     /// Seals: the engine and every key it holds are dropped once running calls have ended.
     ///
     /// # Errors
-    /// [`Error::Sealed`] when it is sealed already; [`Error::Denied`], [`Error::Unavailable`].
-    pub async fn seal(&self, call: &Call) -> Result<(), Error> {
-        let engine = self.engine()?;
-        let mut trail = Trail::of::<SealServer>(&engine, call);
-        let outcome = self.try_seal(&engine, &mut trail).await;
-        trail.close(&engine, outcome)
+    /// [`Error::Sealed`] when it is sealed already; [`Error::Denied`], [`Error::DryRun`],
+    /// [`Error::Unavailable`].
+    pub async fn seal(self: &Arc<Self>, call: &Call) -> Result<(), Error> {
+        let (gate, call) = (Arc::clone(self), call.clone());
+        detached(async move {
+            let engine = gate.engine()?;
+            let mut trail = Trail::of::<SealServer>(&engine, &call);
+            let outcome = gate.try_seal(&engine, &mut trail).await;
+            trail.close(&engine, outcome)
+        })
+        .await?
     }
 
     async fn try_seal(&self, engine: &Engine, trail: &mut Trail<'_>) -> Result<(), Error> {
@@ -267,12 +312,18 @@ impl Gate {
     /// Stops the jobs, writes what they had pending, and lets go of the engine.
     pub async fn stop(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Running { engine, jobs }) = running {
+        let Some(Running { engine, mut jobs, stop_jobs }) = running else { return };
+        // The jobs may have ended by themselves; then nobody listens.
+        let _ = stop_jobs.send(());
+        if tokio::time::timeout(RETIREMENT, &mut jobs).await.is_err() {
             jobs.abort();
-            jobs::write_pending(&engine).await;
         }
+        jobs::write_pending(&engine).await;
     }
 }
+
+/// How long an engine that was let go may take to finish what it is doing.
+const RETIREMENT: Duration = Duration::from_secs(10);
 
 /// Tries every seal; answers the root key and the kind of the seal that opened.
 fn open_any(bootstrap: &Bootstrap, presented: &SecretVec) -> Option<(RootKey, &'static str)> {

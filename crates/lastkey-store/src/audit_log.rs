@@ -6,7 +6,7 @@
 //!           refused: the caller must then refuse the operation. Nothing is ever dropped.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,11 @@ pub struct AuditLimits {
     pub file_len: u64,
     /// So many closed files are kept; older ones are deleted.
     pub closed_files: usize,
+}
+
+impl AuditLimits {
+    /// Nothing is closed and nothing deleted: for commands that do not know the configuration.
+    pub const KEEP_ALL: Self = Self { file_len: u64::MAX, closed_files: usize::MAX };
 }
 
 impl Default for AuditLimits {
@@ -228,7 +233,9 @@ struct LogFile {
 impl LogFile {
     fn open(dir: &Path, limits: AuditLimits) -> io::Result<Self> {
         let path = dir.join(CURRENT);
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).read(true).append(true).mode(0o600).open(path)?;
+        end_torn_line(&mut file)?;
         let len = file.metadata()?.len();
         Ok(Self { dir: dir.to_owned(), limits, file, len })
     }
@@ -238,25 +245,35 @@ impl LogFile {
         if self.len >= self.limits.file_len && !group.is_empty() {
             self.begin_new_file()?;
         }
-        if let Err(error) = self.file.write_all(group) {
+        let written = self.file.write_all(group);
+        let written = written.and_then(|()| if durably { self.file.sync_data() } else { Ok(()) });
+        if let Err(error) = written {
             self.file.set_len(self.len)?;
             return Err(error);
         }
         self.len = self.len.saturating_add(group.len() as u64);
-        if durably { self.file.sync_data() } else { Ok(()) }
+        Ok(())
     }
 
     fn begin_new_file(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
         let closed = self.closed_files()?;
         let next = closed.last().map_or(1, |(number, _)| number.saturating_add(1));
-        fs::rename(self.dir.join(CURRENT), self.dir.join(format!("audit-{next:010}.jsonl")))?;
-        let surplus = (closed.len() + 1).saturating_sub(self.limits.closed_files);
-        for (_, path) in closed.iter().take(surplus) {
-            fs::remove_file(path)?;
+        let closing = self.dir.join(format!("audit-{next:010}.jsonl"));
+        match fs::rename(self.dir.join(CURRENT), closing) {
+            // An attempt before came so far and no further.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
         }
         *self = Self::open(&self.dir, self.limits)?;
-        File::open(&self.dir)?.sync_all()
+        File::open(&self.dir)?.sync_all()?;
+        let surplus = (closed.len() + 1).saturating_sub(self.limits.closed_files);
+        for (_, path) in closed.iter().take(surplus) {
+            if let Err(error) = fs::remove_file(path) {
+                tracing::warn!(%error, path = %path.display(), "an old audit file stays");
+            }
+        }
+        Ok(())
     }
 
     /// The closed files, oldest first.
@@ -272,6 +289,16 @@ impl LogFile {
         closed.sort_unstable();
         Ok(closed)
     }
+}
+
+/// Ends a line that a crash has cut short, so that the next one stands by itself.
+fn end_torn_line(file: &mut File) -> io::Result<()> {
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last == [b'\n'] { Ok(()) } else { file.write_all(b"\n") }
 }
 
 #[cfg(test)]
@@ -349,5 +376,30 @@ mod tests {
         fs::remove_file(dir.path().join(CURRENT)).unwrap();
         assert!(log.append_durably(&event(&who)).await.is_err());
         assert!(log.append(&event(&who)).is_err());
+        fs::remove_dir_all(blocker).unwrap();
+        drop(log);
+        assert_eq!(lines(dir.path()), 1);
+    }
+
+    #[tokio::test]
+    async fn a_line_cut_short_by_a_crash_does_not_take_the_next_one_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(CURRENT), br#"{"at":1,"#).unwrap();
+        let log = AuditLog::open(dir.path(), AuditLimits::default()).unwrap();
+        log.append_durably(&event(&Principal::named("admin"))).await.unwrap();
+        let text = fs::read_to_string(dir.path().join(CURRENT)).unwrap();
+        assert!(text.lines().nth(1).unwrap().starts_with(r#"{"at":1764000000,"#), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_rotation_that_was_cut_short_is_taken_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = AuditLimits { file_len: 1, closed_files: 2 };
+        let log = AuditLog::open(dir.path(), limits).unwrap();
+        let who = Principal::named("admin");
+        log.append_durably(&event(&who)).await.unwrap();
+        fs::rename(dir.path().join(CURRENT), dir.path().join("audit-0000000001.jsonl")).unwrap();
+        log.append_durably(&event(&who)).await.unwrap();
+        assert_eq!(lines(dir.path()), 2);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use lastkey_core::ids::{AliasName, KeyRef};
+use lastkey_core::ids::{AliasName, KeyId, KeyRef};
 use lastkey_core::permit::{ListKeys, Resource, UpdateAlias};
 use lastkey_core::ports::Expected;
 use lastkey_core::record::{PathRange, Record, RecordPath};
@@ -33,14 +33,15 @@ impl Engine {
         alias: AliasName,
         key: KeyRef,
     ) -> Result<KeyView, Error> {
-        if let Some(named) = self.alias_target(&alias).await? {
+        let from = self.alias_target(&alias).await?;
+        if let Some(named) = from {
             let mut trail = Trail::of::<UpdateAlias>(self, call);
             trail.key = Some(named);
             if let Err(error) = self.permit::<UpdateAlias>(&mut trail, Resource::Key(named)) {
                 return trail.close(self, Err(error));
             }
         }
-        self.change::<UpdateAlias>(call, key, Plan::SetAlias(alias)).await
+        self.change::<UpdateAlias>(call, key, Plan::SetAlias { alias, from }).await
     }
 
     /// Deletes an alias. The key stays.
@@ -95,6 +96,7 @@ impl Engine {
         &self,
         draft: &mut Draft,
         alias: &AliasName,
+        from: Option<KeyId>,
     ) -> Result<(), Error> {
         if draft.key.state == State::Destroyed {
             return Err(Error::state(draft.key.state));
@@ -103,6 +105,10 @@ impl Engine {
         let expected = match self.store.get(&path).await? {
             None => Expected::Absent,
             Some(stored) if stored.record == Record::Alias(draft.key.id) => return Ok(()),
+            // The key that the caller may take it from, and no other.
+            Some(stored) if from.map(Record::Alias).as_ref() != Some(&stored.record) => {
+                return Err(Error::Conflict);
+            }
             Some(stored) => {
                 self.leave_old_key(draft, alias, &stored.record).await?;
                 Expected::At(stored.revision)
@@ -139,7 +145,10 @@ impl Engine {
         alias: &AliasName,
     ) -> Result<(), Error> {
         let path = RecordPath::alias(alias);
-        let stored = self.store.get(&path).await?.ok_or(Error::Conflict)?;
+        let stored = self.store.get(&path).await?;
+        // Meanwhile it may name another key, which the caller was not asked about.
+        let stored = stored.filter(|stored| stored.record == Record::Alias(draft.key.id));
+        let stored = stored.ok_or(Error::Conflict)?;
         draft.key.remove_alias(alias);
         draft.write(path, Expected::At(stored.revision), None);
         Ok(())

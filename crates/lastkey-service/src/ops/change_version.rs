@@ -25,7 +25,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::KeyState`] when a table of states refuses; [`Error::Denied`] also for a version
-    /// that there is not; [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
+    /// that there is not; [`Error::DeletionProtected`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
     /// [`Error::Internal`].
     pub async fn change_version(
         self: &Arc<Self>,
@@ -59,6 +59,9 @@ impl Engine {
         draft.version = Some(number);
         if draft.key.destruction.is_some() {
             return Err(Error::KeyState { state: "pending deletion" });
+        }
+        if change == VersionChange::Destroy && draft.key.deletion_protection {
+            return Err(Error::DeletionProtected);
         }
         let event = match change {
             VersionChange::MakePrimary => {

@@ -14,7 +14,7 @@ use lastkey_core::permit::{CancelKeyDeletion, ScheduleKeyDeletion};
 use lastkey_core::ports::Expected;
 use lastkey_core::record::{DueWhat, PathRange, Record, RecordPath};
 use lastkey_core::state::{KeyEvent, State, VersionEvent};
-use lastkey_core::time::Elapsed;
+use lastkey_core::time::{Elapsed, Timestamp};
 
 use super::change_version::happen;
 use super::describe::corrupt;
@@ -96,7 +96,8 @@ impl Engine {
     async fn drop_aliases(&self, draft: &mut Draft) -> Result<(), Error> {
         for alias in std::mem::take(&mut draft.key.aliases) {
             let path = RecordPath::alias(&alias);
-            if let Some(stored) = self.store.get(&path).await? {
+            let stored = self.store.get(&path).await?;
+            if let Some(stored) = stored.filter(|s| s.record == Record::Alias(draft.key.id)) {
                 draft.write(path, Expected::At(stored.revision), None);
             }
         }
@@ -105,7 +106,16 @@ impl Engine {
 
     /// Notes that nothing is left of destroyed material. The scheduler has had the journals
     /// rewritten after it read the due record that brings it here.
-    pub(crate) async fn plan_erasure(&self, draft: &mut Draft, at: Elapsed) -> Result<(), Error> {
+    pub(crate) async fn plan_erasure(
+        &self,
+        draft: &mut Draft,
+        at: Elapsed,
+        rewritten: Timestamp,
+    ) -> Result<(), Error> {
+        let now = draft.clock.last.wall;
+        // What was destroyed after the rewriting has a due record of its own. What seems to be
+        // destroyed later than now is older: the wall clock went back.
+        let is_covered = |destroyed: Timestamp| destroyed < rewritten || destroyed > now;
         let mut after = None;
         loop {
             let range = PathRange::versions(draft.key.id, after, MAX_PAGE_LEN);
@@ -116,8 +126,8 @@ impl Engine {
                     return Err(corrupt(stored.path));
                 };
                 after = Some(version.number);
-                if version.destroyed_at.is_some() && version.erased_at.is_none() {
-                    version.erased_at = Some(draft.clock.last.wall);
+                if version.erased_at.is_none() && version.destroyed_at.is_some_and(is_covered) {
+                    version.erased_at = Some(now);
                     draft.put_version(version, Expected::At(stored.revision));
                 }
             }

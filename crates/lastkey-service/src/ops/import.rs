@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use lastkey_core::ids::KeyRef;
+use lastkey_core::ids::{KeyId, KeyRef};
+use lastkey_core::key::Key;
 use lastkey_core::limits::IMPORT_TOKEN_LIFETIME;
 use lastkey_core::permit::{GetImportParameters, ImportKeyMaterial};
 use lastkey_core::ports::{Expected, Revision};
@@ -21,6 +22,7 @@ use lastkey_crypto::oaep::OaepKey;
 use lastkey_secret::{SecretVec, ct_eq};
 
 use super::describe::corrupt;
+use crate::audited::Trail;
 use crate::authenticate::mint_token;
 use crate::call::Call;
 use crate::change::{Draft, Plan};
@@ -56,10 +58,10 @@ impl Engine {
         key: KeyRef,
         algorithm: ImportAlgorithm,
     ) -> Result<Parameters, Error> {
-        let target = self.describe_key(call, key).await;
-        let target = match target {
-            Err(Error::DryRun) => return Err(Error::DryRun),
-            other => other?.key,
+        let mut trail = Trail::of::<GetImportParameters>(self, call);
+        let target = match self.import_target(&mut trail, &key).await {
+            Ok(target) => target,
+            Err(error) => return trail.close(self, Err(error)),
         };
         let pair = self.generate_material(WRAPPING_SPEC).await?;
         let wrapping_key = material::public_key_der(WRAPPING_SPEC, &pair)
@@ -67,7 +69,7 @@ impl Engine {
         let mut entropy = self.ports.entropy.open();
         let token = mint_token("lastkey_import", &mut *entropy)
             .map_err(|error| Error::Internal(error.into()))?;
-        let place = MaterialPlace { key: target.id, version: None, spec: WRAPPING_SPEC };
+        let place = MaterialPlace { key: target, version: None, spec: WRAPPING_SPEC };
         let wrapped = self.keyring.materials.wrap(place, &pair, &mut *entropy);
         let clock = self.clock.observe();
         let session = ImportSession {
@@ -78,8 +80,17 @@ impl Engine {
         };
         let expires_at = clock.wall_at(session.expires);
         let plan = Plan::OfferImport(session);
-        self.change::<GetImportParameters>(call, KeyRef::Id(target.id), plan).await?;
+        self.change::<GetImportParameters>(call, KeyRef::Id(target), plan).await?;
         Ok(Parameters { token, wrapping_key, expires_at })
+    }
+
+    /// The key that parameters are asked for, if it may have them. Making them takes long.
+    async fn import_target(&self, trail: &mut Trail<'_>, name: &KeyRef) -> Result<KeyId, Error> {
+        let permit = self.permit_key::<GetImportParameters>(trail, name).await?;
+        let loaded = self.load_key(trail, &permit).await?;
+        check_importable(&loaded.key)?;
+        trail.call().go_on()?;
+        Ok(loaded.key.id)
     }
 
     /// Takes in material. It becomes the primary version of its key.
@@ -102,12 +113,7 @@ impl Engine {
         draft: &mut Draft,
         session: &ImportSession,
     ) -> Result<(), Error> {
-        if draft.key.origin != Origin::Imported {
-            let problem = "its material is generated; create a key with origin imported";
-            return Err(Error::invalid("key", problem));
-        }
-        let phase = draft.key.phase();
-        phase.after(KeyEvent::ImportMaterial).map_err(Error::refused(phase.state))?;
+        check_importable(&draft.key)?;
         let before = self.read_import(draft).await?;
         let expected = before.as_ref().map_or(Expected::Absent, |(_, rev)| Expected::At(*rev));
         let old = before.map(|(session, _)| session.expires);
@@ -129,7 +135,7 @@ impl Engine {
         let bad_token =
             || Error::invalid("token", "not the import token handed out last, or it has expired");
         let (session, revision) = self.read_import(draft).await?.ok_or_else(bad_token)?;
-        let expired = session.expires <= draft.clock.elapsed;
+        let expired = session.expires <= draft.clock.elapsed && draft.clock.hold.is_none();
         if expired || !ct_eq(&token.expose(sha256), &session.token_hash) {
             return Err(bad_token());
         }
@@ -176,6 +182,16 @@ impl Engine {
         };
         Ok(Some((session, stored.revision)))
     }
+}
+
+/// Whether material may be imported into a key.
+fn check_importable(key: &Key) -> Result<(), Error> {
+    if key.origin != Origin::Imported {
+        let problem = "its material is generated; create a key with origin imported";
+        return Err(Error::invalid("key", problem));
+    }
+    let phase = key.phase();
+    phase.after(KeyEvent::ImportMaterial).map(|_| ()).map_err(Error::refused(phase.state))
 }
 
 impl From<ImportError> for Error {

@@ -59,8 +59,12 @@ impl Engine {
         };
         let source = decrypt::Request { ciphertext, context, key: from_key, version: from_version };
         let opened = match self.reencrypt_source(call, &source).await {
+            Ok(source) => Some(source),
             Err(Error::DryRun) => None,
-            other => Some(other?),
+            Err(error) => {
+                trail.reason = "the source does not open";
+                return trail.close(self, Err(error));
+            }
         };
         let nothing = lastkey_secret::SecretVec::copy_of(&[]);
         let plaintext = opened.as_ref().map_or(&nothing, |source| &source.plaintext);

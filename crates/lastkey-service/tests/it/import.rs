@@ -104,6 +104,11 @@ async fn generated_keys_take_no_import() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;
     let algorithm = ImportAlgorithm::RsaesOaepSha256;
-    let refused = world.engine.import_parameters(admin(), key, algorithm).await;
+    let refused = world.engine.import_parameters(admin(), key.clone(), algorithm).await;
     assert_eq!(code(refused), "InvalidRequest");
+    let dry = lastkey_service::call::Call { dry_run: true, ..crate::world::call_by("admin") };
+    let refused = world.engine.import_parameters(&dry, key, algorithm).await;
+    assert_eq!(code(refused), "InvalidRequest");
+    let own = imported(&world, MaterialSpec::Aes256).await;
+    assert_eq!(code(world.engine.import_parameters(&dry, own, algorithm).await), "DryRun");
 }

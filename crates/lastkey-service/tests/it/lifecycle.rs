@@ -173,3 +173,40 @@ async fn sixteen_changes_at_once_all_happen() {
     }
     assert_eq!(world.show(&key).await.key.newest, VersionNo::new(done + 1));
 }
+
+#[tokio::test]
+async fn versions_of_a_protected_key_are_not_destroyed() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.engine.rotate_key(admin(), key.clone()).await.unwrap();
+    world.engine.update_key(admin(), key.clone(), None, Some(true)).await.unwrap();
+    let change =
+        |change| world.engine.change_version(admin(), key.clone(), VersionNo::FIRST, change);
+    change(VersionChange::ShadowDisable).await.unwrap();
+    assert_eq!(code(change(VersionChange::Destroy).await), "DeletionProtected");
+    world.engine.update_key(admin(), key.clone(), None, Some(false)).await.unwrap();
+    assert!(change(VersionChange::Destroy).await.is_ok());
+}
+
+#[tokio::test]
+async fn aliases_that_move_and_go_at_once_stay_consistent() {
+    let world = world().await;
+    let name = AliasName::parse("alias/x").unwrap();
+    let (a, b) = (
+        world.create_as(named("alias/x")).await.key_ref(),
+        world.create(MaterialSpec::Aes256).await,
+    );
+    for _ in 0..20 {
+        let (moved, gone) = tokio::join!(
+            world.engine.set_alias(admin(), name.clone(), b.clone()),
+            world.engine.delete_alias(admin(), name.clone()),
+        );
+        let target = world.engine.describe_key(admin(), alias("alias/x")).await;
+        for key in [&a, &b] {
+            let lists_it = world.show(key).await.key.aliases.contains(&name);
+            let is_named = target.as_ref().is_ok_and(|view| view.key_ref() == *key);
+            assert_eq!(lists_it, is_named, "{moved:?} {gone:?}");
+        }
+        while world.engine.set_alias(admin(), name.clone(), a.clone()).await.is_err() {}
+    }
+}

@@ -5,11 +5,10 @@ use std::time::Duration;
 use lastkey_core::ids::{KeyRef, VersionNo};
 use lastkey_core::rotation::Period;
 use lastkey_crypto::material::MaterialSpec;
-use lastkey_secret::SecretVec;
 use lastkey_service::ops::StateChange;
 use lastkey_service::ops::create_key::Request;
 
-use crate::world::{KEYFILE, Named as _, World, admin, request, world};
+use crate::world::{Named as _, World, admin, request, world};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -65,13 +64,10 @@ async fn rotation_survives_a_restart() {
     let key = hourly(&world).await;
     world.gate.stop().await;
     world.clock.reboot(2 * HOUR);
-    let request = lastkey_core::ids::RequestId([2; 16]);
-    world.gate.unseal(request, SecretVec::copy_of(&KEYFILE)).await.unwrap();
-    let engine = world.gate.engine().unwrap();
-    engine.run_due().await;
-    engine.run_due().await;
-    let shown = engine.describe_key(admin(), key).await.unwrap();
-    assert_eq!(shown.key.newest, VersionNo::new(2));
+    let world = world.unseal_again().await;
+    world.engine.run_due().await;
+    world.engine.run_due().await;
+    assert_eq!(newest(&world, &key).await, 2);
 }
 
 #[tokio::test]

@@ -101,6 +101,15 @@ pub(crate) fn request(spec: MaterialSpec) -> ops::create_key::Request {
 }
 
 impl World {
+    /// Unseals after a seal or a stop. The old engine goes first: the gate waits for that.
+    pub(crate) async fn unseal_again(self) -> Self {
+        drop(self.engine);
+        let secret = SecretVec::copy_of(&KEYFILE);
+        self.gate.unseal(RequestId([2; 16]), secret).await.unwrap();
+        let engine = self.gate.engine().unwrap();
+        Self { engine, ..self }
+    }
+
     pub(crate) async fn create(&self, spec: MaterialSpec) -> KeyRef {
         self.create_as(request(spec)).await.key_ref()
     }

@@ -3,9 +3,11 @@
 //!
 //! Room      the binary.
 
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
 use lastkey_service::sealing::replace_admin_token;
@@ -40,17 +42,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         None => passphrase::read(args.passphrase_file.as_deref(), "Passphrase: ")?,
     };
     let token = replace(&args.data, &presented)?;
-    dev::take_over_token(&args.data, &token)?;
-    token.expose(|text| say::line(&String::from_utf8_lossy(text)))
+    token.expose(|text| say::line(&String::from_utf8_lossy(text)))?;
+    dev::take_over_token(&args.data, &token)
 }
 
 /// Reads a key file.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be read, or others than its owner can.
 pub(crate) fn read_keyfile(path: &Path) -> anyhow::Result<SecretVec> {
-    let key = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(SecretVec::take(key))
+    let name = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
+    let mode = file.metadata().with_context(|| format!("cannot read {name}"))?.mode();
+    ensure!(mode & 0o077 == 0, "{name} can be read by others; make it private: chmod 600 {name}");
+    let mut key = Vec::with_capacity(64);
+    // One byte more than a key file has: a longer one opens nothing.
+    let read = file.take(33).read_to_end(&mut key);
+    let key = SecretVec::take(key);
+    read.with_context(|| format!("cannot read {name}"))?;
+    Ok(key)
 }
 
 /// Mints a new administrator's token and makes the old one void.
@@ -58,7 +68,7 @@ pub(crate) fn read_keyfile(path: &Path) -> anyhow::Result<SecretVec> {
 /// # Errors
 /// When another process has the data directory, or what is presented does not unseal.
 pub(crate) fn replace(data: &Path, presented: &SecretVec) -> anyhow::Result<SecretVec> {
-    let Opened { store, ports } = open_data(data, AuditLimits::default())?;
+    let Opened { store, ports } = open_data(data, AuditLimits::KEEP_ALL)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(replace_admin_token(&*store, &ports, presented)) {
         Err(Error::Unauthenticated) => {

@@ -59,7 +59,11 @@ pub(crate) struct Founded {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     hardening::apply().context("cannot switch core dumps off")?;
     let Some(founded) = found(&args.data, || new_seal(args))? else {
-        bail!("{} holds an installation already; nothing was changed", args.data.display());
+        bail!(
+            "{} holds an installation already; nothing was changed \
+             (a lost token is replaced by `lastkey admin-token`)",
+            args.data.display()
+        );
     };
     let token = founded.admin_token.expose(|text| String::from_utf8_lossy(text).into_owned());
     let ca = ca_path(&args.data);
@@ -88,7 +92,7 @@ pub(crate) fn found(
     data: &Path,
     seal: impl FnOnce() -> anyhow::Result<NewSeal>,
 ) -> anyhow::Result<Option<Founded>> {
-    let Opened { store, ports } = open_data(data, AuditLimits::default())?;
+    let Opened { store, ports } = open_data(data, AuditLimits::KEEP_ALL)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(store.bootstrap())?;
     if status.is_some() {

@@ -1,7 +1,8 @@
 //! What the configuration says is what the server does.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
@@ -98,6 +99,9 @@ fn keyfile_seal_opens_by_itself_where_the_configuration_says_so() {
     let other = folder.path().join("other.key");
     fs::write(&other, [7; 32]).unwrap();
     fs::write(&config, text(other.to_str().unwrap())).unwrap();
-    let said = run(lastkey(["server", "--config"]).arg(&config), b"");
-    assert!(said.failed(1).contains("does not unseal this installation"), "{}", said.stderr);
+    let start = || run(lastkey(["server", "--config"]).arg(&config), b"");
+    fs::set_permissions(&other, Permissions::from_mode(0o640)).unwrap();
+    assert!(start().failed(1).contains("can be read by others"));
+    fs::set_permissions(&other, Permissions::from_mode(0o600)).unwrap();
+    assert!(start().failed(1).contains("does not unseal this installation"));
 }

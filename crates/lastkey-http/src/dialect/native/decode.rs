@@ -42,7 +42,7 @@ impl Ask {
     }
 
     /// The service, sealed or not.
-    pub(super) fn gate(&self) -> &Gate {
+    pub(super) const fn gate(&self) -> &Arc<Gate> {
         self.admitted.gate()
     }
 

@@ -145,6 +145,8 @@ macro_rules! batch {
                         let item = ask.item(body.is_dry());
                         let reply: Result<$reply, Problem> = $handler(&item, body).await;
                         results.push(item_result(&item, reply));
+                        // A batch may take long: others get their turn, and so does the deadline.
+                        tokio::task::yield_now().await;
                     }
                     Ok(Answer::json(to_json(&BatchReply { results })))
                 }))
