@@ -45,6 +45,20 @@ impl Scratch {
         Ok(Self(std::path::absolute(path)?))
     }
 
+    /// Makes it on tmpfs, or under `target` where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn in_memory() -> anyhow::Result<Self> {
+        let memory = Path::new("/dev/shm");
+        if !memory.is_dir() {
+            return Self::new();
+        }
+        let path = memory.join(format!("lastkey-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.0
