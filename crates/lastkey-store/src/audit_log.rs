@@ -365,20 +365,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_that_cannot_be_written_refuses_events_and_keeps_those_it_took() {
-        let dir = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, away) = (folder.path().join("audit"), folder.path().join("away"));
         let limits = AuditLimits { file_len: 1, closed_files: 2 };
-        let log = AuditLog::open(dir.path(), limits).unwrap();
+        let log = AuditLog::open(&dir, limits).unwrap();
         let who = Principal::named("admin");
         log.append_durably(&event(&who)).await.unwrap();
-        // The next group begins a new file, which a directory in its place prevents.
-        let blocker = dir.path().join("audit-0000000001.jsonl");
-        fs::create_dir_all(blocker.join("in the way")).unwrap();
-        fs::remove_file(dir.path().join(CURRENT)).unwrap();
+        // The next group begins a new file, which a file in place of the directory prevents.
+        fs::rename(&dir, &away).unwrap();
+        fs::write(&dir, b"").unwrap();
         assert!(log.append_durably(&event(&who)).await.is_err());
         assert!(log.append(&event(&who)).is_err());
-        fs::remove_dir_all(blocker).unwrap();
+        fs::remove_file(&dir).unwrap();
+        fs::rename(&away, &dir).unwrap();
         drop(log);
-        assert_eq!(lines(dir.path()), 1);
+        assert_eq!(lines(&dir), 2);
     }
 
     #[tokio::test]
