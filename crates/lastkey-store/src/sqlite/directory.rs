@@ -54,15 +54,30 @@ pub enum OpenError {
     },
 }
 
-/// Makes the directory if need be and takes it for this process, until the file is dropped.
-pub(super) fn claim(dir: &Path) -> Result<File, OpenError> {
+/// A directory that is this process's, until this is dropped.
+///
+/// The lock belongs to the open file, which a child of this process shares for the moment between
+/// its `fork` and its `exec`: closing our descriptor alone would leave it locked until then. So the
+/// lock is given back in words.
+#[derive(Debug)]
+pub(super) struct Claim(File);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // When this fails, closing the file gives the lock back all the same, if later.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Makes the directory if need be and takes it for this process.
+pub(super) fn claim(dir: &Path) -> Result<Claim, OpenError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create", dir))?;
     warn_if_shared(dir)?;
     let path = dir.join(LOCK);
     let lock = private().write(true).create(true).truncate(false).open(&path);
     let lock = lock.map_err(io_error("open", &path))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Claim(lock)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),
         Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
     }
@@ -137,6 +152,17 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A child process between `fork` and `exec` holds the open file that the lock is on.
+    #[test]
+    fn dropped_claim_frees_the_directory_though_a_child_still_shares_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = claim(dir.path()).unwrap();
+        let _shared = first.0.try_clone().unwrap();
+        assert!(matches!(claim(dir.path()), Err(OpenError::InUse(_))));
+        drop(first);
+        assert!(claim(dir.path()).is_ok());
+    }
 
     #[test]
     fn format_line_is_read_and_anything_else_is_not() {

@@ -11,7 +11,6 @@ mod failure;
 mod readers;
 mod writer;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use async_trait::async_trait;
 use lastkey_core::ports::{CommitSeq, Watch};
 use lastkey_core::record::PathRange;
 
+use self::directory::Claim;
 pub use self::directory::OpenError;
 use self::readers::Readers;
 use self::writer::Writer;
@@ -37,7 +37,7 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     writer: Writer,
     hub: Hub,
-    _lock: File,
+    _claim: Claim,
 }
 
 impl SqliteStore {
@@ -49,7 +49,7 @@ impl SqliteStore {
     /// [`OpenError::InUse`] when another process has it open, [`OpenError::Newer`] when a newer
     /// version wrote it, [`OpenError::Damaged`], and others.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        let lock = directory::claim(dir)?;
+        let claim = directory::claim(dir)?;
         let is_new = directory::is_new(dir)?;
         let database = dir.join(directory::DATABASE);
         if is_new {
@@ -62,7 +62,7 @@ impl SqliteStore {
         let readers = Arc::new(Readers::open(&database)?);
         let hub = Hub::new();
         let writer = Writer::start(connection, &database, hub.clone())?;
-        Ok(Self { readers, writer, hub, _lock: lock })
+        Ok(Self { readers, writer, hub, _claim: claim })
     }
 }
 
