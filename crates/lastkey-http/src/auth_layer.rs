@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use lastkey_core::ids::RequestId;
-use lastkey_core::principal::{Caller, Presented};
+use lastkey_core::principal::{Caller, Presented, Source};
 use lastkey_secret::SecretVec;
 use lastkey_service::call::Call;
 use lastkey_service::engine::Engine;
@@ -65,7 +65,8 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, Error> {
     let engine = gate.engine()?;
     let principal = engine.authenticate(&presented(headers)).await?;
-    let call = Call { caller: Caller { principal, request }, dry_run: false };
+    let call =
+        Call { caller: Caller { principal, source: Source::default(), request }, dry_run: false };
     Ok(Admitted { gate: Arc::clone(gate), engine, call })
 }
 

@@ -183,7 +183,7 @@ impl Engine {
             return Err(Error::Denied);
         };
         let Some(stored) = self.store.get(&RecordPath::key(id)).await? else {
-            trail.reason = "no such key";
+            trail.reason = "no such key".into();
             return Err(Error::Denied);
         };
         let Record::Key(key) = stored.record else {

@@ -7,9 +7,11 @@ use std::sync::atomic::AtomicU64;
 
 use lastkey_core::ids::{KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
-use lastkey_core::permit::{Action, DecisionPoint, ExplainDecision, Permit, Resource, authorize};
+use lastkey_core::permit::{
+    Action, DecisionPoint, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize,
+};
 use lastkey_core::ports::{Audit, Clock, EntropySource, Store};
-use lastkey_core::principal::Principal;
+use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
 use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
@@ -72,8 +74,10 @@ impl Engine {
     /// Whether the caller may learn why a call is allowed or refused.
     #[must_use]
     pub fn may_explain(&self, call: &Call) -> bool {
-        let who = &call.caller.principal;
-        authorize::<ExplainDecision>(&*self.ports.policy, who, Resource::Instance).is_ok()
+        let Caller { principal, source, .. } = &call.caller;
+        let facts = Facts { now: self.clock.wall(), source: *source, ..Facts::default() };
+        authorize::<ExplainDecision>(&*self.ports.policy, principal, Resource::Instance, &facts)
+            .is_ok()
     }
 
     /// Asks policy about a resource, and notes the reason of a refusal in the trail.
@@ -85,11 +89,23 @@ impl Engine {
         trail: &mut Trail<'_>,
         resource: Resource,
     ) -> Result<Permit<A>, Error> {
-        let who = &trail.call().caller.principal;
-        authorize::<A>(&*self.ports.policy, who, resource).map_err(|denied| {
-            trail.reason = denied.why;
-            denied.into()
-        })
+        self.permit_knowing(trail, resource, None)
+    }
+
+    fn permit_knowing<A: Action>(
+        &self,
+        trail: &mut Trail<'_>,
+        resource: Resource,
+        key: Option<KeyFacts<'_>>,
+    ) -> Result<Permit<A>, Error> {
+        let Caller { principal, source, .. } = &trail.call().caller;
+        let facts = Facts { now: trail.at(), source: *source, context: trail.context, key };
+        let asked = authorize::<A>(&*self.ports.policy, principal, resource, &facts);
+        trail.reason = match &asked {
+            Ok(permit) => permit.why().clone(),
+            Err(denied) => denied.why.clone(),
+        };
+        asked.map_err(Error::from)
     }
 
     /// Finds a key by any of its names and asks policy about it.
@@ -107,27 +123,49 @@ impl Engine {
             KeyRef::Alias(alias) => self.alias_target(alias).await?,
         };
         let Some(id) = id else {
-            trail.reason = "no such alias";
+            trail.reason = "no such alias".into();
             return Err(Error::Denied);
         };
-        trail.key = Some(id);
-        self.permit(trail, Resource::Key(id))
+        self.permit_key_id(trail, id).await
     }
 
-    /// Loads the key of a permit, and notes it in the trail when there is none.
+    /// As [`Engine::permit_key`], for a key of this id.
     ///
     /// # Errors
-    /// As [`Engine::load`].
+    /// As [`Engine::permit_key`].
+    pub(crate) async fn permit_key_id<A: Action>(
+        &self,
+        trail: &mut Trail<'_>,
+        id: KeyId,
+    ) -> Result<Permit<A>, Error> {
+        trail.key = Some(id);
+        let known = self.known_key(id).await?;
+        let facts = known.as_ref().map(|known| known.key.facts());
+        let permit = self.permit_knowing(trail, Resource::Key(id), facts);
+        trail.known = known;
+        permit
+    }
+
+    /// The key of a permit.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when there is none; [`Error::Unavailable`], [`Error::Internal`].
     pub(crate) async fn load_key<A: Action>(
         &self,
         trail: &mut Trail<'_>,
         permit: &Permit<A>,
     ) -> Result<Arc<LoadedKey>, Error> {
-        let loaded = self.load(permit).await;
-        if matches!(loaded, Err(Error::Denied)) {
-            trail.reason = "no such key";
-        }
-        loaded
+        let Resource::Key(id) = *permit.resource() else {
+            return Err(Error::Denied);
+        };
+        let known = match &trail.known {
+            Some(known) if known.key.id == id => Some(Arc::clone(known)),
+            Some(_) | None => self.known_key(id).await?,
+        };
+        known.ok_or_else(|| {
+            trail.reason = "no such key".into();
+            Error::Denied
+        })
     }
 
     /// Opens a version of a loaded key for a use, and counts the use. Both tables of states are
@@ -158,13 +196,13 @@ impl Engine {
         };
         trail.version = Some(number);
         let Some(open) = self.open_version(loaded, number).await? else {
-            trail.reason = "no such version";
+            trail.reason = "no such version".into();
             return Err(Error::Denied);
         };
         if !open.state.permits(use_of.purpose) {
             if open.state == State::Suspended {
                 open.usage.refuse();
-                trail.reason = "the version is shadow-disabled";
+                trail.reason = "the version is shadow-disabled".into();
             }
             return Err(Error::state(open.state));
         }

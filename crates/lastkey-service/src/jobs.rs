@@ -12,7 +12,7 @@ use std::time::Duration;
 use lastkey_core::ids::{KeyRef, RequestId};
 use lastkey_core::permit::{DestroyKey, ExpireImport, RecordErasure, RotateKey};
 use lastkey_core::ports::{Change, Expected, Stored, Watch, Write};
-use lastkey_core::principal::{Caller, Principal};
+use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::record::{Due, DueWhat, PathRange, Record, RecordPath};
 use lastkey_core::time::{ClockRecord, Elapsed, Timestamp};
 use tokio::sync::oneshot;
@@ -183,5 +183,5 @@ fn scheduled_call(engine: &Engine) -> Call {
     let mut entropy = engine.ports.entropy.open();
     let request = RequestId(crate::root::draw_id(&mut *entropy).unwrap_or_default());
     let principal = Principal::named(Principal::SCHEDULER);
-    Call { caller: Caller { principal, request }, dry_run: false }
+    Call { caller: Caller { principal, source: Source::default(), request }, dry_run: false }
 }

@@ -1,7 +1,8 @@
 //! Open keys: loaded from the store, unwrapped, ready for use, and forgotten on every change.
 //!
 //! Room      `service`. The only owner of usable key material.
-//! Holds     a key is loaded for a permit and its id is taken from there. A load that overlaps a
+//! Holds     material is opened for a permit alone, whose key it is; what is known of a key before
+//!           that holds none. A load that overlaps a
 //!           change of the key is used once and never kept: see [`Keyring::keep`].
 
 use std::collections::BTreeMap;
@@ -9,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lastkey_core::ids::{AliasName, KeyId, VersionNo};
 use lastkey_core::key::{Key, KeyUsage};
-use lastkey_core::permit::{Action, Permit, Resource};
 use lastkey_core::ports::{Revision, StoreError};
 use lastkey_core::record::{Record, RecordPath};
 use lastkey_core::state::State;
@@ -148,34 +148,29 @@ impl Engine {
         Ok(Some(id))
     }
 
-    /// The key that a permit is for; [`Error::Denied`] when there is none.
+    /// A key without its material: what policy may know, and what a permit then opens; `None` when
+    /// there is none.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Unavailable`] or [`Error::Internal`].
-    pub(crate) async fn load<A: Action>(
-        &self,
-        permit: &Permit<A>,
-    ) -> Result<Arc<LoadedKey>, Error> {
-        let Resource::Key(id) = *permit.resource() else {
-            return Err(Error::Denied);
-        };
+    /// [`Error::Unavailable`] or [`Error::Internal`].
+    pub(crate) async fn known_key(&self, id: KeyId) -> Result<Option<Arc<LoadedKey>>, Error> {
         match self.keyring.keys.get(&id) {
-            Some(loaded) => Ok(loaded),
+            Some(loaded) => Ok(Some(loaded)),
             None => Box::pin(self.read_key(id)).await,
         }
     }
 
-    async fn read_key(&self, id: KeyId) -> Result<Arc<LoadedKey>, Error> {
+    async fn read_key(&self, id: KeyId) -> Result<Option<Arc<LoadedKey>>, Error> {
         let generation = self.keyring.generation();
         let Some(stored) = self.store.get(&RecordPath::key(id)).await? else {
-            return Err(Error::Denied);
+            return Ok(None);
         };
         let Record::Key(key) = stored.record else {
             return Err(StoreError::Corrupt(stored.path).into());
         };
         let loaded = Arc::new(LoadedKey { key, open: RwLock::default() });
         self.keyring.keep(generation, |ring| ring.keys.insert(id, Arc::clone(&loaded)));
-        Ok(loaded)
+        Ok(Some(loaded))
     }
 
     /// One version of a loaded key, open; `None` when there is no such version.

@@ -11,7 +11,7 @@ use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::permit::{Resource, SealServer};
 use lastkey_core::ports::{Expected, SealedStore, Write};
-use lastkey_core::principal::Principal;
+use lastkey_core::principal::{Principal, Source};
 use lastkey_core::record::PathRange;
 use lastkey_core::seal_record::Bootstrap;
 use lastkey_core::time::Hold;
@@ -151,6 +151,8 @@ async fn audit_operator(
         context_hash: None,
         result,
         reason: "",
+        source: Source::default(),
+        target: None,
     };
     ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
 }

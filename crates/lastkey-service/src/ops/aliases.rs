@@ -36,8 +36,7 @@ impl Engine {
         let from = self.alias_target(&alias).await?;
         if let Some(named) = from {
             let mut trail = Trail::of::<UpdateAlias>(self, call);
-            trail.key = Some(named);
-            if let Err(error) = self.permit::<UpdateAlias>(&mut trail, Resource::Key(named)) {
+            if let Err(error) = self.permit_key_id::<UpdateAlias>(&mut trail, named).await {
                 return trail.close(self, Err(error));
             }
         }

@@ -50,7 +50,7 @@ impl Engine {
     /// [`Error::Undecryptable`], [`Error::Denied`], [`Error::KeyState`], [`Error::KeyUsage`],
     /// [`Error::Invalid`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn decrypt(&self, call: &Call, request: Request) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<Decrypt>(self, call);
+        let mut trail = Trail::of::<Decrypt>(self, call).with_context(&request.context);
         let outcome = self.try_decrypt::<Decrypt>(&mut trail, &request).await;
         trail.close(self, outcome)
     }
@@ -74,7 +74,7 @@ impl Engine {
             return self.decrypt_blob(trail, &permit, request).await;
         }
         let Ok(header) = blob::peek(&request.ciphertext) else {
-            trail.reason = "not a ciphertext of this service";
+            trail.reason = "not a ciphertext of this service".into();
             return Err(Error::Undecryptable);
         };
         let name = KeyRef::Id(KeyId::from_bytes(header.key_id));
@@ -97,7 +97,7 @@ impl Engine {
         let header = header.filter(|header| header.key_id == *key.as_bytes());
         let version = header.and_then(|header| VersionNo::new(header.version));
         let Some(version) = version else {
-            trail.reason = "not a ciphertext of this key";
+            trail.reason = "not a ciphertext of this key".into();
             return Err(Error::Undecryptable);
         };
         let hash = request.context.hash();
@@ -111,7 +111,7 @@ impl Engine {
             return Err(Error::KeyUsage);
         };
         let plaintext = blob::open(blob_key, &request.ciphertext, &hash).map_err(|_| {
-            trail.reason = "wrong context, or the ciphertext was changed";
+            trail.reason = "wrong context, or the ciphertext was changed".into();
             Error::Undecryptable
         })?;
         Ok(Reply { plaintext, key, version })
@@ -131,7 +131,7 @@ impl Engine {
             return Err(Error::KeyUsage);
         };
         let plaintext = rsa.decrypt(&request.ciphertext).map_err(|_| {
-            trail.reason = "not an RSAES-OAEP ciphertext of this version";
+            trail.reason = "not an RSAES-OAEP ciphertext of this version".into();
             Error::Undecryptable
         })?;
         Ok(Reply { plaintext, key: loaded.key.id, version: open.number })

@@ -151,7 +151,7 @@ impl Engine {
         let permit = self.permit_key::<DescribeKey>(trail, name).await?;
         let loaded = self.load_key(trail, &permit).await?;
         let Some((version, _)) = self.read_version(loaded.key.id, number).await? else {
-            trail.reason = "no such version";
+            trail.reason = "no such version".into();
             return Err(Error::Denied);
         };
         trail.call().go_on()?;

@@ -60,7 +60,7 @@ impl Engine {
         let number = version.or(key.primary).ok_or_else(|| Error::state(key.state))?;
         trail.version = Some(number);
         let Some((stored, _)) = self.read_version(key.id, number).await? else {
-            trail.reason = "no such version";
+            trail.reason = "no such version".into();
             return Err(Error::Denied);
         };
         if stored.state == State::Destroyed {

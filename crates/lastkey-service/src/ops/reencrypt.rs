@@ -52,7 +52,7 @@ impl Engine {
     /// Those of [`Engine::decrypt`] and [`Engine::encrypt`].
     pub async fn reencrypt(&self, call: &Call, request: Request) -> Result<Reply, Error> {
         let Request { ciphertext, context, from_key, from_version, to_key, to_context } = request;
-        let mut trail = Trail::of::<ReEncryptTo>(self, call);
+        let mut trail = Trail::of::<ReEncryptTo>(self, call).with_context(&to_context);
         let permit = match self.permit_key::<ReEncryptTo>(&mut trail, &to_key).await {
             Ok(permit) => permit,
             Err(error) => return trail.close(self, Err(error)),
@@ -62,7 +62,7 @@ impl Engine {
             Ok(source) => Some(source),
             Err(Error::DryRun) => None,
             Err(error) => {
-                trail.reason = "the source does not open";
+                trail.reason = "the source does not open".into();
                 return trail.close(self, Err(error));
             }
         };
@@ -80,7 +80,7 @@ impl Engine {
         call: &Call,
         request: &decrypt::Request,
     ) -> Result<decrypt::Reply, Error> {
-        let mut trail = Trail::of::<ReEncryptFrom>(self, call);
+        let mut trail = Trail::of::<ReEncryptFrom>(self, call).with_context(&request.context);
         let outcome = self.try_decrypt::<ReEncryptFrom>(&mut trail, request).await;
         trail.close(self, outcome)
     }

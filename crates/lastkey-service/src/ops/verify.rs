@@ -72,7 +72,7 @@ impl Engine {
             pair.1.verify(algorithm, message, &request.signature)
         })?;
         if !valid {
-            trail.reason = "the signature does not hold";
+            trail.reason = "the signature does not hold".into();
         }
         Ok(Reply { valid, algorithm, key: loaded.key.id, version: open.number })
     }

@@ -65,7 +65,7 @@ impl Engine {
         };
         let valid = request.message.expose(|bytes| key.verify(bytes, &request.mac));
         if !valid {
-            trail.reason = "the MAC does not hold";
+            trail.reason = "the MAC does not hold".into();
         }
         Ok(Reply { valid, key: loaded.key.id, version: open.number })
     }

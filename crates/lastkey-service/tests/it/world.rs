@@ -6,7 +6,7 @@ use lastkey_core::ids::{AliasName, KeyRef, RequestId};
 use lastkey_core::key::{Description, KeyUsage, Tags};
 use lastkey_core::permit::AdministratorOnly;
 use lastkey_core::ports::EntropySource;
-use lastkey_core::principal::{Caller, Principal};
+use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::time::{Reading, Timestamp};
 use lastkey_core::version::Origin;
 use lastkey_crypto::context::EncryptionContext;
@@ -65,7 +65,11 @@ pub(crate) async fn world() -> World {
 
 /// A call by somebody.
 pub(crate) fn call_by(name: &str) -> Call {
-    let caller = Caller { principal: Principal::named(name), request: RequestId([5; 16]) };
+    let caller = Caller {
+        principal: Principal::named(name),
+        source: Source::default(),
+        request: RequestId([5; 16]),
+    };
     Call { caller, dry_run: false }
 }
 
