@@ -7,6 +7,15 @@ use crate::ids::{KeyId, RequestId, VersionNo};
 use crate::principal::{Principal, Source};
 use crate::time::Timestamp;
 
+pub mod archive;
+pub mod checkpoint;
+pub mod merkle;
+pub mod note;
+pub mod receipt;
+pub mod record;
+pub mod tile;
+pub mod witness;
+
 /// Which part of an operation an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

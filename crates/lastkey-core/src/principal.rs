@@ -135,6 +135,15 @@ impl Principal {
         self.0.session.as_ref()?.role.as_deref()
     }
 
+    /// UID of the pod that calls.
+    #[must_use]
+    pub fn pod_uid(&self) -> Option<&str> {
+        match &self.0.kind {
+            Kind::Workload(workload) => workload.pod.as_ref().map(|pod| pod.uid.as_str()),
+            Kind::System | Kind::User | Kind::Node | Kind::Federated { .. } => None,
+        }
+    }
+
     /// The session in which he calls.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {

@@ -1,9 +1,9 @@
 //! The trail of one operation: what the audit log is told, and when.
 //!
 //! Room      `service`.
-//! Holds     an operation whose only effect is its answer leaves one record before the answer;
-//!           one that changes state leaves its intent, durable, before the change. When the log
-//!           cannot be written the operation is refused.
+//! Holds     an operation whose only effect is its answer leaves one record, durable before the
+//!           answer; one that changes state leaves its intent, durable, before the change. When
+//!           the log cannot be written the operation is refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,11 +93,19 @@ impl<'a> Trail<'a> {
     ///
     /// # Errors
     /// That of the operation; [`Error::Unavailable`] when the log cannot be written.
-    pub(crate) fn close<T>(self, engine: &Engine, outcome: Result<T, Error>) -> Result<T, Error> {
+    pub(crate) async fn close<T>(
+        self,
+        engine: &Engine,
+        outcome: Result<T, Error>,
+    ) -> Result<T, Error> {
         let phase = if self.changes_state { Phase::Outcome } else { Phase::Whole };
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
         let event = self.event(phase, result);
-        engine.ports.audit.append(&event).map_err(Error::Unavailable)?;
+        let recorded = match phase {
+            Phase::Whole => engine.ports.audit.append_answer(&event).await,
+            Phase::Intent | Phase::Outcome => engine.ports.audit.append(&event),
+        };
+        recorded.map_err(Error::Unavailable)?;
         outcome
     }
 

@@ -148,7 +148,7 @@ impl Engine {
         detached(async move {
             let mut trail = Trail::of::<A>(&engine, &call);
             let outcome = engine.try_change::<A>(&mut trail, &name, &plan).await;
-            trail.close(&engine, outcome)
+            trail.close(&engine, outcome).await
         })
         .await?
     }

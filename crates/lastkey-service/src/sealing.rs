@@ -298,7 +298,7 @@ impl Gate {
             let engine = gate.engine()?;
             let mut trail = Trail::of::<SealServer>(&engine, &call);
             let outcome = gate.try_seal(&engine, &mut trail).await;
-            trail.close(&engine, outcome)
+            trail.close(&engine, outcome).await
         })
         .await?
     }

@@ -37,7 +37,7 @@ impl Engine {
         if let Some(named) = from {
             let mut trail = Trail::of::<UpdateAlias>(self, call);
             if let Err(error) = self.permit_key_id::<UpdateAlias>(&mut trail, named).await {
-                return trail.close(self, Err(error));
+                return trail.close(self, Err(error)).await;
             }
         }
         self.change::<UpdateAlias>(call, key, Plan::SetAlias { alias, from }).await
@@ -69,7 +69,7 @@ impl Engine {
     ) -> Result<Page<AliasView>, Error> {
         let mut trail = Trail::of::<ListKeys>(self, call);
         let outcome = self.try_list_aliases(&mut trail, after.as_ref(), limit).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_list_aliases(

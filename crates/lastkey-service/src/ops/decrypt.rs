@@ -52,7 +52,7 @@ impl Engine {
     pub async fn decrypt(&self, call: &Call, request: Request) -> Result<Reply, Error> {
         let mut trail = Trail::of::<Decrypt>(self, call).with_context(&request.context);
         let outcome = self.try_decrypt::<Decrypt>(&mut trail, &request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     /// Decrypts under whichever action the caller needs: Decrypt itself, or the source side of a

@@ -25,7 +25,7 @@ impl Engine {
     pub async fn describe_key(&self, call: &Call, key: KeyRef) -> Result<KeyView, Error> {
         let mut trail = Trail::of::<DescribeKey>(self, call);
         let outcome = self.try_describe_key(&mut trail, &key).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_describe_key(
@@ -66,7 +66,7 @@ impl Engine {
     ) -> Result<Page<KeyView>, Error> {
         let mut trail = Trail::of::<ListKeys>(self, call);
         let outcome = self.try_list_keys(&mut trail, after, limit).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_list_keys(
@@ -104,7 +104,7 @@ impl Engine {
     ) -> Result<Page<VersionView>, Error> {
         let mut trail = Trail::of::<DescribeKey>(self, call);
         let outcome = self.try_list_versions(&mut trail, &key, after, limit).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_list_versions(
@@ -139,7 +139,7 @@ impl Engine {
         let mut trail = Trail::of::<DescribeKey>(self, call);
         trail.version = Some(number);
         let outcome = self.try_describe_version(&mut trail, &key, number).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_describe_version(

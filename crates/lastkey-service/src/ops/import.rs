@@ -61,7 +61,7 @@ impl Engine {
         let mut trail = Trail::of::<GetImportParameters>(self, call);
         let target = match self.import_target(&mut trail, &key).await {
             Ok(target) => target,
-            Err(error) => return trail.close(self, Err(error)),
+            Err(error) => return trail.close(self, Err(error)).await,
         };
         let pair = self.generate_material(WRAPPING_SPEC).await?;
         let wrapping_key = material::public_key_der(WRAPPING_SPEC, &pair)

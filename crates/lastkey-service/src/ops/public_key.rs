@@ -42,7 +42,7 @@ impl Engine {
     ) -> Result<Reply, Error> {
         let mut trail = Trail::of::<GetPublicKey>(self, call);
         let outcome = self.try_public_key(&mut trail, &key, version).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_public_key(

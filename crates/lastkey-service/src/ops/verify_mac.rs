@@ -47,7 +47,7 @@ impl Engine {
     pub async fn verify_mac(&self, call: &Call, request: Request) -> Result<Reply, Error> {
         let mut trail = Trail::of::<VerifyMac>(self, call);
         let outcome = self.try_verify_mac(&mut trail, &request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_verify_mac(
