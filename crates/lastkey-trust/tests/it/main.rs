@@ -1,0 +1,5 @@
+//! The public face of the room.
+//!
+//! Room      `trust`, tests. One binary.
+
+#![cfg(test)]
