@@ -1,0 +1,21 @@
+//! Who may do what: Cedar policies, checked when written, sliced, decided and explained.
+//!
+//! Room      `policy`. Nothing of Cedar is seen outside; nothing here reads a clock or a disk.
+//! Holds     default deny; a forbid wins; a policy that cannot be evaluated denies; a policy is
+//!           left out of a decision only when its scope cannot match.
+
+mod actions;
+mod cache;
+mod document;
+mod entities;
+mod names;
+mod needs;
+mod scope;
+mod set;
+
+pub use document::{Document, DocumentKind, PolicyError};
+pub use names::SCHEMA;
+pub use set::{
+    AUDIT_ADMINISTRATOR, Bootstrap, PolicyInfo, PolicySet, SECURITY_ADMINISTRATOR,
+    SYSTEM_ADMINISTRATOR, built_in,
+};
