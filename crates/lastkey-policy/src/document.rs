@@ -17,6 +17,7 @@ use cedar_policy_core::validator::ValidationMode;
 use lastkey_core::ids::KeyId;
 use miette::Diagnostic;
 
+use crate::limits;
 use crate::names::{Thing, Type, VALIDATOR};
 
 /// Policies that are written and replaced together.
@@ -113,6 +114,8 @@ pub(crate) fn statements(document: &Document, check: Check) -> Result<Vec<Statem
     if document.text.len() > Document::MAX_LEN {
         return Err(PolicyError::at(document, 0, "a policy document has at most 65536 bytes"));
     }
+    limits::check(&document.text)
+        .map_err(|(offset, words)| PolicyError::at(document, offset, words))?;
     let parsed =
         parse_policyset(&document.text).map_err(|faults| PolicyError::of(document, &faults))?;
     if let Some(template) = parsed.templates().next() {

@@ -20,6 +20,7 @@ use lastkey_core::time::Timestamp;
 use crate::actions::Known;
 use crate::names::{Thing, Type};
 use crate::needs::Needs;
+use crate::scope::{Place, Register};
 
 /// A caller or a thing, with what is above it.
 #[derive(Clone, Debug)]
@@ -42,22 +43,19 @@ impl Standing {
         Self::build(thing, above, attributes, BTreeMap::new())
     }
 
-    /// What an action is done to. Nothing is known to be above anything but keys, unless it is the
-    /// caller himself.
-    pub(crate) fn of_resource(
-        resource: &Resource,
-        key: Option<KeyFacts<'_>>,
-        caller: &Self,
-    ) -> Option<Self> {
+    /// What an action is done to. Nothing is known to be above anything but keys.
+    pub(crate) fn of_resource(resource: &Resource, key: Option<KeyFacts<'_>>) -> Option<Self> {
         let thing = Thing::of_resource(resource);
-        if thing == caller.thing {
-            return Some(caller.clone());
-        }
         let (above, tags) = match key {
             Some(key) if thing.kind == Type::Key => of_key(key),
             Some(_) | None => (Vec::new(), BTreeMap::new()),
         };
         Self::build(thing, above, Vec::new(), tags)
+    }
+
+    /// Where it stands.
+    pub(crate) fn place(&self, register: &Register) -> Place {
+        Place::of(&self.thing, &self.above, register)
     }
 
     fn build(
@@ -151,24 +149,44 @@ impl Call {
             Context::empty()
         };
         let ec = if needs.encryption_context { Some(encryption_context(facts)?) } else { None };
-        Self::assemble(who, Some(what), action, Some(context), ec)
+        Self::assemble(Some(who), what, action, Some(context), ec)
+    }
+
+    /// A call by one caller, or by anybody, in any circumstances.
+    pub(crate) fn whenever(
+        who: Option<&Standing>,
+        action: &Known,
+        what: &Standing,
+    ) -> Option<Self> {
+        Self::assemble(who, what, action, None, None)
     }
 
     fn assemble(
-        who: &Standing,
-        what: Option<&Standing>,
+        who: Option<&Standing>,
+        what: &Standing,
         action: &Known,
         context: Option<Context>,
         ec: Option<Arc<Entity>>,
     ) -> Option<Self> {
-        let what = what?;
-        let twin = who.thing == what.thing;
-        let entities =
-            [Some(&who.entity), (!twin).then_some(&what.entity), Some(&action.entity), ec.as_ref()];
-        let entities = entities_of(entities.into_iter().flatten().map(Arc::clone))?;
-        let request =
-            Request::new_unchecked(entry(&who.uid), entry(&action.uid), entry(&what.uid), context);
-        Some(Self { request, entities })
+        // Who acts upon himself is one entity, and is where the caller is.
+        let twin = who.is_some_and(|who| who.thing == what.thing);
+        let entities = [
+            who.map(|who| &who.entity),
+            (!twin).then_some(&what.entity),
+            Some(&action.entity),
+            ec.as_ref(),
+        ];
+        let closed = TCComputation::AssumeAlreadyComputed;
+        let entities = entities.into_iter().flatten().map(Arc::clone);
+        let entities = Entities::new().add_entities(
+            entities,
+            None::<&NoEntitiesSchema>,
+            closed,
+            Extensions::none(),
+        );
+        let caller = who.map_or_else(EntityUIDEntry::unknown, |who| entry(&who.uid));
+        let request = Request::new_unchecked(caller, entry(&action.uid), entry(&what.uid), context);
+        Some(Self { request, entities: entities.ok()? })
     }
 
     /// An evaluator for this call.
@@ -177,28 +195,8 @@ impl Call {
     }
 }
 
-/// A call by anybody of one type in any circumstances, for questions such as who can.
-pub(crate) fn by_anybody(kind: Type, action: &Known, what: &Standing) -> Option<Call> {
-    let entities = entities_of([&what.entity, &action.entity].into_iter().map(Arc::clone))?;
-    let who = EntityUIDEntry::unknown_with_type((**kind.cedar()?).clone(), None);
-    let request = Request::new_unchecked(who, entry(&action.uid), entry(&what.uid), None);
-    Some(Call { request, entities })
-}
-
-/// A call by one caller in any circumstances.
-pub(crate) fn whenever(who: &Standing, action: &Known, what: &Standing) -> Option<Call> {
-    Call::assemble(who, Some(what), action, None, None)
-}
-
 fn entry(uid: &Arc<EntityUID>) -> EntityUIDEntry {
     EntityUIDEntry::Known { euid: Arc::clone(uid), loc: None }
-}
-
-fn entities_of(entities: impl Iterator<Item = Arc<Entity>>) -> Option<Entities> {
-    let closed = TCComputation::AssumeAlreadyComputed;
-    Entities::new()
-        .add_entities(entities, None::<&NoEntitiesSchema>, closed, Extensions::none())
-        .ok()
 }
 
 fn encryption_context(facts: &Facts<'_>) -> Option<Arc<Entity>> {

@@ -8,14 +8,22 @@ mod actions;
 mod cache;
 mod document;
 mod entities;
+mod explain;
+mod limits;
 mod names;
 mod needs;
+mod replay;
 mod scope;
 mod set;
+mod who_can;
+mod words;
 
 pub use document::{Document, DocumentKind, PolicyError};
+pub use explain::{Explanation, NearMiss};
 pub use names::SCHEMA;
+pub use replay::{Change, PastCall};
 pub use set::{
     AUDIT_ADMINISTRATOR, Bootstrap, PolicyInfo, PolicySet, SECURITY_ADMINISTRATOR,
     SYSTEM_ADMINISTRATOR, built_in,
 };
+pub use who_can::{Answer, WhoCan};

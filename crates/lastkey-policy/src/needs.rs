@@ -21,7 +21,8 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    const ALL: Self =
+    /// Everything.
+    pub(crate) const ALL: Self =
         Self { context: true, now: true, source: true, encryption_context: true, session: true };
 
     /// What the conditions of a policy need.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use cedar_policy_core::ast::{
-    EntityReference, EntityUID, Policy, PrincipalOrResourceConstraint as Constraint,
+    EntityReference, Policy, PrincipalOrResourceConstraint as Constraint,
 };
 
 use crate::actions::{Action, Actions};
@@ -63,6 +63,14 @@ impl Side {
                 itself: false,
             },
         })
+    }
+
+    /// Whether whatever matches the other matches this.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let kinds = other.kinds & !self.kinds == 0;
+        let named =
+            self.named.is_none() || (self.named == other.named && (!self.itself || other.itself));
+        kinds && named
     }
 
     /// Whether a thing matches.
@@ -167,15 +175,4 @@ impl Index {
 
 fn keys(place: &Place) -> impl Iterator<Item = Option<Number>> {
     core::iter::once(None).chain(place.chain.iter().copied().map(Some))
-}
-
-/// The thing that a constraint names, in Cedar's form.
-pub(crate) fn named(constraint: &Constraint) -> Option<&EntityUID> {
-    match constraint {
-        Constraint::Any | Constraint::Is(_) => None,
-        Constraint::In(it) | Constraint::Eq(it) | Constraint::IsIn(_, it) => match it {
-            EntityReference::EUID(uid) => Some(uid),
-            EntityReference::Slot(_) => None,
-        },
-    }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use cedar_policy_core::ast::{Effect, Expr, Literal, Policy, ValueKind};
+use cedar_policy_core::ast::{Effect, Expr, Literal, Policy, Value, ValueKind};
 use cedar_policy_core::evaluator::Evaluator;
 use lastkey_core::permit::{Decision, DecisionPoint, Question, Why};
 use lastkey_core::principal::{Identity, Kind, Principal, Workload};
@@ -178,15 +178,15 @@ impl PolicySet {
         let Some(caller) = self.caller(question) else {
             return Verdict::refused("who asks cannot be named");
         };
-        let Some(what) =
-            Standing::of_resource(question.resource, question.facts.key, &caller.standing)
-        else {
+        let Some(what) = Standing::of_resource(question.resource, question.facts.key) else {
             return Verdict::refused("what it is about cannot be named");
         };
         if !action.is_done_to(what.thing.kind) {
             return Verdict::refused("the action is not done to such a thing");
         }
-        let place = Place::of(&what.thing, &what.above, &self.register);
+        // Who acts upon himself is in his groups there too.
+        let twin = caller.standing.thing == what.thing;
+        let place = if twin { caller.place.clone() } else { what.place(&self.register) };
         let slice = self.index.slice(&caller.place, action, &place);
         self.judge_slice(&slice, question, action, (&caller.standing, &what))
     }
@@ -329,22 +329,28 @@ impl Rule {
     /// The fault, in words, when they cannot be evaluated.
     pub(crate) fn holds(&self, evaluator: &Evaluator<'_>) -> Result<bool, String> {
         let value = evaluator.interpret(&self.condition, self.policy.env());
-        match value.map_err(|fault| fault.to_string())?.value_kind() {
-            ValueKind::Lit(Literal::Bool(holds)) => Ok(*holds),
-            ValueKind::Lit(_)
-            | ValueKind::Set(_)
-            | ValueKind::Record(_)
-            | ValueKind::ExtensionValue(_) => {
-                Err("the condition is neither true nor false".to_owned())
-            }
-        }
+        truth(&value.map_err(|fault| fault.to_string())?)
+    }
+}
+
+/// The truth that a condition came to.
+///
+/// # Errors
+/// It came to something else.
+pub(crate) fn truth(value: &Value) -> Result<bool, String> {
+    match value.value_kind() {
+        ValueKind::Lit(Literal::Bool(truth)) => Ok(*truth),
+        ValueKind::Lit(_)
+        | ValueKind::Set(_)
+        | ValueKind::Record(_)
+        | ValueKind::ExtensionValue(_) => Err("the condition is neither true nor false".to_owned()),
     }
 }
 
 impl Caller {
     fn of(who: &Principal, set: &PolicySet) -> Option<Self> {
         let standing = Standing::of_caller(who)?;
-        let place = Place::of(&standing.thing, &standing.above, &set.register);
+        let place = standing.place(&set.register);
         Some(Self { who: who.clone(), standing, place })
     }
 }
