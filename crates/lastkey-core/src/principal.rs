@@ -36,13 +36,13 @@ pub struct Identity {
 pub enum Kind {
     /// The server itself, or the administrator of the first hour; told apart by name.
     System,
-    /// A pod, or another holder of a ServiceAccount token: `sa:CLUSTER/NAMESPACE/NAME`.
+    /// A pod, or another holder of a ServiceAccount token: `k8s:CLUSTER/NAMESPACE/NAME`.
     Workload(Workload),
     /// A person known here: `user:NAME`.
     User,
     /// A machine that agents run on: `node:NAME`.
     Node,
-    /// A subject of another provider of identities: `PROVIDER:SUBJECT`.
+    /// A subject of another provider of identities: `oidc:PROVIDER/SUBJECT`.
     Federated {
         /// The provider, by its name here.
         provider: String,
@@ -96,6 +96,17 @@ pub struct Session {
     pub second_factor_at: Option<Timestamp>,
     /// A policy that can only take away, in Cedar.
     pub policy: Option<Arc<str>>,
+    /// What its holder narrowed it to; all of these must allow.
+    pub limits: Vec<Limit>,
+}
+
+/// One thing that the holder of a session narrowed it to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Only these actions.
+    Actions(Vec<String>),
+    /// Only these keys, by id; nothing that is about no key.
+    Keys(Vec<String>),
 }
 
 impl Principal {
@@ -188,6 +199,35 @@ pub enum Presented {
     Nothing,
     /// A bearer token.
     Bearer(SecretVec),
+    /// A signature over the request.
+    Signed(Box<SignedHead>),
+}
+
+/// The head of a request that is signed by AWS Signature Version 4.
+#[derive(Debug)]
+pub struct SignedHead {
+    /// The method, in capitals.
+    pub method: String,
+    /// The path as on the wire.
+    pub path: String,
+    /// The query as on the wire; empty when there is none.
+    pub query: String,
+    /// Names and values of the headers, in their order. The session token among them opens
+    /// nothing without the signature.
+    pub headers: Vec<(String, String)>,
+    /// SHA-256 that the body is declared to have; compared with the body before it is used.
+    pub body_sha256: [u8; 32],
+}
+
+/// The other end of a connection, as far as it was verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address; `None` on a unix socket.
+    pub address: Option<IpAddr>,
+    /// SHA-256 of its certificate, if it showed one of ours.
+    pub certificate: Option<[u8; 32]>,
+    /// The node whose agent it is, by that certificate.
+    pub node: Option<String>,
 }
 
 /// Where a call came from.

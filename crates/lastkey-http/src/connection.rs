@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use lastkey_core::principal::Peer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -80,17 +81,18 @@ pub(crate) async fn handshake(
 pub(crate) async fn serve<I>(
     stream: I,
     door: &Arc<Door>,
+    peer: Peer,
     mut phase: watch::Receiver<Phase>,
     welcome: bool,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::start();
+    let (activity, peer) = (Activity::start(), Arc::new(peer));
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let (door, busy) = (Arc::clone(door), activity.request());
+        let (door, peer, busy) = (Arc::clone(door), Arc::clone(&peer), activity.request());
         async move {
             let response = if welcome {
-                door.respond(request).await
+                door.respond(request, &peer).await
             } else {
                 door.turn_away(request.version())
             };

@@ -5,17 +5,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use lastkey_core::ids::{KeyId, KeyRef, VersionNo};
+use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
-use lastkey_core::permit::{
-    Action, DecisionPoint, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize,
-};
+use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize};
 use lastkey_core::ports::{Audit, Clock, EntropySource, Store};
 use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
 use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
+use crate::access::{Access, Current, SessionKeys};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
@@ -28,8 +27,6 @@ use crate::root::MaterialKeys;
 pub struct Ports {
     /// The audit log.
     pub audit: Arc<dyn Audit>,
-    /// Policy.
-    pub policy: Arc<dyn DecisionPoint>,
     /// The machine's clocks.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -42,6 +39,12 @@ pub struct Engine {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: ServiceClock,
     pub(crate) keyring: Keyring,
+    /// Who may come in, and as what.
+    pub(crate) access: Current,
+    /// Held while that is changed.
+    pub(crate) access_changes: tokio::sync::Mutex<()>,
+    pub(crate) sessions: SessionKeys,
+    pub(crate) instance: InstanceId,
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
     pub(crate) rewrite_not_before: AtomicU64,
@@ -60,15 +63,31 @@ impl Engine {
     pub(crate) async fn start(
         ports: Ports,
         store: Arc<dyn Store>,
-        materials: MaterialKeys,
+        (instance, materials): (InstanceId, MaterialKeys),
         open_keys: usize,
         gone: oneshot::Sender<()>,
     ) -> Result<Self, Error> {
         let clock = ServiceClock::resume(Arc::clone(&ports.clock), &*store).await?;
+        let access = Current::new(Access::load(&*store, None).await?);
+        let sessions = SessionKeys::load(&*store, &materials).await?;
         let keyring = Keyring::new(materials, open_keys);
         let principals = Cache::new(Self::REMEMBERED_TOKENS);
         let rewrite_not_before = AtomicU64::new(0);
-        Ok(Self { ports, store, clock, keyring, principals, rewrite_not_before, _gone: gone })
+        let engine = Self {
+            ports,
+            store,
+            clock,
+            keyring,
+            access,
+            access_changes: tokio::sync::Mutex::default(),
+            sessions,
+            instance,
+            principals,
+            rewrite_not_before,
+            _gone: gone,
+        };
+        engine.turn_sessions().await?;
+        Ok(engine)
     }
 
     /// Whether the caller may learn why a call is allowed or refused.
@@ -76,7 +95,7 @@ impl Engine {
     pub fn may_explain(&self, call: &Call) -> bool {
         let Caller { principal, source, .. } = &call.caller;
         let facts = Facts { now: self.clock.wall(), source: *source, ..Facts::default() };
-        authorize::<ExplainDecision>(&*self.ports.policy, principal, Resource::Instance, &facts)
+        authorize::<ExplainDecision>(&*self.access.get(), principal, Resource::Instance, &facts)
             .is_ok()
     }
 
@@ -100,7 +119,7 @@ impl Engine {
     ) -> Result<Permit<A>, Error> {
         let Caller { principal, source, .. } = &trail.call().caller;
         let facts = Facts { now: trail.at(), source: *source, context: trail.context, key };
-        let asked = authorize::<A>(&*self.ports.policy, principal, resource, &facts);
+        let asked = authorize::<A>(&*self.access.get(), principal, resource, &facts);
         trail.reason = match &asked {
             Ok(permit) => permit.why().clone(),
             Err(denied) => denied.why.clone(),

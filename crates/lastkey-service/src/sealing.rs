@@ -264,7 +264,14 @@ impl Gate {
         let records = self.store.open(keys.records)?;
         let (gone, retired) = oneshot::channel();
         let ports = self.ports.clone();
-        let engine = Engine::start(ports, records, keys.materials, self.open_keys, gone).await?;
+        let engine = Engine::start(
+            ports,
+            records,
+            (bootstrap.instance.id, keys.materials),
+            self.open_keys,
+            gone,
+        )
+        .await?;
         let engine = Arc::new(engine);
         let (stop_jobs, stopped) = oneshot::channel();
         let jobs = tokio::spawn(jobs::run(Arc::clone(&engine), stopped));

@@ -89,7 +89,9 @@ pub enum Bound {
 }
 
 impl Bound {
-    fn admits(&self, value: &Value) -> bool {
+    /// Whether a claim of this value is good; in an array, one of its items must be.
+    #[must_use]
+    pub fn admits(&self, value: &Value) -> bool {
         match (self, value) {
             (Self::Exact(wanted), Value::String(text)) => wanted == text,
             (Self::Exact(wanted), Value::Bool(truth)) => {

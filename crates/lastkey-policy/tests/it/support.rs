@@ -39,6 +39,7 @@ pub(crate) fn session(role: Option<&str>) -> Session {
         methods: Vec::new(),
         second_factor_at: None,
         policy: None,
+        limits: Vec::new(),
     }
 }
 

@@ -12,7 +12,6 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use lastkey_core::ids::{KeyRef, RequestId};
 use lastkey_core::key::{Description, Tags};
-use lastkey_core::permit::AdministratorOnly;
 use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::version::Origin;
 use lastkey_crypto::blob::{self, BlobKey};
@@ -229,7 +228,6 @@ async fn engine_with_key(scratch: &std::path::Path) -> anyhow::Result<(Arc<Engin
             scratch,
             AuditLimits { closed_files: 1, ..AuditLimits::default() },
         )?),
-        policy: Arc::new(AdministratorOnly),
         clock: Arc::new(MachineClock::of_this_boot()),
         entropy: entropy.clone(),
     };

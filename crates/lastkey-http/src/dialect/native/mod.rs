@@ -3,6 +3,7 @@
 //! Room      `http`. `routes` is the table; `decode` and `encode` stand around each use case;
 //!           `errors` turns problems into statuses.
 
+mod access;
 mod aliases;
 mod decode;
 mod encode;
@@ -12,6 +13,7 @@ pub(crate) mod openapi;
 mod operations;
 mod query;
 pub(crate) mod routes;
+pub(crate) mod sessions;
 mod syntax;
 mod system;
 mod versions;

@@ -8,6 +8,11 @@ use std::pin::Pin;
 
 use http::Method;
 use lastkey_wire::native::Empty;
+use lastkey_wire::native::access::{
+    CanReply, CanRequest, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
+    ListRolesReply, PolicyView, ProviderView, RoleView, SetClusterRequest, SetPolicyRequest,
+    SetProviderRequest, SetRoleRequest, WhoCanReply, WhoCanRequest,
+};
 use lastkey_wire::native::aliases::{ListAliasesReply, SetAliasRequest};
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
 use lastkey_wire::native::keys::{
@@ -22,6 +27,9 @@ use lastkey_wire::native::operations::{
     VerifyReply, VerifyRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
+use lastkey_wire::native::sessions::{
+    ListRevocationsReply, RevocationView, RevokeRequest, WhoAmIReply,
+};
 use lastkey_wire::native::system::{ConfirmClockReply, SealReply};
 use lastkey_wire::native::versions::{ListVersionsReply, VersionView};
 use schemars::{Schema, SchemaGenerator};
@@ -29,7 +37,7 @@ use schemars::{Schema, SchemaGenerator};
 use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
-use super::{aliases, keys, operations, system, versions};
+use super::{access, aliases, keys, operations, sessions, system, versions};
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
 use crate::problem::Problem;
@@ -252,6 +260,50 @@ pub(crate) static ROUTES: &[Route] = &[
         "Seals the server: every key leaves its memory."),
     body!(POST "/v1/sys/clock/confirm", "sys:ConfirmClock", system::confirm_clock, Empty => ConfirmClockReply,
         "Says that the wall clock is right after a jump."),
+    query!("/v1/sys/clusters", "sys:ReadClusters", access::list_clusters, PageQuery => ListClustersReply,
+        "Lists the clusters whose tokens are taken."),
+    query!("/v1/sys/clusters/{name}", "sys:ReadClusters", access::describe_cluster, DryRunQuery => ClusterView,
+        "Describes a cluster."),
+    body!(PUT "/v1/sys/clusters/{name}", "sys:UpdateCluster", access::set_cluster, SetClusterRequest => ClusterView,
+        "Names a cluster whose tokens are taken, or changes it."),
+    body!(DELETE "/v1/sys/clusters/{name}", "sys:UpdateCluster", access::remove_cluster, Empty => Empty,
+        "Takes no more tokens of a cluster."),
+    query!("/v1/iam/providers", "iam:ReadProviders", access::list_providers, PageQuery => ListProvidersReply,
+        "Lists other providers of identities."),
+    query!("/v1/iam/providers/{name}", "iam:ReadProviders", access::describe_provider, DryRunQuery => ProviderView,
+        "Describes a provider of identities."),
+    body!(PUT "/v1/iam/providers/{name}", "iam:UpdateProvider", access::set_provider, SetProviderRequest => ProviderView,
+        "Names a provider of identities, or changes it."),
+    body!(DELETE "/v1/iam/providers/{name}", "iam:UpdateProvider", access::remove_provider, Empty => Empty,
+        "Takes no more tokens of a provider."),
+    query!("/v1/iam/roles", "iam:ReadRoles", access::list_roles, PageQuery => ListRolesReply,
+        "Lists roles."),
+    query!("/v1/iam/roles/{name}", "iam:ReadRoles", access::describe_role, DryRunQuery => RoleView,
+        "Describes a role."),
+    body!(PUT "/v1/iam/roles/{name}", "iam:UpdateRole", access::set_role, SetRoleRequest => RoleView,
+        "Makes a role, or changes it."),
+    body!(DELETE "/v1/iam/roles/{name}", "iam:UpdateRole", access::remove_role, Empty => Empty,
+        "Removes a role."),
+    query!("/v1/iam/policies", "iam:ReadPolicies", access::list_policies, PageQuery => ListPoliciesReply,
+        "Lists policies."),
+    query!("/v1/iam/policies/{name}", "iam:ReadPolicies", access::describe_policy, DryRunQuery => PolicyView,
+        "Describes a policy."),
+    query!("/v1/iam/policies/{name}/versions", "iam:ReadPolicies", access::policy_versions, DryRunQuery => ListPoliciesReply,
+        "Lists what a policy was before."),
+    body!(PUT "/v1/iam/policies/{name}", "iam:UpdatePolicy", access::set_policy, SetPolicyRequest => PolicyView,
+        "Writes a policy."),
+    body!(DELETE "/v1/iam/policies/{name}", "iam:UpdatePolicy", access::remove_policy, Empty => Empty,
+        "Removes a policy."),
+    body!(POST "/v1/iam/can", "iam:ReadPolicies", access::can, CanRequest => CanReply,
+        "Whether somebody may do something, and why."),
+    body!(POST "/v1/iam/who-can", "iam:ReadPolicies", access::who_can, WhoCanRequest => WhoCanReply,
+        "Everybody who may do something."),
+    query!("/v1/sts/whoami", "iam:ReadPolicies", sessions::who_am_i, DryRunQuery => WhoAmIReply,
+        "Tells the caller who he is."),
+    body!(POST "/v1/sts/revoke", "iam:RevokeSessions", sessions::revoke, RevokeRequest => RevocationView,
+        "Ends sessions before their time."),
+    query!("/v1/sts/revocations", "iam:ReadRoles", sessions::revocations, DryRunQuery => ListRevocationsReply,
+        "Lists the revocations that are in force."),
 ];
 
 #[cfg(test)]
