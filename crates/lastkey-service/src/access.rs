@@ -65,8 +65,7 @@ fn leaves(limit: &Limit, question: &Question<'_>) -> bool {
     match (limit, question.resource) {
         (Limit::Actions(actions), _) => actions.iter().any(|one| one == question.action),
         (Limit::Keys(keys), Resource::Key(key)) => {
-            let key = key.to_string();
-            keys.iter().any(|one| *one == key)
+            keys.contains(&key.to_string())
         }
         (Limit::Keys(_), Resource::Instance | Resource::Named(_, _)) => false,
     }

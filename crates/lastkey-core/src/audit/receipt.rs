@@ -82,7 +82,7 @@ impl Receipt {
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{HEAD}index {}\n", self.index)?;
+        writeln!(f, "{HEAD}index {}", self.index)?;
         for hash in &self.proof {
             writeln!(f, "{}", hash_to_base64(hash))?;
         }

@@ -52,10 +52,12 @@ impl Access {
     ) -> Result<Self, Error> {
         let (before, expected) = match store.get(&RecordPath::access()).await? {
             None => (0, Expected::Absent),
-            Some(stored) => match stored.record {
-                Record::Access(changes) => (changes, Expected::At(stored.revision)),
-                _other => return Err(StoreError::Corrupt(stored.path).into()),
-            },
+            Some(stored) => {
+                let Record::Access(changes) = stored.record else {
+                    return Err(StoreError::Corrupt(stored.path).into());
+                };
+                (changes, Expected::At(stored.revision))
+            }
         };
         let mut records = BTreeMap::new();
         for kind in KINDS {

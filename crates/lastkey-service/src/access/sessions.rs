@@ -118,6 +118,7 @@ impl SessionKeys {
     /// Seals a session; its id is drawn here.
     ///
     /// # Errors
+    /// [`Error::Unauthenticated`] when such a session is revoked already,
     /// [`Error::LimitExceeded`] when too much is known of the caller; [`Error::Internal`].
     pub(crate) fn seal(
         &self,
@@ -127,6 +128,12 @@ impl SessionKeys {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let keys = ring.newest().ok_or_else(|| Error::Internal("there is no epoch".into()))?;
         session.id = keys.draw_id(entropy).map_err(|error| Error::Internal(error.into()))?;
+        // A pod that is gone opens no new session, whatever its token says.
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        if revocations.is_revoked(&session).is_some() {
+            return Err(Error::Unauthenticated);
+        }
+        drop(revocations);
         let bearer = keys.seal_bearer(&session, entropy)?;
         let triple = keys.seal_triple(&session, entropy)?;
         let principal = principal_of(session, Vec::new());

@@ -90,9 +90,11 @@ impl Engine {
         self.permit::<lastkey_core::permit::ReadRoles>(trail, Resource::Instance)?;
         trail.call().go_on()?;
         let stored = self.store.scan(&PathRange::kind("revocation", None, usize::MAX)).await?;
-        let each = stored.into_iter().map(|stored| match stored.record {
-            Record::Revocation(revocation) => Ok(revocation),
-            _other => Err(StoreError::Corrupt(stored.path).into()),
+        let each = stored.into_iter().map(|stored| {
+            let Record::Revocation(revocation) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            Ok(revocation)
         });
         each.collect()
     }

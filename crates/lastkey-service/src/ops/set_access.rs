@@ -233,9 +233,11 @@ impl Engine {
         trail.call().go_on()?;
         let kind = format!("policy-version/{name}");
         let stored = self.store.scan(&PathRange::kind(&kind, None, usize::MAX)).await?;
-        let each = stored.into_iter().map(|stored| match stored.record {
-            Record::Policy(policy) => Ok(policy),
-            _other => Err(StoreError::Corrupt(stored.path).into()),
+        let each = stored.into_iter().map(|stored| {
+            let Record::Policy(policy) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            Ok(policy)
         });
         each.collect()
     }
