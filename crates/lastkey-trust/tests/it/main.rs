@@ -8,20 +8,14 @@
     clippy::disallowed_types,
     reason = "the tests read vectors, start other implementations and take times"
 )]
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::unwrap_used,
-    reason = "helpers of tests fail loudly"
-)]
 
 mod attacks;
 mod oidc;
+mod oracle;
 mod sessions;
 mod sigv4;
 mod speed;
 mod support;
 mod tokens;
+mod vectors;
 mod x509;

@@ -4,6 +4,8 @@
 
 use core::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_secret::SecretVec;
@@ -128,18 +130,14 @@ fn session_token_without_the_signature_opens_nothing() {
 /// The sealed bytes of one form with prefix and checksum of the other.
 #[test]
 fn no_form_stands_for_the_other() {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
     let rearm = |prefix: &str, body: &[u8]| {
         let sum = lastkey_crypto::digest::sha256_of(&[prefix.as_bytes(), body]);
         secret(&format!("{prefix}{}", b64([body, &sum[..4]].concat())))
     };
     let (triple, bearer) = (triple_of(&session()), bearer_of(&session()));
-    let token = decode(&reveal(&triple.session_token)["lks1.".len()..]);
-    let token = &token[..token.len() - 4];
-    let body = decode(&reveal(&bearer)["lkb1_".len()..]);
-    let body = &body[..body.len() - 4];
+    let token = body_of(&triple.session_token);
+    let (token, body) = (token.as_slice(), body_of(&bearer));
+    let body = body.as_slice();
     let sealed = &body[6..body.len() - 33];
 
     // What is taken apart here goes together again: the test is about the forms.
@@ -309,15 +307,15 @@ fn caveats_have_a_limit_in_number_and_length() {
     assert_eq!(attenuate(&token, &actions(&[])).err(), Some(CaveatError::NotABearer));
 }
 
-fn body_of(bearer: &SecretVec) -> Vec<u8> {
-    use base64::Engine as _;
-    let text = reveal(bearer);
-    let mut body = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&text[5..]).unwrap();
+/// What lies between prefix and checksum; both prefixes have five characters.
+pub(crate) fn body_of(credential: &SecretVec) -> Vec<u8> {
+    let text = reveal(credential);
+    let mut body = URL_SAFE_NO_PAD.decode(text.split_at(5).1).unwrap();
     body.truncate(body.len() - 4);
     body
 }
 
-fn bearer_with(body: &[u8]) -> SecretVec {
+pub(crate) fn bearer_with(body: &[u8]) -> SecretVec {
     let sum = lastkey_crypto::digest::sha256_of(&[b"lkb1_", body]);
     secret(&format!("lkb1_{}", b64([body, &sum[..4]].concat())))
 }
