@@ -72,12 +72,13 @@ impl Totp {
         let near = [current.checked_sub(1), Some(current), current.checked_add(1)];
         let is_fresh = |step: &u64| last.is_none_or(|last| *step > last.0);
         let mut found = None;
-        // Every step is compared, whatever was found before.
+        // Every step is compared, whatever was found before. Two steps may share a code: the later
+        // one is used up, or the code would be good a second time.
         for step in near.into_iter().flatten().filter(is_fresh) {
             let expected = self.code(Step(step))?;
             let is_equal = code.expose(|code| expected.expose(|digits| ct_eq(code, digits)));
             if is_equal {
-                found = found.or(Some(Step(step)));
+                found = Some(Step(step));
             }
         }
         found
