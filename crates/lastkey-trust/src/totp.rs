@@ -196,6 +196,16 @@ mod tests {
         assert_eq!(totp.verify(&code("050471"), next, Some(step)), Some(Step(step.0 + 1)));
     }
 
+    /// Steps 910,737 and 910,738 of this secret have one code.
+    #[test]
+    fn code_that_two_steps_share_is_good_once() {
+        let totp = totp(TotpHash::Sha1);
+        let at = Timestamp(910_737 * 30);
+        let used = totp.verify(&code("911617"), at, None);
+        assert_eq!(used, Some(Step(910_738)));
+        assert_eq!(totp.verify(&code("911617"), Timestamp(at.0 + 30), used), None);
+    }
+
     #[test]
     fn address_has_what_authenticators_read() {
         let uri = totp(TotpHash::Sha1).otpauth_uri("Last key", "ops@example.org");
