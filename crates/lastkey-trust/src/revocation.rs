@@ -103,6 +103,9 @@ struct Times {
 
 const KINDS: usize = 9;
 
+/// Puts a target together, if the session has one of its kind.
+type Candidate<'a> = &'a dyn Fn() -> Option<Target>;
+
 /// A kind of target, as the place of its map.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -180,7 +183,7 @@ impl Revocations {
         if self.find(Kind::Session, || Some(Target::Session(session.id))).is_some() {
             return Some("revoked_session");
         }
-        let ends = |kind, target: &dyn Fn() -> Option<Target>| {
+        let ends = |kind, target: Candidate<'_>| {
             self.find(kind, target).is_some_and(|times| session.issued_at <= times.issued_until)
         };
         if ends(Kind::Everything, &|| Some(Target::Everything)) {
@@ -208,7 +211,7 @@ impl Revocations {
     fn ends_workload(
         &self,
         one: &Workload,
-        ends: &dyn Fn(Kind, &dyn Fn() -> Option<Target>) -> bool,
+        ends: &dyn Fn(Kind, Candidate<'_>) -> bool,
     ) -> Option<&'static str> {
         let pod = || one.pod.as_ref().map(|pod| Target::Pod { uid: pod.uid.clone() });
         if self.find(Kind::Pod, pod).is_some() {
