@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use lastkey_core::time::Timestamp;
 
-use crate::session::{MAX_LIFETIME, Session, SessionId, Subject};
+use crate::session::{MAX_LIFETIME, Session, SessionId, Subject, Workload};
 
 /// What is revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,41 +91,88 @@ impl Revocation {
 /// The revocations of this replica.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
-    entries: HashMap<Target, (Timestamp, Timestamp)>,
+    /// One map for each kind of target: what has no entries is not looked for.
+    kinds: [HashMap<Target, Times>; KINDS],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    issued_until: Timestamp,
+    keep_until: Timestamp,
+}
+
+const KINDS: usize = 9;
+
+/// Puts a target together, if the session has one of its kind.
+type Candidate<'a> = &'a dyn Fn() -> Option<Target>;
+
+/// A kind of target, as the place of its map.
+#[derive(Clone, Copy)]
+enum Kind {
+    Session,
+    Pod,
+    ServiceAccountUid,
+    ServiceAccount,
+    Node,
+    Subject,
+    Role,
+    Cluster,
+    Everything,
+}
+
+impl Target {
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Session(_) => Kind::Session,
+            Self::Pod { .. } => Kind::Pod,
+            Self::ServiceAccountUid { .. } => Kind::ServiceAccountUid,
+            Self::ServiceAccount { .. } => Kind::ServiceAccount,
+            Self::Node { .. } => Kind::Node,
+            Self::Subject { .. } => Kind::Subject,
+            Self::Role { .. } => Kind::Role,
+            Self::Cluster { .. } => Kind::Cluster,
+            Self::Everything => Kind::Everything,
+        }
+    }
 }
 
 impl Revocations {
     /// Takes up an entry. Entries of one target are joined: the later times count.
     pub fn insert(&mut self, entry: Revocation) {
-        let kept = self.entries.entry(entry.target).or_default();
-        kept.0 = kept.0.max(entry.issued_until);
-        kept.1 = kept.1.max(entry.keep_until);
+        let Some(map) = self.kinds.get_mut(entry.target.kind() as usize) else {
+            return;
+        };
+        let kept = map.entry(entry.target).or_default();
+        kept.issued_until = kept.issued_until.max(entry.issued_until);
+        kept.keep_until = kept.keep_until.max(entry.keep_until);
     }
 
     /// Drops the entries that can end no session any more.
     pub fn prune(&mut self, now: Timestamp) {
-        self.entries.retain(|_, (_, keep_until)| *keep_until > now);
+        for map in &mut self.kinds {
+            map.retain(|_, times| times.keep_until > now);
+        }
     }
 
     /// The entries, in no order.
     pub fn entries(&self) -> impl Iterator<Item = Revocation> {
-        self.entries.iter().map(|(target, (issued_until, keep_until))| Revocation {
+        self.kinds.iter().flatten().map(|(target, times)| Revocation {
             target: target.clone(),
-            issued_until: *issued_until,
-            keep_until: *keep_until,
+            issued_until: times.issued_until,
+            keep_until: times.keep_until,
         })
     }
 
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.kinds.iter().map(HashMap::len).sum()
     }
 
     /// Whether nothing is revoked.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.kinds.iter().all(HashMap::is_empty)
     }
 
     /// The word of the entry that ends `session`: `revoked_session`, `revoked_pod`,
@@ -133,53 +180,62 @@ impl Revocations {
     /// `revoked_cluster`, `revoked_everything`.
     #[must_use]
     pub fn is_revoked(&self, session: &Session) -> Option<&'static str> {
-        if self.entries.is_empty() {
-            return None;
-        }
-        if self.entries.contains_key(&Target::Session(session.id)) {
+        if self.find(Kind::Session, || Some(Target::Session(session.id))).is_some() {
             return Some("revoked_session");
         }
-        let is_ended = |target: &Target| {
-            self.entries.get(target).is_some_and(|(until, _)| session.issued_at <= *until)
+        let ends = |kind, target: Candidate<'_>| {
+            self.find(kind, target).is_some_and(|times| session.issued_at <= times.issued_until)
         };
-        if is_ended(&Target::Everything) {
+        if ends(Kind::Everything, &|| Some(Target::Everything)) {
             return Some("revoked_everything");
         }
-        if is_ended(&Target::Subject { name: session.subject.to_string() }) {
+        let subject = &session.subject;
+        if ends(Kind::Subject, &|| Some(Target::Subject { name: subject.to_string() })) {
             return Some("revoked_subject");
         }
-        let role = session.role.as_ref().map(|name| Target::Role { name: name.clone() });
-        if role.as_ref().is_some_and(is_ended) {
+        if ends(Kind::Role, &|| session.role.clone().map(|name| Target::Role { name })) {
             return Some("revoked_role");
         }
-        let node = session.subject.node().map(|name| Target::Node { name: name.to_owned() });
-        if node.as_ref().is_some_and(is_ended) {
+        if ends(Kind::Node, &|| subject.node().map(|name| Target::Node { name: name.to_owned() })) {
             return Some("revoked_node");
         }
-        self.is_workload_revoked(&session.subject, is_ended)
+        match subject {
+            Subject::Workload(workload) => self.ends_workload(workload, &ends),
+            Subject::Federated(_)
+            | Subject::User(_)
+            | Subject::Node { .. }
+            | Subject::Spiffe { .. } => None,
+        }
     }
 
-    fn is_workload_revoked(
+    fn ends_workload(
         &self,
-        subject: &Subject,
-        is_ended: impl Fn(&Target) -> bool,
+        one: &Workload,
+        ends: &dyn Fn(Kind, Candidate<'_>) -> bool,
     ) -> Option<&'static str> {
-        let Subject::Workload(one) = subject else {
-            return None;
-        };
-        let pod = one.pod.as_ref().map(|pod| Target::Pod { uid: pod.uid.clone() });
-        if pod.is_some_and(|pod| self.entries.contains_key(&pod)) {
+        let pod = || one.pod.as_ref().map(|pod| Target::Pod { uid: pod.uid.clone() });
+        if self.find(Kind::Pod, pod).is_some() {
             return Some("revoked_pod");
         }
-        let by_uid = Target::ServiceAccountUid { uid: one.service_account.uid.clone() };
-        let by_name = Target::ServiceAccount {
-            cluster: one.cluster.clone(),
-            namespace: one.namespace.clone(),
-            name: one.service_account.name.clone(),
+        let account = &one.service_account;
+        let by_uid = || Some(Target::ServiceAccountUid { uid: account.uid.clone() });
+        let by_name = || {
+            Some(Target::ServiceAccount {
+                cluster: one.cluster.clone(),
+                namespace: one.namespace.clone(),
+                name: account.name.clone(),
+            })
         };
-        if is_ended(&by_uid) || is_ended(&by_name) {
+        if ends(Kind::ServiceAccountUid, &by_uid) || ends(Kind::ServiceAccount, &by_name) {
             return Some("revoked_service_account");
         }
-        is_ended(&Target::Cluster { name: one.cluster.clone() }).then_some("revoked_cluster")
+        let cluster = || Some(Target::Cluster { name: one.cluster.clone() });
+        ends(Kind::Cluster, &cluster).then_some("revoked_cluster")
+    }
+
+    /// The entry of a target, which is put together only where its kind has entries.
+    fn find(&self, kind: Kind, target: impl FnOnce() -> Option<Target>) -> Option<&Times> {
+        let map = self.kinds.get(kind as usize).filter(|map| !map.is_empty())?;
+        map.get(&target()?)
     }
 }

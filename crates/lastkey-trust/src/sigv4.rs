@@ -13,11 +13,11 @@ mod date;
 use aws_lc_rs::hmac;
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::digest::sha256;
-use lastkey_secret::{SecretVec, ct_eq};
+use lastkey_secret::{SecretArray, SecretVec, ct_eq};
 
 use crate::session::{EpochRing, NotAccepted, Opened, Presentation};
 
-use canonical::hex;
+use canonical::{hex, push_hex};
 pub use date::format_date;
 
 /// How far the date of a request may be from ours, in seconds.
@@ -93,7 +93,7 @@ pub struct Authorization<'a> {
     pub service: &'a str,
     scope_date: &'a str,
     signed_headers: Vec<&'a str>,
-    signature: &'a str,
+    signature: [u8; 32],
 }
 
 impl<'a> Authorization<'a> {
@@ -133,14 +133,10 @@ impl<'a> Authorization<'a> {
                 && name.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase())
         };
         let is_sorted = signed_headers.is_sorted_by(|one, next| one < next);
-        let signature = signature?;
-        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        (!access_key_id.is_empty()
-            && is_sorted
-            && signed_headers.iter().all(is_name)
-            && signature.len() == 64
-            && signature.bytes().all(is_hex))
-        .then_some(Self { access_key_id, region, service, scope_date, signed_headers, signature })
+        let signature = canonical::parse_hex(signature?)?;
+        (!access_key_id.is_empty() && is_sorted && signed_headers.iter().all(is_name)).then_some(
+            Self { access_key_id, region, service, scope_date, signed_headers, signature },
+        )
     }
 
     /// Verifies a request under the secret of [`Self::access_key_id`].
@@ -163,11 +159,7 @@ impl<'a> Authorization<'a> {
         let canonical = canonical::request(request, &self.signed_headers)?;
         let scope = Scope { date: self.scope_date, region: self.region, service: self.service };
         let expected = scope.signature(secret, date, &canonical);
-        if ct_eq(expected.as_bytes(), self.signature.as_bytes()) {
-            Ok(())
-        } else {
-            Err(SignatureError::Mismatch)
-        }
+        if ct_eq(&expected, &self.signature) { Ok(()) } else { Err(SignatureError::Mismatch) }
     }
 
     fn check_date<'r>(
@@ -191,9 +183,8 @@ impl<'a> Authorization<'a> {
         let is_there =
             |name: &str| request.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         let forgotten = request.headers.iter().any(|(name, _)| {
-            let name = name.to_ascii_lowercase();
-            let must = name.starts_with("x-amz-") || name == "host" || name == "content-type";
-            must && !is_signed(&name)
+            must_be_signed(name)
+                && !self.signed_headers.iter().any(|one| name.eq_ignore_ascii_case(one))
         });
         let all_there = self.signed_headers.iter().all(|name| is_there(name));
         if forgotten || !all_there || !is_signed("host") || !is_signed("x-amz-date") {
@@ -228,6 +219,13 @@ pub fn open_signed(
     })
 }
 
+/// Headers that decide what a request means.
+fn must_be_signed(name: &str) -> bool {
+    let is_amazon =
+        name.split_at_checked(6).is_some_and(|(front, _)| front.eq_ignore_ascii_case("x-amz-"));
+    is_amazon || name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case("content-type")
+}
+
 /// The one value of a header; `None` when there is none, or more than one.
 fn only_header<'a>(request: &Request<'a>, name: &str) -> Option<&'a str> {
     let mut found = request.headers.iter().filter(|(one, _)| one.eq_ignore_ascii_case(name));
@@ -259,19 +257,31 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn signature(&self, secret: &SecretVec, date: &str, canonical_request: &str) -> String {
-        let Self { date: day, region, service } = self;
-        let hash = hex(&sha256(canonical_request.as_bytes()));
-        let text = format!("{ALGORITHM}\n{date}\n{day}/{region}/{service}/{TERMINATOR}\n{hash}");
-        self.signing_key(secret).expose(|key| hex(mac(key, text.as_bytes()).as_ref()))
+    fn signature(&self, secret: &SecretVec, date: &str, canonical_request: &str) -> [u8; 32] {
+        let mut text = String::with_capacity(160 + self.region.len() + self.service.len());
+        for part in [ALGORITHM, "\n", date, "\n", self.date, "/", self.region, "/", self.service] {
+            text.push_str(part);
+        }
+        text.push('/');
+        text.push_str(TERMINATOR);
+        text.push('\n');
+        push_hex(&sha256(canonical_request.as_bytes()), &mut text);
+        self.signing_key(secret).expose(|key| first_32(&mac(key, text.as_bytes())))
     }
 
-    fn signing_key(&self, secret: &SecretVec) -> SecretVec {
+    fn signing_key(&self, secret: &SecretVec) -> SecretArray<32> {
         let start = secret.expose(|secret| SecretVec::take([b"AWS4", secret].concat()));
-        [self.date, self.region, self.service, TERMINATOR].iter().fold(start, |key, part| {
-            key.expose(|key| SecretVec::copy_of(mac(key, part.as_bytes()).as_ref()))
+        let day = start.expose(|start| mac(start, self.date.as_bytes()));
+        let day = SecretArray::copy_of(&first_32(&day));
+        [self.region, self.service, TERMINATOR].iter().fold(day, |key, part| {
+            key.expose(|key| SecretArray::copy_of(&first_32(&mac(key, part.as_bytes()))))
         })
     }
+}
+
+/// The whole of a tag of HMAC-SHA-256, which has 32 bytes.
+fn first_32(tag: &hmac::Tag) -> [u8; 32] {
+    tag.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 fn mac(key: &[u8], message: &[u8]) -> hmac::Tag {
@@ -318,7 +328,7 @@ impl Signer<'_> {
         let Self { access_key_id, region, service, .. } = self;
         let signature =
             Scope { date: day, region, service }.signature(self.secret, date, &canonical);
-        let signed = signed.join(";");
+        let (signed, signature) = (signed.join(";"), hex(&signature));
         Ok(format!(
             "{ALGORITHM} Credential={access_key_id}/{day}/{region}/{service}/{TERMINATOR}, \
              SignedHeaders={signed}, Signature={signature}"

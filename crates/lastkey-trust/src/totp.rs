@@ -72,12 +72,13 @@ impl Totp {
         let near = [current.checked_sub(1), Some(current), current.checked_add(1)];
         let is_fresh = |step: &u64| last.is_none_or(|last| *step > last.0);
         let mut found = None;
-        // Every step is compared, whatever was found before.
+        // Every step is compared, whatever was found before. Two steps may share a code: the later
+        // one is used up, or the code would be good a second time.
         for step in near.into_iter().flatten().filter(is_fresh) {
             let expected = self.code(Step(step))?;
             let is_equal = code.expose(|code| expected.expose(|digits| ct_eq(code, digits)));
             if is_equal {
-                found = found.or(Some(Step(step)));
+                found = Some(Step(step));
             }
         }
         found
@@ -193,6 +194,16 @@ mod tests {
         assert_eq!(totp.verify(&code("081804"), Timestamp(at.0 + 30), Some(step)), None);
         let next = Timestamp(1_111_111_111);
         assert_eq!(totp.verify(&code("050471"), next, Some(step)), Some(Step(step.0 + 1)));
+    }
+
+    /// Steps 910,737 and 910,738 of this secret have one code.
+    #[test]
+    fn code_that_two_steps_share_is_good_once() {
+        let totp = totp(TotpHash::Sha1);
+        let at = Timestamp(910_737 * 30);
+        let used = totp.verify(&code("911617"), at, None);
+        assert_eq!(used, Some(Step(910_738)));
+        assert_eq!(totp.verify(&code("911617"), Timestamp(at.0 + 30), used), None);
     }
 
     #[test]

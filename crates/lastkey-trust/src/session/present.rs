@@ -23,7 +23,9 @@ pub struct Presentation<'a> {
     pub source: Option<IpAddr>,
     /// SHA-256 of the client certificate that TLS verified.
     pub certificate: Option<&'a [u8; 32]>,
-    /// Name of the node whose agent made the connection, by its verified node certificate.
+    /// Name of the node whose agent made the connection, by its verified node certificate. Names
+    /// of nodes must be unique over all clusters of an instance: whoever issues the certificates
+    /// sees to that.
     pub node: Option<&'a str>,
     /// What was revoked.
     pub revocations: &'a Revocations,

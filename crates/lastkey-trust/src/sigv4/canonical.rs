@@ -7,21 +7,38 @@ use super::{Request, SignatureError};
 
 /// The canonical request, whose hash is signed.
 pub(super) fn request(request: &Request<'_>, signed: &[&str]) -> Result<String, SignatureError> {
-    let method = request.method;
-    let path = path(request.path).ok_or(SignatureError::BadPath)?;
-    let query = query(request.query).ok_or(SignatureError::BadPath)?;
-    let headers: String =
-        signed.iter().map(|name| format!("{name}:{}\n", header(request, name))).collect();
-    let signed = signed.join(";");
-    let body = hex(request.body_sha256);
-    Ok(format!("{method}\n{path}\n{query}\n{headers}\n{signed}\n{body}"))
+    // Room for all but a query or path that grows by encoding: no second allocation.
+    let headers: usize =
+        request.headers.iter().map(|(name, value)| 2 * name.len() + value.len() + 3).sum();
+    let line = request.method.len() + request.path.len() + request.query.len();
+    let mut out = String::with_capacity(headers + line + 80);
+    out.push_str(request.method);
+    out.push('\n');
+    push_path(request.path, &mut out).ok_or(SignatureError::BadPath)?;
+    out.push('\n');
+    push_query(request.query, &mut out).ok_or(SignatureError::BadPath)?;
+    out.push('\n');
+    for name in signed {
+        out.push_str(name);
+        out.push(':');
+        push_values(request, name, &mut out);
+        out.push('\n');
+    }
+    out.push('\n');
+    for (place, name) in signed.iter().enumerate() {
+        if place > 0 {
+            out.push(';');
+        }
+        out.push_str(name);
+    }
+    out.push('\n');
+    push_hex(request.body_sha256, &mut out);
+    Ok(out)
 }
 
 /// The path, encoded once more. What another reader could take for another path is refused.
-fn path(path: &str) -> Option<String> {
-    let rest = path.strip_prefix('/')?;
-    let mut segments = rest.split('/').peekable();
-    let mut out = String::with_capacity(path.len());
+fn push_path(path: &str, out: &mut String) -> Option<()> {
+    let mut segments = path.strip_prefix('/')?.split('/').peekable();
     while let Some(segment) = segments.next() {
         let is_end = segments.peek().is_none();
         let meant = decode(segment)?;
@@ -30,36 +47,45 @@ fn path(path: &str) -> Option<String> {
             return None;
         }
         out.push('/');
-        encode(segment.as_bytes(), &mut out);
+        encode(segment.as_bytes(), out);
     }
-    Some(out)
+    Some(())
 }
 
 /// The query, decoded, encoded anew, sorted by name and value.
-fn query(query: &str) -> Option<String> {
-    if query.is_empty() {
-        return Some(String::new());
-    }
+fn push_query(query: &str, out: &mut String) -> Option<()> {
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         pairs.push((encoded(&decode(name)?), encoded(&decode(value)?)));
     }
     pairs.sort_unstable();
-    let pairs: Vec<String> =
-        pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Some(pairs.join("&"))
+    for (place, (name, value)) in pairs.iter().enumerate() {
+        if place > 0 {
+            out.push('&');
+        }
+        out.push_str(name);
+        out.push('=');
+        out.push_str(value);
+    }
+    Some(())
 }
 
-/// All values of a header, trimmed, with runs of spaces made one, in their order.
-fn header(request: &Request<'_>, name: &str) -> String {
+/// All values of a header in their order, trimmed, with runs of spaces made one.
+fn push_values(request: &Request<'_>, name: &str, out: &mut String) {
     let values = request.headers.iter().filter(|(one, _)| one.eq_ignore_ascii_case(name));
-    let values: Vec<String> = values
-        .map(|(_, value)| {
-            value.split([' ', '\t']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-        })
-        .collect();
-    values.join(",")
+    for (place, (_, value)) in values.enumerate() {
+        if place > 0 {
+            out.push(',');
+        }
+        let words = value.split([' ', '\t']).filter(|word| !word.is_empty());
+        for (place, word) in words.enumerate() {
+            if place > 0 {
+                out.push(' ');
+            }
+            out.push_str(word);
+        }
+    }
 }
 
 /// Percent-decodes; `None` for a percent sign without two hexadecimal digits.
@@ -97,18 +123,60 @@ fn encode(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// Hexadecimal in small letters.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 15)]).collect()
+/// Appends hexadecimal in small letters.
+pub(super) fn push_hex(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        out.push(hex_digit(byte >> 4));
+        out.push(hex_digit(byte & 15));
+    }
 }
 
-fn hex_digit(nibble: u8) -> char {
-    char::from_digit(u32::from(nibble), 16).unwrap_or('0')
+/// Hexadecimal in small letters.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2);
+    push_hex(bytes, &mut out);
+    out
+}
+
+/// The bytes of hexadecimal in small letters; `None` for anything else and any other length.
+pub(super) fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let mut out = [0; 32];
+    if pairs.len() != out.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in out.iter_mut().zip(pairs) {
+        *byte = (digit(*high)? << 4) | digit(*low)?;
+    }
+    Some(out)
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => byte.checked_sub(b'0'),
+        b'a'..=b'f' => byte.checked_sub(b'a').map(|value| value + 10),
+        _ => None,
+    }
+}
+
+const fn hex_digit(nibble: u8) -> char {
+    let base = if nibble < 10 { b'0' } else { b'a' - 10 };
+    (base + (nibble & 15)) as char
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{path, query};
+    use super::{push_path, push_query};
+
+    fn path(path: &str) -> Option<String> {
+        let mut out = String::new();
+        push_path(path, &mut out).map(|()| out)
+    }
+
+    fn query(query: &str) -> Option<String> {
+        let mut out = String::new();
+        push_query(query, &mut out).map(|()| out)
+    }
 
     #[test]
     fn path_is_encoded_once_more() {
