@@ -9,6 +9,7 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parent
 VECTORS = ROOT.parent / "crates/lastkey-crypto/tests/vectors/ours"
+POLICIES = ROOT.parent / "docs/policies.md"
 RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
 
 
@@ -35,3 +36,5 @@ for vector in folder("envelope") + folder("envelope_refused"):
     write("envelope", vector["name"], vector["envelope"])
 for number, line in enumerate(RECORDS.read_text(encoding="utf-8").split(), 1):
     write("record", f"golden_{number}", line)
+for number, example in enumerate(POLICIES.read_text(encoding="utf-8").split("```cedar\n")[1:], 1):
+    write("policy", f"example_{number}", example.split("```")[0].encode().hex())

@@ -299,7 +299,7 @@ fn whole_set(set: &PolicySet, question: &Question<'_>, action: Action) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn a_slice_decides_as_the_whole_set(set in set(), calls in prop::collection::vec(asked(), 12)) {

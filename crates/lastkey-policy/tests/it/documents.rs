@@ -91,7 +91,8 @@ fn a_document_over_the_limit_is_refused() {
 #[test]
 fn a_policy_goes_only_so_deep_and_what_is_at_the_limit_is_read() {
     let row = |part: &str, times: usize, end: &str| vec![part; times].join("") + end;
-    let shapes: [(&str, &dyn Fn(usize) -> String, usize); 10] = [
+    type Shape<'a> = (&'a str, &'a dyn Fn(usize) -> String, usize);
+    let shapes: [Shape<'_>; 10] = [
         ("brackets", &|n| format!("{}true{}", "(".repeat(n), ")".repeat(n)), 31),
         ("nots", &|n| format!("{}true{}", "(!".repeat(n), ")".repeat(n)), 31),
         ("sets", &|n| format!("{}1{} == [1]", "[".repeat(n), "]".repeat(n)), 31),
