@@ -10,6 +10,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).resolve().parent
 VECTORS = ROOT.parent / "crates/lastkey-crypto/tests/vectors/ours"
 TRUST = ROOT.parent / "crates/lastkey-trust/tests/vectors"
+POLICIES = ROOT.parent / "docs/policies.md"
 RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
 
 
@@ -65,3 +66,5 @@ for vector in load(TRUST / "sigv4.json"):
     write_bytes("sigv4", vector["name"], text.encode())
 write_bytes("jwt", "es256", TOKEN.encode())
 write_bytes("jwks", "two_keys", KEYS.encode())
+for number, example in enumerate(POLICIES.read_text(encoding="utf-8").split("```cedar\n")[1:], 1):
+    write("policy", f"example_{number}", example.split("```")[0].encode().hex())

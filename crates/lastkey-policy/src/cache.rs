@@ -19,9 +19,6 @@ use crate::actions::Action;
 #[derive(Debug)]
 pub(crate) struct Decisions(Cache<Kept, Decision>);
 
-/// How many decisions are kept, about 300 bytes each.
-const KEPT: usize = 16_384;
-
 #[derive(Debug)]
 struct Kept {
     who: Principal,
@@ -39,9 +36,9 @@ struct Asked<'a> {
 }
 
 impl Decisions {
-    /// None yet.
-    pub(crate) fn new() -> Self {
-        Self(Cache::new(KEPT))
+    /// None yet, and at most so many.
+    pub(crate) fn new(kept: usize) -> Self {
+        Self(Cache::new(kept))
     }
 
     /// The decision, if it was made before.

@@ -189,6 +189,18 @@ impl Call {
         Some(Self { request, entities: entities.ok()? })
     }
 
+    /// The request, for Cedar's own authorizer.
+    #[cfg(test)]
+    pub(crate) fn request(&self) -> Request {
+        self.request.clone()
+    }
+
+    /// The entities, for Cedar's own authorizer.
+    #[cfg(test)]
+    pub(crate) const fn entities(&self) -> &Entities {
+        &self.entities
+    }
+
     /// An evaluator for this call.
     pub(crate) fn evaluator(&self) -> Evaluator<'_> {
         Evaluator::new(self.request.clone(), &self.entities, Extensions::all_available())

@@ -12,6 +12,8 @@ mod explain;
 mod limits;
 mod names;
 mod needs;
+#[cfg(test)]
+mod properties;
 mod replay;
 mod scope;
 mod set;

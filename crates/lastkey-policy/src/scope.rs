@@ -44,25 +44,27 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    /// Reads a constraint; `None` for a type that is not in the schema or a slot.
-    fn of(constraint: &Constraint, register: &mut Register) -> Option<Self> {
-        let mut named = |reference: &EntityReference| match reference {
-            EntityReference::EUID(uid) => Some(register.number(Thing::of(uid)?)),
-            EntityReference::Slot(_) => None,
+    /// Reads a constraint. One that names a type outside the schema matches nothing: neither a
+    /// caller nor a thing is of such a type or in something of it.
+    fn of(constraint: &Constraint, register: &mut Register) -> Self {
+        let (kind, named, itself) = match constraint {
+            Constraint::Any => (None, None, false),
+            Constraint::In(it) => (None, Some(it), false),
+            Constraint::Eq(it) => (None, Some(it), true),
+            Constraint::Is(kind) => (Some(kind), None, false),
+            Constraint::IsIn(kind, it) => (Some(kind), Some(it), false),
         };
-        Some(match constraint {
-            Constraint::Any => Self { kinds: u32::MAX, named: None, itself: false },
-            Constraint::In(it) => Self { kinds: u32::MAX, named: Some(named(it)?), itself: false },
-            Constraint::Eq(it) => Self { kinds: u32::MAX, named: Some(named(it)?), itself: true },
-            Constraint::Is(kind) => {
-                Self { kinds: Type::parse(&kind.to_string())?.bit(), named: None, itself: false }
-            }
-            Constraint::IsIn(kind, it) => Self {
-                kinds: Type::parse(&kind.to_string())?.bit(),
-                named: Some(named(it)?),
-                itself: false,
-            },
-        })
+        let kinds =
+            kind.map_or(u32::MAX, |kind| Type::parse(&kind.to_string()).map_or(0, Type::bit));
+        let thing = named.map(|reference| match reference {
+            EntityReference::EUID(uid) => Thing::of(uid),
+            EntityReference::Slot(_) => None,
+        });
+        match thing {
+            None => Self { kinds, named: None, itself },
+            Some(Some(thing)) => Self { kinds, named: Some(register.number(thing)), itself },
+            Some(None) => Self { kinds: 0, named: None, itself },
+        }
     }
 
     /// Whether whatever matches the other matches this.
@@ -117,12 +119,12 @@ pub(crate) struct Scope {
 
 impl Scope {
     /// The scope of a policy.
-    pub(crate) fn of(policy: &Policy, register: &mut Register) -> Option<Self> {
-        Some(Self {
-            who: Side::of(policy.principal_constraint().as_inner(), register)?,
+    pub(crate) fn of(policy: &Policy, register: &mut Register) -> Self {
+        Self {
+            who: Side::of(policy.principal_constraint().as_inner(), register),
             actions: Actions::of(policy.action_constraint()),
-            what: Side::of(policy.resource_constraint().as_inner(), register)?,
-        })
+            what: Side::of(policy.resource_constraint().as_inner(), register),
+        }
     }
 }
 

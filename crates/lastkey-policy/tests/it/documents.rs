@@ -3,7 +3,7 @@
 use lastkey_core::permit::Resource;
 use lastkey_policy::{Bootstrap, Document, DocumentKind, PolicySet};
 
-use crate::support::{Ask, compile, document, key_id, person, pod, session, set};
+use crate::support::{Ask, compile, document, key_id, pod, set};
 
 fn refused(text: &str) -> (usize, usize, String) {
     let fault = compile(text).map(drop).expect_err(text);
@@ -91,7 +91,8 @@ fn a_document_over_the_limit_is_refused() {
 #[test]
 fn a_policy_goes_only_so_deep_and_what_is_at_the_limit_is_read() {
     let row = |part: &str, times: usize, end: &str| vec![part; times].join("") + end;
-    let shapes: [(&str, &dyn Fn(usize) -> String, usize); 10] = [
+    type Shape<'a> = (&'a str, &'a dyn Fn(usize) -> String, usize);
+    let shapes: [Shape<'_>; 10] = [
         ("brackets", &|n| format!("{}true{}", "(".repeat(n), ")".repeat(n)), 31),
         ("nots", &|n| format!("{}true{}", "(!".repeat(n), ")".repeat(n)), 31),
         ("sets", &|n| format!("{}1{} == [1]", "[".repeat(n), "]".repeat(n)), 31),
@@ -214,5 +215,40 @@ fn a_session_policy_is_checked_like_any_other() {
         "permit(principal, action == Action::\"kms:Decrypt\", resorce);",
     );
     assert_eq!(fault.unwrap_err().document, "session");
-    let _ = person("a", &[], session(None));
+    assert!(PolicySet::check_session_policy(&" ".repeat(2_049)).is_err());
+}
+
+#[test]
+fn a_set_compiled_after_another_is_the_set_compiled_anew() {
+    let use_it = "permit(principal in Role::\"app\", action in Action::\"kms:Use\", resource);";
+    let other = "permit(principal in Role::\"other\", action in Action::\"kms:Use\", resource);";
+    let first = PolicySet::compile(&[document("a", use_it), document("b", other)], Bootstrap::Open)
+        .unwrap();
+    let second =
+        first.recompile(&[document("b", use_it), document("c", "")], Bootstrap::Closed).unwrap();
+    let ids = |set: &PolicySet| {
+        set.policies()
+            .map(|policy| (policy.id.to_owned(), policy.text.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let anew =
+        PolicySet::compile(&[document("b", use_it), document("c", "")], Bootstrap::Closed).unwrap();
+    assert_eq!(ids(&second), ids(&anew));
+    let ask = |role| Ask::new(pod(role), "kms:Decrypt");
+    assert!(
+        ask("other").allowed(&first)
+            && !ask("other").allowed(&second)
+            && ask("app").allowed(&second)
+    );
+    assert!(
+        first.recompile(&[document("a", use_it), document("b", "oops")], Bootstrap::Open).is_err()
+    );
+    assert!(
+        first.recompile(&[document("a", use_it), document("a", use_it)], Bootstrap::Open).is_err()
+    );
+    let mut key = document("a", use_it);
+    key.kind = DocumentKind::Key(key_id());
+    let forced = first.recompile(&[key], Bootstrap::Open).unwrap();
+    let elsewhere = Resource::Key(lastkey_core::ids::KeyId::from_random([9; 16]));
+    assert!(ask("app").allowed(&forced) && !ask("app").of(elsewhere).allowed(&forced));
 }

@@ -60,7 +60,8 @@ fn a_key_is_found_by_alias_group_and_tag_as_they_are_now() {
 
 #[test]
 fn conditions_read_the_call() {
-    let cases: [(&str, fn(&mut Ask)); 6] = [
+    type Spoil = fn(&mut Ask);
+    let cases: [(&str, Spoil); 6] = [
         ("context has sourceIp && context.sourceIp.isInRange(ip(\"10.0.0.0/8\"))", |ask| {
             ask.source.address = Some("192.0.2.1".parse().unwrap())
         }),
