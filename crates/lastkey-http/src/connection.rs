@@ -39,11 +39,14 @@ pub(crate) enum Phase {
 pub(crate) fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // hyper's own timer for heads would be set anew for each request; `idle` does it for free.
+    // A client may end its side once it has asked. Were that refused, hyper would read ahead of
+    // each answer, into a new buffer each time, only to notice that a client has gone; here
+    // nothing is taken back when one goes.
     builder
         .http1()
         .header_read_timeout(None)
         .max_buf_size(limits.head_len.max(MIN_HEAD_LEN))
-        .half_close(false);
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())

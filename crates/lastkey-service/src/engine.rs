@@ -19,7 +19,7 @@ use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
 use crate::error::Error;
-use crate::keyring::{Keyring, LoadedKey, OpenVersion};
+use crate::keyring::{Keyring, LoadedKey, Opened};
 use crate::root::MaterialKeys;
 
 /// The world as use cases see it, the store aside.
@@ -193,12 +193,12 @@ impl Engine {
     /// # Errors
     /// [`Error::KeyUsage`], [`Error::KeyState`]; [`Error::Denied`] for a version that there is
     /// not; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
-    pub(crate) async fn open_for_use(
+    pub(crate) async fn open_for_use<'a>(
         &self,
         trail: &mut Trail<'_>,
-        loaded: &LoadedKey,
+        loaded: &'a LoadedKey,
         use_of: KeyUse,
-    ) -> Result<Arc<OpenVersion>, Error> {
+    ) -> Result<Opened<'a>, Error> {
         if loaded.key.usage != use_of.usage {
             return Err(Error::KeyUsage);
         }

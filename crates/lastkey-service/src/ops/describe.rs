@@ -15,6 +15,7 @@ use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::keyring::KnownKey;
 use crate::view::{KeyView, Page, VersionView};
 
 impl Engine {
@@ -34,7 +35,7 @@ impl Engine {
         name: &KeyRef,
     ) -> Result<KeyView, Error> {
         let permit = self.permit_key::<DescribeKey>(trail, name).await?;
-        let key = self.load_key(trail, &permit).await?.key.clone();
+        let key = self.stored_key(trail, &permit).await?;
         trail.call().go_on()?;
         let last_used_at = self.last_use(&key).await?;
         Ok(KeyView::of(key, &self.clock.observe(), last_used_at))
@@ -159,7 +160,11 @@ impl Engine {
     }
 
     /// A version with its use, written or not.
-    async fn version_view(&self, key: &Key, version: KeyVersion) -> Result<VersionView, Error> {
+    async fn version_view(
+        &self,
+        key: &KnownKey,
+        version: KeyVersion,
+    ) -> Result<VersionView, Error> {
         let pending = self.keyring.usage.pending(key.id, version.number);
         let path = RecordPath::usage(key.id, version.number);
         let written = self.store.get(&path).await?.map(|stored| stored.record);

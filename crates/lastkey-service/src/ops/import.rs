@@ -87,10 +87,10 @@ impl Engine {
     /// The key that parameters are asked for, if it may have them. Making them takes long.
     async fn import_target(&self, trail: &mut Trail<'_>, name: &KeyRef) -> Result<KeyId, Error> {
         let permit = self.permit_key::<GetImportParameters>(trail, name).await?;
-        let loaded = self.load_key(trail, &permit).await?;
-        check_importable(&loaded.key)?;
+        let key = self.stored_key(trail, &permit).await?;
+        check_importable(&key)?;
         trail.call().go_on()?;
-        Ok(loaded.key.id)
+        Ok(key.id)
     }
 
     /// Takes in material. It becomes the primary version of its key.

@@ -57,7 +57,7 @@ impl Engine {
         if key.spec.symmetric_len().is_some() {
             return Err(Error::KeyUsage);
         }
-        let number = version.or(key.primary).ok_or_else(|| Error::state(key.state))?;
+        let number = version.or(key.primary).ok_or_else(|| Error::state(key.phase().state))?;
         trail.version = Some(number);
         let Some((stored, _)) = self.read_version(key.id, number).await? else {
             trail.reason = "no such version".into();

@@ -5,6 +5,7 @@
 
 mod access;
 mod aliases;
+mod busy;
 mod decode;
 mod encode;
 pub(crate) mod errors;

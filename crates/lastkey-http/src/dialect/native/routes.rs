@@ -37,7 +37,7 @@ use schemars::{Schema, SchemaGenerator};
 use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
-use super::{access, aliases, keys, operations, sessions, system, versions};
+use super::{access, aliases, busy, keys, operations, sessions, system, versions};
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
 use crate::problem::Problem;
@@ -92,9 +92,12 @@ impl std::fmt::Debug for Route {
     }
 }
 
-/// A route with a JSON body.
+/// A route with a JSON body; `as` names the writer of a busy one's reply.
 macro_rules! body {
     ($method:ident $path:literal, $action:literal, $handler:path, $body:ty => $reply:ty, $summary:literal) => {
+        body!($method $path, $action, $handler, $body => $reply as to_json, $summary)
+    };
+    ($method:ident $path:literal, $action:literal, $handler:path, $body:ty => $reply:ty as $json:path, $summary:literal) => {
         Route {
             method: Method::$method,
             path: $path,
@@ -106,7 +109,7 @@ macro_rules! body {
                 let (ask, body) = with_body::<$body>(admitted, input)?;
                 Ok(Box::pin(async move {
                     let reply: Result<$reply, Problem> = $handler(&ask, body).await;
-                    answer(&ask, reply)
+                    answer(&ask, reply, $json)
                 }))
             },
         }
@@ -127,7 +130,7 @@ macro_rules! query {
                 let (ask, query) = with_query::<$query>(admitted, input)?;
                 Ok(Box::pin(async move {
                     let reply: Result<$reply, Problem> = $handler(&ask, query).await;
-                    answer(&ask, reply)
+                    answer(&ask, reply, to_json)
                 }))
             },
         }
@@ -166,13 +169,13 @@ macro_rules! batch {
 /// All routes of the native dialect that need a token, the busiest first.
 #[rustfmt::skip]
 pub(crate) static ROUTES: &[Route] = &[
-    body!(POST "/v1/encrypt", "kms:Encrypt", operations::encrypt, EncryptRequest => EncryptReply,
+    body!(POST "/v1/encrypt", "kms:Encrypt", operations::encrypt, EncryptRequest => EncryptReply as busy::encrypt_reply,
         "Protects up to 65,536 bytes."),
-    body!(POST "/v1/decrypt", "kms:Decrypt", operations::decrypt, DecryptRequest => DecryptReply,
+    body!(POST "/v1/decrypt", "kms:Decrypt", operations::decrypt, DecryptRequest => DecryptReply as busy::decrypt_reply,
         "Recovers what was protected; the ciphertext names its key."),
-    body!(POST "/v1/data-key", "kms:GenerateDataKey", operations::data_key, DataKeyRequest => DataKeyReply,
+    body!(POST "/v1/data-key", "kms:GenerateDataKey", operations::data_key, DataKeyRequest => DataKeyReply as busy::data_key_reply,
         "Draws a data key, in the clear and protected."),
-    body!(POST "/v1/data-key-without-plaintext", "kms:GenerateDataKeyWithoutPlaintext", operations::data_key_without_plaintext, DataKeyRequest => EncryptReply,
+    body!(POST "/v1/data-key-without-plaintext", "kms:GenerateDataKeyWithoutPlaintext", operations::data_key_without_plaintext, DataKeyRequest => EncryptReply as busy::encrypt_reply,
         "Draws a data key and answers its protected form only."),
     body!(POST "/v1/data-key-pair", "kms:GenerateDataKeyPair", operations::data_key_pair, DataKeyPairRequest => DataKeyPairReply,
         "Draws a key pair with its private half protected."),
