@@ -200,6 +200,7 @@ fn caller() -> impl Strategy<Value = Principal> {
             methods: if otp { vec!["otp".to_owned()] } else { Vec::new() },
             second_factor_at: factor.map(|ago| Timestamp(1_780_000_000 - ago)),
             policy: None,
+            limits: Vec::new(),
         });
         Principal::verified(Identity { name: name.to_owned(), kind, groups, session })
     })
