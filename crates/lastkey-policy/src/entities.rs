@@ -105,7 +105,7 @@ fn kind_of(identity: &Identity) -> (Thing, Vec<Thing>, Attributes<'_>) {
         Kind::Federated { provider, subject } => {
             let above = vec![Thing::new(Type::Provider, provider.as_str())];
             let attributes = vec![("provider", provider.as_str()), ("subject", subject.as_str())];
-            (Thing::new(Type::Subject, format!("{provider}:{subject}")), above, attributes)
+            (Thing::new(Type::Subject, format!("{provider}/{subject}")), above, attributes)
         }
         Kind::Workload(workload) => of_workload(workload),
     }
