@@ -1,0 +1,322 @@
+//! Reading the log, and proving what it says.
+//!
+//! Room      `store`. Files are read on threads of the blocking pool.
+
+use std::io;
+use std::sync::PoisonError;
+
+use async_trait::async_trait;
+use lastkey_core::audit::archive::{
+    Entry, Filter, Found, LogSigners, LogState, Search, Witness, Witnesses,
+};
+use lastkey_core::audit::checkpoint::Checkpoint;
+use lastkey_core::audit::merkle::{Hash, TILE_WIDTH, consistency, inclusion};
+use lastkey_core::audit::note::{NoteKey, open, split};
+use lastkey_core::audit::receipt::Receipt;
+use lastkey_core::audit::record::Record;
+use lastkey_core::audit::tile::{Records, TileKind, TileName};
+use lastkey_core::audit::witness::{AddCheckpoint, Refusal, Remembered};
+use lastkey_core::ports::{AuditArchive, Cause};
+use tokio::sync::oneshot;
+
+use super::AuditLog;
+use super::builder::{Signed, ToBuilder, read_keys};
+use super::files::{Layout, make_dir, read_if_there, replace_file};
+use super::keeper::minimum_index;
+use super::tail::{LogHashes, MAX_BUNDLE_LEN, Tail};
+
+/// Most bundles that one search reads.
+const MAX_BUNDLES: u64 = 4_096;
+
+impl AuditLog {
+    /// Asks the builder something and waits for its answer.
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> ToBuilder,
+    ) -> Result<T, Cause> {
+        let (answer, answered) = oneshot::channel();
+        let mut message = question(answer);
+        // The queue is full only while thousands of records a second are built.
+        while let Err(full) = self.to_builder.try_send(message) {
+            message = match full {
+                std::sync::mpsc::TrySendError::Full(message) => message,
+                std::sync::mpsc::TrySendError::Disconnected(_) => return Err(stopped()),
+            };
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        answered.await.map_err(|_| stopped())
+    }
+
+    /// The edge of the log when everything that is durable by now has been built.
+    async fn tail(&self) -> Result<Tail, Cause> {
+        self.ask(ToBuilder::Flush).await?;
+        Ok(self.published.tail().clone())
+    }
+
+    fn reader(&self, tail: Tail) -> Reader {
+        Reader { layout: self.layout.clone(), tail }
+    }
+}
+
+fn stopped() -> Cause {
+    "the audit log has stopped".into()
+}
+
+/// Runs something that reads files.
+async fn off_thread<T: Send + 'static>(
+    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Cause> {
+    Ok(tokio::task::spawn_blocking(read).await??)
+}
+
+/// Reads records by their numbers.
+struct Reader {
+    layout: Layout,
+    tail: Tail,
+}
+
+impl Reader {
+    /// The bundle of this number; `None` when it is not there.
+    fn bundle(&self, number: u64) -> io::Result<Option<Vec<u8>>> {
+        if number == self.tail.size / TILE_WIDTH as u64 {
+            return Ok((!self.tail.bundle.is_empty()).then(|| self.tail.bundle.clone()));
+        }
+        let name = TileName::full(TileKind::Entries, number);
+        read_if_there(&self.layout.tile(&name), MAX_BUNDLE_LEN)
+    }
+
+    fn record(&self, index: u64) -> io::Result<Option<Vec<u8>>> {
+        let place = (index % TILE_WIDTH as u64) as usize;
+        let bundle = self.bundle(index / TILE_WIDTH as u64)?.unwrap_or_default();
+        Ok(Records::of(&bundle).flatten().nth(place).map(<[u8]>::to_vec))
+    }
+
+    fn search(&self, search: &Search) -> io::Result<Found> {
+        let (first, end) = (minimum_index(&self.layout)?, self.tail.size);
+        let needle = search.filter.needle();
+        let needle = needle.as_deref();
+        let mut found = Found { end, ..Found::default() };
+        let mut at = if search.newest_first {
+            search.from.unwrap_or(end).min(end)
+        } else {
+            search.from.unwrap_or(first).max(first)
+        };
+        for _ in 0..MAX_BUNDLES {
+            let done = if search.newest_first { at <= first } else { at >= end };
+            if done {
+                return Ok(found);
+            }
+            let number = if search.newest_first { (at - 1) / 256 } else { at / 256 };
+            let start = number * TILE_WIDTH as u64;
+            let range = if search.newest_first {
+                start.max(first)..at
+            } else {
+                at..(start + TILE_WIDTH as u64).min(end)
+            };
+            let bundle = self.bundle(number)?.unwrap_or_default();
+            let records = Records::of(&bundle).flatten().zip(start..);
+            let records = records.filter(|(_, index)| range.contains(index));
+            let mut records: Vec<_> = records.collect();
+            if search.newest_first {
+                records.reverse();
+            }
+            for (bytes, index) in records {
+                at = if search.newest_first { index } else { index + 1 };
+                found.entries.extend(matching(bytes, index, &search.filter, needle));
+                if found.entries.len() >= search.limit {
+                    found.next = Some(at);
+                    return Ok(found);
+                }
+            }
+            at = if search.newest_first { range.start } else { range.end };
+        }
+        found.next = Some(at);
+        Ok(found)
+    }
+
+    fn proof(&self, index: u64, size: u64) -> io::Result<Vec<Hash>> {
+        inclusion(&LogHashes { layout: &self.layout, tail: &self.tail }, index, size)
+    }
+}
+
+fn matching(bytes: &[u8], index: u64, filter: &Filter, needle: Option<&[u8]>) -> Option<Entry> {
+    if needle.is_some_and(|needle| !bytes.windows(needle.len()).any(|window| window == needle)) {
+        return None;
+    }
+    let record = Record::parse(bytes).ok().filter(|record| filter.matches(record))?;
+    Some(Entry { index, record })
+}
+
+#[async_trait]
+impl AuditArchive for AuditLog {
+    async fn unsealed(&self, signers: LogSigners) -> Result<(), Cause> {
+        self.ask(|answer| ToBuilder::Unsealed(Box::new(signers), answer)).await?
+    }
+
+    async fn sealed(&self) -> Result<(), Cause> {
+        self.ask(ToBuilder::Sealed).await?
+    }
+
+    fn state(&self) -> LogState {
+        let keys = self.published.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (log_key, witness_key) = keys.unzip();
+        let space = *self.published.space.lock().unwrap_or_else(PoisonError::into_inner);
+        LogState {
+            durable: self.buffer.durable(),
+            signed: self.published.signed().size,
+            first: minimum_index(&self.layout).unwrap_or(0),
+            log_key,
+            witness_key,
+            refusing: self.buffer.troubles().error().map(|error| error.to_string()),
+            free_bytes: space.free,
+            is_alarming: space.is_alarming,
+        }
+    }
+
+    async fn checkpoint(&self) -> Result<String, Cause> {
+        self.ask(ToBuilder::Checkpoint).await?
+    }
+
+    async fn search(&self, search: Search) -> Result<Found, Cause> {
+        let reader = self.reader(self.tail().await?);
+        off_thread(move || reader.search(&search)).await
+    }
+
+    async fn receipt(&self, index: u64) -> Result<Option<(Vec<u8>, Receipt)>, Cause> {
+        let tail = self.tail().await?;
+        if index >= tail.size {
+            return Ok(None);
+        }
+        let mut signed = self.published.signed();
+        if signed.size <= index {
+            self.ask(ToBuilder::Checkpoint).await??;
+            signed = self.published.signed();
+        }
+        let reader = self.reader(self.published.tail().clone());
+        off_thread(move || {
+            let Some(record) = reader.record(index)? else { return Ok(None) };
+            let Signed { size, note: checkpoint } = signed;
+            let proof = reader.proof(index, size)?;
+            Ok(Some((record, Receipt { index, proof, checkpoint })))
+        })
+        .await
+    }
+
+    async fn tile(&self, name: TileName) -> Result<Option<Vec<u8>>, Cause> {
+        let path = self.layout.tile(&name);
+        off_thread(move || read_if_there(&path, MAX_BUNDLE_LEN)).await
+    }
+
+    async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, Cause> {
+        let reader = self.reader(self.tail().await?);
+        off_thread(move || {
+            consistency(&LogHashes { layout: &reader.layout, tail: &reader.tail }, old, new)
+        })
+        .await
+    }
+
+    async fn cosign(&self, request: &AddCheckpoint) -> Result<Result<String, Refusal>, Cause> {
+        // INVARIANT: what is remembered is read, judged and written by one at a time.
+        let _alone = self.cosigning.lock().await;
+        let known = self.witnesses().await?.theirs;
+        let remembered = |origin: &str| {
+            known.iter().any(|key| key.name() == origin).then(|| self.remembered(origin))
+        };
+        let mut failed = None;
+        let judged = request.judge(&known, |origin| match remembered(origin)? {
+            Ok(remembered) => Some(remembered),
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let checkpoint = match judged {
+            Ok(checkpoint) => checkpoint,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let line = self.ask(|answer| ToBuilder::Cosign(checkpoint.to_string(), answer)).await??;
+        let path = self.layout.witnessed(&checkpoint.origin);
+        let note = request.checkpoint.clone();
+        off_thread(move || {
+            make_dir(path.parent().unwrap_or(&path))?;
+            replace_file(&path, note.as_bytes())
+        })
+        .await?;
+        Ok(Ok(line))
+    }
+
+    async fn add_cosignatures(&self, note: &str, lines: &str) -> Result<(), Cause> {
+        let known: Vec<NoteKey> =
+            self.witnesses().await?.ours.into_iter().map(|witness| witness.key).collect();
+        let (text, _) = split(note)?;
+        open(&format!("{text}\n{lines}"), &known)?;
+        let joined = format!("{note}{lines}");
+        split(&joined)?;
+        let path = self.layout.dir.join("cosigned");
+        off_thread(move || replace_file(&path, joined.as_bytes())).await
+    }
+
+    async fn witnesses(&self) -> Result<Witnesses, Cause> {
+        let path = self.layout.witnesses();
+        let bytes = off_thread(move || read_if_there(&path, 1 << 20)).await?.unwrap_or_default();
+        read_witnesses(&String::from_utf8(bytes)?)
+    }
+
+    async fn set_witnesses(&self, witnesses: Witnesses) -> Result<(), Cause> {
+        let path = self.layout.witnesses();
+        let text = write_witnesses(&witnesses);
+        off_thread(move || replace_file(&path, text.as_bytes())).await
+    }
+}
+
+impl AuditLog {
+    /// The newest checkpoint of another log that was cosigned here.
+    fn remembered(&self, origin: &str) -> Result<Remembered, Cause> {
+        let bytes = read_if_there(&self.layout.witnessed(origin), 1 << 20)?;
+        let Some(bytes) = bytes else { return Ok(Remembered::default()) };
+        let note = String::from_utf8(bytes)?;
+        let checkpoint = Checkpoint::parse(split(&note)?.0)?;
+        Ok(Remembered { size: checkpoint.size, root: checkpoint.root })
+    }
+
+    /// The keys that have signed this log, for those who check it.
+    ///
+    /// # Errors
+    /// A cause when the list cannot be read.
+    pub fn public_keys(&self) -> Result<Vec<NoteKey>, Cause> {
+        read_keys(&self.layout)
+    }
+}
+
+/// One line for each: `witness KEY URL [FINGERPRINT]`, or `log KEY`.
+fn write_witnesses(witnesses: &Witnesses) -> String {
+    let ours = witnesses.ours.iter().map(|witness| {
+        let fingerprint = witness.ca_fingerprint.as_deref().unwrap_or_default();
+        let line = format!("witness {} {} {fingerprint}", witness.key, witness.url);
+        format!("{}\n", line.trim_end())
+    });
+    let theirs = witnesses.theirs.iter().map(|key| format!("log {key}\n"));
+    ours.chain(theirs).collect()
+}
+
+fn read_witnesses(text: &str) -> Result<Witnesses, Cause> {
+    let mut witnesses = Witnesses::default();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let kind = words.next().unwrap_or_default();
+        let key = NoteKey::parse(words.next().unwrap_or_default())?;
+        match (kind, words.next()) {
+            ("witness", Some(url)) => witnesses.ours.push(Witness {
+                key,
+                url: url.to_owned(),
+                ca_fingerprint: words.next().map(str::to_owned),
+            }),
+            ("log", None) => witnesses.theirs.push(key),
+            _ => return Err("the list of witnesses cannot be read".into()),
+        }
+    }
+    Ok(witnesses)
+}
