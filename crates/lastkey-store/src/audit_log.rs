@@ -35,6 +35,7 @@ mod keeper;
 mod pending;
 mod recover;
 mod tail;
+pub mod verify;
 mod wal;
 mod writer;
 

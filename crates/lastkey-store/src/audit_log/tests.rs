@@ -229,3 +229,162 @@ async fn a_log_cut_or_emptied_while_the_server_was_down_does_not_open() {
         assert_eq!(opened.is_ok(), is_mended, "{what}");
     }
 }
+
+/// A signed log of 300 records: one bundle that is full, one that is not.
+async fn signed_log(dir: &Path) {
+    let log = open(dir);
+    log.unsealed(signers()).await.unwrap();
+    for round in 0..3 {
+        fill(&log, round * 100, 100).await;
+        log.checkpoint().await.unwrap();
+    }
+}
+
+fn check(dir: &Path) -> Result<verify::Verified, verify::VerifyError> {
+    verify::verify(&verify::LogDir(dir.to_owned()), &known(), |_| ())
+}
+
+fn first_bad(dir: &Path) -> Option<u64> {
+    match check(dir).unwrap_err() {
+        verify::VerifyError::Bad { first_bad, .. } => Some(first_bad),
+        verify::VerifyError::Io(_) | verify::VerifyError::Checkpoint(_) => None,
+    }
+}
+
+#[tokio::test]
+async fn a_whole_log_verifies_also_as_a_copy_without_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    signed_log(dir.path()).await;
+    let found = check(dir.path()).unwrap();
+    assert_eq!((found.checkpoint.size, found.unsigned, found.first), (300, 0, 0));
+    fs::remove_dir_all(dir.path().join("wal")).unwrap();
+    assert_eq!(check(dir.path()).unwrap().checkpoint.size, 300);
+    let other = NoteSigner::from_seed("log.example", KeyKind::Ed25519, &SecretArray::copy_of(&[9; 32]));
+    let other = [other.unwrap().key().clone()];
+    let judged = verify::verify(&verify::LogDir(dir.path().to_owned()), &other, |_| ());
+    assert!(matches!(judged, Err(verify::VerifyError::Checkpoint(_))));
+}
+
+/// Every file of a log, and every bit of it that has a meaning of its own.
+#[tokio::test]
+async fn every_changed_byte_of_every_file_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    signed_log(dir.path()).await;
+    let record_len = 2 + {
+        let bundle = fs::read(dir.path().join("tile/entries/000")).unwrap();
+        usize::from(u16::from_be_bytes([bundle[0], bundle[1]]))
+    };
+    for (name, step, expected) in [
+        ("tile/entries/000", 997, None),
+        ("tile/entries/001.p/44", 331, None),
+        ("tile/0/000", 61, None),
+        ("tile/0/001.p/44", 61, None),
+        ("tile/1/000.p/1", 1, Some(0)),
+        ("checkpoint", 1, None),
+        ("checkpoints", 3, None),
+    ] {
+        let path = dir.path().join(name);
+        let good = fs::read(&path).unwrap();
+        for at in (0..good.len()).step_by(step) {
+            let mut changed = good.clone();
+            changed[at] ^= 1;
+            fs::write(&path, &changed).unwrap();
+            let found = check(dir.path());
+            assert!(found.is_err(), "{name} at {at}");
+            if let Some(expected) = expected {
+                assert_eq!(first_bad(dir.path()), Some(expected), "{name} at {at}");
+            }
+        }
+        let optional = name == "checkpoints";
+        for other in [&good[..good.len() - 1], &[], &[&good[..], &[0]].concat()[..]] {
+            fs::write(&path, other).unwrap();
+            let is_good = optional && other.is_empty();
+            assert_eq!(check(dir.path()).is_ok(), is_good, "{name} of {} bytes", other.len());
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(check(dir.path()).is_ok(), optional, "{name} removed");
+        fs::write(&path, &good).unwrap();
+    }
+    assert!(check(dir.path()).is_ok());
+
+    // The index that is named is that of the record.
+    let path = dir.path().join("tile/entries/000");
+    let mut bundle = fs::read(&path).unwrap();
+    let (mut at, mut start) = (0, 0);
+    while at < 10 {
+        start += 2 + usize::from(u16::from_be_bytes([bundle[start], bundle[start + 1]]));
+        at += 1;
+    }
+    assert!(start > 9 * record_len);
+    bundle[start + 5] ^= 1;
+    fs::write(&path, bundle).unwrap();
+    assert_eq!(first_bad(dir.path()), Some(10));
+}
+
+#[tokio::test]
+async fn segments_and_the_least_index_are_checked_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    signed_log(dir.path()).await;
+    let path = dir.path().join("wal").join(wal::segment_name(0));
+    let good = fs::read(&path).unwrap();
+    let used = good.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for at in (0..used).step_by(389).chain([0, 8, 12, 20, 39, 40, 47, 48, 56, 60, 64, 79, used - 1]) {
+        let mut changed = good.clone();
+        changed[at] ^= 1;
+        fs::write(&path, &changed).unwrap();
+        // The reserved field of a segment is part of its check as well.
+        assert!(check(dir.path()).is_err(), "segment at {at}");
+    }
+    fs::write(&path, &good[..used - 1]).unwrap();
+    assert!(check(dir.path()).is_err());
+    fs::write(&path, &good).unwrap();
+    assert!(check(dir.path()).is_ok());
+
+    // Records that are hidden behind a number that no record tells of.
+    fs::write(dir.path().join("minimum-index"), "256\n").unwrap();
+    fs::remove_file(dir.path().join("tile/entries/000")).unwrap();
+    assert_eq!(first_bad(dir.path()), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_is_rewritten_with_all_its_hashes_is_found_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    signed_log(dir.path()).await;
+    let other = tempfile::tempdir().unwrap();
+    signed_log(other.path()).await;
+    // All of the other log but what is signed.
+    fs::remove_dir_all(dir.path().join("tile")).unwrap();
+    fs::rename(other.path().join("tile"), dir.path().join("tile")).unwrap();
+    fs::remove_dir_all(dir.path().join("wal")).unwrap();
+    assert_eq!(first_bad(dir.path()), Some(0));
+}
+
+#[tokio::test]
+async fn old_records_go_with_a_record_that_says_so_and_proofs_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    log.unsealed(signers()).await.unwrap();
+    let who = Principal::named("old");
+    for _ in 0..300 {
+        log.append(&Event { at: lastkey_core::time::Timestamp(1_000), ..event(&who) }).unwrap();
+    }
+    fill(&log, 0, 10).await;
+    log.checkpoint().await.unwrap();
+    drop(log);
+    // The keeper looks at its first tick, and removes at the one after the record is signed.
+    let log = open(dir.path());
+    log.unsealed(signers()).await.unwrap();
+    while log.state().first == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(log.state().first, 256);
+    let found = log.search(all()).await.unwrap();
+    assert_eq!(found.entries.first().unwrap().index, 256);
+    let says = found.entries.iter().any(|e| e.record.text("action") == Some("audit:Prune"));
+    assert!(says && log.receipt(5).await.unwrap().is_none());
+    let (record, receipt) = log.receipt(300).await.unwrap().unwrap();
+    assert!(receipt.verify(&record, &known()).is_ok());
+    drop(log);
+    assert_eq!(check(dir.path()).unwrap().first, 256);
+    assert_eq!(open(dir.path()).state().first, 256);
+}

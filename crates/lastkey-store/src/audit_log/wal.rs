@@ -232,12 +232,23 @@ fn claims(bytes: &[u8]) -> Option<u64> {
 /// Whether a whole group of later records stands anywhere in these bytes. A file that was a
 /// segment before may hold groups of earlier ones.
 fn continues(bytes: &[u8], expected: u64) -> bool {
-    let starts = bytes.windows(GROUP_MAGIC.len()).enumerate();
-    starts.filter(|(_, window)| window == GROUP_MAGIC).any(|(at, _)| {
+    // A segment is mostly zeros, which are passed over a page at a time.
+    let pages = bytes.chunks(PAGE).enumerate().filter(|(_, page)| ZEROS.get(..page.len()) != Some(page));
+    let mut starts = pages.flat_map(|(number, _)| {
+        // What begins here may reach into the next page.
+        let start = number * PAGE;
+        let page = bytes.get(start..bytes.len().min(start + PAGE + GROUP_MAGIC.len() - 1));
+        let windows = page.unwrap_or_default().windows(GROUP_MAGIC.len()).enumerate();
+        windows.filter(|(_, window)| window == GROUP_MAGIC).map(move |(at, _)| start + at)
+    });
+    starts.any(|at| {
         let rest = bytes.get(at..).unwrap_or_default();
         claims(rest).is_some_and(|first| first > expected && read_group(rest, first).is_some())
     })
 }
+
+const PAGE: usize = 4_096;
+const ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// The segments of a directory by the number of their first record, oldest first.
 ///
