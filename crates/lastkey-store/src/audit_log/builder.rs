@@ -7,7 +7,7 @@
 //!           disk; a checkpoint covers only durable records.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,10 +23,11 @@ use lastkey_core::time::Timestamp;
 use tokio::sync::oneshot;
 
 use super::AuditOptions;
-use super::files::{Layout, make_dir, replace_file, write_file};
+use super::files::{Layout, make_dir, private_file, replace_file, write_file};
 use super::keeper::Keeper;
 use super::pending::Buffer;
 use super::tail::Tail;
+use super::verify::whole_notes;
 use super::wal::{Group, segments};
 
 /// What the builder is told.
@@ -344,9 +345,14 @@ impl Builder {
         if self.kept_at.is_some_and(|at| at.elapsed() < KEEP_EVERY) {
             return Ok(());
         }
-        use std::io::Write as _;
         let path = self.layout.checkpoints();
-        let mut file = super::files::private_file().append(true).create(true).open(path)?;
+        let mut file = private_file().append(true).create(true).open(&path)?;
+        if self.kept_at.is_none() {
+            // A list that a crash has cut within a note goes on after the one before.
+            let list = fs::read_to_string(&path)?;
+            let whole = whole_notes(&list).iter().map(|note| note.len() as u64 + 1).sum::<u64>();
+            file.set_len(whole)?;
+        }
         file.write_all(format!("{note}\n").as_bytes())?;
         self.kept_at = Some(Instant::now());
         Ok(())

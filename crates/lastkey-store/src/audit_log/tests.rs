@@ -259,7 +259,8 @@ async fn a_whole_log_verifies_also_as_a_copy_without_segments() {
     assert_eq!((found.checkpoint.size, found.unsigned, found.first), (300, 0, 0));
     fs::remove_dir_all(dir.path().join("wal")).unwrap();
     assert_eq!(check(dir.path()).unwrap().checkpoint.size, 300);
-    let other = NoteSigner::from_seed("log.example", KeyKind::Ed25519, &SecretArray::copy_of(&[9; 32]));
+    let other =
+        NoteSigner::from_seed("log.example", KeyKind::Ed25519, &SecretArray::copy_of(&[9; 32]));
     let other = [other.unwrap().key().clone()];
     let judged = verify::verify(&verify::LogDir(dir.path().to_owned()), &other, |_| ());
     assert!(matches!(judged, Err(verify::VerifyError::Checkpoint(_))));
@@ -285,7 +286,10 @@ async fn every_changed_byte_of_every_file_is_found() {
     ] {
         let path = dir.path().join(name);
         let good = fs::read(&path).unwrap();
-        for at in (0..good.len()).step_by(step) {
+        let optional = name == "checkpoints";
+        // The line feeds that end the list of checkpoints mean no more than that it was finished.
+        let end = if optional { good.len() - 2 } else { good.len() };
+        for at in (0..end).step_by(step) {
             let mut changed = good.clone();
             changed[at] ^= 1;
             fs::write(&path, &changed).unwrap();
@@ -295,11 +299,9 @@ async fn every_changed_byte_of_every_file_is_found() {
                 assert_eq!(first_bad(dir.path()), Some(expected), "{name} at {at}");
             }
         }
-        let optional = name == "checkpoints";
         for other in [&good[..good.len() - 1], &[], &[&good[..], &[0]].concat()[..]] {
             fs::write(&path, other).unwrap();
-            let is_good = optional && other.is_empty();
-            assert_eq!(check(dir.path()).is_ok(), is_good, "{name} of {} bytes", other.len());
+            assert_eq!(check(dir.path()).is_ok(), optional, "{name} of {} bytes", other.len());
         }
         fs::remove_file(&path).unwrap();
         assert_eq!(check(dir.path()).is_ok(), optional, "{name} removed");
@@ -328,7 +330,8 @@ async fn segments_and_the_least_index_are_checked_as_well() {
     let path = dir.path().join("wal").join(wal::segment_name(0));
     let good = fs::read(&path).unwrap();
     let used = good.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    for at in (0..used).step_by(389).chain([0, 8, 12, 20, 39, 40, 47, 48, 56, 60, 64, 79, used - 1]) {
+    for at in (0..used).step_by(389).chain([0, 8, 12, 20, 39, 40, 47, 48, 56, 60, 64, 79, used - 1])
+    {
         let mut changed = good.clone();
         changed[at] ^= 1;
         fs::write(&path, &changed).unwrap();

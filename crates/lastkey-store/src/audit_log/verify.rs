@@ -168,10 +168,7 @@ fn earlier(
 ) -> Result<Vec<Checkpoint>, VerifyError> {
     let mut kept: Vec<Checkpoint> = Vec::new();
     let all = text(files, "checkpoints")?.unwrap_or_default();
-    // A note is text, an empty line and signatures; another empty line ends it here.
-    let mut parts = all.split("\n\n");
-    while let (Some(body), Some(lines)) = (parts.next(), parts.next()) {
-        let note = format!("{body}\n\n{lines}\n");
+    for note in whole_notes(&all) {
         let sure = kept.last().map_or(0, |before| before.size);
         let (checkpoint, _) = Checkpoint::open(&note, keys)
             .map_err(|error| bad(sure, format!("an earlier checkpoint is not taken: {error}")))?;
@@ -182,6 +179,15 @@ fn earlier(
         kept.push(checkpoint);
     }
     Ok(kept)
+}
+
+/// The notes of a list in which an empty line ends each; one that was not finished is none.
+pub(super) fn whole_notes(list: &str) -> Vec<String> {
+    let mut parts: Vec<_> = list.split("\n\n").collect();
+    // What comes after the last empty line is nothing, or was not finished.
+    parts.pop();
+    let pairs = parts.chunks_exact(2);
+    pairs.map(|pair| format!("{}\n", pair.join("\n\n"))).collect()
 }
 
 /// Leaves of segments that a checkpoint of `size` covers, and how many come after it.
@@ -198,7 +204,10 @@ fn signed_leaves(
     }
     let Some(end) = end else { return Ok((leaves, 0)) };
     if end < size {
-        return Err(bad(end, format!("the checkpoint covers {size} records, segments end at {end}")));
+        return Err(bad(
+            end,
+            format!("the checkpoint covers {size} records, segments end at {end}"),
+        ));
     }
     leaves.retain(|(number, _)| *number < size);
     Ok((leaves, end - size))
@@ -349,7 +358,8 @@ fn compare(files: &dyn LogFiles, full: &FullTile<'_>) -> Result<(), VerifyError>
     let first = full.number.checked_shl(shift + 8).unwrap_or(u64::MAX);
     let bytes = files.read(&name.to_string())?;
     let bytes = bytes.ok_or_else(|| bad(first, format!("{name} is missing")))?;
-    let found = hashes_of(&bytes).ok_or_else(|| bad(first, format!("{name} has another length")))?;
+    let found =
+        hashes_of(&bytes).ok_or_else(|| bad(first, format!("{name} has another length")))?;
     same(&name, full.hashes, &found, first, shift)
 }
 
@@ -365,5 +375,9 @@ fn same(
         let at = first.saturating_add((place as u64).checked_shl(shift).unwrap_or(0));
         return Err(bad(at, format!("{name} has another hash of it and those after it")));
     }
-    if ours.len() == found.len() { Ok(()) } else { Err(bad(first, format!("{name} has another length"))) }
+    if ours.len() == found.len() {
+        Ok(())
+    } else {
+        Err(bad(first, format!("{name} has another length")))
+    }
 }

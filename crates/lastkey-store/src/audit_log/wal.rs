@@ -233,7 +233,8 @@ fn claims(bytes: &[u8]) -> Option<u64> {
 /// segment before may hold groups of earlier ones.
 fn continues(bytes: &[u8], expected: u64) -> bool {
     // A segment is mostly zeros, which are passed over a page at a time.
-    let pages = bytes.chunks(PAGE).enumerate().filter(|(_, page)| ZEROS.get(..page.len()) != Some(page));
+    let pages =
+        bytes.chunks(PAGE).enumerate().filter(|(_, page)| ZEROS.get(..page.len()) != Some(page));
     let mut starts = pages.flat_map(|(number, _)| {
         // What begins here may reach into the next page.
         let start = number * PAGE;
