@@ -94,6 +94,13 @@ pub async fn initialise(
     let admin = Principal::named(Principal::ADMIN);
     let (path, record) = token_record(&admin_token, admin, now);
     records.commit(vec![Write { path, expected: Expected::Absent, record: Some(record) }]).await?;
+    if let Some(archive) = ports.audit.archive() {
+        // The log begins with its own founding, and with a key to check it by.
+        let request = draw_id(&mut *entropy).map_err(|error| Error::Internal(error.into()))?;
+        audit_operator(ports, RequestId(request), "sys:Initialise", "ok").await?;
+        archive.unsealed(keys.log).await.map_err(Error::Unavailable)?;
+        archive.sealed().await.map_err(Error::Unavailable)?;
+    }
     Ok(Initialised { instance: bootstrap.instance.id, admin_token })
 }
 
@@ -261,6 +268,9 @@ impl Gate {
     async fn start_engine(&self, root: &RootKey, bootstrap: &Bootstrap) -> Result<(), Error> {
         self.wait_for_retired().await?;
         let keys = root.open_keyring(bootstrap).map_err(Error::Internal)?;
+        if let Some(archive) = self.ports.audit.archive() {
+            archive.unsealed(keys.log).await.map_err(Error::Internal)?;
+        }
         let records = self.store.open(keys.records)?;
         let (gone, retired) = oneshot::channel();
         let ports = self.ports.clone();
@@ -328,6 +338,11 @@ impl Gate {
             jobs.abort();
         }
         jobs::write_pending(&engine).await;
+        if let Some(archive) = self.ports.audit.archive()
+            && let Err(error) = archive.sealed().await
+        {
+            tracing::warn!(error, "the audit log has no last checkpoint");
+        }
     }
 }
 

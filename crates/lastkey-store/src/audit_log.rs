@@ -67,6 +67,18 @@ pub struct AuditOptions {
     pub refuse_free: u64,
 }
 
+impl AuditOptions {
+    /// Nothing is removed: for commands that do not know the configuration.
+    pub const KEEP_ALL: Self = Self {
+        durability: Durability::Sync,
+        segment_len: 1 << 20,
+        retention: Duration::MAX,
+        retention_len: None,
+        alarm_free: 0,
+        refuse_free: 0,
+    };
+}
+
 impl Default for AuditOptions {
     fn default() -> Self {
         Self {

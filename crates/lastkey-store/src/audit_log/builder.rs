@@ -27,7 +27,6 @@ use super::files::{Layout, make_dir, private_file, replace_file, write_file};
 use super::keeper::Keeper;
 use super::pending::Buffer;
 use super::tail::Tail;
-use super::verify::whole_notes;
 use super::wal::{Group, segments};
 
 /// What the builder is told.
@@ -347,12 +346,6 @@ impl Builder {
         }
         let path = self.layout.checkpoints();
         let mut file = private_file().append(true).create(true).open(&path)?;
-        if self.kept_at.is_none() {
-            // A list that a crash has cut within a note goes on after the one before.
-            let list = fs::read_to_string(&path)?;
-            let whole = whole_notes(&list).iter().map(|note| note.len() as u64 + 1).sum::<u64>();
-            file.set_len(whole)?;
-        }
         file.write_all(format!("{note}\n").as_bytes())?;
         self.kept_at = Some(Instant::now());
         Ok(())

@@ -16,8 +16,9 @@ use lastkey_core::audit::merkle::{
 use lastkey_core::audit::note::split;
 
 use super::builder::{Signed, make_dirs};
-use super::files::{Layout, read_if_there, sync_dir};
+use super::files::{Layout, private_file, read_if_there, sync_dir};
 use super::tail::{LogHashes, Tail, read_tile};
+use super::verify::whole_notes;
 use super::wal::{BadSegment, Group, Scanned, Segment, scan, segments, zero_filled};
 
 /// Why a log does not open. `Display` says what to do.
@@ -63,6 +64,7 @@ pub(super) const FIRST_SEGMENT_LEN: u64 = 1 << 20;
 /// [`OpenLogError`].
 pub(super) fn recover(layout: &Layout) -> Result<Recovered, OpenLogError> {
     make_dirs(layout)?;
+    end_checkpoints(layout)?;
     let signed = read_checkpoint(layout)?;
     let all = segments(&layout.wal())?;
     let Some((first, _)) = all.first().cloned() else { return begin(layout, signed) };
@@ -95,6 +97,21 @@ pub(super) fn recover(layout: &Layout) -> Result<Recovered, OpenLogError> {
         signed: signed.map_or_else(Signed::default, |s| s.1),
         end,
     })
+}
+
+/// Cuts a list of checkpoints that a crash has ended within one.
+fn end_checkpoints(layout: &Layout) -> io::Result<()> {
+    let path = layout.checkpoints();
+    let list = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        list => list?,
+    };
+    let (_, rest) = whole_notes(&list);
+    if !rest.is_empty() {
+        let file = private_file().write(true).open(&path)?;
+        file.set_len((list.len() - rest.len()) as u64)?;
+    }
+    Ok(())
 }
 
 fn damaged(layout: &Layout, first_bad: u64, what: String) -> OpenLogError {

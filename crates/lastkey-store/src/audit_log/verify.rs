@@ -168,7 +168,11 @@ fn earlier(
 ) -> Result<Vec<Checkpoint>, VerifyError> {
     let mut kept: Vec<Checkpoint> = Vec::new();
     let all = text(files, "checkpoints")?.unwrap_or_default();
-    for note in whole_notes(&all) {
+    let (notes, rest) = whole_notes(&all);
+    if !rest.is_empty() {
+        return Err(bad(0, "the list of earlier checkpoints ends within one"));
+    }
+    for note in notes {
         let sure = kept.last().map_or(0, |before| before.size);
         let (checkpoint, _) = Checkpoint::open(&note, keys)
             .map_err(|error| bad(sure, format!("an earlier checkpoint is not taken: {error}")))?;
@@ -181,13 +185,15 @@ fn earlier(
     Ok(kept)
 }
 
-/// The notes of a list in which an empty line ends each; one that was not finished is none.
-pub(super) fn whole_notes(list: &str) -> Vec<String> {
-    let mut parts: Vec<_> = list.split("\n\n").collect();
-    // What comes after the last empty line is nothing, or was not finished.
-    parts.pop();
-    let pairs = parts.chunks_exact(2);
-    pairs.map(|pair| format!("{}\n", pair.join("\n\n"))).collect()
+/// The notes of a list in which an empty line ends each, and what comes after the last whole one.
+pub(super) fn whole_notes(list: &str) -> (Vec<String>, &str) {
+    let (mut notes, mut rest) = (Vec::new(), list);
+    while let Some((body, after)) = rest.split_once("\n\n") {
+        let Some((lines, after)) = after.split_once("\n\n") else { break };
+        notes.push(format!("{body}\n\n{lines}\n"));
+        rest = after;
+    }
+    (notes, rest)
 }
 
 /// Leaves of segments that a checkpoint of `size` covers, and how many come after it.
