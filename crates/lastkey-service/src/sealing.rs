@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lastkey_core::audit::archive::LogState;
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::permit::{Resource, SealServer};
@@ -199,6 +200,12 @@ impl Gate {
     pub fn engine(&self) -> Result<Arc<Engine>, Error> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.as_ref().map(|running| Arc::clone(&running.engine)).ok_or(Error::Sealed)
+    }
+
+    /// Where the audit log stands; `None` for one that cannot be read.
+    #[must_use]
+    pub fn audit_state(&self) -> Option<LogState> {
+        self.ports.audit.archive().map(|archive| archive.state())
     }
 
     /// The state of the server.

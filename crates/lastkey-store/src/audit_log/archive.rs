@@ -3,6 +3,7 @@
 //! Room      `store`. Files are read on threads of the blocking pool.
 
 use std::io;
+use std::path::Path;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
@@ -76,7 +77,57 @@ struct Reader {
 }
 
 impl Reader {
-    /// The bundle of this number; `None` when it is not there.
+    fn record(&self, index: u64) -> io::Result<Option<Vec<u8>>> {
+        let place = (index % TILE_WIDTH as u64) as usize;
+        let bundle = self.bundle(index / TILE_WIDTH as u64)?.unwrap_or_default();
+        Ok(Records::of(&bundle).flatten().nth(place).map(<[u8]>::to_vec))
+    }
+
+    fn proof(&self, index: u64, size: u64) -> io::Result<Vec<Hash>> {
+        inclusion(&LogHashes { layout: &self.layout, tail: &self.tail }, index, size)
+    }
+
+    /// The bytes of a tile or bundle. One that is not full is the beginning of what there is by
+    /// now, so that it is there for as long as somebody holds the checkpoint that needs it.
+    fn tile(&self, name: &TileName) -> io::Result<Option<Vec<u8>>> {
+        if let Some(bytes) = read_if_there(&self.layout.tile(name), MAX_BUNDLE_LEN)? {
+            return Ok(Some(bytes));
+        }
+        if name.width == TILE_WIDTH {
+            return Ok(None);
+        }
+        let whole = match name.kind {
+            TileKind::Entries => self.bundle(name.number)?,
+            TileKind::Level(level) => self.hashes(level, name.number)?,
+        };
+        Ok(whole.and_then(|whole| beginning(name, &whole)))
+    }
+
+    /// The tile of a level, as far as it goes by now.
+    fn hashes(&self, level: u8, number: u64) -> io::Result<Option<Vec<u8>>> {
+        let last = self.tail.size.checked_shr(u32::from(level) * 8 + 8).unwrap_or(0);
+        if number == last {
+            return Ok(Some(self.tail.partial(level).as_flattened().to_vec()));
+        }
+        let name = TileName::full(TileKind::Level(level), number);
+        read_if_there(&self.layout.tile(&name), MAX_BUNDLE_LEN)
+    }
+}
+
+/// The first of what a tile holds, as many as the name says; `None` when there are fewer.
+pub(super) fn beginning(name: &TileName, whole: &[u8]) -> Option<Vec<u8>> {
+    let len = match name.kind {
+        TileKind::Level(_) => name.width * 32,
+        TileKind::Entries => {
+            let records: Option<Vec<_>> = Records::of(whole).take(name.width).collect();
+            let records = records.filter(|records| records.len() == name.width)?;
+            records.iter().map(|record| record.len() + 2).sum()
+        }
+    };
+    whole.get(..len).map(<[u8]>::to_vec)
+}
+
+impl Bundles for Reader {
     fn bundle(&self, number: u64) -> io::Result<Option<Vec<u8>>> {
         if number == self.tail.size / TILE_WIDTH as u64 {
             return Ok((!self.tail.bundle.is_empty()).then(|| self.tail.bundle.clone()));
@@ -85,58 +136,62 @@ impl Reader {
         read_if_there(&self.layout.tile(&name), MAX_BUNDLE_LEN)
     }
 
-    fn record(&self, index: u64) -> io::Result<Option<Vec<u8>>> {
-        let place = (index % TILE_WIDTH as u64) as usize;
-        let bundle = self.bundle(index / TILE_WIDTH as u64)?.unwrap_or_default();
-        Ok(Records::of(&bundle).flatten().nth(place).map(<[u8]>::to_vec))
+    fn range(&self) -> io::Result<(u64, u64)> {
+        Ok((minimum_index(&self.layout)?, self.tail.size))
     }
+}
 
-    fn search(&self, search: &Search) -> io::Result<Found> {
-        let (first, end) = (minimum_index(&self.layout)?, self.tail.size);
-        let needle = search.filter.needle();
-        let needle = needle.as_deref();
-        let mut found = Found { end, ..Found::default() };
-        let mut at = if search.newest_first {
-            search.from.unwrap_or(end).min(end)
+/// Where a search reads records from.
+pub(super) trait Bundles {
+    /// The bundle of this number; `None` when it is not there.
+    fn bundle(&self, number: u64) -> io::Result<Option<Vec<u8>>>;
+
+    /// Number of the oldest record, and of the one after the newest.
+    fn range(&self) -> io::Result<(u64, u64)>;
+}
+
+/// Searches, bundle by bundle.
+///
+/// # Errors
+/// Those of `bundles`.
+pub(super) fn search_in(bundles: &dyn Bundles, search: &Search) -> io::Result<Found> {
+    let (first, end) = bundles.range()?;
+    let needle = search.filter.needle();
+    let mut found = Found { end, ..Found::default() };
+    let mut at = if search.newest_first {
+        search.from.unwrap_or(end).min(end)
+    } else {
+        search.from.unwrap_or(first).max(first)
+    };
+    for _ in 0..MAX_BUNDLES {
+        if if search.newest_first { at <= first } else { at >= end } {
+            return Ok(found);
+        }
+        let number = at.saturating_sub(search.newest_first.into()) / TILE_WIDTH as u64;
+        let start = number * TILE_WIDTH as u64;
+        let range = if search.newest_first {
+            start.max(first)..at
         } else {
-            search.from.unwrap_or(first).max(first)
+            at..(start + TILE_WIDTH as u64).min(end)
         };
-        for _ in 0..MAX_BUNDLES {
-            let done = if search.newest_first { at <= first } else { at >= end };
-            if done {
+        let bundle = bundles.bundle(number)?.unwrap_or_default();
+        let records = Records::of(&bundle).flatten().zip(start..);
+        let mut records: Vec<_> = records.filter(|(_, index)| range.contains(index)).collect();
+        if search.newest_first {
+            records.reverse();
+        }
+        for (bytes, index) in records {
+            at = if search.newest_first { index } else { index + 1 };
+            found.entries.extend(matching(bytes, index, &search.filter, needle.as_deref()));
+            if found.entries.len() >= search.limit {
+                found.next = Some(at);
                 return Ok(found);
             }
-            let number = if search.newest_first { (at - 1) / 256 } else { at / 256 };
-            let start = number * TILE_WIDTH as u64;
-            let range = if search.newest_first {
-                start.max(first)..at
-            } else {
-                at..(start + TILE_WIDTH as u64).min(end)
-            };
-            let bundle = self.bundle(number)?.unwrap_or_default();
-            let records = Records::of(&bundle).flatten().zip(start..);
-            let records = records.filter(|(_, index)| range.contains(index));
-            let mut records: Vec<_> = records.collect();
-            if search.newest_first {
-                records.reverse();
-            }
-            for (bytes, index) in records {
-                at = if search.newest_first { index } else { index + 1 };
-                found.entries.extend(matching(bytes, index, &search.filter, needle));
-                if found.entries.len() >= search.limit {
-                    found.next = Some(at);
-                    return Ok(found);
-                }
-            }
-            at = if search.newest_first { range.start } else { range.end };
         }
-        found.next = Some(at);
-        Ok(found)
+        at = if search.newest_first { range.start } else { range.end };
     }
-
-    fn proof(&self, index: u64, size: u64) -> io::Result<Vec<Hash>> {
-        inclusion(&LogHashes { layout: &self.layout, tail: &self.tail }, index, size)
-    }
+    found.next = Some(at);
+    Ok(found)
 }
 
 fn matching(bytes: &[u8], index: u64, filter: &Filter, needle: Option<&[u8]>) -> Option<Entry> {
@@ -179,7 +234,7 @@ impl AuditArchive for AuditLog {
 
     async fn search(&self, search: Search) -> Result<Found, Cause> {
         let reader = self.reader(self.tail().await?);
-        off_thread(move || reader.search(&search)).await
+        off_thread(move || search_in(&reader, &search)).await
     }
 
     async fn receipt(&self, index: u64) -> Result<Option<(Vec<u8>, Receipt)>, Cause> {
@@ -193,7 +248,11 @@ impl AuditArchive for AuditLog {
             signed = self.published.signed();
         }
         let reader = self.reader(self.published.tail().clone());
+        let cosigned = self.layout.cosigned();
         off_thread(move || {
+            if let Some(better) = read_cosigned(&cosigned, index)? {
+                signed = better;
+            }
             let Some(record) = reader.record(index)? else { return Ok(None) };
             let Signed { size, note: checkpoint } = signed;
             let proof = reader.proof(index, size)?;
@@ -203,8 +262,8 @@ impl AuditArchive for AuditLog {
     }
 
     async fn tile(&self, name: TileName) -> Result<Option<Vec<u8>>, Cause> {
-        let path = self.layout.tile(&name);
-        off_thread(move || read_if_there(&path, MAX_BUNDLE_LEN)).await
+        let reader = self.reader(self.tail().await?);
+        off_thread(move || reader.tile(&name)).await
     }
 
     async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, Cause> {
@@ -255,7 +314,7 @@ impl AuditArchive for AuditLog {
         open(&format!("{text}\n{lines}"), &known)?;
         let joined = format!("{note}{lines}");
         split(&joined)?;
-        let path = self.layout.dir.join("cosigned");
+        let path = self.layout.cosigned();
         off_thread(move || replace_file(&path, joined.as_bytes())).await
     }
 
@@ -289,6 +348,15 @@ impl AuditLog {
     pub fn public_keys(&self) -> Result<Vec<NoteKey>, Cause> {
         read_keys(&self.layout)
     }
+}
+
+/// The newest checkpoint that witnesses have cosigned, if it covers a record.
+fn read_cosigned(path: &Path, index: u64) -> io::Result<Option<Signed>> {
+    let Some(bytes) = read_if_there(path, 1 << 20)? else { return Ok(None) };
+    let Ok(note) = String::from_utf8(bytes) else { return Ok(None) };
+    let checkpoint = split(&note).and_then(|(text, _)| Checkpoint::parse(text)).ok();
+    let covers = checkpoint.filter(|checkpoint| checkpoint.size > index);
+    Ok(covers.map(|checkpoint| Signed { size: checkpoint.size, note }))
 }
 
 /// One line for each: `witness KEY URL [FINGERPRINT]`, or `log KEY`.

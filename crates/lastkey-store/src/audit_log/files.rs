@@ -113,6 +113,11 @@ impl Layout {
         self.dir.join("checkpoint")
     }
 
+    /// The newest checkpoint that witnesses have cosigned.
+    pub(super) fn cosigned(&self) -> PathBuf {
+        self.dir.join("cosigned")
+    }
+
     /// Earlier checkpoints, thinned out.
     pub(super) fn checkpoints(&self) -> PathBuf {
         self.dir.join("checkpoints")

@@ -30,6 +30,11 @@ impl Tail {
         Self { size: tree.size(), levels, bundle: bundle.to_vec() }
     }
 
+    /// The hashes of the last tile of a level.
+    pub(super) fn partial(&self, level: u8) -> &[Hash] {
+        self.levels.get(usize::from(level)).map_or(&[], Vec::as_slice)
+    }
+
     /// Adds records that fill no tile.
     pub(super) fn extend(&mut self, records: &[u8], leaves: &[Hash], size: u64) {
         self.bundle.extend_from_slice(records);

@@ -9,14 +9,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use lastkey_core::audit::AUDIT_PRUNES;
+use lastkey_core::audit::archive::{Found, Search};
 use lastkey_core::audit::checkpoint::Checkpoint;
 use lastkey_core::audit::merkle::{FullTile, Hash, TILE_WIDTH, Tree, leaf_hash};
-use lastkey_core::audit::note::{NoteError, NoteKey, Vouched};
+use lastkey_core::audit::note::{NoteError, NoteKey, Vouched, split};
 use lastkey_core::audit::record::Record;
-use lastkey_core::audit::tile::{Records, TileKind, TileName, hashes_of};
+use lastkey_core::audit::tile::{Records, TileKind, TileName, hashes_of, push_record};
 
+use super::archive::{Bundles, beginning, search_in};
 use super::files::{Layout, read_if_there};
-use super::keeper::PRUNED;
+use super::keeper::{PRUNED, minimum_index};
 use super::tail::MAX_BUNDLE_LEN;
 use super::wal::{BadSegment, Group, scan, segments};
 
@@ -41,9 +43,83 @@ pub trait LogFiles {
 #[derive(Clone, Debug)]
 pub struct LogDir(pub PathBuf);
 
+impl LogDir {
+    /// Searches a log without its server: bundles first, then what lies in segments alone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn search(&self, search: &Search) -> Result<Found, VerifyError> {
+        let mut held = Vec::new();
+        for (first, path) in segments(&Layout { dir: self.0.clone() }.wal()).unwrap_or_default() {
+            held.extend(read_segment(&path, first)?);
+        }
+        Ok(search_in(&Offline { dir: self, held }, search)?)
+    }
+
+    /// A file of this name, or the beginning of a longer one that has taken its place.
+    fn read_longer(&self, name: &TileName) -> io::Result<Option<Vec<u8>>> {
+        for width in name.width + 1..=TILE_WIDTH {
+            let longer = TileName { width, ..*name };
+            if let Some(bytes) = read_if_there(&self.0.join(longer.to_string()), MAX_BUNDLE_LEN)? {
+                return Ok(beginning(name, &bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A log that no server has open.
+struct Offline<'a> {
+    dir: &'a LogDir,
+    held: Vec<Group>,
+}
+
+impl Bundles for Offline<'_> {
+    fn bundle(&self, number: u64) -> io::Result<Option<Vec<u8>>> {
+        let name = TileName::full(TileKind::Entries, number);
+        let start = number * TILE_WIDTH as u64;
+        if let Some(bytes) = self.dir.read(&name.to_string())? {
+            return Ok(Some(bytes));
+        }
+        let mut bundle = Vec::new();
+        for group in &self.held {
+            let records = Records::of(&group.bytes).flatten().zip(group.first..);
+            let wanted = start..start + TILE_WIDTH as u64;
+            for (record, _) in records.filter(|(_, index)| wanted.contains(index)) {
+                // It was in a bundle before, so it is not too long for one.
+                let _ = push_record(&mut bundle, record);
+            }
+        }
+        if !bundle.is_empty() {
+            return Ok(Some(bundle));
+        }
+        let width = self.range()?.1.saturating_sub(start).min(TILE_WIDTH as u64) as usize;
+        self.dir.read(&TileName { width, ..name }.to_string())
+    }
+
+    fn range(&self) -> io::Result<(u64, u64)> {
+        let layout = Layout { dir: self.dir.0.clone() };
+        let first = minimum_index(&layout)?;
+        if let Some(group) = self.held.last() {
+            return Ok((first, group.end()));
+        }
+        let note = self.dir.read("checkpoint")?.unwrap_or_default();
+        let note = String::from_utf8_lossy(&note);
+        let checkpoint = split(&note).and_then(|(text, _)| Checkpoint::parse(text));
+        Ok((first, checkpoint.map_or(0, |checkpoint| checkpoint.size)))
+    }
+}
+
 impl LogFiles for LogDir {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        read_if_there(&self.0.join(name), MAX_BUNDLE_LEN)
+        match read_if_there(&self.0.join(name), MAX_BUNDLE_LEN)? {
+            Some(bytes) => Ok(Some(bytes)),
+            // A server that goes on removes tiles that have become longer.
+            None => match TileName::parse(name) {
+                Some(name) => self.read_longer(&name),
+                None => Ok(None),
+            },
+        }
     }
 
     fn groups(&self) -> Result<Vec<(u64, Vec<Hash>)>, VerifyError> {
