@@ -17,7 +17,7 @@ use lastkey_store::audit_log::verify::{LogDir, Verified, VerifyError, verify};
 use lastkey_store::audit_log::{AuditLog, AuditOptions, Durability};
 
 /// The key that signed the golden log.
-const KEY: &str = "lastkey/golden+9b62f0e5+ASFS+NuOhOE2Z8zqdFoEbnhXSVmpvlVnKvoCIVQvpYSI";
+const KEY: &str = "lastkey/golden+a8cb0fac+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
 
 fn signers() -> LogSigners {
     let by = |name, kind, seed| {
