@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use lastkey_core::ports::SealedStore;
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
-use lastkey_store::audit_log::{AuditOptions, AuditLog};
+use lastkey_store::audit_log::{AuditLog, AuditOptions};
 
 use crate::adapters::{MachineClock, SystemEntropySource};
 

@@ -292,9 +292,13 @@ fn import(r: &mut Recorder) {
 fn audit(r: &mut Recorder, server: &Server) {
     let sealed = r.call("post /v1/random", &[], json!({ "bytes": 1 }));
     assert!(sealed["bytes"].is_string() || sealed.is_object());
-    let found = r.call("get /v1/audit/records", &["limit=1&newest_first=true&action=kms:*"], Value::Null);
+    let found =
+        r.call("get /v1/audit/records", &["limit=1&newest_first=true&action=kms:*"], Value::Null);
     let record = &found["records"][0];
-    assert_eq!((&record["record"]["action"], &record["record"]["who"]), (&json!("kms:GenerateRandom"), &json!("admin")));
+    assert_eq!(
+        (&record["record"]["action"], &record["record"]["who"]),
+        (&json!("kms:GenerateRandom"), &json!("admin"))
+    );
     let id = text(&record["record"]["request"]);
     let proven = r.call("get /v1/audit/records/{record}/receipt", &[&id], Value::Null);
     assert_eq!(proven["index"], record["index"]);
@@ -304,7 +308,10 @@ fn audit(r: &mut Recorder, server: &Server) {
     assert!(signed["size"].as_u64().unwrap() > record["index"].as_u64().unwrap());
     let file = |name: &str| server.admin().answer("GET", &format!("/v1/audit/tlog/{name}"), "");
     let note = r.answer("get /v1/audit/tlog/{file}", &["checkpoint"], Value::Null);
-    assert_eq!((note.status, note.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+    assert_eq!(
+        (note.status, note.header("content-type")),
+        (200, Some("text/plain; charset=utf-8"))
+    );
     assert_eq!(file("tile/9/000").status, 404);
     assert_eq!(file("..%2F..%2Flock").status, 404);
 
@@ -530,7 +537,10 @@ fn audit_commands(s: &mut Shell) {
     let last: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(last["record"]["action"], "kms:GenerateRandom");
     let id = text(&last["record"]["request"]);
-    assert_eq!(s.ok("audit search --action kms:GenerateRandom --limit 1 --since 1h").lines().count(), 1);
+    assert_eq!(
+        s.ok("audit search --action kms:GenerateRandom --limit 1 --since 1h").lines().count(),
+        1
+    );
     assert!(s.ok(&format!("audit search --request {id}")).contains("kms:GenerateRandom"));
     assert_eq!(s.ok("audit search --who nobody"), "");
 

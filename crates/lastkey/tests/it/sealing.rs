@@ -68,7 +68,10 @@ fn wrong_passphrase_is_refused_and_the_right_one_still_opens() {
     let of = |filter: &str| audit_records(&installation.data, filter);
     let records = of(&format!("--request {attempt}"));
     assert_eq!(records.len(), 1);
-    assert_eq!((&records[0]["action"], &records[0]["result"]), (&json!("sys:Unseal"), &json!("ok")));
+    assert_eq!(
+        (&records[0]["action"], &records[0]["result"]),
+        (&json!("sys:Unseal"), &json!("ok"))
+    );
     assert_eq!(of("--action sys:Unseal --result Unauthenticated").len(), 3);
 }
 

@@ -147,8 +147,7 @@ fn misplace(server: &Server, needles: &mut Needles) {
 fn nothing_that_a_server_writes_holds_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let installation = Installation::found(folder.path());
-    let mut server = installation
-        .serve_unsealed("log.filter = 'trace'\nlog.format = 'json'");
+    let mut server = installation.serve_unsealed("log.filter = 'trace'\nlog.format = 'json'");
     let mut needles = Needles::default();
     needles.add("administrator's token", server.token.as_bytes());
     needles.add("passphrase", PASSPHRASE.as_bytes());

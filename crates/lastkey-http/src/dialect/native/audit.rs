@@ -115,10 +115,7 @@ fn record_name(text: &str) -> Result<RecordName, &'static str> {
 }
 
 /// `GET /v1/audit/checkpoint`
-pub(super) async fn checkpoint(
-    ask: &Ask,
-    _: DryRunQuery,
-) -> Result<AuditCheckpointReply, Problem> {
+pub(super) async fn checkpoint(ask: &Ask, _: DryRunQuery) -> Result<AuditCheckpointReply, Problem> {
     let signed = ask.engine().audit_checkpoint(ask.call()).await?;
     let key = |key: Option<NoteKey>| key.map(|key| key.to_string()).unwrap_or_default();
     Ok(AuditCheckpointReply {

@@ -24,7 +24,12 @@ pub(crate) fn document(server_version: &str) -> Bytes {
         add(&mut paths, route.path, route.method.as_str(), public(route, &mut generator));
     }
     for route in ROUTES {
-        add(&mut paths, &shown(route.path), route.method.as_str(), protected(route, &mut generator));
+        add(
+            &mut paths,
+            &shown(route.path),
+            route.method.as_str(),
+            protected(route, &mut generator),
+        );
     }
     let error = generator.subschema_for::<ErrorBody>();
     let schemas = generator.take_definitions(true);

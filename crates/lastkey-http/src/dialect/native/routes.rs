@@ -41,9 +41,7 @@ use schemars::{Schema, SchemaGenerator};
 use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
-use super::{
-    access, aliases, audit, busy, keys, operations, sessions, system, versions,
-};
+use super::{access, aliases, audit, busy, keys, operations, sessions, system, versions};
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
 use crate::problem::Problem;

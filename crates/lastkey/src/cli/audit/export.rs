@@ -248,7 +248,8 @@ mod tests {
     #[test]
     fn a_syslog_line_is_one_line_with_its_index() {
         let line = syslog(&record());
-        let head = "<109>1 2026-11-18T11:06:40Z - lastkey - kms.Decrypt [audit@32473 index=\"7\"] {";
+        let head =
+            "<109>1 2026-11-18T11:06:40Z - lastkey - kms.Decrypt [audit@32473 index=\"7\"] {";
         assert!(line.starts_with(head) && !line.contains('\n'), "{line}");
     }
 
@@ -257,7 +258,10 @@ mod tests {
         let event = ocsf(&record());
         assert_eq!(event["class_uid"], 6003);
         assert_eq!(event["type_uid"], 600_399);
-        assert_eq!((&event["status_id"], &event["time"]), (&json!(2), &json!(1_795_000_000_000_u64)));
+        assert_eq!(
+            (&event["status_id"], &event["time"]),
+            (&json!(2), &json!(1_795_000_000_000_u64))
+        );
         assert_eq!(event["actor"]["user"]["name"], "a\nb");
         assert_eq!(activity("kms:CreateKey").0, 1);
         assert_eq!(activity("kms:ScheduleKeyDeletion").0, 4);

@@ -91,7 +91,8 @@ pub(crate) struct TailArgs {
 /// Shows the newest records, oldest of them first.
 pub(crate) async fn tail(args: TailArgs, session: &Session) -> Result<(), Failure> {
     let reader = Reader::open(args.offline, session)?;
-    let newest = AuditQuery { limit: Some(args.lines), newest_first: true, ..AuditQuery::default() };
+    let newest =
+        AuditQuery { limit: Some(args.lines), newest_first: true, ..AuditQuery::default() };
     let mut page = reader.page(&newest).await?;
     page.records.reverse();
     print(&page.records, session.format())?;

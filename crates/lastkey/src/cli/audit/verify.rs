@@ -95,10 +95,7 @@ pub(crate) async fn verify(args: VerifyArgs, session: &Session) -> Result<(), Fa
 }
 
 /// Fetches everything from the server and checks it here.
-async fn verify_online(
-    keys: Option<Vec<NoteKey>>,
-    session: &Session,
-) -> Result<Verified, Failure> {
+async fn verify_online(keys: Option<Vec<NoteKey>>, session: &Session) -> Result<Verified, Failure> {
     let client = Arc::new(session.client()?);
     let stated = client.audit_checkpoint().await?;
     let keys = match keys {

@@ -75,9 +75,10 @@ impl Show for WitnessesReply {
         let ours = self.witnesses.iter().map(|witness| {
             vec!["witness of this log".to_owned(), witness.key.clone(), witness.url.clone()]
         });
-        let logs = self.logs.iter().map(|key| {
-            vec!["log witnessed here".to_owned(), key.clone(), String::new()]
-        });
+        let logs = self
+            .logs
+            .iter()
+            .map(|key| vec!["log witnessed here".to_owned(), key.clone(), String::new()]);
         grid(&["WHAT", "KEY", "URL"], ours.chain(logs))
     }
 }
