@@ -149,14 +149,12 @@ class Log:
 
     def records(self, number, width):
         first = number * WIDTH
-        data, at, found = self.read(name_of("entries", number, width), first), 0, []
+        data, at, index = self.read(name_of("entries", number, width), first), 0, first
         while at < len(data):
-            index = first + len(found)
             length = int.from_bytes(data[at : at + 2], "big")
             require(len(data) >= at + 2 + length, index, "a bundle ends within a record")
-            found.append(data[at + 2 : at + 2 + length])
-            at += 2 + length
-        return found
+            yield data[at + 2 : at + 2 + length]
+            at, index = at + 2 + length, index + 1
 
     def earlier(self, newest):
         """The checkpoints that were kept, as a map of size to root."""
@@ -235,12 +233,12 @@ class Log:
             width = min(WIDTH, size - first)
             hashes = self.tile(0, number, width, first)
             if first >= minimum:
-                records = self.records(number, width)
-                for place, record in enumerate(records):
+                count = 0
+                for place, record in enumerate(self.records(number, width)):
                     fits = place < width and leaf(record) == hashes[place]
                     require(fits, first + place, "another record than its tile has the hash of")
-                    pruned = max(pruned, removal(record))
-                require(len(records) == width, first + len(records), "a bundle lacks it")
+                    pruned, count = max(pruned, removal(record)), place + 1
+                require(count == width, first + count, "a bundle lacks it")
             for hash_ in hashes:
                 other = held.get(tree.size, hash_)
                 require(other == hash_, tree.size, "its segment holds another record")

@@ -176,7 +176,7 @@ async fn ten_million_records_are_verified() {
             taken += 1;
         } else {
             // The log takes no more until it has written what it has.
-            log.append_durably(&event(&who, now)).await.map_or((), |()| taken += 1);
+            std::thread::yield_now();
         }
     }
     log.checkpoint().await.unwrap();
