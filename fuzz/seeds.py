@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 VECTORS = ROOT.parent / "crates/lastkey-crypto/tests/vectors/ours"
 TRUST = ROOT.parent / "crates/lastkey-trust/tests/vectors"
 POLICIES = ROOT.parent / "docs/policies.md"
+AUDIT = ROOT.parent / "crates/lastkey-store/tests/golden/audit-v1"
 RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
 
 
@@ -68,3 +69,9 @@ write_bytes("jwt", "es256", TOKEN.encode())
 write_bytes("jwks", "two_keys", KEYS.encode())
 for number, example in enumerate(POLICIES.read_text(encoding="utf-8").split("```cedar\n")[1:], 1):
     write("policy", f"example_{number}", example.split("```")[0].encode().hex())
+
+bundle = (AUDIT / "tile/entries/001.p/3").read_bytes()
+write("audit_bundle", "golden", bundle.hex())
+write("audit_record", "golden", bundle[2 : 2 + int.from_bytes(bundle[:2], "big")].hex())
+for name in ("checkpoint", "public-keys"):
+    write("audit_note", name, (AUDIT / name).read_bytes().hex())

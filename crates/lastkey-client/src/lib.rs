@@ -7,6 +7,7 @@
 
 mod access;
 mod addr;
+mod audit;
 mod call;
 mod client;
 mod config;

@@ -97,6 +97,23 @@ impl Transport {
         String::from_utf8(answer.body.to_vec()).map_err(|_| self.protocol("text is not UTF-8"))
     }
 
+    /// Reads a file as it is; `None` when there is none.
+    pub(crate) async fn file(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        let answer = self.exchange(Method::GET, path, Bytes::new(), Repeat::Allowed).await?;
+        match answer.head.status {
+            http::StatusCode::OK => Ok(Some(answer.body.to_vec())),
+            http::StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.refused(&answer)),
+        }
+    }
+
+    /// Sends text and answers status and text, whatever they are.
+    pub(crate) async fn submit(&self, path: &str, text: String) -> Result<(u16, String), Error> {
+        let answer = self.exchange(Method::POST, path, text.into(), Repeat::Allowed).await?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        Ok((answer.head.status.as_u16(), text))
+    }
+
     async fn exchange(
         &self,
         method: Method,

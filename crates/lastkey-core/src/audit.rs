@@ -67,3 +67,21 @@ pub struct Event<'a> {
     /// What was acted on, when it is no key: its kind and name, for example `role/app`.
     pub target: Option<&'a str>,
 }
+
+impl Event<'_> {
+    /// Whether it is of the few that are allowed while the log cannot be written: they are kept
+    /// until it can be.
+    #[must_use]
+    pub fn is_essential(&self) -> bool {
+        matches!(self.action, "sys:Unseal" | "sys:Seal" | AUDIT_REFUSES | AUDIT_RESUMES)
+    }
+}
+
+/// Who speaks in records that the log makes about itself.
+pub const AUDIT_LOG: &str = "system:audit";
+/// The log takes no more records.
+pub const AUDIT_REFUSES: &str = "audit:Refuse";
+/// The log takes records again.
+pub const AUDIT_RESUMES: &str = "audit:Resume";
+/// Old records were removed.
+pub const AUDIT_PRUNES: &str = "audit:Prune";

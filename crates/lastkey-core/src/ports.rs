@@ -10,6 +10,7 @@ use lastkey_secret::SecretArray;
 
 use crate::audit::Event;
 use crate::audit::archive::{Found, LogSigners, LogState, Search, Witnesses};
+use crate::audit::merkle::Hash;
 use crate::audit::receipt::Receipt;
 use crate::audit::tile::TileName;
 use crate::audit::witness::{AddCheckpoint, Refusal};
@@ -239,6 +240,18 @@ pub trait AuditArchive: Send + Sync {
     /// # Errors
     /// When it cannot be read.
     async fn tile(&self, name: TileName) -> Result<Option<Vec<u8>>, Cause>;
+
+    /// Proof that the log of `new` records continues that of `old`.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, Cause>;
+
+    /// Keeps a checkpoint with the signature lines of witnesses.
+    ///
+    /// # Errors
+    /// When no known witness has signed, or it cannot be written.
+    async fn add_cosignatures(&self, checkpoint: &str, lines: &str) -> Result<(), Cause>;
 
     /// Judges another log's checkpoint, remembers it durably, and cosigns it.
     ///

@@ -39,6 +39,12 @@ pub(crate) enum Content {
     Json,
     /// OpenMetrics text.
     Metrics,
+    /// Plain text.
+    Text,
+    /// The size of a log, as a witness remembers it.
+    LogSize,
+    /// Bytes.
+    Octets,
 }
 
 impl Answer {
@@ -85,6 +91,9 @@ impl Content {
     const fn header(self) -> HeaderValue {
         match self {
             Self::Json => HeaderValue::from_static("application/json"),
+            Self::Text => HeaderValue::from_static("text/plain; charset=utf-8"),
+            Self::LogSize => HeaderValue::from_static("text/x.tlog.size"),
+            Self::Octets => HeaderValue::from_static("application/octet-stream"),
             Self::Metrics => HeaderValue::from_static(
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
             ),

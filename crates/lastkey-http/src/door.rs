@@ -145,10 +145,11 @@ impl Door {
 
     /// Everything counted so far, as text.
     pub(crate) fn scrape(&self) -> Bytes {
-        self.metrics.scrape(Levels {
+        self.metrics.scrape(&Levels {
             in_flight: self.requests.taken(),
             connections: self.connections.taken(),
             sealed: self.gate.engine().is_err(),
+            audit: self.gate.audit_state().unwrap_or_default(),
         })
     }
 

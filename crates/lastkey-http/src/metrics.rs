@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lastkey_core::audit::archive::LogState;
 use lastkey_wire::words::ErrorCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -52,10 +53,42 @@ pub(crate) struct Metrics {
     in_flight: Gauge,
     connections: Gauge,
     sealed: Gauge,
+    audit: AuditGauges,
+}
+
+/// Where the audit log stands.
+#[derive(Default)]
+struct AuditGauges {
+    records: Gauge,
+    unsigned: Gauge,
+    refusing: Gauge,
+    alarm: Gauge,
+    free: Gauge,
+}
+
+impl AuditGauges {
+    fn register(&self, registry: &mut Registry) {
+        let own = registry.sub_registry_with_prefix("lastkey_audit");
+        own.register("records", "Records that are durable", self.records.clone());
+        let help = "Durable records that no checkpoint covers yet";
+        own.register("unsigned_records", help, self.unsigned.clone());
+        own.register("refusing", "1 while no records are taken", self.refusing.clone());
+        own.register("alarm", "1 while space is getting short", self.alarm.clone());
+        own.register("free_bytes", "Free bytes of the disk", self.free.clone());
+    }
+
+    fn set(&self, state: &LogState) {
+        let value = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.records.set(value(state.durable));
+        self.unsigned.set(value(state.durable.saturating_sub(state.signed)));
+        self.refusing.set(i64::from(state.refusing.is_some()));
+        self.alarm.set(i64::from(state.is_alarming));
+        self.free.set(value(state.free_bytes.unwrap_or(0)));
+    }
 }
 
 /// What a scrape shows of this moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Levels {
     /// Requests that are worked on.
     pub(crate) in_flight: usize,
@@ -63,6 +96,8 @@ pub(crate) struct Levels {
     pub(crate) connections: usize,
     /// Whether the server is sealed.
     pub(crate) sealed: bool,
+    /// Where the audit log stands.
+    pub(crate) audit: LogState,
 }
 
 impl Metrics {
@@ -86,9 +121,12 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("lastkey");
         own.register("unseal_attempts", "Attempts to unseal by result", unseals.clone());
         own.register("sealed", "1 while the server is sealed", sealed.clone());
+        let audit = AuditGauges::default();
+        audit.register(&mut registry);
+        let own = registry.sub_registry_with_prefix("lastkey");
         let build = Info::new(vec![("version", server_version.to_owned())]);
         own.register("build", "What runs", build);
-        Self { registry, requests, durations, unseals, in_flight, connections, sealed }
+        Self { registry, requests, durations, unseals, in_flight, connections, sealed, audit }
     }
 
     /// Counters of one route.
@@ -107,10 +145,11 @@ impl Metrics {
     }
 
     /// Everything, in OpenMetrics text.
-    pub(crate) fn scrape(&self, levels: Levels) -> Bytes {
+    pub(crate) fn scrape(&self, levels: &Levels) -> Bytes {
         self.in_flight.set(gauge_value(levels.in_flight));
         self.connections.set(gauge_value(levels.connections));
         self.sealed.set(i64::from(levels.sealed));
+        self.audit.set(&levels.audit);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let written = prometheus_client::encoding::text::encode(&mut text, &self.registry);
@@ -170,8 +209,9 @@ mod tests {
         route.count(None, Duration::from_micros(70));
         route.count(Some(ErrorCode::Internal), Duration::from_secs(20));
         metrics.count_unseal(Some(ErrorCode::Unauthenticated));
-        let levels = Levels { in_flight: 3, connections: 4, sealed: true };
-        let text = String::from_utf8(metrics.scrape(levels).to_vec()).unwrap();
+        let audit = LogState { durable: 9, signed: 7, is_alarming: true, ..LogState::default() };
+        let levels = Levels { in_flight: 3, connections: 4, sealed: true, audit };
+        let text = String::from_utf8(metrics.scrape(&levels).to_vec()).unwrap();
         for line in [
             "lastkey_http_requests_total{operation=\"kms:Encrypt\",code=\"ok\"} 2",
             "lastkey_http_requests_total{operation=\"kms:Encrypt\",code=\"Internal\"} 1",
@@ -180,6 +220,10 @@ mod tests {
             "lastkey_http_requests_in_flight 3",
             "lastkey_http_connections 4",
             "lastkey_sealed 1",
+            "lastkey_audit_records 9",
+            "lastkey_audit_unsigned_records 2",
+            "lastkey_audit_refusing 0",
+            "lastkey_audit_alarm 1",
             "lastkey_unseal_attempts_total{result=\"Unauthenticated\"} 1",
             "lastkey_build_info{version=\"1.2.3\"} 1",
         ] {

@@ -126,6 +126,13 @@ fn matched(pattern: &str, path: &str) -> Option<Params> {
     let mut segments = path.split('/');
     for wanted in pattern.split('/') {
         let segment = segments.next()?;
+        if wanted.starts_with("{+") {
+            // The rest of the path, whatever its length.
+            let rest = std::iter::once(segment).chain(segments.by_ref());
+            let rest = rest.collect::<Vec<_>>().join("/");
+            *free.next()? = (!rest.is_empty()).then(|| rest.into());
+            return params.0.iter().any(Option::is_some).then_some(params);
+        }
         if wanted.starts_with('{') {
             if segment.is_empty() {
                 return None;
@@ -199,6 +206,7 @@ mod tests {
         Row(Method::PUT, "/v1/keys/{key}/tags"),
         Row(Method::DELETE, "/v1/keys/{key}/tags"),
         Row(Method::GET, "/v1/keys/{key}/versions/{version}"),
+        Row(Method::GET, "/v1/files/{+file}"),
     ];
 
     fn find(method: &Method, path: &str) -> Option<(usize, Vec<String>)> {
@@ -218,6 +226,9 @@ mod tests {
         assert_eq!(find(&Method::PUT, "/v1/keys/a/tags"), Some((3, vec!["a".into()])));
         let found = find(&Method::GET, "/v1/keys/a/versions/7");
         assert_eq!(found, Some((5, vec!["a".into(), "7".into()])));
+        let found = find(&Method::GET, "/v1/files/tile/0/x001/067.p/5");
+        assert_eq!(found, Some((6, vec!["tile/0/x001/067.p/5".into()])));
+        assert_eq!(find(&Method::GET, "/v1/files/"), None);
     }
 
     #[test]

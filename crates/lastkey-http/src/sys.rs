@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper::body::Body;
+use lastkey_core::audit::witness::{AddCheckpoint, Refusal};
 use lastkey_core::ids::RequestId;
 use lastkey_core::principal::Peer;
 use lastkey_secret::SecretVec;
@@ -57,6 +58,7 @@ enum Page {
     Metrics,
     Token,
     Burn,
+    AddCheckpoint,
 }
 
 impl Routed for PublicRoute {
@@ -151,6 +153,16 @@ pub(crate) static PUBLIC: &[PublicRoute] = &[
         always: true,
         page: Page::Metrics,
     },
+    PublicRoute {
+        method: Method::POST,
+        path: "/v1/audit/witness/add-checkpoint",
+        operation: "audit:AddCheckpoint",
+        summary: "Cosigns the checkpoint of a log that is witnessed here (C2SP tlog-witness).",
+        request: None,
+        reply: None,
+        always: false,
+        page: Page::AddCheckpoint,
+    },
 ];
 
 /// Answers a public route.
@@ -182,6 +194,7 @@ where
         Page::Unseal => unseal(door, request, id).await,
         Page::OpenApi => Ok(Answer::json(door.openapi(openapi::document))),
         Page::Metrics => metrics(door, &request, peer, id).await,
+        Page::AddCheckpoint => add_checkpoint(door, request).await,
     }
 }
 
@@ -261,6 +274,49 @@ where
     check_content_type(&head.headers, &body)?;
     Ok(json(&body)?)
 }
+
+/// The witness protocol has answers of its own.
+async fn add_checkpoint<B>(door: &Door, request: Request<B>) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    // A sealed server has no key to cosign with.
+    door.gate().engine()?;
+    let body = read_body(request.into_body(), MAX_CHECKPOINT_LEN).await?;
+    let asked = std::str::from_utf8(&body).map_err(|_| Refusal::Malformed);
+    let judged = match asked.and_then(AddCheckpoint::parse) {
+        Ok(asked) => door.gate().cosign(&asked).await?,
+        Err(refusal) => Err(refusal),
+    };
+    let (status, content, text) = match judged {
+        Ok(line) => (StatusCode::OK, Content::Text, line),
+        Err(refusal) => {
+            let (status, content) = refused(refusal);
+            let text = match refusal {
+                Refusal::Conflict(size) | Refusal::Rewritten(size) => size.to_string(),
+                Refusal::Malformed
+                | Refusal::Forbidden
+                | Refusal::UnknownLog
+                | Refusal::Inconsistent => refusal.to_string(),
+            };
+            (status, content, format!("{text}\n"))
+        }
+    };
+    Ok(Answer { status, content, ..Answer::json(text) })
+}
+
+const fn refused(refusal: Refusal) -> (StatusCode, Content) {
+    match refusal {
+        Refusal::Malformed => (StatusCode::BAD_REQUEST, Content::Text),
+        Refusal::Forbidden => (StatusCode::FORBIDDEN, Content::Text),
+        Refusal::UnknownLog => (StatusCode::NOT_FOUND, Content::Text),
+        Refusal::Conflict(_) | Refusal::Rewritten(_) => (StatusCode::CONFLICT, Content::LogSize),
+        Refusal::Inconsistent => (StatusCode::UNPROCESSABLE_ENTITY, Content::Text),
+    }
+}
+
+/// A checkpoint with its signatures and a proof.
+const MAX_CHECKPOINT_LEN: usize = 64 << 10;
 
 /// Nobody is known yet who may send more; a token has at most 20,000 bytes.
 const MAX_PUBLIC_LEN: usize = 32 << 10;

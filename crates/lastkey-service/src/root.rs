@@ -5,6 +5,8 @@
 //! Holds     the root key wraps the keyring and nothing else, so it can be rotated without
 //!           touching a record; every use of a secret has a label of its own.
 
+use lastkey_core::audit::archive::LogSigners;
+use lastkey_core::audit::note::{KeyKind, NoteSigner};
 use lastkey_core::ids::{InstanceId, KeyId, Name, VersionNo};
 use lastkey_core::ports::{Cause, EntropySource, RecordKeys};
 use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry, SealKind, SealRecord};
@@ -168,6 +170,8 @@ pub(crate) struct KeyringKeys {
     pub(crate) records: RecordKeys,
     /// For key material.
     pub(crate) materials: MaterialKeys,
+    /// For the audit log.
+    pub(crate) log: LogSigners,
 }
 
 impl KeyringKeys {
@@ -183,10 +187,28 @@ impl KeyringKeys {
             return Err("the keyring is empty".into());
         }
         Ok(Self {
+            log: log_signers(instance, secrets)?,
             records: RecordKeys { instance, by_epoch },
             materials: MaterialKeys { by_epoch: materials },
         })
     }
+}
+
+/// The keys of the audit log, from the oldest secret: they stay when the keyring grows.
+fn log_signers(
+    instance: InstanceId,
+    secrets: &[(u32, SecretArray<32>)],
+) -> Result<LogSigners, Cause> {
+    let (_, oldest) = secrets.first().ok_or("the keyring is empty")?;
+    let signer = |name: String, kind, label: &[u8]| {
+        NoteSigner::from_seed(&name, kind, &kdf::derive(oldest, label)?)
+    };
+    let log = format!("lastkey/{instance}");
+    let witness = format!("{log}/witness");
+    Ok(LogSigners {
+        log: signer(log, KeyKind::Ed25519, b"lastkey/audit-log-key/v1")?,
+        witness: signer(witness, KeyKind::Cosignature, b"lastkey/audit-witness-key/v1")?,
+    })
 }
 
 /// Wraps key material for the store, by epoch of the keyring.

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lastkey_core::audit::archive::LogState;
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::permit::{Resource, SealServer};
@@ -94,6 +95,13 @@ pub async fn initialise(
     let admin = Principal::named(Principal::ADMIN);
     let (path, record) = token_record(&admin_token, admin, now);
     records.commit(vec![Write { path, expected: Expected::Absent, record: Some(record) }]).await?;
+    if let Some(archive) = ports.audit.archive() {
+        // The log begins with its own founding, and with a key to check it by.
+        let request = draw_id(&mut *entropy).map_err(|error| Error::Internal(error.into()))?;
+        audit_operator(ports, RequestId(request), "sys:Initialise", "ok").await?;
+        archive.unsealed(keys.log).await.map_err(Error::Unavailable)?;
+        archive.sealed().await.map_err(Error::Unavailable)?;
+    }
     Ok(Initialised { instance: bootstrap.instance.id, admin_token })
 }
 
@@ -194,6 +202,12 @@ impl Gate {
         running.as_ref().map(|running| Arc::clone(&running.engine)).ok_or(Error::Sealed)
     }
 
+    /// Where the audit log stands; `None` for one that cannot be read.
+    #[must_use]
+    pub fn audit_state(&self) -> Option<LogState> {
+        self.ports.audit.archive().map(|archive| archive.state())
+    }
+
     /// The state of the server.
     ///
     /// # Errors
@@ -261,6 +275,9 @@ impl Gate {
     async fn start_engine(&self, root: &RootKey, bootstrap: &Bootstrap) -> Result<(), Error> {
         self.wait_for_retired().await?;
         let keys = root.open_keyring(bootstrap).map_err(Error::Internal)?;
+        if let Some(archive) = self.ports.audit.archive() {
+            archive.unsealed(keys.log).await.map_err(Error::Internal)?;
+        }
         let records = self.store.open(keys.records)?;
         let (gone, retired) = oneshot::channel();
         let ports = self.ports.clone();
@@ -328,6 +345,11 @@ impl Gate {
             jobs.abort();
         }
         jobs::write_pending(&engine).await;
+        if let Some(archive) = self.ports.audit.archive()
+            && let Err(error) = archive.sealed().await
+        {
+            tracing::warn!(error, "the audit log has no last checkpoint");
+        }
     }
 }
 

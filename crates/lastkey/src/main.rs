@@ -13,6 +13,7 @@ mod say;
 mod telemetry;
 mod tls_identity;
 mod wiring;
+mod witnessing;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use lastkey_core::ports::SealedStore;
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
-use lastkey_store::audit_log::{AuditLimits, AuditLog};
+use lastkey_store::audit_log::{AuditLog, AuditOptions};
 
 use crate::adapters::{MachineClock, SystemEntropySource};
 
@@ -23,7 +23,7 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// When it cannot be opened; the error says what to do.
-pub(crate) fn open_data(data: &Path, audit: AuditLimits) -> anyhow::Result<Opened> {
+pub(crate) fn open_data(data: &Path, audit: AuditOptions) -> anyhow::Result<Opened> {
     let entropy = Arc::new(SystemEntropySource);
     let store = SqliteSealedStore::open_dir(data, entropy.clone())
         .with_context(|| format!("cannot open the data directory {}", data.display()))?;

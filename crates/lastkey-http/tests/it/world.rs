@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use lastkey_core::audit::Event;
 use lastkey_core::ports::{
-    Audit, Cause, Expected, RecordKeys, SealedStore, Store, StoreError, Write,
+    Audit, AuditArchive, Cause, Expected, RecordKeys, SealedStore, Store, StoreError, Write,
 };
 use lastkey_core::principal::Principal;
 use lastkey_core::record::{Record, RecordPath, TokenRecord};
@@ -18,6 +18,7 @@ use lastkey_secret::{SecretArray, SecretVec};
 use lastkey_service::engine::Ports;
 use lastkey_service::sealing::{Gate, NewSeal, initialise};
 use lastkey_store::MemorySealedStore;
+use lastkey_store::audit_log::{AuditLog, AuditOptions};
 use lastkey_testkit::clock::FixedClock;
 use lastkey_testkit::entropy::SeededSource;
 use tokio::sync::{Semaphore, oneshot};
@@ -36,6 +37,9 @@ pub(crate) struct HeldAudit {
     pub(crate) let_through: Semaphore,
     /// Gets a permit when a durable write begins.
     pub(crate) began: Semaphore,
+    /// Where the records go.
+    log: AuditLog,
+    _dir: tempfile::TempDir,
 }
 
 impl HeldAudit {
@@ -58,14 +62,18 @@ impl HeldAudit {
 
 #[async_trait]
 impl Audit for HeldAudit {
-    fn append(&self, _: &Event<'_>) -> Result<(), Cause> {
-        Ok(())
+    fn append(&self, event: &Event<'_>) -> Result<(), Cause> {
+        self.log.append(event)
     }
 
-    async fn append_durably(&self, _: &Event<'_>) -> Result<(), Cause> {
+    async fn append_durably(&self, event: &Event<'_>) -> Result<(), Cause> {
         self.began.add_permits(1);
         self.let_through.acquire().await?.forget();
-        Ok(())
+        self.log.append_durably(event).await
+    }
+
+    fn archive(&self) -> Option<&dyn AuditArchive> {
+        self.log.archive()
     }
 }
 
@@ -120,7 +128,10 @@ impl World {
 
     pub(crate) async fn with(setup: Setup) -> Self {
         let entropy = Arc::new(SeededSource::new(1));
+        let dir = tempfile::tempdir().unwrap();
         let audit = Arc::new(HeldAudit {
+            log: AuditLog::open(dir.path(), AuditOptions::KEEP_ALL).unwrap(),
+            _dir: dir,
             let_through: Semaphore::new(1_000_000),
             began: Semaphore::new(0),
         });

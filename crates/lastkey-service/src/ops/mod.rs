@@ -20,6 +20,7 @@ mod generate_random;
 pub mod import;
 pub mod named;
 pub mod public_key;
+pub mod read_audit;
 pub mod reencrypt;
 pub mod revoke;
 mod rotate;
@@ -28,6 +29,7 @@ pub mod sign;
 mod update_key;
 pub mod verify;
 pub mod verify_mac;
+pub mod witness;
 
 pub use crate::access::Opening;
 pub use crate::change::{StateChange, VersionChange};

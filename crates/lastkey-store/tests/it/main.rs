@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod audit_log;
 mod crash;
 mod damage;
 mod directory;

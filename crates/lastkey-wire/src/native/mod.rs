@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod access;
 pub mod aliases;
+pub mod audit;
 pub mod batch;
 pub mod error;
 pub mod keys;
@@ -33,6 +34,7 @@ mod tests {
         WhoCanRequest,
     };
     use super::aliases::SetAliasRequest;
+    use super::audit::{AddWitnessRequest, RemoveWitnessRequest};
     use super::batch::{BatchRequest, BatchResult};
     use super::error::ErrorBody;
     use super::keys::{
@@ -58,6 +60,8 @@ mod tests {
         let refusals = [
             refuses_unknown::<Empty>(),
             refuses_unknown::<SetAliasRequest>(),
+            refuses_unknown::<AddWitnessRequest>(),
+            refuses_unknown::<RemoveWitnessRequest>(),
             refuses_unknown::<BatchRequest<EncryptRequest>>(),
             refuses_unknown::<CreateKeyRequest>(),
             refuses_unknown::<UpdateKeyRequest>(),

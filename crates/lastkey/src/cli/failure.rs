@@ -76,6 +76,9 @@ pub(crate) enum Failure {
     /// A signature, a MAC or a context is not right.
     #[error("{0}")]
     NotValid(&'static str),
+    /// The audit log, or a receipt, is not what was signed.
+    #[error("the audit log is not what was signed: {0}")]
+    LogNotValid(String),
     /// A dry run was answered with no; the answer is printed already.
     #[error("the server would refuse this")]
     WouldRefuse,
@@ -109,7 +112,7 @@ impl Failure {
             Self::Client(error) => client_exit_code(error),
             Self::Envelope(error) => envelope_exit_code(error),
             Self::File(_) | Self::Io { .. } => INPUT_OUTPUT,
-            Self::NotValid(_) => NOT_VALID,
+            Self::NotValid(_) | Self::LogNotValid(_) => NOT_VALID,
             Self::Input(_) | Self::WouldRefuse | Self::Declined => REFUSED,
             Self::NotReady => UNAVAILABLE,
             Self::BrokenPipe => BROKEN_PIPE,
@@ -218,6 +221,7 @@ impl Failure {
             | Self::Io { .. }
             | Self::Input(_)
             | Self::NotValid(_)
+            | Self::LogNotValid(_)
             | Self::WouldRefuse
             | Self::NotReady
             | Self::Declined
@@ -262,6 +266,7 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
         | Failure::Io { .. }
         | Failure::Input(_)
         | Failure::NotValid(_)
+        | Failure::LogNotValid(_)
         | Failure::WouldRefuse
         | Failure::NotReady
         | Failure::Declined

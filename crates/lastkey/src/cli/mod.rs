@@ -5,6 +5,7 @@
 
 mod access;
 mod args;
+mod audit;
 mod blob;
 mod completions;
 mod data_key;
@@ -113,6 +114,9 @@ enum ClientCommand {
     Revocations,
     /// Make a credential void that you hold
     Burn(access::login::BurnArgs),
+    /// Read the audit log, prove what it says, check all of it
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Show whether the server is up, initialised and unsealed
     Status(system::StatusArgs),
     /// Let the server serve
@@ -150,7 +154,7 @@ enum ConfigCommand {
 }
 
 /// Headings of `lastkey --help`; each command stands under one.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect"]),
     ("Keys", &["key"]),
     (
@@ -184,6 +188,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "burn",
         ],
     ),
+    ("Who did what", &["audit"]),
     ("A running server", &["status", "unseal", "seal", "confirm-clock"]),
     ("This machine", &["dev", "init", "server", "admin-token", "config", "bench", "completions"]),
 ];
@@ -269,6 +274,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Revoke(args) => access::login::revoke(args, session).await,
         ClientCommand::Revocations => access::login::revocations(session).await,
         ClientCommand::Burn(args) => access::login::burn(args, session).await,
+        ClientCommand::Audit(command) => audit::run(command, session).await,
         ClientCommand::Status(args) => system::status(args, session).await,
         ClientCommand::Unseal(args) => system::unseal(args, session).await,
         ClientCommand::Seal(args) => system::seal(args, session).await,
@@ -374,6 +380,13 @@ mod tests {
             "lastkey verify --key alias/s --signature AAAA FILE",
             "lastkey random --bytes 16 --format hex",
             "lastkey --output json status",
+            "lastkey audit verify",
+            "lastkey audit verify --offline DIR --public-key F",
+            "lastkey audit tail --output json",
+            "lastkey audit tail --follow",
+            "lastkey audit search --key K --since 2h --action kms:*",
+            "lastkey audit export --format ocsf --cursor C --follow",
+            "lastkey audit receipt 7 -o r",
             "lastkey reencrypt --to-key alias/b --context a=b --to-context c=d FILE",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());

@@ -121,16 +121,42 @@ impl Default for Keyring {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Audit {
-    /// Size at which a file is closed and a new one begun.
-    pub(crate) file_bytes: u64,
-    /// Closed files that are kept.
-    pub(crate) closed_files: usize,
+    pub(crate) durability: Durability,
+    /// Longest segment; at least 1048576.
+    pub(crate) segment_bytes: u64,
+    /// Records are kept at least so long; at least 184 unless `retention_bytes` says otherwise.
+    pub(crate) retention_days: u64,
+    /// When records take more than this, the oldest go before their time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_bytes: Option<u64>,
+    /// Free bytes of the disk below which there is an alarm; at most a twentieth of the disk.
+    pub(crate) alarm_free_bytes: u64,
+    /// Free bytes below which operations are refused; at most a hundredth of the disk.
+    pub(crate) refuse_free_bytes: u64,
+}
+
+/// When an answer may leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Durability {
+    /// When its record is on the disk.
+    #[default]
+    Sync,
+    /// When the log has taken its record; it reaches the disk some milliseconds later.
+    Batched,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        let limits = lastkey_store::audit_log::AuditLimits::default();
-        Self { file_bytes: limits.file_len, closed_files: limits.closed_files }
+        let options = lastkey_store::audit_log::AuditOptions::default();
+        Self {
+            durability: Durability::Sync,
+            segment_bytes: options.segment_len,
+            retention_days: options.retention.as_secs() / 86_400,
+            retention_bytes: options.retention_len,
+            alarm_free_bytes: options.alarm_free,
+            refuse_free_bytes: options.refuse_free,
+        }
     }
 }
 

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use lastkey_store::audit_log::AuditLimits;
+use lastkey_store::audit_log::{AuditOptions, Durability};
 
-use super::file::{ConfigFile, Log, MetricsAccess, TlsMode};
+use super::file::{self, ConfigFile, Log, MetricsAccess, TlsMode};
 
 /// Where the certificate of the server comes from, if it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) struct Resolved {
     pub(crate) tls: TlsSource,
     pub(crate) limits: lastkey_http::Limits,
     pub(crate) open_keys: usize,
-    pub(crate) audit: AuditLimits,
+    pub(crate) audit: AuditOptions,
     pub(crate) metrics: MetricsAccess,
     pub(crate) keyfile: Option<PathBuf>,
     pub(crate) log: Log,
@@ -71,7 +71,6 @@ impl Resolved {
         }
         let limits = door_limits(&typed.limits)?;
         ensure!(typed.keyring.open_keys > 0, "keyring.open_keys is at least 1");
-        ensure!(typed.audit.file_bytes >= 4_096, "audit.file_bytes is at least 4096");
         Ok(Self {
             data,
             tcp: typed.listen.tcp,
@@ -79,15 +78,31 @@ impl Resolved {
             tls,
             limits,
             open_keys: typed.keyring.open_keys,
-            audit: AuditLimits {
-                file_len: typed.audit.file_bytes,
-                closed_files: typed.audit.closed_files,
-            },
+            audit: audit_options(&typed.audit)?,
             metrics: typed.metrics.access,
             keyfile: typed.unseal.keyfile,
             log: typed.log,
         })
     }
+}
+
+fn audit_options(typed: &super::file::Audit) -> anyhow::Result<AuditOptions> {
+    ensure!(typed.segment_bytes >= 1 << 20, "audit.segment_bytes is at least 1048576");
+    ensure!(
+        typed.retention_days >= 184 || typed.retention_bytes.is_some(),
+        "audit.retention_days is at least 184; to keep less, set audit.retention_bytes as well"
+    );
+    Ok(AuditOptions {
+        durability: match typed.durability {
+            file::Durability::Sync => Durability::Sync,
+            file::Durability::Batched => Durability::Batched,
+        },
+        segment_len: typed.segment_bytes,
+        retention: Duration::from_secs(typed.retention_days.saturating_mul(86_400)),
+        retention_len: typed.retention_bytes,
+        alarm_free: typed.alarm_free_bytes,
+        refuse_free: typed.refuse_free_bytes,
+    })
 }
 
 fn door_limits(typed: &super::file::Limits) -> anyhow::Result<lastkey_http::Limits> {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
 use lastkey_service::sealing::replace_admin_token;
-use lastkey_store::audit_log::AuditLimits;
+use lastkey_store::audit_log::AuditOptions;
 
 use super::dev;
 use crate::wiring::{Opened, open_data};
@@ -68,7 +68,7 @@ pub(crate) fn read_keyfile(path: &Path) -> anyhow::Result<SecretVec> {
 /// # Errors
 /// When another process has the data directory, or what is presented does not unseal.
 pub(crate) fn replace(data: &Path, presented: &SecretVec) -> anyhow::Result<SecretVec> {
-    let Opened { store, ports } = open_data(data, AuditLimits::KEEP_ALL)?;
+    let Opened { store, ports } = open_data(data, AuditOptions::KEEP_ALL)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(replace_admin_token(&*store, &ports, presented)) {
         Err(Error::Unauthenticated) => {

@@ -27,7 +27,7 @@ use lastkey_service::engine::{Engine, Ports};
 use lastkey_service::ops;
 use lastkey_service::sealing::{Gate, NewSeal, initialise};
 use lastkey_store::MemorySealedStore;
-use lastkey_store::audit_log::{AuditLimits, AuditLog};
+use lastkey_store::audit_log::{AuditLog, AuditOptions, Durability};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::adapters::{MachineClock, SystemEntropySource};
@@ -226,7 +226,7 @@ async fn engine_with_key(scratch: &std::path::Path) -> anyhow::Result<(Arc<Engin
     let ports = Ports {
         audit: Arc::new(AuditLog::open(
             scratch,
-            AuditLimits { closed_files: 1, ..AuditLimits::default() },
+            AuditOptions { durability: Durability::Batched, ..AuditOptions::default() },
         )?),
         clock: Arc::new(MachineClock::of_this_boot()),
         entropy: entropy.clone(),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use lastkey_crypto::kdf::Argon2Params;
 use lastkey_secret::{SecretArray, SecretVec};
 use lastkey_service::sealing::{NewSeal, initialise};
-use lastkey_store::audit_log::AuditLimits;
+use lastkey_store::audit_log::AuditOptions;
 
 use crate::tls_identity::{ca_path, create_ca, write_new};
 use crate::wiring::{Opened, open_data};
@@ -92,7 +92,7 @@ pub(crate) fn found(
     data: &Path,
     seal: impl FnOnce() -> anyhow::Result<NewSeal>,
 ) -> anyhow::Result<Option<Founded>> {
-    let Opened { store, ports } = open_data(data, AuditLimits::KEEP_ALL)?;
+    let Opened { store, ports } = open_data(data, AuditOptions::KEEP_ALL)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(store.bootstrap())?;
     if status.is_some() {

@@ -20,7 +20,7 @@ use super::admin_token::read_keyfile;
 use crate::config::file::{self, ConfigFile};
 use crate::config::resolved::{Resolved, TlsSource};
 use crate::wiring::{Opened, open_data};
-use crate::{hardening, say, telemetry, tls_identity};
+use crate::{hardening, say, telemetry, tls_identity, witnessing};
 
 /// How often a self-made certificate is issued anew; it is good for three times as long.
 const RENEWAL: Duration = Duration::from_secs(30 * 86_400);
@@ -99,6 +99,7 @@ async fn serve(
         let data = config.data.display();
         bail!("{data} holds no installation yet; run `lastkey init --data {data}` first");
     }
+    let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
     let gate = Arc::new(Gate::new(store, ports, config.open_keys));
     if let Some(path) = &config.keyfile {
         unseal_by_keyfile(&gate, path).await?;
@@ -118,6 +119,7 @@ async fn serve(
         tracing::warn!(connections, "the time to finish was over; connections were cut");
     }
     renewal.abort();
+    witnessing.abort();
     gate.stop().await;
     Ok(())
 }

@@ -147,8 +147,7 @@ fn misplace(server: &Server, needles: &mut Needles) {
 fn nothing_that_a_server_writes_holds_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let installation = Installation::found(folder.path());
-    let mut server = installation
-        .serve_unsealed("log.filter = 'trace'\nlog.format = 'json'\naudit.file_bytes = 4096");
+    let mut server = installation.serve_unsealed("log.filter = 'trace'\nlog.format = 'json'");
     let mut needles = Needles::default();
     needles.add("administrator's token", server.token.as_bytes());
     needles.add("passphrase", PASSPHRASE.as_bytes());
@@ -174,7 +173,7 @@ fn search(data: &Path, needles: &Needles) {
     let mut all = Vec::new();
     files(data, &mut all);
     assert!(all.iter().any(|path| path.ends_with("records.db")), "{all:?}");
-    assert!(all.iter().any(|path| path.ends_with("audit/audit.jsonl")), "{all:?}");
+    assert!(all.iter().any(|path| path.ends_with("audit/wal/00000000000000000000.wal")), "{all:?}");
     for path in all {
         let found = needles.in_bytes(&fs::read(&path).unwrap());
         assert_eq!(found, [""; 0], "{}", path.display());

@@ -164,3 +164,13 @@ pub(crate) fn routes(http: &mut Http) -> Vec<(String, bool)> {
     }
     routes
 }
+
+/// Records of the audit log in a data directory that match, newest first; needs no server.
+#[track_caller]
+pub(crate) fn audit_records(data: &Path, filter: &str) -> Vec<Value> {
+    let mut command = lastkey(["audit", "search", "--limit", "100000", "--output", "json"]);
+    command.args(filter.split_whitespace()).arg("--offline").arg(data.join("audit"));
+    let said = run(&mut command, b"").ok();
+    let record = |line: &str| serde_json::from_str::<Value>(line).unwrap()["record"].take();
+    said.lines().map(record).collect()
+}

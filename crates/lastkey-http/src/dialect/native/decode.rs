@@ -80,6 +80,14 @@ impl Ask {
         parse("name", &self.params.get(0, "name")?, Name::parse)
     }
 
+    /// The one parameter of a path that names no key.
+    ///
+    /// # Errors
+    /// [`Syntax`].
+    pub(super) fn text(&self, name: &str) -> Result<String, Syntax> {
+        self.params.get(0, name)
+    }
+
     /// The alias in the path.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod access;
 mod aliases;
+mod audit;
 mod busy;
 mod decode;
 mod encode;

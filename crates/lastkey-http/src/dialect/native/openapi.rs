@@ -24,7 +24,12 @@ pub(crate) fn document(server_version: &str) -> Bytes {
         add(&mut paths, route.path, route.method.as_str(), public(route, &mut generator));
     }
     for route in ROUTES {
-        add(&mut paths, route.path, route.method.as_str(), protected(route, &mut generator));
+        add(
+            &mut paths,
+            &shown(route.path),
+            route.method.as_str(),
+            protected(route, &mut generator),
+        );
     }
     let error = generator.subschema_for::<ErrorBody>();
     let schemas = generator.take_definitions(true);
@@ -46,6 +51,11 @@ pub(crate) fn document(server_version: &str) -> Bytes {
         },
     });
     to_json(&document).into()
+}
+
+/// A path as the document writes it: a parameter that may hold slashes looks like any other.
+fn shown(path: &str) -> String {
+    path.replace("{+", "{")
 }
 
 fn add(paths: &mut Map<String, Value>, path: &str, method: &str, operation: Value) {
@@ -117,16 +127,18 @@ fn request_body(schema: &Schema) -> Value {
 /// `post_keys_key_rotate` for `POST /v1/keys/{key}/rotate`.
 fn operation_id(method: &str, path: &str) -> String {
     let path = path.trim_start_matches("/v1").trim_start_matches('/');
-    let words = path.replace(['/', '-', '.'], "_").replace(['{', '}'], "");
+    let words = path.replace(['/', '-', '.'], "_").replace(['{', '}', '+'], "");
     format!("{}_{words}", method.to_ascii_lowercase())
 }
 
 fn path_parameters(path: &str) -> Vec<Value> {
     let names = path.split('/').filter_map(|segment| segment.strip_prefix('{'));
     let parameter = |name: &str| {
-        let name = name.trim_end_matches('}');
+        let name = name.trim_start_matches('+').trim_end_matches('}');
         let (kind, description) = match name {
             "version" => ("integer", "A key version, from 1."),
+            "record" => ("string", "Number of a record, or the id of a request."),
+            "file" => ("string", "A file of the log, as C2SP tlog-tiles names it; slashes stay."),
             "alias" => ("string", "An alias, percent-encoded: `alias%2Fapp`."),
             _ => ("string", "A key id, or an alias, percent-encoded: `alias%2Fapp`."),
         };
@@ -179,7 +191,7 @@ mod tests {
         assert_eq!(mentioned, PUBLIC.len() + ROUTES.len());
         for route in ROUTES {
             let method = route.method.as_str().to_lowercase();
-            let operation = &document["paths"][route.path][&method];
+            let operation = &document["paths"][shown(route.path)][&method];
             assert_eq!(operation["summary"], route.summary, "{route:?}");
             assert_eq!(
                 operation["parameters"]

@@ -55,7 +55,8 @@ fn unknown<Q: Query>() -> Syntax {
     }
 }
 
-fn switch(value: &str) -> Result<bool, &'static str> {
+/// Yes or no.
+pub(super) fn switch(value: &str) -> Result<bool, &'static str> {
     match value {
         "true" => Ok(true),
         "false" => Ok(false),

@@ -14,6 +14,10 @@ use lastkey_wire::native::access::{
     SetProviderRequest, SetRoleRequest, WhoCanReply, WhoCanRequest,
 };
 use lastkey_wire::native::aliases::{ListAliasesReply, SetAliasRequest};
+use lastkey_wire::native::audit::{
+    AddWitnessRequest, AuditCheckpointReply, AuditQuery, AuditReceiptReply, AuditRecordsReply,
+    RemoveWitnessRequest, WitnessesReply,
+};
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
 use lastkey_wire::native::keys::{
     CreateKeyRequest, ImportParametersReply, ImportParametersRequest, ImportRequest, KeyView,
@@ -37,7 +41,7 @@ use schemars::{Schema, SchemaGenerator};
 use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
-use super::{access, aliases, busy, keys, operations, sessions, system, versions};
+use super::{access, aliases, audit, busy, keys, operations, sessions, system, versions};
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
 use crate::problem::Problem;
@@ -307,6 +311,35 @@ pub(crate) static ROUTES: &[Route] = &[
         "Ends sessions before their time."),
     query!("/v1/sts/revocations", "iam:ReadRoles", sessions::revocations, DryRunQuery => ListRevocationsReply,
         "Lists the revocations that are in force."),
+    query!("/v1/audit/records", "audit:Read", audit::records, AuditQuery => AuditRecordsReply,
+        "Searches the audit log."),
+    query!("/v1/audit/records/{record}/receipt", "audit:Read", audit::receipt, DryRunQuery => AuditReceiptReply,
+        "Proves that a record is in the audit log."),
+    query!("/v1/audit/checkpoint", "audit:Read", audit::checkpoint, DryRunQuery => AuditCheckpointReply,
+        "Signs a checkpoint of the audit log, and names the key that signs."),
+    Route {
+        method: Method::GET,
+        path: "/v1/audit/tlog/{+file}",
+        action: "audit:Read",
+        summary: "The audit log as static files: `checkpoint`, `tile/...` (C2SP tlog-tiles).",
+        request: Source::Query(SchemaGenerator::subschema_for::<DryRunQuery>),
+        reply: SchemaGenerator::subschema_for::<String>,
+        handler: |admitted, input| {
+            let (ask, _) = with_query::<DryRunQuery>(admitted, input)?;
+            Ok(Box::pin(async move {
+                match audit::tlog(&ask).await {
+                    Ok(answer) => Ok(answer),
+                    Err(problem) => answer(&ask, Err::<String, _>(problem), to_json),
+                }
+            }))
+        },
+    },
+    query!("/v1/audit/witnesses", "audit:Read", audit::witnesses, DryRunQuery => WitnessesReply,
+        "Lists who witnesses this log, and which logs it witnesses."),
+    body!(POST "/v1/audit/witnesses", "audit:UpdateWitness", audit::add_witness, AddWitnessRequest => WitnessesReply,
+        "Names a witness of this log, or a log to be witnessed here."),
+    body!(DELETE "/v1/audit/witnesses", "audit:UpdateWitness", audit::remove_witness, RemoveWitnessRequest => WitnessesReply,
+        "Removes a witness, or a log that is witnessed here."),
 ];
 
 #[cfg(test)]

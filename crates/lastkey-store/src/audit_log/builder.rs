@@ -1,0 +1,390 @@
+//! The one thread that turns durable records into tiles, bundles and checkpoints, and watches over
+//! the files.
+//!
+//! Room      `store`.
+//! Source    C2SP tlog-tiles; docs/formats/audit-log.md.
+//! Holds     a segment goes only after every record in it lies in a full bundle that is on the
+//!           disk; a checkpoint covers only durable records.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lastkey_core::audit::archive::LogSigners;
+use lastkey_core::audit::checkpoint::Checkpoint;
+use lastkey_core::audit::merkle::{FullTile, Hash, TILE_WIDTH, Tree};
+use lastkey_core::audit::note::NoteKey;
+use lastkey_core::audit::tile::{TileKind, TileName};
+use lastkey_core::ports::Cause;
+use lastkey_core::time::Timestamp;
+use tokio::sync::oneshot;
+
+use super::AuditOptions;
+use super::files::{Layout, make_dir, private_file, replace_file, write_file};
+use super::keeper::Keeper;
+use super::pending::Buffer;
+use super::tail::Tail;
+use super::wal::{Group, segments};
+
+/// What the builder is told.
+pub(super) enum ToBuilder {
+    /// Records that have become durable.
+    Group(Group),
+    /// Records from this one on go into another segment than those before.
+    NewSegment(u64),
+    /// Answer when everything before this has been built.
+    Flush(oneshot::Sender<()>),
+    /// Sign with these keys from now on.
+    Unsealed(Box<LogSigners>, oneshot::Sender<Result<(), Cause>>),
+    /// Sign what there is, and give the keys up.
+    Sealed(oneshot::Sender<Result<(), Cause>>),
+    /// Sign what there is.
+    Checkpoint(oneshot::Sender<Result<String, Cause>>),
+    /// Cosign the checkpoint of another log.
+    Cosign(String, oneshot::Sender<Result<String, Cause>>),
+    /// Nothing more comes.
+    Close,
+}
+
+/// The newest signed checkpoint.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Signed {
+    pub(super) size: u64,
+    pub(super) note: String,
+}
+
+/// What the builder lets others see.
+#[derive(Default)]
+pub(super) struct Published {
+    pub(super) tail: Mutex<Tail>,
+    pub(super) signed: Mutex<Signed>,
+    pub(super) keys: Mutex<Option<(NoteKey, NoteKey)>>,
+    pub(super) space: Mutex<Space>,
+}
+
+/// How much room there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Space {
+    pub(super) free: Option<u64>,
+    pub(super) is_alarming: bool,
+}
+
+impl Published {
+    pub(super) fn signed(&self) -> Signed {
+        self.signed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn tail(&self) -> std::sync::MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long the builder waits before it tries a failing disk again.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often it looks after things.
+const TICK: Duration = Duration::from_secs(1);
+/// A checkpoint is kept for good when the one kept before is so old.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// What the builder works with.
+pub(super) struct Builder {
+    pub(super) layout: Layout,
+    pub(super) options: AuditOptions,
+    pub(super) tree: Tree,
+    /// The records of the bundle that is not full, each after its length.
+    pub(super) bundle: Vec<u8>,
+    pub(super) published: Arc<Published>,
+    pub(super) buffer: Arc<Buffer>,
+    pub(super) keeper: Keeper,
+    pub(super) signers: Option<LogSigners>,
+    /// When a checkpoint was last kept for good.
+    pub(super) kept_at: Option<Instant>,
+    /// Tiles of the newest checkpoint that are not full.
+    pub(super) partials: Vec<TileName>,
+}
+
+impl Builder {
+    /// Builds until it is told that nothing more comes.
+    pub(super) fn run(mut self, inbox: &Receiver<ToBuilder>) {
+        let mut next_tick = Instant::now();
+        loop {
+            let left = next_tick.saturating_duration_since(Instant::now());
+            match inbox.recv_timeout(left) {
+                Ok(ToBuilder::Close) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(message) => self.handle(message),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if next_tick <= Instant::now() {
+                self.tick();
+                next_tick = Instant::now() + TICK;
+            }
+        }
+        if let Err(error) = self.sign_if_news() {
+            tracing::warn!(%error, "the last checkpoint of the audit log cannot be written");
+        }
+    }
+
+    fn handle(&mut self, message: ToBuilder) {
+        // Who asked and went away needs no answer.
+        match message {
+            ToBuilder::Group(group) => self.add_patiently(&group),
+            ToBuilder::NewSegment(first) => self.release_segments(first),
+            ToBuilder::Flush(answer) => drop(answer.send(())),
+            ToBuilder::Unsealed(signers, answer) => drop(answer.send(self.unseal(*signers))),
+            ToBuilder::Sealed(answer) => {
+                let last = self.sign_if_news();
+                self.signers = None;
+                drop(answer.send(last));
+            }
+            ToBuilder::Checkpoint(answer) => {
+                let signed = self.sign_if_news().map(|()| self.published.signed().note);
+                drop(answer.send(signed));
+            }
+            ToBuilder::Cosign(text, answer) => drop(answer.send(self.cosign(&text))),
+            ToBuilder::Close => {}
+        }
+    }
+
+    /// Looks after everything that comes with time.
+    fn tick(&mut self) {
+        self.keeper.look_after(&self.layout, &self.buffer, &self.published);
+        if self.signers.is_some()
+            && let Err(error) = self.sign_if_news()
+        {
+            tracing::error!(%error, "no checkpoint of the audit log can be written");
+        }
+        let signed = self.published.signed().size;
+        self.keeper.prune(&self.layout, &self.options, &self.buffer, signed);
+    }
+
+    /// Adds a group. While tiles cannot be written it is tried again and again, until the log is
+    /// closed: then the segments still hold the records.
+    fn add_patiently(&mut self, group: &Group) {
+        let buffer = Arc::clone(&self.buffer);
+        let write = |path: &Path, bytes: &[u8]| loop {
+            let Err(error) = write_file(path, bytes) else { return Ok(()) };
+            tracing::error!(%error, "the audit log cannot write its tiles");
+            if buffer.is_closed() {
+                return Err(error);
+            }
+            let reason = error.to_string();
+            buffer.trouble(|troubles| troubles.full = Some(reason));
+            std::thread::sleep(RETRY);
+        };
+        if let Err(error) = self.add(group, write) {
+            tracing::error!(%error, "records of the audit log stay in their segment");
+        }
+    }
+
+    /// Adds the records of a group that are not in the tree yet.
+    ///
+    /// # Errors
+    /// That of `write`.
+    pub(super) fn add(
+        &mut self,
+        group: &Group,
+        write: impl Fn(&Path, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let known = self.tree.size().saturating_sub(group.first);
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
+        let mut bytes = group.bytes.as_slice();
+        let (mut news, mut leaves) = (Vec::with_capacity(bytes.len()), Vec::new());
+        for (place, leaf) in group.leaves.iter().enumerate() {
+            let Some((record, rest)) = split_record(bytes) else { break };
+            bytes = rest;
+            if place < known {
+                continue;
+            }
+            self.bundle.extend_from_slice(record);
+            news.extend_from_slice(record);
+            leaves.push(*leaf);
+            if self.push(*leaf, &write)? {
+                news.clear();
+                leaves.clear();
+            }
+        }
+        self.published.tail().extend(&news, &leaves, self.tree.size());
+        Ok(())
+    }
+
+    /// Adds one record; whether that has filled a bundle.
+    fn push(
+        &mut self,
+        leaf: Hash,
+        write: &impl Fn(&Path, &[u8]) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let (layout, bundle) = (&self.layout, &self.bundle);
+        let mut is_full = false;
+        self.tree.push(leaf, |tile: FullTile<'_>| {
+            if tile.level == 0 {
+                let name = TileName::full(TileKind::Entries, tile.number);
+                write(&layout.tile(&name), bundle)?;
+                is_full = true;
+            }
+            let name = TileName::full(TileKind::Level(tile.level), tile.number);
+            write(&layout.tile(&name), tile.hashes.as_flattened())
+        })?;
+        if is_full {
+            self.bundle.clear();
+            *self.published.tail() = Tail::of(&self.tree, &self.bundle);
+        }
+        Ok(is_full)
+    }
+
+    /// Removes segments whose records lie in full bundles. `first` begins the newest segment.
+    fn release_segments(&mut self, first: u64) {
+        if let Err(error) = self.try_release(first) {
+            tracing::warn!(%error, "an old segment of the audit log stays");
+        }
+    }
+
+    fn try_release(&mut self, newest: u64) -> io::Result<()> {
+        let full = self.tree.size() / TILE_WIDTH as u64 * TILE_WIDTH as u64;
+        let wal = self.layout.wal();
+        let all = segments(&wal)?;
+        let ends = all.iter().skip(1).map(|(first, _)| *first);
+        let done: Vec<_> = all
+            .iter()
+            .zip(ends)
+            .filter(|(segment, end)| *end <= full && segment.0 < newest)
+            .collect();
+        if done.is_empty() {
+            return Ok(());
+        }
+        rustix::fs::syncfs(File::open(&self.layout.dir)?)?;
+        for ((_, path), _) in done {
+            self.keeper.reuse(&self.layout, path)?;
+        }
+        Ok(())
+    }
+
+    fn unseal(&mut self, signers: LogSigners) -> Result<(), Cause> {
+        let keys = (signers.log.key().clone(), signers.witness.key().clone());
+        self.remember_key(&keys.0)?;
+        let note = self.published.signed().note;
+        if !note.is_empty() {
+            let known = read_keys(&self.layout)?;
+            let (checkpoint, _) = Checkpoint::open(&note, &known)?;
+            if checkpoint.origin != keys.0.name() {
+                return Err(format!("it is the log of {}", checkpoint.origin).into());
+            }
+        }
+        *self.published.keys.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+        self.signers = Some(signers);
+        self.sign_if_news()
+    }
+
+    /// Adds a key to the list of those that have signed this log.
+    fn remember_key(&self, key: &NoteKey) -> Result<(), Cause> {
+        let known = read_keys(&self.layout)?;
+        if !known.contains(key) {
+            let lines = known.iter().chain([key]).map(|key| format!("{key}\n"));
+            replace_file(&self.layout.public_keys(), lines.collect::<String>().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Signs a checkpoint when there are records that none covers yet.
+    fn sign_if_news(&mut self) -> Result<(), Cause> {
+        let signed = self.published.signed();
+        let Some(signers) = &self.signers else {
+            let is_signed = signed.size == self.tree.size() && !signed.note.is_empty();
+            return if is_signed { Ok(()) } else { Err("the server is sealed".into()) };
+        };
+        let size = self.tree.size();
+        if size == 0 || (size == signed.size && !signed.note.is_empty()) {
+            return Ok(());
+        }
+        let origin = signers.log.key().name().to_owned();
+        let text = Checkpoint { origin, size, root: self.tree.root() }.to_string();
+        let note = format!("{text}\n{}", signers.log.sign(&text, now())?);
+        self.write_partials()?;
+        replace_file(&self.layout.checkpoint(), note.as_bytes())?;
+        self.keep(&note)?;
+        *self.published.signed.lock().unwrap_or_else(PoisonError::into_inner) =
+            Signed { size, note };
+        Ok(())
+    }
+
+    /// Writes the tiles that are not full, as the checkpoint needs them, and removes those of the
+    /// one before.
+    fn write_partials(&mut self) -> io::Result<()> {
+        let mut written = Vec::new();
+        for level in 0..self.tree.height() {
+            let hashes = self.tree.partial(level);
+            let width = hashes.len();
+            let shift = u32::from(level) * 8 + 8;
+            let number = self.tree.size().checked_shr(shift).unwrap_or(0);
+            if width > 0 {
+                let name = TileName { kind: TileKind::Level(level), number, width };
+                write_file(&self.layout.tile(&name), hashes.as_flattened())?;
+                written.push(name);
+            }
+            if width > 0 && level == 0 {
+                let name = TileName { kind: TileKind::Entries, number, width };
+                write_file(&self.layout.tile(&name), &self.bundle)?;
+                written.push(name);
+            }
+        }
+        let before = std::mem::replace(&mut self.partials, written);
+        for name in before.iter().filter(|name| !self.partials.contains(name)) {
+            let path = self.layout.tile(name);
+            fs::remove_file(&path)?;
+            // It stays while it holds a newer one.
+            let _ = fs::remove_dir(path.parent().unwrap_or(&path));
+        }
+        Ok(())
+    }
+
+    /// Keeps a checkpoint for good, once in a while: it bounds where a later change began.
+    fn keep(&mut self, note: &str) -> io::Result<()> {
+        if self.kept_at.is_some_and(|at| at.elapsed() < KEEP_EVERY) {
+            return Ok(());
+        }
+        let path = self.layout.checkpoints();
+        let mut file = private_file().append(true).create(true).open(&path)?;
+        file.write_all(format!("{note}\n").as_bytes())?;
+        self.kept_at = Some(Instant::now());
+        Ok(())
+    }
+
+    fn cosign(&self, text: &str) -> Result<String, Cause> {
+        let signers = self.signers.as_ref().ok_or("the server is sealed")?;
+        signers.witness.sign(text, now())
+    }
+}
+
+/// The record at the start of these bytes, with its length, and what comes after it.
+fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let len = u16::from_be_bytes(*bytes.first_chunk()?);
+    bytes.split_at_checked(usize::from(len) + 2)
+}
+
+/// The keys that have signed this log.
+///
+/// # Errors
+/// A cause when the list cannot be read.
+pub(super) fn read_keys(layout: &Layout) -> Result<Vec<NoteKey>, Cause> {
+    let bytes = super::files::read_if_there(&layout.public_keys(), 1 << 20)?.unwrap_or_default();
+    let text = String::from_utf8(bytes)?;
+    text.lines().map(|line| NoteKey::parse(line).map_err(Cause::from)).collect()
+}
+
+/// The wall clock.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_secs())
+}
+
+/// Makes the directories of a log.
+///
+/// # Errors
+/// An I/O error.
+pub(super) fn make_dirs(layout: &Layout) -> io::Result<()> {
+    make_dir(&layout.dir)?;
+    make_dir(&layout.wal())?;
+    make_dir(&layout.dir.join("tile"))
+}

@@ -1,0 +1,147 @@
+//! The files of the log: how they are made, replaced and read.
+//!
+//! Room      `store`.
+//! Holds     a file that is replaced is the old one or the new one, whole, whenever the machine
+//!           stops.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// A file that only its owner reads.
+pub(super) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// Makes a directory and those above it.
+///
+/// # Errors
+/// An I/O error that names it.
+pub(super) fn make_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(named("create", path))
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// An I/O error.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Writes a file of the tree; its directory is made when it is not there. Not durable yet.
+///
+/// # Errors
+/// An I/O error that names it.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let write = || {
+        let mut file = private_file().write(true).create(true).truncate(true).open(path)?;
+        file.write_all(bytes)
+    };
+    let written = match write() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_dir(path.parent().unwrap_or(path))?;
+            write()
+        }
+        written => written,
+    };
+    written.map_err(named("write", path))
+}
+
+/// Replaces a file, durably.
+///
+/// # Errors
+/// An I/O error that names it.
+pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let replace = || {
+        let mut file = private_file().write(true).create(true).truncate(true).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        sync_dir(path.parent().unwrap_or(path))
+    };
+    replace().map_err(named("write", path))
+}
+
+/// Reads a file that may be missing, up to a length.
+///
+/// # Errors
+/// An I/O error that names it, also when it is longer.
+pub(super) fn read_if_there(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
+        }
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named("read", path)(error)),
+    }
+}
+
+/// An I/O error that says what was done to which file.
+pub(super) fn named(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> io::Error {
+    let path = path.to_owned();
+    move |error| io::Error::new(error.kind(), format!("cannot {doing} {}: {error}", path.display()))
+}
+
+/// Where the parts of a log lie.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// The directory of the log.
+    pub(super) dir: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn wal(&self) -> PathBuf {
+        self.dir.join("wal")
+    }
+
+    pub(super) fn spare(&self) -> PathBuf {
+        self.wal().join("spare")
+    }
+
+    pub(super) fn checkpoint(&self) -> PathBuf {
+        self.dir.join("checkpoint")
+    }
+
+    /// The newest checkpoint that witnesses have cosigned.
+    pub(super) fn cosigned(&self) -> PathBuf {
+        self.dir.join("cosigned")
+    }
+
+    /// Earlier checkpoints, thinned out.
+    pub(super) fn checkpoints(&self) -> PathBuf {
+        self.dir.join("checkpoints")
+    }
+
+    pub(super) fn public_keys(&self) -> PathBuf {
+        self.dir.join("public-keys")
+    }
+
+    pub(super) fn minimum(&self) -> PathBuf {
+        self.dir.join("minimum-index")
+    }
+
+    pub(super) fn witnesses(&self) -> PathBuf {
+        self.dir.join("witnesses")
+    }
+
+    pub(super) fn witnessed(&self, origin: &str) -> PathBuf {
+        let hash = lastkey_crypto::digest::sha256(origin.as_bytes());
+        let name: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        self.dir.join("witnessed").join(name)
+    }
+
+    pub(super) fn tile(&self, name: &lastkey_core::audit::tile::TileName) -> PathBuf {
+        self.dir.join(name.to_string())
+    }
+}

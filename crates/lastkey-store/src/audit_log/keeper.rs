@@ -1,0 +1,273 @@
+//! Watches over the files and the space of the log, and removes what is old.
+//!
+//! Room      `store`.
+//! Holds     a segment that was removed, replaced or cut under the writer stops the log for good;
+//!           records are removed only when a signed checkpoint covers them and a record says so.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use lastkey_core::audit::merkle::TILE_WIDTH;
+use lastkey_core::audit::record::Record;
+use lastkey_core::audit::tile::{Records, TileKind, TileName};
+use lastkey_core::audit::{AUDIT_LOG, AUDIT_PRUNES, AUDIT_REFUSES, AUDIT_RESUMES, Event, Phase};
+use lastkey_core::ids::RequestId;
+use lastkey_core::principal::{Principal, Source};
+use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
+use rustix::fs::fstatvfs;
+
+use super::AuditOptions;
+use super::builder::{Published, Space, now};
+use super::files::{Layout, read_if_there, replace_file, sync_dir};
+use super::pending::Buffer;
+use super::tail::MAX_BUNDLE_LEN;
+use super::wal::zero_filled;
+use super::writer::{Current, Spare};
+
+/// How the record of a removal begins; the number of the oldest record that is kept follows.
+pub(super) const PRUNED: &str = "records are removed before ";
+/// How often old records are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Watches over a log.
+pub(super) struct Keeper {
+    pub(super) current: Current,
+    pub(super) spare: Spare,
+    /// Length of the next spare segment.
+    pub(super) spare_len: u64,
+    pub(super) longest: u64,
+    pub(super) alarm_free: u64,
+    pub(super) refuse_free: u64,
+    pub(super) pruned_at: Option<Instant>,
+    /// Records before the first number go when the record of the second, which says so, is signed.
+    pub(super) planned: Option<(u64, u64)>,
+    pub(super) refusing: bool,
+}
+
+impl Keeper {
+    /// Looks once.
+    pub(super) fn look_after(&mut self, layout: &Layout, buffer: &Buffer, published: &Published) {
+        if let Err(reason) = self.check_current() {
+            tracing::error!(reason, "the audit log was tampered with; operations are refused");
+            buffer.trouble(|troubles| troubles.tampered = Some(reason));
+        }
+        let space = self.space(layout);
+        let had = published.space.lock().unwrap_or_else(PoisonError::into_inner).is_alarming;
+        if space.is_alarming && !had {
+            let free = space.free.unwrap_or(0);
+            tracing::warn!(free, "space for the audit log is getting short");
+        }
+        *published.space.lock().unwrap_or_else(PoisonError::into_inner) = space;
+        let short = space.free.filter(|free| *free < self.refuse_below(layout));
+        let full = match short {
+            Some(free) => Some(format!("{free} bytes are free on its disk")),
+            None => self.prepare(layout).err().map(|error| error.to_string()),
+        };
+        self.report(buffer, full);
+    }
+
+    /// Notes whether records are refused, also in the log itself.
+    fn report(&mut self, buffer: &Buffer, full: Option<String>) {
+        let refusing = full.is_some();
+        let reason = full.clone().unwrap_or_default();
+        buffer.trouble(|troubles| troubles.full = full);
+        if refusing != self.refusing {
+            self.refusing = refusing;
+            let action = if refusing { AUDIT_REFUSES } else { AUDIT_RESUMES };
+            if refusing {
+                tracing::error!(reason, "the audit log is full; operations are refused");
+            }
+            let reason = if refusing { "no space is left" } else { "there is space again" };
+            self.speak(buffer, action, reason);
+        }
+    }
+
+    /// Records something about the log itself; the number of the record.
+    fn speak(&self, buffer: &Buffer, action: &'static str, reason: &str) -> Option<u64> {
+        let mut request = [0; 16];
+        SystemEntropy.fill(&mut request).ok()?;
+        let event = Event {
+            at: now(),
+            request: RequestId(request),
+            who: &Principal::named(AUDIT_LOG),
+            action,
+            phase: Phase::Whole,
+            key: None,
+            version: None,
+            context_hash: None,
+            result: "ok",
+            reason,
+            source: Source::default(),
+            target: None,
+        };
+        let said = buffer.push(&event);
+        said.inspect_err(|error| {
+            tracing::warn!(%error, action, "the audit log cannot record this about itself");
+        })
+        .ok()
+    }
+
+    /// The segment in use must be the file of its name, as long as it was made.
+    fn check_current(&self) -> Result<(), String> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = current.path.display();
+        let held = current.file.metadata().map_err(|error| format!("{name}: {error}"))?;
+        let named = fs::symlink_metadata(&current.path).ok();
+        let is_same = named.is_some_and(|m| m.ino() == held.ino() && m.dev() == held.dev());
+        if held.nlink() == 0 || !is_same {
+            return Err(format!("{name} was removed or replaced"));
+        }
+        if held.len() != current.len {
+            return Err(format!("{name} has {} bytes and not {}", held.len(), current.len));
+        }
+        Ok(())
+    }
+
+    fn space(&self, layout: &Layout) -> Space {
+        let vfs = File::open(&layout.dir).ok().and_then(|dir| fstatvfs(dir).ok());
+        let free = vfs.as_ref().map(|vfs| vfs.f_bavail.saturating_mul(vfs.f_frsize));
+        let alarm = vfs.map_or(0, |vfs| self.alarm_free.min(total(&vfs) / 20));
+        Space { free, is_alarming: free.is_some_and(|free| free < alarm) }
+    }
+
+    /// Free bytes below which nothing but what is essential is recorded: on a small disk, a
+    /// hundredth of it.
+    fn refuse_below(&self, layout: &Layout) -> u64 {
+        let vfs = File::open(&layout.dir).ok().and_then(|dir| fstatvfs(dir).ok());
+        vfs.map_or(0, |vfs| self.refuse_free.min(total(&vfs) / 100))
+    }
+
+    /// Makes the next segment, if there is none.
+    fn prepare(&mut self, layout: &Layout) -> io::Result<()> {
+        if self.spare.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let path = layout.spare();
+        let file = zero_filled(&path, self.spare_len)?;
+        sync_dir(&layout.wal())?;
+        self.put_spare(path, file);
+        Ok(())
+    }
+
+    fn put_spare(&mut self, path: PathBuf, file: File) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some((path, file));
+        // A log that fills segments gets longer ones.
+        self.spare_len = self.spare_len.saturating_mul(2).min(self.longest);
+    }
+
+    /// Removes a segment, or makes it the next one.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn reuse(&mut self, layout: &Layout, path: &Path) -> io::Result<()> {
+        let has_spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if has_spare || fs::metadata(path)?.len() < self.spare_len {
+            return fs::remove_file(path);
+        }
+        let spare = layout.spare();
+        fs::rename(path, &spare)?;
+        let file = super::files::private_file().read(true).write(true).open(&spare)?;
+        self.put_spare(spare, file);
+        Ok(())
+    }
+
+    /// Removes bundles that are too old, or too many; the hashes stay, and with them all proofs.
+    pub(super) fn prune(
+        &mut self,
+        layout: &Layout,
+        options: &AuditOptions,
+        buffer: &Buffer,
+        signed: u64,
+    ) {
+        if let Err(error) = self.try_prune(layout, options, buffer, signed) {
+            tracing::warn!(%error, "old records of the audit log stay");
+        }
+    }
+
+    fn try_prune(
+        &mut self,
+        layout: &Layout,
+        options: &AuditOptions,
+        buffer: &Buffer,
+        signed: u64,
+    ) -> io::Result<()> {
+        if let Some((minimum, _)) = self.planned.take_if(|(_, said)| *said < signed) {
+            return remove_before(layout, minimum);
+        }
+        let waits = self.pruned_at.is_some_and(|at| at.elapsed() < PRUNE_EVERY);
+        if waits || self.planned.is_some() {
+            return Ok(());
+        }
+        self.pruned_at = Some(Instant::now());
+        if let Some(minimum) = prunable(layout, options, signed)? {
+            let reason = format!("{PRUNED}{minimum}");
+            self.planned = self.speak(buffer, AUDIT_PRUNES, &reason).map(|said| (minimum, said));
+        }
+        Ok(())
+    }
+}
+
+fn total(vfs: &rustix::fs::StatVfs) -> u64 {
+    vfs.f_blocks.saturating_mul(vfs.f_frsize)
+}
+
+/// The number of the oldest record that is kept.
+///
+/// # Errors
+/// An I/O error, also when the file holds no number.
+pub(super) fn minimum_index(layout: &Layout) -> io::Result<u64> {
+    let Some(bytes) = read_if_there(&layout.minimum(), 64)? else { return Ok(0) };
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim_end().parse().map_err(|_| io::Error::other("minimum-index holds no number"))
+}
+
+/// The number of the oldest record to keep, when there are older ones.
+fn prunable(layout: &Layout, options: &AuditOptions, signed: u64) -> io::Result<Option<u64>> {
+    let first = minimum_index(layout)?;
+    let oldest = now().0.saturating_sub(options.retention.as_secs());
+    let full = signed / TILE_WIDTH as u64;
+    let mut excess = match options.retention_len {
+        Some(most) => bundles_len(layout, first / TILE_WIDTH as u64, full)?.saturating_sub(most),
+        None => 0,
+    };
+    let mut number = first / TILE_WIDTH as u64;
+    while number < full {
+        let name = TileName::full(TileKind::Entries, number);
+        let Some(bytes) = read_if_there(&layout.tile(&name), MAX_BUNDLE_LEN)? else { break };
+        let newest = Records::of(&bytes).flatten().last().and_then(|r| Record::parse(r).ok());
+        let is_old = newest.and_then(|record| record.number("at")).is_some_and(|at| at < oldest);
+        if !is_old && excess == 0 {
+            break;
+        }
+        excess = excess.saturating_sub(bytes.len() as u64);
+        number += 1;
+    }
+    let minimum = number.saturating_mul(TILE_WIDTH as u64);
+    Ok((minimum > first).then_some(minimum))
+}
+
+/// Bytes in the bundles of these numbers.
+fn bundles_len(layout: &Layout, first: u64, end: u64) -> io::Result<u64> {
+    let len = |number| {
+        let name = TileName::full(TileKind::Entries, number);
+        fs::metadata(layout.tile(&name)).map(|metadata| metadata.len())
+    };
+    (first..end).try_fold(0_u64, |sum, number| Ok(sum.saturating_add(len(number)?)))
+}
+
+fn remove_before(layout: &Layout, minimum: u64) -> io::Result<()> {
+    let first = minimum_index(layout)? / TILE_WIDTH as u64;
+    replace_file(&layout.minimum(), format!("{minimum}\n").as_bytes())?;
+    for number in first..minimum / TILE_WIDTH as u64 {
+        let path = layout.tile(&TileName::full(TileKind::Entries, number));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

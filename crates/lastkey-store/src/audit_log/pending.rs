@@ -1,0 +1,329 @@
+//! What waits for the writer, and who waits for it.
+//!
+//! Room      `store`. One buffer under one lock; a record costs no task, channel or wake of its
+//!           own.
+//! Holds     records have the numbers of the order in which they came; nothing that was taken is
+//!           dropped.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use lastkey_core::audit::Event;
+use lastkey_core::audit::record::write_record;
+use lastkey_core::audit::tile::MAX_RECORD_LEN;
+use lastkey_crypto::digest::sha256_of;
+use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
+
+/// Why an event was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuditError {
+    /// The log cannot be written. It is tried again and again.
+    #[error("the audit log cannot be written: {0}")]
+    Failing(String),
+    /// Space is so short that only sealing and unsealing are recorded.
+    #[error("the audit log takes no records: {0}")]
+    Full(String),
+    /// The files of the log are not what was written. Nothing is taken until the server is started
+    /// again.
+    #[error("the audit log was tampered with: {0}")]
+    Tampered(String),
+    /// More events are waiting than memory is kept for.
+    #[error("the audit log is too far behind")]
+    Behind,
+    /// No randomness could be had for the record.
+    #[error("no randomness for the audit log")]
+    NoEntropy,
+    /// The log was closed.
+    #[error("the audit log is closed")]
+    Closed,
+}
+
+/// Most bytes that wait for the writer.
+const MAX_PENDING_LEN: usize = 4 << 20;
+/// How long the writer lets a group grow when nobody waits for it.
+const QUIET_LINGER: Duration = Duration::from_millis(5);
+/// How long it does so at most for those who are expected to come.
+const BUSY_LINGER: Duration = Duration::from_millis(1);
+
+/// Why records are refused, by part of the log that says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Troubles {
+    /// Writing a group fails.
+    pub(super) failing: Option<String>,
+    /// There is too little space.
+    pub(super) full: Option<String>,
+    /// The files are not what was written.
+    pub(super) tampered: Option<String>,
+}
+
+impl Troubles {
+    /// The gravest, as an error.
+    pub(super) fn error(&self) -> Option<AuditError> {
+        let tampered = self.tampered.clone().map(AuditError::Tampered);
+        let failing = || self.failing.clone().map(AuditError::Failing);
+        tampered.or_else(failing).or_else(|| self.full.clone().map(AuditError::Full))
+    }
+
+    const fn any(&self) -> bool {
+        self.failing.is_some() || self.full.is_some() || self.tampered.is_some()
+    }
+}
+
+#[derive(Default)]
+struct Pending {
+    /// Records, each after its length.
+    bytes: Vec<u8>,
+    /// How many.
+    count: u64,
+    /// Number of the next record.
+    next: u64,
+    /// Drawn anew for each group; salts are made from it.
+    seed: [u8; 32],
+    /// Those who wait, with the number of their record.
+    waiting: Vec<(u64, Waker)>,
+    /// The writer is to be woken when so many records are there; 0 when it is busy.
+    wake_at: u64,
+    /// The writer is to be woken when somebody waits.
+    wake_for_waiter: bool,
+    troubles: Troubles,
+    closed: bool,
+}
+
+/// The buffer between those who record and the writer.
+pub(super) struct Buffer {
+    pending: Mutex<Pending>,
+    news: Condvar,
+    /// Number of the record after the last one that is durable.
+    durable: AtomicU64,
+}
+
+/// Records that are to be written together.
+pub(super) struct Batch {
+    /// Number of the first.
+    pub(super) first: u64,
+    /// The records, each after its length.
+    pub(super) bytes: Vec<u8>,
+    /// Whether the log is being closed.
+    pub(super) closed: bool,
+}
+
+impl Buffer {
+    /// An empty buffer of a log of `next` records.
+    ///
+    /// # Errors
+    /// [`AuditError::NoEntropy`].
+    pub(super) fn new(next: u64) -> Result<Self, AuditError> {
+        let pending = Pending { next, seed: draw_seed()?, ..Pending::default() };
+        let (pending, news) = (Mutex::new(pending), Condvar::new());
+        Ok(Self { pending, news, durable: AtomicU64::new(next) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of the record after the last one that is durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Changes what stands in the way of records; those who wait learn of it.
+    pub(super) fn trouble(&self, change: impl FnOnce(&mut Troubles)) {
+        let mut pending = self.lock();
+        let before = pending.troubles.clone();
+        change(&mut pending.troubles);
+        if pending.troubles == before {
+            return;
+        }
+        let wake =
+            if pending.troubles.any() { std::mem::take(&mut pending.waiting) } else { Vec::new() };
+        drop(pending);
+        wake.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// What stands in the way of records.
+    pub(super) fn troubles(&self) -> Troubles {
+        self.lock().troubles.clone()
+    }
+
+    /// Takes no more records; the writer ends when it has written what is there.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.news.notify_all();
+    }
+
+    /// Whether no more records are taken.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Takes an event; the number of its record.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub(super) fn push(&self, event: &Event<'_>) -> Result<u64, AuditError> {
+        self.add(event, None).map(|(number, _)| number)
+    }
+
+    /// Takes an event, and waits until it is durable. One that must not be lost while the log
+    /// cannot be written is taken all the same, and written when it can be.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub(super) async fn push_durably(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let mut number = None;
+        poll_fn(|context| match number {
+            Some(number) => self.poll_durable(number, event.is_essential(), context),
+            None => match self.add(event, Some(context)) {
+                Ok((taken, is_waiting)) => {
+                    number = Some(taken);
+                    if is_waiting { Poll::Pending } else { Poll::Ready(Ok(())) }
+                }
+                Err(error) => Poll::Ready(Err(error)),
+            },
+        })
+        .await
+    }
+
+    fn add(
+        &self,
+        event: &Event<'_>,
+        waiter: Option<&Context<'_>>,
+    ) -> Result<(u64, bool), AuditError> {
+        let mut pending = self.lock();
+        let is_troubled = pending.check(event.is_essential())?;
+        pending.write(event)?;
+        let number = pending.next;
+        pending.next += 1;
+        pending.count += 1;
+        let is_waiting = waiter.is_some() && !is_troubled;
+        if let Some(context) = waiter.filter(|_| is_waiting) {
+            pending.waiting.push((number, context.waker().clone()));
+        }
+        let wake = (pending.wake_at != 0 && pending.count >= pending.wake_at)
+            || (is_waiting && pending.wake_for_waiter);
+        if wake {
+            pending.wake_at = 0;
+            pending.wake_for_waiter = false;
+        }
+        drop(pending);
+        if wake {
+            self.news.notify_all();
+        }
+        Ok((number, is_waiting))
+    }
+
+    fn poll_durable(
+        &self,
+        number: u64,
+        is_essential: bool,
+        context: &Context<'_>,
+    ) -> Poll<Result<(), AuditError>> {
+        if self.durable() > number {
+            return Poll::Ready(Ok(()));
+        }
+        let mut pending = self.lock();
+        // Between the first look and the lock it may have become durable.
+        if self.durable() > number {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = pending.troubles.error() {
+            return Poll::Ready(if is_essential { Ok(()) } else { Err(error) });
+        }
+        pending.waiting.push((number, context.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Waits for records, lets them gather, and takes them all. `expected` is how many are thought
+    /// to come soon, and `patience` how long it pays to wait for them.
+    ///
+    /// # Errors
+    /// [`AuditError::NoEntropy`]; nothing was taken.
+    pub(super) fn take(&self, expected: u64, patience: Duration) -> Result<Batch, AuditError> {
+        let seed = draw_seed()?;
+        let mut pending = self.lock();
+        while pending.bytes.is_empty() && !pending.closed {
+            pending.wake_at = 1;
+            pending = self.news.wait(pending).unwrap_or_else(PoisonError::into_inner);
+        }
+        if pending.waiting.is_empty() && !pending.closed {
+            pending.wake_for_waiter = true;
+            let quiet = |pending: &mut Pending| pending.waiting.is_empty() && !pending.closed;
+            let waited = self.news.wait_timeout_while(pending, QUIET_LINGER, quiet);
+            pending = waited.unwrap_or_else(PoisonError::into_inner).0;
+            pending.wake_for_waiter = false;
+        }
+        let until = Instant::now() + patience.min(BUSY_LINGER);
+        while pending.count < expected && !pending.closed {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            pending.wake_at = expected;
+            pending =
+                self.news.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        pending.wake_at = 0;
+        pending.seed = seed;
+        let first = pending.next - pending.count;
+        pending.count = 0;
+        let bytes = std::mem::take(&mut pending.bytes);
+        Ok(Batch { first, bytes, closed: pending.closed })
+    }
+
+    /// Records up to `durable` are durable: those who waited go on. Answers how many records are
+    /// thought to come soon: from those who go on, and those who are waiting still.
+    pub(super) fn settle(&self, durable: u64) -> u64 {
+        self.durable.store(durable, Ordering::Release);
+        let mut pending = self.lock();
+        pending.troubles.failing = None;
+        let all = pending.waiting.len() as u64;
+        let done: Vec<_> =
+            pending.waiting.extract_if(.., |(number, _)| *number < durable).collect();
+        drop(pending);
+        done.into_iter().for_each(|(_, waker)| waker.wake());
+        all
+    }
+}
+
+impl Pending {
+    /// Whether something stands in the way of records, which this one is taken in spite of.
+    fn check(&self, is_essential: bool) -> Result<bool, AuditError> {
+        if self.closed {
+            return Err(AuditError::Closed);
+        }
+        if self.bytes.len() > MAX_PENDING_LEN {
+            return Err(AuditError::Behind);
+        }
+        match self.troubles.error() {
+            Some(error) if !is_essential => Err(error),
+            trouble => Ok(trouble.is_some()),
+        }
+    }
+
+    /// Appends the record of an event, after its length.
+    fn write(&mut self, event: &Event<'_>) -> Result<(), AuditError> {
+        let salt = sha256_of(&[&self.seed, &self.next.to_be_bytes()]);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0, 0]);
+        write_record(&mut self.bytes, event, &salt);
+        let len = self.bytes.len() - start - 2;
+        let encoded = u16::try_from(len).ok().filter(|_| len <= MAX_RECORD_LEN);
+        match (encoded, self.bytes.get_mut(start..start + 2)) {
+            (Some(len), Some(place)) => {
+                place.copy_from_slice(&len.to_be_bytes());
+                Ok(())
+            }
+            _ => {
+                self.bytes.truncate(start);
+                Err(AuditError::Failing("a record is longer than 65535 bytes".to_owned()))
+            }
+        }
+    }
+}
+
+fn draw_seed() -> Result<[u8; 32], AuditError> {
+    let mut seed = [0; 32];
+    SystemEntropy.fill(&mut seed).map_err(|_| AuditError::NoEntropy)?;
+    Ok(seed)
+}

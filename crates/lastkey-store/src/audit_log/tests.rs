@@ -1,0 +1,392 @@
+//! The log as its users see it: durable, in order, provable, and closed to those who change it.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lastkey_core::audit::Phase;
+use lastkey_core::audit::archive::{Filter, LogSigners, Search};
+use lastkey_core::audit::note::{KeyKind, NoteKey, NoteSigner};
+use lastkey_core::ids::{KeyId, RequestId, VersionNo};
+use lastkey_core::principal::{Principal, Source};
+use lastkey_secret::SecretArray;
+
+use super::*;
+
+fn event(who: &Principal) -> Event<'_> {
+    Event {
+        at: builder::now(),
+        request: RequestId([7; 16]),
+        who,
+        action: "kms:Encrypt",
+        phase: Phase::Whole,
+        key: Some(KeyId::from_random([1; 16])),
+        version: VersionNo::new(3),
+        context_hash: None,
+        result: "ok",
+        reason: "",
+        source: Source::default(),
+        target: None,
+    }
+}
+
+fn signers() -> LogSigners {
+    let by = |kind, seed| {
+        NoteSigner::from_seed("log.example", kind, &SecretArray::copy_of(&[seed; 32])).unwrap()
+    };
+    LogSigners { log: by(KeyKind::Ed25519, 1), witness: by(KeyKind::Cosignature, 2) }
+}
+
+fn known() -> Vec<NoteKey> {
+    vec![signers().log.key().clone()]
+}
+
+fn open(dir: &Path) -> AuditLog {
+    AuditLog::open(dir, AuditOptions::default()).unwrap()
+}
+
+fn all() -> Search {
+    Search { from: None, limit: 1_000, newest_first: false, filter: Filter::default() }
+}
+
+async fn names(log: &AuditLog) -> Vec<String> {
+    let found = log.search(all()).await.unwrap();
+    found.entries.iter().map(|entry| entry.record.text("who").unwrap().to_owned()).collect()
+}
+
+/// Appends records by `p0`, `p1`, ...
+async fn fill(log: &AuditLog, from: usize, count: usize) {
+    for number in from..from + count - 1 {
+        log.append(&event(&Principal::named(&format!("p{number}")))).unwrap();
+    }
+    let last = format!("p{}", from + count - 1);
+    log.append_durably(&event(&Principal::named(&last))).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_recorded_is_read_back_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 600).await;
+    let expected: Vec<_> = (0..600).map(|number| format!("p{number}")).collect();
+    assert_eq!(names(&log).await, expected);
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(names(&log).await, expected);
+    fill(&log, 600, 10).await;
+    assert_eq!(log.search(all()).await.unwrap().end, 610);
+}
+
+#[tokio::test]
+async fn every_receipt_holds_for_its_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 300).await;
+    log.unsealed(signers()).await.unwrap();
+    fill(&log, 300, 5).await;
+    for index in [0, 255, 256, 299, 300, 304] {
+        let (record, receipt) = log.receipt(index).await.unwrap().unwrap();
+        let (checkpoint, _) = receipt.verify(&record, &known()).unwrap();
+        assert!(checkpoint.size > index);
+    }
+    assert!(log.receipt(305).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_search_goes_both_ways_and_goes_on_where_it_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 520).await;
+    let page = |from, newest_first, limit| Search { from, limit, newest_first, ..all() };
+    let found = log.search(page(None, false, 300)).await.unwrap();
+    assert_eq!((found.entries.len(), found.next), (300, Some(300)));
+    let found = log.search(page(found.next, false, 300)).await.unwrap();
+    assert_eq!((found.entries[0].index, found.entries.len(), found.next), (300, 220, None));
+    let found = log.search(page(None, true, 10)).await.unwrap();
+    assert_eq!((found.entries[0].index, found.next), (519, Some(510)));
+    let found = log.search(page(found.next, true, 1_000)).await.unwrap();
+    assert_eq!((found.entries[0].index, found.entries.len(), found.next), (509, 510, None));
+    let filter = Filter { who: Some("p7".into()), ..Filter::default() };
+    let found = log.search(Search { filter, ..all() }).await.unwrap();
+    assert_eq!(found.entries.iter().map(|entry| entry.index).collect::<Vec<_>>(), [7]);
+}
+
+#[tokio::test]
+async fn checkpoints_continue_each_other_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut before = None;
+    for round in 0..4 {
+        let log = open(dir.path());
+        log.unsealed(signers()).await.unwrap();
+        fill(&log, round, 200).await;
+        let note = log.checkpoint().await.unwrap();
+        let (now, _) = lastkey_core::audit::checkpoint::Checkpoint::open(&note, &known()).unwrap();
+        if let Some((size, root)) = before {
+            let proof = log.consistency(size, now.size).await.unwrap();
+            let (old, new) = ((size, &root), (now.size, &now.root));
+            assert!(lastkey_core::audit::merkle::verify_consistency(&proof, old, new));
+        }
+        before = Some((now.size, now.root));
+        log.sealed().await.unwrap();
+        assert!(log.unsealed(signers()).await.is_ok());
+    }
+    assert_eq!(before.unwrap().0, 800);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_wait_at_once_are_all_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(open(dir.path()));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let (log, answered) = (Arc::clone(&log), Arc::clone(&answered));
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    log.append_answer(&event(&Principal::named("a"))).await.unwrap();
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(answered.load(Ordering::Relaxed), 3_200);
+    assert_eq!(log.search(all()).await.unwrap().end, 3_200);
+}
+
+#[tokio::test]
+async fn segments_whose_records_are_in_bundles_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let long = "x".repeat(4_000);
+    for number in 0..2_000 {
+        log.append(&event(&Principal::named(&long))).unwrap();
+        if number % 50 == 49 {
+            log.append_durably(&event(&Principal::named(&long))).await.unwrap();
+        }
+    }
+    drop(log);
+    let left = wal::segments(&dir.path().join("wal")).unwrap();
+    assert!(left[0].0 > 500 && left.len() <= 3, "{left:?}");
+    let log = open(dir.path());
+    assert_eq!(log.search(all()).await.unwrap().end, 2_040);
+    assert_eq!(log.search(all()).await.unwrap().entries.len(), 1_000);
+}
+
+#[tokio::test]
+async fn a_segment_that_is_removed_under_the_log_stops_it_but_not_an_unseal() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let who = Principal::named("a");
+    log.append_durably(&event(&who)).await.unwrap();
+    fs::remove_file(dir.path().join("wal").join(wal::segment_name(0))).unwrap();
+    let refused = loop {
+        if let Err(error) = log.append_durably(&event(&who)).await {
+            break error.to_string();
+        }
+    };
+    assert!(refused.contains("tampered"), "{refused}");
+    assert!(log.append(&event(&who)).is_err());
+    let unseal = Event { action: "sys:Unseal", ..event(&who) };
+    assert!(log.append_durably(&unseal).await.is_ok());
+    assert!(log.state().refusing.is_some());
+}
+
+#[tokio::test]
+async fn a_log_cut_or_emptied_while_the_server_was_down_does_not_open() {
+    let damage: [(&str, fn(&Path)); 5] = [
+        ("segments gone", |dir| fs::remove_dir_all(dir.join("wal")).unwrap()),
+        ("segment cut", |dir| {
+            let path = dir.join("wal").join(wal::segment_name(0));
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(4_000).unwrap();
+        }),
+        ("tile gone", |dir| fs::remove_file(dir.join("tile/0/000")).unwrap()),
+        ("checkpoint swapped", |dir| {
+            let path = dir.join("checkpoint");
+            let text = fs::read_to_string(&path).unwrap().replacen("\n3", "\n4", 1);
+            fs::write(path, text).unwrap();
+        }),
+        ("bit flipped", |dir| {
+            let path = dir.join("wal").join(wal::segment_name(0));
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[2_000] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }),
+    ];
+    for (what, damage) in damage {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        log.unsealed(signers()).await.unwrap();
+        for round in 0..3 {
+            fill(&log, round * 100, 100).await;
+        }
+        drop(log);
+        damage(dir.path());
+        let opened = AuditLog::open(dir.path(), AuditOptions::default());
+        let is_mended = what == "tile gone";
+        assert_eq!(opened.is_ok(), is_mended, "{what}");
+    }
+}
+
+/// A signed log of 300 records: one bundle that is full, one that is not.
+async fn signed_log(dir: &Path) {
+    let log = open(dir);
+    log.unsealed(signers()).await.unwrap();
+    for round in 0..3 {
+        fill(&log, round * 100, 100).await;
+        log.checkpoint().await.unwrap();
+    }
+}
+
+fn check(dir: &Path) -> Result<verify::Verified, verify::VerifyError> {
+    verify::verify(&verify::LogDir(dir.to_owned()), &known(), |_| ())
+}
+
+fn first_bad(dir: &Path) -> Option<u64> {
+    match check(dir).unwrap_err() {
+        verify::VerifyError::Bad { first_bad, .. } => Some(first_bad),
+        verify::VerifyError::Io(_) | verify::VerifyError::Checkpoint(_) => None,
+    }
+}
+
+#[tokio::test]
+async fn a_whole_log_verifies_also_as_a_copy_without_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    signed_log(dir.path()).await;
+    let found = check(dir.path()).unwrap();
+    assert_eq!((found.checkpoint.size, found.unsigned, found.first), (300, 0, 0));
+    fs::remove_dir_all(dir.path().join("wal")).unwrap();
+    assert_eq!(check(dir.path()).unwrap().checkpoint.size, 300);
+    let other =
+        NoteSigner::from_seed("log.example", KeyKind::Ed25519, &SecretArray::copy_of(&[9; 32]));
+    let other = [other.unwrap().key().clone()];
+    let judged = verify::verify(&verify::LogDir(dir.path().to_owned()), &other, |_| ());
+    assert!(matches!(judged, Err(verify::VerifyError::Checkpoint(_))));
+}
+
+/// Every file of a log, and every bit of it that has a meaning of its own.
+#[tokio::test]
+async fn every_changed_byte_of_every_file_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    signed_log(dir.path()).await;
+    let record_len = 2 + {
+        let bundle = fs::read(dir.path().join("tile/entries/000")).unwrap();
+        usize::from(u16::from_be_bytes([bundle[0], bundle[1]]))
+    };
+    for (name, step, expected) in [
+        ("tile/entries/000", 997, None),
+        ("tile/entries/001.p/44", 331, None),
+        ("tile/0/000", 61, None),
+        ("tile/0/001.p/44", 61, None),
+        ("tile/1/000.p/1", 1, Some(0)),
+        ("checkpoint", 1, None),
+        ("checkpoints", 3, None),
+    ] {
+        let path = dir.path().join(name);
+        let good = fs::read(&path).unwrap();
+        let optional = name == "checkpoints";
+        for at in (0..good.len()).step_by(step) {
+            let mut changed = good.clone();
+            changed[at] ^= 1;
+            fs::write(&path, &changed).unwrap();
+            let found = check(dir.path());
+            assert!(found.is_err(), "{name} at {at}");
+            if let Some(expected) = expected {
+                assert_eq!(first_bad(dir.path()), Some(expected), "{name} at {at}");
+            }
+        }
+        for other in [&good[..good.len() - 1], &[], &[&good[..], &[0]].concat()[..]] {
+            fs::write(&path, other).unwrap();
+            let is_good = optional && other.is_empty();
+            assert_eq!(check(dir.path()).is_ok(), is_good, "{name} of {} bytes", other.len());
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(check(dir.path()).is_ok(), optional, "{name} removed");
+        fs::write(&path, &good).unwrap();
+    }
+    assert!(check(dir.path()).is_ok());
+
+    // The index that is named is that of the record.
+    let path = dir.path().join("tile/entries/000");
+    let mut bundle = fs::read(&path).unwrap();
+    let (mut at, mut start) = (0, 0);
+    while at < 10 {
+        start += 2 + usize::from(u16::from_be_bytes([bundle[start], bundle[start + 1]]));
+        at += 1;
+    }
+    assert!(start > 9 * record_len);
+    bundle[start + 5] ^= 1;
+    fs::write(&path, bundle).unwrap();
+    assert_eq!(first_bad(dir.path()), Some(10));
+}
+
+#[tokio::test]
+async fn segments_and_the_least_index_are_checked_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    signed_log(dir.path()).await;
+    let path = dir.path().join("wal").join(wal::segment_name(0));
+    let good = fs::read(&path).unwrap();
+    let used = good.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for at in (0..used).step_by(389).chain([0, 8, 12, 20, 39, 40, 47, 48, 56, 60, 64, 79, used - 1])
+    {
+        let mut changed = good.clone();
+        changed[at] ^= 1;
+        fs::write(&path, &changed).unwrap();
+        // The reserved field of a segment is part of its check as well.
+        assert!(check(dir.path()).is_err(), "segment at {at}");
+    }
+    fs::write(&path, &good[..used - 1]).unwrap();
+    assert!(check(dir.path()).is_err());
+    fs::write(&path, &good).unwrap();
+    assert!(check(dir.path()).is_ok());
+
+    // Records that are hidden behind a number that no record tells of.
+    fs::write(dir.path().join("minimum-index"), "256\n").unwrap();
+    fs::remove_file(dir.path().join("tile/entries/000")).unwrap();
+    assert_eq!(first_bad(dir.path()), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_is_rewritten_with_all_its_hashes_is_found_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    signed_log(dir.path()).await;
+    let other = tempfile::tempdir().unwrap();
+    signed_log(other.path()).await;
+    // All of the other log but what is signed.
+    fs::remove_dir_all(dir.path().join("tile")).unwrap();
+    fs::rename(other.path().join("tile"), dir.path().join("tile")).unwrap();
+    fs::remove_dir_all(dir.path().join("wal")).unwrap();
+    assert_eq!(first_bad(dir.path()), Some(0));
+}
+
+#[tokio::test]
+async fn old_records_go_with_a_record_that_says_so_and_proofs_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    log.unsealed(signers()).await.unwrap();
+    let who = Principal::named("old");
+    for _ in 0..300 {
+        log.append(&Event { at: lastkey_core::time::Timestamp(1_000), ..event(&who) }).unwrap();
+    }
+    fill(&log, 0, 10).await;
+    log.checkpoint().await.unwrap();
+    drop(log);
+    // The keeper looks at its first tick, and removes at the one after the record is signed.
+    let log = open(dir.path());
+    log.unsealed(signers()).await.unwrap();
+    while log.state().first == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(log.state().first, 256);
+    let found = log.search(all()).await.unwrap();
+    assert_eq!(found.entries.first().unwrap().index, 256);
+    let says = found.entries.iter().any(|e| e.record.text("action") == Some("audit:Prune"));
+    assert!(says && log.receipt(5).await.unwrap().is_none());
+    let (record, receipt) = log.receipt(300).await.unwrap().unwrap();
+    assert!(receipt.verify(&record, &known()).is_ok());
+    drop(log);
+    assert_eq!(check(dir.path()).unwrap().first, 256);
+    assert_eq!(open(dir.path()).state().first, 256);
+}

@@ -1,0 +1,465 @@
+//! Checks a whole log against the key that signed it, and finds where it was changed.
+//!
+//! Room      `store`. Trusts nothing but the public keys it is given.
+//! Source    docs/formats/audit-log.md, "Verification".
+//! Holds     a log is found whole only when every record that is kept leads to the root of a
+//!           checkpoint signed by a given key.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lastkey_core::audit::AUDIT_PRUNES;
+use lastkey_core::audit::archive::{Found, Search};
+use lastkey_core::audit::checkpoint::Checkpoint;
+use lastkey_core::audit::merkle::{FullTile, Hash, TILE_WIDTH, Tree, leaf_hash};
+use lastkey_core::audit::note::{NoteError, NoteKey, Vouched, split};
+use lastkey_core::audit::record::Record;
+use lastkey_core::audit::tile::{Records, TileKind, TileName, hashes_of, push_record};
+
+use super::archive::{Bundles, beginning, search_in};
+use super::files::{Layout, read_if_there};
+use super::keeper::{PRUNED, minimum_index};
+use super::tail::MAX_BUNDLE_LEN;
+use super::wal::{BadSegment, Group, scan, segments};
+
+/// Where the files of a log are read from, by the names of C2SP tlog-tiles.
+pub trait LogFiles {
+    /// The file of this name; `None` when there is none.
+    ///
+    /// # Errors
+    /// An I/O error.
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// The groups of records that lie in segments; empty where there are none to see.
+    ///
+    /// # Errors
+    /// [`VerifyError`].
+    fn groups(&self) -> Result<Vec<(u64, Vec<Hash>)>, VerifyError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A log in a directory, live or a copy.
+#[derive(Clone, Debug)]
+pub struct LogDir(pub PathBuf);
+
+impl LogDir {
+    /// Searches a log without its server: bundles first, then what lies in segments alone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn search(&self, search: &Search) -> Result<Found, VerifyError> {
+        let mut held = Vec::new();
+        for (first, path) in segments(&Layout { dir: self.0.clone() }.wal()).unwrap_or_default() {
+            held.extend(read_segment(&path, first)?);
+        }
+        Ok(search_in(&Offline { dir: self, held }, search)?)
+    }
+
+    /// A file of this name, or the beginning of a longer one that has taken its place.
+    fn read_longer(&self, name: &TileName) -> io::Result<Option<Vec<u8>>> {
+        for width in name.width + 1..=TILE_WIDTH {
+            let longer = TileName { width, ..*name };
+            if let Some(bytes) = read_if_there(&self.0.join(longer.to_string()), MAX_BUNDLE_LEN)? {
+                return Ok(beginning(name, &bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A log that no server has open.
+struct Offline<'a> {
+    dir: &'a LogDir,
+    held: Vec<Group>,
+}
+
+impl Bundles for Offline<'_> {
+    fn bundle(&self, number: u64) -> io::Result<Option<Vec<u8>>> {
+        let name = TileName::full(TileKind::Entries, number);
+        let start = number * TILE_WIDTH as u64;
+        if let Some(bytes) = self.dir.read(&name.to_string())? {
+            return Ok(Some(bytes));
+        }
+        let mut bundle = Vec::new();
+        for group in &self.held {
+            let records = Records::of(&group.bytes).flatten().zip(group.first..);
+            let wanted = start..start + TILE_WIDTH as u64;
+            for (record, _) in records.filter(|(_, index)| wanted.contains(index)) {
+                // It was in a bundle before, so it is not too long for one.
+                let _ = push_record(&mut bundle, record);
+            }
+        }
+        if !bundle.is_empty() {
+            return Ok(Some(bundle));
+        }
+        let width = self.range()?.1.saturating_sub(start).min(TILE_WIDTH as u64) as usize;
+        self.dir.read(&TileName { width, ..name }.to_string())
+    }
+
+    fn range(&self) -> io::Result<(u64, u64)> {
+        let layout = Layout { dir: self.dir.0.clone() };
+        let first = minimum_index(&layout)?;
+        if let Some(group) = self.held.last() {
+            return Ok((first, group.end()));
+        }
+        let note = self.dir.read("checkpoint")?.unwrap_or_default();
+        let note = String::from_utf8_lossy(&note);
+        let checkpoint = split(&note).and_then(|(text, _)| Checkpoint::parse(text));
+        Ok((first, checkpoint.map_or(0, |checkpoint| checkpoint.size)))
+    }
+}
+
+impl LogFiles for LogDir {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match read_if_there(&self.0.join(name), MAX_BUNDLE_LEN)? {
+            Some(bytes) => Ok(Some(bytes)),
+            // A server that goes on removes tiles that have become longer.
+            None => match TileName::parse(name) {
+                Some(name) => self.read_longer(&name),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn groups(&self) -> Result<Vec<(u64, Vec<Hash>)>, VerifyError> {
+        let wal = Layout { dir: self.0.clone() }.wal();
+        if !wal.exists() {
+            return Ok(Vec::new());
+        }
+        let (mut groups, mut end) = (Vec::new(), None);
+        for (first, path) in segments(&wal)? {
+            if end.is_some_and(|end| end != first) {
+                let at = end.unwrap_or(first);
+                return Err(bad(at, format!("the segment of record {at} is missing")));
+            }
+            let found = read_segment(&path, first)?;
+            end = Some(found.last().map_or(first, Group::end));
+            groups.extend(found.into_iter().map(|group| (group.first, group.leaves)));
+        }
+        Ok(groups)
+    }
+}
+
+fn read_segment(path: &Path, first: u64) -> Result<Vec<Group>, VerifyError> {
+    let bytes = std::fs::read(path)?;
+    let scanned = scan(&bytes, first).map_err(|error| {
+        let (BadSegment::Header(at) | BadSegment::Group(at)) = error;
+        bad(at, format!("{}: {error}", path.display()))
+    })?;
+    Ok(scanned.groups)
+}
+
+/// What is wrong with a log.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// There is no checkpoint, or none that a given key has signed.
+    #[error("the checkpoint is not taken: {0}")]
+    Checkpoint(NoteError),
+    /// It is not what was signed.
+    #[error("record {first_bad}: {what}")]
+    Bad {
+        /// Number of the first record that is not, or cannot be shown to be, what was written.
+        first_bad: u64,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+fn bad(first_bad: u64, what: impl Into<String>) -> VerifyError {
+    VerifyError::Bad { first_bad, what: what.into() }
+}
+
+/// A log that was found whole.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// The checkpoint that it leads to.
+    pub checkpoint: Checkpoint,
+    /// Who has signed it.
+    pub vouched: Vec<Vouched>,
+    /// Number of the oldest record that is kept.
+    pub first: u64,
+    /// Records after the checkpoint, which no signature covers yet.
+    pub unsigned: u64,
+    /// Earlier checkpoints that it leads to as well.
+    pub earlier: usize,
+}
+
+/// Checks a log. `progress` is told how many records are checked, now and then.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify(
+    files: &dyn LogFiles,
+    keys: &[NoteKey],
+    progress: impl FnMut(u64),
+) -> Result<Verified, VerifyError> {
+    let note = text(files, "checkpoint")?.ok_or(VerifyError::Checkpoint(NoteError::Malformed))?;
+    let (checkpoint, vouched) = Checkpoint::open(&note, keys).map_err(VerifyError::Checkpoint)?;
+    let first = minimum(files, &checkpoint)?;
+    let earlier = earlier(files, keys, &checkpoint)?;
+    let (segments, unsigned) = signed_leaves(files.groups()?, checkpoint.size)?;
+    let mut check = Check {
+        files,
+        size: checkpoint.size,
+        first,
+        tree: Tree::default(),
+        earlier: &earlier,
+        sure: 0,
+        segments,
+        pruned: 0,
+        progress,
+    };
+    check.run()?;
+    if check.tree.root() != checkpoint.root {
+        return Err(bad(check.sure, "the records are not those that were signed"));
+    }
+    if first > check.pruned {
+        return Err(bad(check.pruned, "records are missing and no record tells of their removal"));
+    }
+    Ok(Verified { checkpoint, vouched, first, unsigned, earlier: earlier.len() })
+}
+
+fn text(files: &dyn LogFiles, name: &str) -> Result<Option<String>, VerifyError> {
+    let Some(bytes) = files.read(name)? else { return Ok(None) };
+    let malformed = |_| VerifyError::Checkpoint(NoteError::Malformed);
+    String::from_utf8(bytes).map(Some).map_err(malformed)
+}
+
+fn minimum(files: &dyn LogFiles, checkpoint: &Checkpoint) -> Result<u64, VerifyError> {
+    let Some(text) = text(files, "minimum-index")? else { return Ok(0) };
+    let number: Option<u64> = text.trim_end().parse().ok();
+    let fits = |number: &u64| *number <= checkpoint.size && number.is_multiple_of(256);
+    number.filter(fits).ok_or_else(|| bad(0, "minimum-index does not fit the log"))
+}
+
+/// The checkpoints that were kept, oldest first.
+fn earlier(
+    files: &dyn LogFiles,
+    keys: &[NoteKey],
+    newest: &Checkpoint,
+) -> Result<Vec<Checkpoint>, VerifyError> {
+    let mut kept: Vec<Checkpoint> = Vec::new();
+    let all = text(files, "checkpoints")?.unwrap_or_default();
+    let (notes, rest) = whole_notes(&all);
+    if !rest.is_empty() {
+        return Err(bad(0, "the list of earlier checkpoints ends within one"));
+    }
+    for note in notes {
+        let sure = kept.last().map_or(0, |before| before.size);
+        let (checkpoint, _) = Checkpoint::open(&note, keys)
+            .map_err(|error| bad(sure, format!("an earlier checkpoint is not taken: {error}")))?;
+        let rises = kept.last().is_none_or(|before| before.size < checkpoint.size);
+        if !rises || checkpoint.size > newest.size || checkpoint.origin != newest.origin {
+            return Err(bad(sure.min(newest.size), "the checkpoints do not follow each other"));
+        }
+        kept.push(checkpoint);
+    }
+    Ok(kept)
+}
+
+/// The notes of a list in which an empty line ends each, and what comes after the last whole one.
+pub(super) fn whole_notes(list: &str) -> (Vec<String>, &str) {
+    let (mut notes, mut rest) = (Vec::new(), list);
+    while let Some((body, after)) = rest.split_once("\n\n") {
+        let Some((lines, after)) = after.split_once("\n\n") else { break };
+        notes.push(format!("{body}\n\n{lines}\n"));
+        rest = after;
+    }
+    (notes, rest)
+}
+
+/// Leaves of segments that a checkpoint of `size` covers, and how many come after it.
+fn signed_leaves(
+    groups: Vec<(u64, Vec<Hash>)>,
+    size: u64,
+) -> Result<(Vec<(u64, Hash)>, u64), VerifyError> {
+    let (mut leaves, mut end) = (Vec::new(), None);
+    for (first, hashes) in groups {
+        let numbered = (first..).zip(hashes);
+        let start = leaves.len();
+        leaves.extend(numbered);
+        end = Some(first + (leaves.len() - start) as u64);
+    }
+    let Some(end) = end else { return Ok((leaves, 0)) };
+    if end < size {
+        return Err(bad(
+            end,
+            format!("the checkpoint covers {size} records, segments end at {end}"),
+        ));
+    }
+    leaves.retain(|(number, _)| *number < size);
+    Ok((leaves, end - size))
+}
+
+/// A check that is running.
+struct Check<'a, P> {
+    files: &'a dyn LogFiles,
+    size: u64,
+    first: u64,
+    tree: Tree,
+    earlier: &'a [Checkpoint],
+    /// Records up to here lead to a root that was signed.
+    sure: u64,
+    /// Records that segments hold as well.
+    segments: Vec<(u64, Hash)>,
+    /// A record tells that those before this number were removed.
+    pruned: u64,
+    progress: P,
+}
+
+impl<P: FnMut(u64)> Check<'_, P> {
+    fn run(&mut self) -> Result<(), VerifyError> {
+        let full = self.size / TILE_WIDTH as u64;
+        for number in 0..full {
+            let leaves = self.leaves(number, TILE_WIDTH)?;
+            self.grow(&leaves)?;
+            if number.is_multiple_of(1_024) {
+                (self.progress)(self.tree.size());
+            }
+        }
+        let width = (self.size % TILE_WIDTH as u64) as usize;
+        if width > 0 {
+            let leaves = self.leaves(full, width)?;
+            self.grow(&leaves)?;
+        }
+        self.check_partials()
+    }
+
+    /// The hashes of the records of a bundle, compared with its tile.
+    fn leaves(&mut self, number: u64, width: usize) -> Result<Vec<Hash>, VerifyError> {
+        let start = number * TILE_WIDTH as u64;
+        let tile = TileName { kind: TileKind::Level(0), number, width };
+        let hashes = self.tile(&tile, start)?;
+        if start < self.first {
+            return Ok(hashes);
+        }
+        let name = TileName { kind: TileKind::Entries, number, width };
+        let bundle = self.read(&name, start)?;
+        let mut leaves = Vec::with_capacity(width);
+        for record in Records::of(&bundle) {
+            let at = start + leaves.len() as u64;
+            let record = record.ok_or_else(|| bad(at, format!("{name} ends within a record")))?;
+            let leaf = leaf_hash(record);
+            if hashes.get(leaves.len()) != Some(&leaf) {
+                return Err(bad(at, format!("it is not what {tile} has the hash of")));
+            }
+            self.note_removal(record);
+            leaves.push(leaf);
+        }
+        if leaves.len() < width {
+            return Err(bad(start + leaves.len() as u64, format!("{name} lacks it")));
+        }
+        Ok(leaves)
+    }
+
+    /// Notes what a record of the log about itself says of removals.
+    fn note_removal(&mut self, record: &[u8]) {
+        let head = br#"{"action":"audit:Prune""#;
+        debug_assert!(head.ends_with(format!("{AUDIT_PRUNES}\"").as_bytes()));
+        if !record.starts_with(head) {
+            return;
+        }
+        let record = Record::parse(record).ok();
+        let text = record.as_ref().and_then(|record| record.text("reason"));
+        let number = text.and_then(|text| text.strip_prefix(PRUNED)?.parse().ok());
+        self.pruned = self.pruned.max(number.unwrap_or(0));
+    }
+
+    /// Adds records to the tree; compares it with the segments, the tiles above and the earlier
+    /// checkpoints.
+    fn grow(&mut self, leaves: &[Hash]) -> Result<(), VerifyError> {
+        for leaf in leaves {
+            let at = self.tree.size();
+            let held = self.segments.binary_search_by_key(&at, |(number, _)| *number);
+            let held = held.ok().and_then(|place| self.segments.get(place));
+            if held.is_some_and(|(_, held)| held != leaf) {
+                return Err(bad(at, "its segment holds another record"));
+            }
+            let files = self.files;
+            self.tree.push(*leaf, |full| compare(files, &full))?;
+            self.look_back()?;
+        }
+        Ok(())
+    }
+
+    /// Compares the tree with the earlier checkpoint of its size, if there is one.
+    fn look_back(&mut self) -> Result<(), VerifyError> {
+        let Some((next, rest)) = self.earlier.split_first() else { return Ok(()) };
+        if next.size != self.tree.size() {
+            return Ok(());
+        }
+        if next.root != self.tree.root() {
+            let what = format!("this or one up to {} is not what was signed", next.size);
+            return Err(bad(self.sure, what));
+        }
+        (self.sure, self.earlier) = (next.size, rest);
+        Ok(())
+    }
+
+    /// Compares the tiles above the records that are not full.
+    fn check_partials(&self) -> Result<(), VerifyError> {
+        for level in 1..self.tree.height() {
+            let hashes = self.tree.partial(level);
+            if hashes.is_empty() {
+                continue;
+            }
+            let shift = u32::from(level) * 8;
+            let number = self.size.checked_shr(shift + 8).unwrap_or(0);
+            let kind = TileKind::Level(level);
+            let name = TileName { kind, number, width: hashes.len() };
+            let first = number.checked_shl(shift + 8).unwrap_or(u64::MAX);
+            same(&name, hashes, &self.tile(&name, first)?, first, shift)?;
+        }
+        Ok(())
+    }
+
+    fn tile(&self, name: &TileName, first: u64) -> Result<Vec<Hash>, VerifyError> {
+        let hashes = hashes_of(&self.read(name, first)?);
+        let whole = hashes.filter(|hashes| hashes.len() == name.width);
+        whole.ok_or_else(|| bad(first, format!("{name} has another length")))
+    }
+
+    /// A tile; one that was partial may be full by now.
+    fn read(&self, name: &TileName, first: u64) -> Result<Vec<u8>, VerifyError> {
+        let read = |name: &TileName| self.files.read(&name.to_string());
+        read(name)?.ok_or_else(|| bad(first, format!("{name} is missing")))
+    }
+}
+
+/// A tile above the records must hold what the records lead to.
+fn compare(files: &dyn LogFiles, full: &FullTile<'_>) -> Result<(), VerifyError> {
+    if full.level == 0 {
+        return Ok(());
+    }
+    let name = TileName::full(TileKind::Level(full.level), full.number);
+    let shift = u32::from(full.level) * 8;
+    let first = full.number.checked_shl(shift + 8).unwrap_or(u64::MAX);
+    let bytes = files.read(&name.to_string())?;
+    let bytes = bytes.ok_or_else(|| bad(first, format!("{name} is missing")))?;
+    let found =
+        hashes_of(&bytes).ok_or_else(|| bad(first, format!("{name} has another length")))?;
+    same(&name, full.hashes, &found, first, shift)
+}
+
+fn same(
+    name: &TileName,
+    ours: &[Hash],
+    found: &[Hash],
+    first: u64,
+    shift: u32,
+) -> Result<(), VerifyError> {
+    let differs = ours.iter().zip(found).position(|(ours, found)| ours != found);
+    if let Some(place) = differs {
+        let at = first.saturating_add((place as u64).checked_shl(shift).unwrap_or(0));
+        return Err(bad(at, format!("{name} has another hash of it and those after it")));
+    }
+    if ours.len() == found.len() {
+        Ok(())
+    } else {
+        Err(bad(first, format!("{name} has another length")))
+    }
+}

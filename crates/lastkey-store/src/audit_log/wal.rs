@@ -1,0 +1,356 @@
+//! Segments: where records are made durable, group by group, before anything else is done to them.
+//!
+//! Room      `store`.
+//! Source    docs/formats/audit-log.md, "Segments".
+//! Holds     a group is taken whole or not at all; bytes after the last whole group that are no
+//!           group of their own were never acknowledged.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use lastkey_core::audit::merkle::{Hash, leaf_hash};
+use lastkey_core::audit::tile::Records;
+use lastkey_crypto::digest::sha256_of;
+
+use super::files::{private_file, sync_dir};
+
+/// Length of the header of a segment and of a group, in bytes.
+pub(super) const HEADER_LEN: usize = 40;
+const SEGMENT_MAGIC: &[u8; 8] = b"LKAUDSEG";
+const GROUP_MAGIC: &[u8; 8] = b"LKAUDGRP";
+const FORMAT: u32 = 1;
+const CHECK_LEN: usize = 16;
+
+/// A group of records that were made durable together.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    /// Number of its first record.
+    pub(super) first: u64,
+    /// The records, each after its length, as in a bundle.
+    pub(super) bytes: Vec<u8>,
+    /// The hashes of the records.
+    pub(super) leaves: Vec<Hash>,
+}
+
+impl Group {
+    /// A group of these records; `None` when the bytes end within one.
+    pub(super) fn of(first: u64, bytes: Vec<u8>) -> Option<Self> {
+        let leaves: Option<Vec<_>> =
+            Records::of(&bytes).map(|record| record.map(leaf_hash)).collect();
+        Some(Self { first, leaves: leaves?, bytes })
+    }
+
+    /// Number of the record after its last.
+    pub(super) fn end(&self) -> u64 {
+        self.first.saturating_add(self.leaves.len() as u64)
+    }
+
+    /// The header that stands before it in a segment.
+    pub(super) fn header(&self) -> [u8; HEADER_LEN] {
+        let count = u32::try_from(self.leaves.len()).unwrap_or(u32::MAX);
+        let len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        let fields = [&self.first.to_be_bytes()[..], &count.to_be_bytes(), &len.to_be_bytes()];
+        header(GROUP_MAGIC, &fields.concat(), self.leaves.as_flattened())
+    }
+}
+
+fn header(magic: &[u8; 8], fields: &[u8], content: &[u8]) -> [u8; HEADER_LEN] {
+    let check = sha256_of(&[magic, fields, content]);
+    let mut header = [0; HEADER_LEN];
+    let parts = magic.iter().chain(fields).chain(check.iter().take(CHECK_LEN));
+    for (place, byte) in header.iter_mut().zip(parts) {
+        *place = *byte;
+    }
+    header
+}
+
+fn segment_header(first: u64) -> [u8; HEADER_LEN] {
+    let fields = [&first.to_be_bytes()[..], &FORMAT.to_be_bytes(), &0_u32.to_be_bytes()];
+    header(SEGMENT_MAGIC, &fields.concat(), &[])
+}
+
+/// The name of the segment that begins with a record.
+pub(super) fn segment_name(first: u64) -> String {
+    format!("{first:020}.wal")
+}
+
+/// Makes a file of zeros, so that a group written into it changes nothing but its bytes: the disk
+/// then has less to do for each group.
+///
+/// # Errors
+/// When there is no room.
+pub(super) fn zero_filled(path: &Path, len: u64) -> io::Result<File> {
+    let made = private_file().write(true).read(true).create(true).truncate(true).open(path)?;
+    let filled = fill(&made, len);
+    if filled.is_err() {
+        // What is half made is in the way of those who need the room.
+        let _ = fs::remove_file(path);
+    }
+    filled.map(|()| made)
+}
+
+fn fill(mut file: &File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 18];
+    let mut left = len;
+    while left > 0 {
+        let part = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_all(zeros.get(..part).unwrap_or_default())?;
+        left -= part as u64;
+    }
+    file.sync_all()
+}
+
+/// A segment that is written.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    len: u64,
+    /// Where the next group goes.
+    at: u64,
+}
+
+impl Segment {
+    /// Turns a prepared file into the segment that begins with record `first`.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn begin(dir: &Path, spare: &Path, file: File, first: u64) -> io::Result<Self> {
+        file.write_all_at(&segment_header(first), 0)?;
+        file.sync_all()?;
+        let path = dir.join(segment_name(first));
+        fs::rename(spare, &path)?;
+        sync_dir(dir)?;
+        let len = file.metadata()?.len();
+        Ok(Self { path, file, len, at: HEADER_LEN as u64 })
+    }
+
+    /// Goes on with a segment whose groups end at `at`.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn resume(path: PathBuf, at: u64) -> io::Result<Self> {
+        let file = private_file().write(true).read(true).open(&path)?;
+        let len = file.metadata()?.len();
+        Ok(Self { path, file, len, at })
+    }
+
+    /// Whether a group of so many bytes fits.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        let needed = (len as u64).saturating_add(HEADER_LEN as u64);
+        self.at.saturating_add(needed) <= self.len
+    }
+
+    /// Length of the file, in bytes.
+    pub(super) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Writes a group and waits until it is on the disk. After an error the group can be written
+    /// again: it goes to the same place.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn append(&mut self, group: &Group) -> io::Result<()> {
+        // One write, so that a group is not torn by anything but the machine.
+        let mut bytes = Vec::with_capacity(HEADER_LEN + group.bytes.len());
+        bytes.extend_from_slice(&group.header());
+        bytes.extend_from_slice(&group.bytes);
+        self.file.write_all_at(&bytes, self.at)?;
+        self.file.sync_data()?;
+        self.at = self.at.saturating_add(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+/// What a segment holds.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    /// The whole groups, in order.
+    pub(super) groups: Vec<Group>,
+    /// Where they end, in bytes.
+    pub(super) end: u64,
+    /// Whether a group was begun and not finished after them.
+    pub(super) torn: bool,
+}
+
+/// Why a segment is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadSegment {
+    /// It does not begin as the segment of this record.
+    #[error("the segment does not begin with record {0}")]
+    Header(u64),
+    /// A group is not what was written, although later ones are there.
+    #[error("record {0} and those after it are not what was written")]
+    Group(u64),
+}
+
+/// Reads the groups of the segment that begins with record `first`.
+///
+/// # Errors
+/// [`BadSegment`].
+pub(super) fn scan(bytes: &[u8], first: u64) -> Result<Scanned, BadSegment> {
+    if bytes.get(..HEADER_LEN) != Some(&segment_header(first)[..]) {
+        return Err(BadSegment::Header(first));
+    }
+    let (mut groups, mut end, mut next) = (Vec::new(), HEADER_LEN, first);
+    loop {
+        let rest = bytes.get(end..).unwrap_or_default();
+        let Some(group) = read_group(rest, next) else {
+            let torn = claims(rest).is_some_and(|first| first == next);
+            return if continues(rest, next) {
+                Err(BadSegment::Group(next))
+            } else {
+                Ok(Scanned { groups, end: end as u64, torn })
+            };
+        };
+        end += HEADER_LEN + group.bytes.len();
+        next = group.end();
+        groups.push(group);
+    }
+}
+
+fn read_group(bytes: &[u8], expected: u64) -> Option<Group> {
+    let (head, rest) = bytes.split_first_chunk::<HEADER_LEN>()?;
+    if claims(head)? != expected {
+        return None;
+    }
+    let len = u32::from_be_bytes(head.get(20..24)?.try_into().ok()?);
+    let body = rest.get(..usize::try_from(len).ok()?)?;
+    let group = Group::of(expected, body.to_vec())?;
+    (group.header() == *head && !group.leaves.is_empty()).then_some(group)
+}
+
+/// The number of the first record of the group that seems to begin here.
+fn claims(bytes: &[u8]) -> Option<u64> {
+    let first = bytes.strip_prefix(GROUP_MAGIC)?.first_chunk()?;
+    Some(u64::from_be_bytes(*first))
+}
+
+/// Whether a whole group of later records stands anywhere in these bytes. A file that was a
+/// segment before may hold groups of earlier ones.
+fn continues(bytes: &[u8], expected: u64) -> bool {
+    // A segment is mostly zeros, which are passed over a page at a time.
+    let pages =
+        bytes.chunks(PAGE).enumerate().filter(|(_, page)| ZEROS.get(..page.len()) != Some(page));
+    let mut starts = pages.flat_map(|(number, _)| {
+        // What begins here may reach into the next page.
+        let start = number * PAGE;
+        let page = bytes.get(start..bytes.len().min(start + PAGE + GROUP_MAGIC.len() - 1));
+        let windows = page.unwrap_or_default().windows(GROUP_MAGIC.len()).enumerate();
+        windows.filter(|(_, window)| window == GROUP_MAGIC).map(move |(at, _)| start + at)
+    });
+    starts.any(|at| {
+        let rest = bytes.get(at..).unwrap_or_default();
+        claims(rest).is_some_and(|first| first > expected && read_group(rest, first).is_some())
+    })
+}
+
+const PAGE: usize = 4_096;
+const ZEROS: [u8; PAGE] = [0; PAGE];
+
+/// The segments of a directory by the number of their first record, oldest first.
+///
+/// # Errors
+/// An I/O error.
+pub(super) fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let first = path.file_name().and_then(|name| {
+            let first = name.to_str()?.strip_suffix(".wal")?.parse().ok()?;
+            (name.to_str()? == segment_name(first)).then_some(first)
+        });
+        found.extend(first.map(|first| (first, path)));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use lastkey_core::audit::tile::push_record;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn group(first: u64, records: &[&[u8]]) -> Group {
+        let mut bytes = Vec::new();
+        for record in records {
+            assert!(push_record(&mut bytes, record));
+        }
+        Group::of(first, bytes).unwrap()
+    }
+
+    fn segment(first: u64, groups: &[Group]) -> Vec<u8> {
+        let mut bytes = segment_header(first).to_vec();
+        for group in groups {
+            bytes.extend_from_slice(&group.header());
+            bytes.extend_from_slice(&group.bytes);
+        }
+        bytes
+    }
+
+    fn three() -> Vec<u8> {
+        let groups = [group(5, &[b"a", b"b"]), group(7, &[b"c"]), group(8, &[b"", b"d"])];
+        segment(5, &groups)
+    }
+
+    fn ends(bytes: &[u8]) -> Result<(u64, bool), BadSegment> {
+        let scanned = scan(bytes, 5)?;
+        Ok((scanned.groups.last().map_or(5, Group::end), scanned.torn))
+    }
+
+    #[test]
+    fn groups_read_back_and_zeros_after_them_are_the_end() {
+        assert_eq!(ends(&three()), Ok((10, false)));
+        assert_eq!(ends(&[three(), vec![0; 500]].concat()), Ok((10, false)));
+        assert_eq!(ends(&segment_header(5)), Ok((5, false)));
+    }
+
+    #[test]
+    fn groups_of_a_file_that_was_a_segment_before_are_not_taken() {
+        let stale = segment(1, &[group(1, &[b"x"]), group(2, &[b"y"])]);
+        let mut bytes = three();
+        bytes.extend_from_slice(&stale[HEADER_LEN..]);
+        assert_eq!(ends(&bytes), Ok((10, false)));
+    }
+
+    #[test]
+    fn a_segment_of_another_record_is_refused() {
+        assert_eq!(scan(&three(), 6).unwrap_err(), BadSegment::Header(6));
+        assert_eq!(scan(b"", 5).unwrap_err(), BadSegment::Header(5));
+    }
+
+    #[test]
+    fn a_torn_last_group_is_cut_at_every_length() {
+        let bytes = three();
+        let last = bytes.len() - group(8, &[b"", b"d"]).bytes.len() - HEADER_LEN;
+        for cut in last..bytes.len() {
+            let zeros = vec![0; 100];
+            assert_eq!(ends(&[&bytes[..cut], &zeros].concat()).unwrap().0, 8, "{cut}");
+        }
+        assert!(ends(&bytes[..bytes.len() - 1]).unwrap().1);
+    }
+
+    #[test]
+    fn a_changed_byte_before_the_last_group_is_found_with_its_record() {
+        let bytes = three();
+        let last = bytes.len() - group(8, &[b"", b"d"]).bytes.len() - HEADER_LEN;
+        for at in HEADER_LEN..last {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let first = if at < last - HEADER_LEN - 3 { 5 } else { 7 };
+            assert_eq!(scan(&changed, 5).unwrap_err(), BadSegment::Group(first), "{at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_scan_fail(bytes: Vec<u8>) {
+            let _ = scan(&[&segment_header(5)[..], &bytes].concat(), 5);
+        }
+    }
+}
