@@ -203,6 +203,7 @@ fn new_envelopes_have_the_bytes_of_the_vectors() {
             &mut unhex(&vector.plaintext).as_slice(),
             &mut made,
             &EnvelopeOptions {
+                suite: header.suite(),
                 segment_log2: if is_default { 18 } else { 12 },
                 slot_len: if is_default { 1_024 } else { 512 },
                 context: EncryptionContext::parse(&unhex(&vector.context_encoded)).unwrap(),

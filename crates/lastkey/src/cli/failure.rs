@@ -293,7 +293,9 @@ fn envelope_exit_code(error: &EnvelopeError) -> u8 {
         EnvelopeError::DataKey
         | EnvelopeError::NoRecipient
         | EnvelopeError::Stream(StreamError::Envelope(_)) => NOT_VALID,
-        EnvelopeError::Stream(StreamError::Read(_) | StreamError::Write(_)) => INPUT_OUTPUT,
+        EnvelopeError::Stream(
+            StreamError::Read(_) | StreamError::Write(_) | StreamError::Changed,
+        ) => INPUT_OUTPUT,
         EnvelopeError::Thread => REFUSED,
     }
 }
