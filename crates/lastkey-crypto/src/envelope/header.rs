@@ -13,7 +13,6 @@ use super::{
     EnvelopeError, Layout, MAX_PASSPHRASES, MAX_SEGMENT_LOG2, MAX_SLOT_LEN, MIN_SEGMENT_LOG2,
     SLOT_UNIT_LEN,
     age::{AgeIdentity, AgeRecipient},
-    passphrase::PassphraseBody,
     recipient::{KIND_AGE, KIND_PASSPHRASE, Recipient},
     slot::{self, Slot},
     suite::Suite,
@@ -299,8 +298,7 @@ impl Header {
         let mut failure = EnvelopeError::NoRecipient;
         let bodies = self.recipients().iter().filter(|one| one.kind == KIND_PASSPHRASE);
         for recipient in bodies.take(MAX_PASSPHRASES) {
-            let body = PassphraseBody::parse(&recipient.body);
-            let data_key = body.and_then(|body| body.unwrap(passphrase));
+            let data_key = recipient.open_by_passphrase(passphrase);
             match data_key.and_then(|key| self.if_right(key)) {
                 Ok(data_key) => return Ok(data_key),
                 Err(error) => failure = error,

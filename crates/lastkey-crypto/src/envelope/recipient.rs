@@ -86,6 +86,24 @@ impl Recipient {
         Ok(Self { kind: KIND_PASSPHRASE, body })
     }
 
+    /// The data key behind a passphrase. It is not proven to be the one of any envelope. Takes
+    /// the time and memory that the body names, within the limits of the format.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::NoRecipient`] when this is no passphrase;
+    /// [`EnvelopeError::Malformed`]; [`EnvelopeError::PassphraseCost`];
+    /// [`EnvelopeError::Undecryptable`] for another passphrase; [`EnvelopeError::Failed`] also
+    /// when the memory is not there.
+    pub fn open_by_passphrase(
+        &self,
+        passphrase: &SecretVec,
+    ) -> Result<SecretArray<32>, EnvelopeError> {
+        if self.kind != KIND_PASSPHRASE {
+            return Err(EnvelopeError::NoRecipient);
+        }
+        PassphraseBody::parse(&self.body)?.unwrap(passphrase)
+    }
+
     /// Whom it names, as far as its body says. Nothing of it is authenticated.
     #[must_use]
     pub fn name(&self) -> RecipientName {

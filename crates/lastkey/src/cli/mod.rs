@@ -62,6 +62,8 @@ enum ClientCommand {
     Verify(envelope::VerifyArgs),
     /// Show the header of an encrypted file
     Inspect(envelope::InspectArgs),
+    /// Change who can open encrypted files
+    Rewrap(envelope::RewrapArgs),
     /// Create, list, rotate, delete and import keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -124,7 +126,7 @@ enum ConfigCommand {
 
 /// Headings of `lastkey --help`; each command stands under one.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Files", &["encrypt", "decrypt", "verify", "inspect"]),
+    ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
     ("Keys", &["key"]),
     (
         "Operations",
@@ -204,6 +206,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Decrypt(args) => envelope::decrypt(args, session).await,
         ClientCommand::Verify(args) => envelope::verify(args, session).await,
         ClientCommand::Inspect(args) => envelope::inspect(&args, session),
+        ClientCommand::Rewrap(args) => envelope::rewrap(args, session).await,
         ClientCommand::Key(command) => key::run(command, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
