@@ -21,7 +21,10 @@ enum Part {
     /// Any byte but `/`.
     Any,
     /// One of these ranges, or none of them.
-    Class { ranges: Vec<(u8, u8)>, negated: bool },
+    Class {
+        ranges: Vec<(u8, u8)>,
+        negated: bool,
+    },
     /// Any number of bytes, without `/`.
     Star,
     /// Any number of bytes.

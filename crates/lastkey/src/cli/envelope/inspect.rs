@@ -12,7 +12,11 @@ use lastkey_crypto::{
 use serde_json::{Value, json};
 
 use crate::cli::{
-    args::Format, failure::Failure, input::Source, output, session::Session,
+    args::Format,
+    failure::Failure,
+    input::Source,
+    output,
+    session::Session,
     table::{Fields, Show},
 };
 

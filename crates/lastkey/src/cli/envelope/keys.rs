@@ -62,8 +62,7 @@ impl RecipientArgs {
 
     /// Reads what the arguments name; talks to nobody.
     pub(super) fn read(self, session: &Session) -> Result<Recipients, Failure> {
-        let client =
-            if self.key.is_empty() { None } else { Some(Arc::new(session.client()?)) };
+        let client = if self.key.is_empty() { None } else { Some(Arc::new(session.client()?)) };
         let mut age = self.recipient;
         for path in &self.recipients_file {
             age.extend(read_recipients(path)?);

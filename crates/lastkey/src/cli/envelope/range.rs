@@ -92,9 +92,7 @@ impl Opened {
                 to,
                 threads,
             ),
-            None => {
-                stream::decrypt_range(&header, &data_key, &from, envelope_len, range, writer)
-            }
+            None => stream::decrypt_range(&header, &data_key, &from, envelope_len, range, writer),
         }?;
         if plaintext_len == 0 {
             return Err(Failure::Input("the range begins behind the end of the data".to_owned()));

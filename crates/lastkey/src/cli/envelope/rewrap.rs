@@ -102,21 +102,19 @@ struct Changed {
 }
 
 impl Changes {
-    async fn read(
-        args: &RewrapArgs,
-        opener: &Opener,
-        session: &Session,
-    ) -> Result<Self, Failure> {
+    async fn read(args: &RewrapArgs, opener: &Opener, session: &Session) -> Result<Self, Failure> {
         let added = RecipientArgs::of(
             args.add_key.clone(),
             args.add_recipient.clone(),
             args.add_passphrase_file.clone(),
         );
         let added = added.read(session)?;
-        let client = opener.client().or_else(|| added.client());
-        let client = match client {
+        // Who opens the file without a server may still have one for its other recipients.
+        let client = match opener.client().or_else(|| added.client()) {
             Some(client) => Some(client),
-            None if args.remove_key.iter().all(|key| is_id(key)) => None,
+            None if args.remove_key.iter().all(|key| is_id(key)) => {
+                session.client().ok().map(Arc::new)
+            }
             None => Some(Arc::new(session.client()?)),
         };
         let mut removed_ids = Vec::new();
@@ -192,7 +190,8 @@ impl Changes {
                 | RecipientName::Unknown,
                 _,
             ) => Err(Failure::Input(format!(
-                "nothing given can make {} anew; remove it, or open the file by the server",
+                "nothing given can make this recipient anew: {}; remove it, or give its server or \
+                 passphrase",
                 recipient_text(recipient)
             ))),
         }
@@ -311,12 +310,10 @@ fn pump(
     options: &EnvelopeOptions,
     protected: &Protected,
 ) -> Result<(), Failure> {
-    let (mut reader, mut writer) =
-        io::pipe().map_err(|cause| Failure::io("make a pipe", cause))?;
+    let (mut reader, mut writer) = io::pipe().map_err(|cause| Failure::io("make a pipe", cause))?;
     let (opened, sealed) = std::thread::scope(|scope| {
-        let opening = scope.spawn(move || {
-            stream::decrypt_stream(header, data_key, &mut from, &mut writer)
-        });
+        let opening =
+            scope.spawn(move || stream::decrypt_stream(header, data_key, &mut from, &mut writer));
         let sealed = stream::encrypt_stream(
             &mut reader,
             &mut to,
@@ -342,9 +339,8 @@ fn pump(
 fn open_alone(path: &Path) -> Result<File, Failure> {
     let failed = |cause| Failure::io(format!("open {}", path.display()), cause);
     let file = File::options().read(true).write(true).open(path).map_err(failed)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Failure::Input(format!("another process is changing {}", path.display()))
-    })?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| Failure::Input(format!("another process is changing {}", path.display())))?;
     let (ours, named) = (file.metadata().map_err(failed)?, fs::metadata(path).map_err(failed)?);
     if (ours.dev(), ours.ino()) != (named.dev(), named.ino()) {
         return Err(Failure::Input(format!("{} was just replaced", path.display())));

@@ -104,8 +104,7 @@ impl TreeArgs {
                 )));
             }
         };
-        let replace =
-            if self.in_place || out.force { Replace::Allow } else { Replace::Refuse };
+        let replace = if self.in_place || out.force { Replace::Allow } else { Replace::Refuse };
         let filter = Filter { include: self.include, exclude: self.exclude };
         let threads = threads(jobs);
         Ok(Job { source, target, filter, replace, skip_existing: self.skip_existing, threads })
@@ -269,10 +268,10 @@ impl Run {
         self.progress.finish();
         let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let (done, failed) = (count(&self.done), count(&self.failed));
-        let mut text = format!("{done} files {}", self.action.done());
+        let mut text = format!("files: {done} {}", self.action.done());
         for (number, what) in [
             (count(&self.skipped), self.action.skipped()),
-            (count(&self.passed_over), "links and devices left alone"),
+            (count(&self.passed_over), "that are no files left alone"),
             (failed, "failed"),
         ] {
             if number > 0 {
@@ -292,9 +291,8 @@ impl Run {
 fn lock(source: &Path) -> Result<File, Failure> {
     let open = || File::open(source);
     let file = open().map_err(|cause| Failure::io(format!("open {}", source.display()), cause))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Failure::Input(format!("another run is at work in {}", source.display()))
-    })?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| Failure::Input(format!("another run is at work in {}", source.display())))?;
     Ok(file)
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use lastkey_client::file::is_temporary_name;
 
-use super::{Run, super::glob::Glob};
+use super::{super::glob::Glob, Run};
 use crate::cli::failure::Failure;
 
 /// Files handed over at a time.

@@ -77,17 +77,14 @@ pub(super) fn is_fatal(failure: &Failure) -> bool {
     let is_full = |cause: &io::Error| {
         matches!(
             cause.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
                 | io::ErrorKind::ReadOnlyFilesystem
         )
     };
     match failure {
-        Failure::File(FileError::Io { source, .. }) | Failure::Io { source, .. } => {
-            is_full(source)
-        }
-        Failure::Envelope(ClientEnvelopeError::Stream(StreamError::Write(cause))) => {
-            is_full(cause)
-        }
+        Failure::File(FileError::Io { source, .. }) | Failure::Io { source, .. } => is_full(source),
+        Failure::Envelope(ClientEnvelopeError::Stream(StreamError::Write(cause))) => is_full(cause),
         other => other.will_repeat(),
     }
 }
@@ -176,7 +173,8 @@ impl<'a> Worker<'a> {
                     known.data_key(&header)?;
                     return Ok(Outcome::Skipped);
                 }
-                let Some(pending) = self.pending(source, |target| is_done(target, source, known))?
+                let Some(pending) =
+                    self.pending(source, |target| is_done(target, source, known))?
                 else {
                     return Ok(Outcome::Skipped);
                 };
