@@ -14,6 +14,7 @@ use std::{
         unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use lastkey_crypto::{
@@ -80,12 +81,16 @@ impl PendingFile {
         if replace == Replace::Refuse && fs::symlink_metadata(destination).is_ok() {
             return Err(FileError::Exists { path: destination.to_owned() });
         }
-        // Named here already: a destination without a file name is refused at once.
-        let temporary = temporary_beside(destination)
-            .map_err(|cause| failed("name a temporary file for", destination, cause))?;
+        let no_name = |cause| failed("name a temporary file for", destination, cause);
+        if destination.file_name().is_none() {
+            return Err(no_name(io::ErrorKind::IsADirectory.into()));
+        }
         let (file, temporary) = match open_unnamed(folder_of(destination)) {
             Some(file) => (file, None),
-            None => (open_named(&temporary)?, Some(temporary)),
+            None => {
+                let temporary = temporary_beside(destination).map_err(no_name)?;
+                (open_named(&temporary)?, Some(temporary))
+            }
         };
         Ok(Self { file, temporary, destination: destination.to_owned(), replace })
     }
@@ -156,8 +161,13 @@ impl PendingFile {
     /// # Errors
     /// [`FileError::Io`].
     pub fn sync_many<'a>(files: impl Iterator<Item = &'a Self>) -> Result<(), FileError> {
-        let mut synced = Vec::new();
+        let (mut synced, mut folder) = (Vec::new(), None);
         for pending in files {
+            // One folder is one file system.
+            let own = Some(folder_of(&pending.destination));
+            if std::mem::replace(&mut folder, own) == own {
+                continue;
+            }
             let about = pending.file.metadata().map_err(|cause| pending.failed("sync", cause))?;
             if !synced.contains(&about.dev()) {
                 syncfs(&pending.file).map_err(|cause| pending.failed("sync", cause.into()))?;
@@ -219,8 +229,10 @@ impl Drop for PendingFile {
 /// `None` where the file system has no files without a name, or no way to name them later.
 fn open_unnamed(folder: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    // Looked for once: a process without it cannot name its files.
+    static CAN_NAME: LazyLock<bool> = LazyLock::new(|| Path::new("/proc/self/fd").exists());
     let file = File::from(open(folder, flags, Mode::RUSR | Mode::WUSR).ok()?);
-    Path::new("/proc/self/fd").exists().then_some(file)
+    CAN_NAME.then_some(file)
 }
 
 fn open_named(temporary: &Path) -> Result<File, FileError> {
@@ -233,8 +245,14 @@ fn open_named(temporary: &Path) -> Result<File, FileError> {
 }
 
 fn link(file: &File, name: &Path) -> io::Result<()> {
-    let place = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(linkat(CWD, place, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+    // The short way is for those who may; others go by the name that the process has for it.
+    match linkat(file, "", CWD, name, AtFlags::EMPTY_PATH) {
+        Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
+            let place = format!("/proc/self/fd/{}", file.as_raw_fd());
+            Ok(linkat(CWD, place, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+        }
+        outcome => Ok(outcome?),
+    }
 }
 
 /// File systems without the flag get a hard link, which refuses an existing name as well.
