@@ -22,19 +22,35 @@ const VERY_MANY_KEYS: usize = 100_000;
 /// Paired runs behind a ratio.
 const PAIRS: usize = 5;
 
-/// Runs everything and prints the table.
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything.
+    All,
+    /// Files, folders and their peers.
+    Files,
+}
+
+/// Runs a part and prints the table.
 ///
 /// # Errors
 /// When a program is missing or a run fails; the error says which.
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     let binary = programs::target_dir().join("release/lastkey");
     ensure!(binary.exists(), "no {}; run `make bench`", binary.display());
-    programs::require(&["wrk", "taskset"])?;
-    let scratch = programs::Scratch::new()?;
     let mut report = Report::default();
-    in_process(&mut report)?;
+    programs::require(&["taskset"])?;
+    if part == Part::All {
+        programs::require(&["wrk"])?;
+        in_process(&mut report)?;
+    }
     files::in_process(&mut report)?;
     files::beside_peers(&mut report, &std::path::absolute(&binary)?)?;
+    if part == Part::Files {
+        report.print();
+        return Ok(());
+    }
+    let scratch = programs::Scratch::new()?;
     served(&mut report, &binary, scratch.path())?;
     report.print();
     Ok(())

@@ -244,9 +244,11 @@ async fn change(path: &Path, opener: &Opener, changes: &Changes) -> Result<Chang
         return rewrite(path, file, header, data_key, staying, opener, changes).await;
     }
     let recipients = changes.apply(&header, staying, &data_key).await?;
-    let update = header.rewrap(&data_key, &recipients).map_err(|error| match error {
-        EnvelopeError::RecipientsTooLong => Failure::HeaderFull(path.display().to_string()),
-        error => failed(error),
+    let update = header.rewrap(&data_key, &recipients).map_err(|error| {
+        if error == EnvelopeError::RecipientsTooLong {
+            return Failure::HeaderFull(path.display().to_string());
+        }
+        failed(error)
     })?;
     file.write_all_at(&update.bytes, update.offset)
         .and_then(|()| file.sync_data())

@@ -82,11 +82,13 @@ pub(super) fn is_fatal(failure: &Failure) -> bool {
                 | io::ErrorKind::ReadOnlyFilesystem
         )
     };
-    match failure {
-        Failure::File(FileError::Io { source, .. }) | Failure::Io { source, .. } => is_full(source),
-        Failure::Envelope(ClientEnvelopeError::Stream(StreamError::Write(cause))) => is_full(cause),
-        other => other.will_repeat(),
+    if let Failure::File(FileError::Io { source, .. }) | Failure::Io { source, .. } = failure {
+        return is_full(source);
     }
+    if let Failure::Envelope(ClientEnvelopeError::Stream(StreamError::Write(cause))) = failure {
+        return is_full(cause);
+    }
+    failure.will_repeat()
 }
 
 /// One thread of a run.
