@@ -9,6 +9,8 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parent
 VECTORS = ROOT.parent / "crates/lastkey-crypto/tests/vectors/ours"
+TRUST = ROOT.parent / "crates/lastkey-trust/tests/vectors"
+POLICIES = ROOT.parent / "docs/policies.md"
 RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
 
 
@@ -21,9 +23,26 @@ def folder(name):
 
 
 def write(target, name, data):
+    write_bytes(target, name, bytes.fromhex(data))
+
+
+def write_bytes(target, name, data):
     directory = ROOT / "seeds" / target
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / name).write_bytes(bytes.fromhex(data))
+    (directory / name).write_bytes(data)
+
+
+# RFC 7515, appendix A.3, and RFC 8037, appendix A.2.
+TOKEN = (
+    "eyJhbGciOiJFUzI1NiJ9"
+    ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+    ".DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
+)
+KEYS = """{"keys":[
+ {"kty":"EC","crv":"P-256","kid":"1","use":"sig","alg":"ES256",
+  "x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"},
+ {"kty":"OKP","crv":"Ed25519","key_ops":["verify"],"x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+]}"""
 
 
 for vector in load(VECTORS / "blob.json") + folder("blob_refused"):
@@ -42,3 +61,17 @@ for name, changes in {"good": "", "flip": "000064", "cut": "011014", "swap": "03
     write("segments", name, changes)
 for number, line in enumerate(RECORDS.read_text(encoding="utf-8").split(), 1):
     write("record", f"golden_{number}", line)
+SESSIONS = load(TRUST / "session.json")
+for vector in SESSIONS["good"]:
+    write("session", f"encoded_{vector['name']}", vector["session"])
+    write_bytes("session", f"bearer_{vector['name']}", vector["bearer"].encode())
+    write_bytes("session", f"narrowed_{vector['name']}", vector["narrowed"].encode())
+for name, bearer in SESSIONS["bad_bearers"].items():
+    write_bytes("session", f"bad_{name}", bearer.encode())
+for vector in load(TRUST / "sigv4.json"):
+    text = "\n".join([vector["authorization"], vector["path"], vector["query"], "a  b"])
+    write_bytes("sigv4", vector["name"], text.encode())
+write_bytes("jwt", "es256", TOKEN.encode())
+write_bytes("jwks", "two_keys", KEYS.encode())
+for number, example in enumerate(POLICIES.read_text(encoding="utf-8").split("```cedar\n")[1:], 1):
+    write("policy", f"example_{number}", example.split("```")[0].encode().hex())

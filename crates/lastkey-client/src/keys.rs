@@ -225,7 +225,11 @@ fn key_path(key: &str, rest: &str) -> String {
     format!("/v1/keys/{}{rest}", escape(key))
 }
 
-fn paged<'a, R: serde::de::DeserializeOwned>(call: Bare<'a, R>, page: &PageQuery) -> Bare<'a, R> {
+/// The same call for one page.
+pub(crate) fn paged<'a, R: serde::de::DeserializeOwned>(
+    call: Bare<'a, R>,
+    page: &PageQuery,
+) -> Bare<'a, R> {
     call.with_query("limit", page.limit).with_query("marker", page.marker.as_ref())
 }
 

@@ -5,6 +5,7 @@
 //! Holds     The token, plaintext and data keys live in `lastkey_secret` types; bodies are
 //!           wiped after use. Buffers of TLS, HTTP and JSON are not ours to wipe.
 
+mod access;
 mod addr;
 mod call;
 mod client;

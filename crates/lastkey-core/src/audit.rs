@@ -4,8 +4,17 @@
 //! Holds     an event has no field that could carry a secret, a plaintext or a request target.
 
 use crate::ids::{KeyId, RequestId, VersionNo};
-use crate::principal::Principal;
+use crate::principal::{Principal, Source};
 use crate::time::Timestamp;
+
+pub mod archive;
+pub mod checkpoint;
+pub mod merkle;
+pub mod note;
+pub mod receipt;
+pub mod record;
+pub mod tile;
+pub mod witness;
 
 /// Which part of an operation an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +60,10 @@ pub struct Event<'a> {
     pub context_hash: Option<[u8; 32]>,
     /// `ok`, or the stable code of the error.
     pub result: &'static str,
-    /// The reason behind a refusal, for those who may read the log; empty when there is none.
-    pub reason: &'static str,
+    /// Why it was allowed or refused, for those who may read the log; empty when nothing is known.
+    pub reason: &'a str,
+    /// Where the call came from.
+    pub source: Source,
+    /// What was acted on, when it is no key: its kind and name, for example `role/app`.
+    pub target: Option<&'a str>,
 }

@@ -24,6 +24,14 @@ pub enum BadName {
     /// Not a version number.
     #[error("a key version is a whole number from 1")]
     Version,
+    /// Not the id of a session.
+    #[error("a session id has 32 hexadecimal digits")]
+    Session,
+    /// Not a name.
+    #[error(
+        "a name has 1 to 128 characters of A-Z a-z 0-9 . _ @ - and begins with a letter or digit"
+    )]
+    Name,
 }
 
 /// Identity of one key: a random UUID (RFC 9562, version 4).
@@ -209,9 +217,72 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// Identity of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub [u8; 16]);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Uuid::from_bytes(self.0).as_simple().fmt(f)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let simple = text.len() == 32;
+        let parsed = Uuid::try_parse(text).map_err(|_| BadName::Session)?;
+        if simple { Ok(Self(parsed.into_bytes())) } else { Err(BadName::Session) }
+    }
+}
+
+/// Name of something that administrators make: a cluster, a role, a policy, a user, a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(String);
+
+impl Name {
+    /// Parses a name. Names are compared byte by byte, so there is one spelling of each.
+    ///
+    /// # Errors
+    /// [`BadName::Name`] when empty, longer than 128 bytes, beginning with anything but a letter or
+    /// digit, or with a character outside `A-Z a-z 0-9 . _ @ -`.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._@-".contains(&b);
+        let starts_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        if starts_well && text.len() <= 128 && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadName::Name)
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_has_one_spelling_and_cannot_leave_its_path() {
+        for good in ["a", "prod-1", "alice@example.com", "0.x_y"] {
+            assert_eq!(Name::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "-x", "a\u{301}", &"x".repeat(129)] {
+            assert_eq!(Name::parse(bad), Err(BadName::Name), "{bad}");
+        }
+    }
 
     #[test]
     fn key_id_accepts_only_the_hyphenated_form() {

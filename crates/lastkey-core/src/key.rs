@@ -13,6 +13,7 @@ use crate::limits::{
     MAX_ALIASES, MAX_DELETION_DAYS, MAX_DESCRIPTION_LEN, MAX_TAG_NAME_LEN, MAX_TAG_VALUE_LEN,
     MAX_TAGS, MIN_DELETION_DAYS,
 };
+use crate::permit::KeyFacts;
 use crate::rotation::Rotation;
 use crate::state::{Phase, State};
 use crate::time::{Elapsed, Timestamp};
@@ -218,6 +219,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// What policy may know of it.
+    #[must_use]
+    pub fn facts(&self) -> KeyFacts<'_> {
+        KeyFacts { aliases: &self.aliases, tags: &self.tags }
+    }
+
     /// Where the key is in its life.
     #[must_use]
     pub const fn phase(&self) -> Phase {

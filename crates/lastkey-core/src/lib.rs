@@ -4,6 +4,7 @@
 //! Holds     every time and every random byte comes in as an argument; the world is reached
 //!           through the traits of [`ports`] only, and their callers live in `service`.
 
+pub mod access;
 pub mod audit;
 pub mod ids;
 pub mod key;

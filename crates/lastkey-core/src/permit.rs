@@ -5,9 +5,14 @@
 //! Holds     the default is no: a [`DecisionPoint`] that fails or does not know denies.
 
 use core::marker::PhantomData;
+use std::sync::Arc;
 
-use crate::ids::KeyId;
-use crate::principal::Principal;
+use lastkey_crypto::context::EncryptionContext;
+
+use crate::ids::{AliasName, KeyId};
+use crate::key::Tags;
+use crate::principal::{Principal, Source};
+use crate::time::Timestamp;
 
 /// Something that a caller may do. Its name is what policies and the audit log write.
 pub trait Action: Send + Sync + 'static {
@@ -107,15 +112,86 @@ actions! {
     SealServer = "sys:Seal", true;
     /// End a hold of the clock.
     ConfirmClock = "sys:ConfirmClock", true;
+    /// Name a Kubernetes cluster whose tokens are taken, or change or remove it.
+    UpdateCluster = "sys:UpdateCluster", true;
+    /// Read clusters.
+    ReadClusters = "sys:ReadClusters", false;
+    /// Let a machine join, or change or remove it.
+    UpdateNode = "sys:UpdateNode", true;
+    /// Read nodes.
+    ReadNodes = "sys:ReadNodes", false;
+    /// Name another provider of identities, or change or remove it.
+    UpdateProvider = "iam:UpdateProvider", true;
+    /// Read providers of identities.
+    ReadProviders = "iam:ReadProviders", false;
+    /// Write, change or remove a role.
+    UpdateRole = "iam:UpdateRole", true;
+    /// Read roles.
+    ReadRoles = "iam:ReadRoles", false;
+    /// Write, change or remove a policy.
+    UpdatePolicy = "iam:UpdatePolicy", true;
+    /// Read policies, and ask who can do what.
+    ReadPolicies = "iam:ReadPolicies", false;
+    /// Make, change or remove a person.
+    UpdateUser = "iam:UpdateUser", true;
+    /// Read who the people are.
+    ReadUsers = "iam:ReadUsers", false;
+    /// End sessions of others before their time.
+    RevokeSessions = "iam:RevokeSessions", true;
+    /// Read the audit log.
+    ReadAudit = "audit:Read", false;
+    /// Name a witness of the audit log, or remove it.
+    UpdateWitness = "audit:UpdateWitness", true;
 }
 
 /// What an action is done to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// One key.
     Key(KeyId),
     /// The installation as a whole.
     Instance,
+    /// One of the things that administrators make.
+    Named(ResourceKind, String),
+}
+
+/// Things that administrators make and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResourceKind {
+    /// A Kubernetes cluster whose tokens are taken.
+    Cluster,
+    /// Another provider of identities.
+    Provider,
+    /// A role that sessions are opened for.
+    Role,
+    /// A policy.
+    Policy,
+    /// A person.
+    User,
+    /// A machine that agents run on.
+    Node,
+}
+
+/// What is known of a question beside who, what and to what.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'a> {
+    /// When it is asked, by the wall clock.
+    pub now: Timestamp,
+    /// Where the call came from.
+    pub source: Source,
+    /// The encryption context, for actions that take one.
+    pub context: Option<&'a EncryptionContext>,
+    /// Names and tags of the key, when the resource is one that exists.
+    pub key: Option<KeyFacts<'a>>,
+}
+
+/// What policy may know of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyFacts<'a> {
+    /// Its aliases.
+    pub aliases: &'a [AliasName],
+    /// Its tags; the tag `group` names its key group.
+    pub tags: &'a Tags,
 }
 
 /// One question to policy.
@@ -127,15 +203,43 @@ pub struct Question<'a> {
     pub action: &'static str,
     /// To what.
     pub resource: &'a Resource,
+    /// What else is known.
+    pub facts: &'a Facts<'a>,
+}
+
+/// Which rule decided, in words for those who may read them. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Fixed words.
+    Fixed(&'static str),
+    /// Words that name policies.
+    Named(Arc<str>),
+}
+
+impl Why {
+    /// The words.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Fixed(words) => words,
+            Self::Named(words) => words,
+        }
+    }
+}
+
+impl From<&'static str> for Why {
+    fn from(words: &'static str) -> Self {
+        Self::Fixed(words)
+    }
 }
 
 /// Policy's answer, with words for those who may read them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Yes or no.
     pub allowed: bool,
     /// Which rule decided.
-    pub why: &'static str,
+    pub why: Why,
 }
 
 /// Answers questions of policy. Asked by [`authorize`] alone.
@@ -149,6 +253,7 @@ pub trait DecisionPoint: Send + Sync {
 pub struct Permit<A: Action> {
     who: Principal,
     resource: Resource,
+    why: Why,
     action: PhantomData<A>,
 }
 
@@ -164,14 +269,20 @@ impl<A: Action> Permit<A> {
     pub const fn who(&self) -> &Principal {
         &self.who
     }
+
+    /// Which rule gave it, for the audit log.
+    #[must_use]
+    pub const fn why(&self) -> &Why {
+        &self.why
+    }
 }
 
 /// Policy said no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("access denied")]
 pub struct Denied {
     /// For the audit log, never for the caller.
-    pub why: &'static str,
+    pub why: Why,
 }
 
 /// Asks policy. The one place where permission is decided.
@@ -182,12 +293,14 @@ pub fn authorize<A: Action>(
     policy: &dyn DecisionPoint,
     who: &Principal,
     resource: Resource,
+    facts: &Facts<'_>,
 ) -> Result<Permit<A>, Denied> {
-    let decision = policy.decide(&Question { who, action: A::NAME, resource: &resource });
-    if decision.allowed {
-        Ok(Permit { who: who.clone(), resource, action: PhantomData })
+    let question = Question { who, action: A::NAME, resource: &resource, facts };
+    let Decision { allowed, why } = policy.decide(&question);
+    if allowed {
+        Ok(Permit { who: who.clone(), resource, why, action: PhantomData })
     } else {
-        Err(Denied { why: decision.why })
+        Err(Denied { why })
     }
 }
 
@@ -200,15 +313,14 @@ impl DecisionPoint for AdministratorOnly {
     fn decide(&self, question: &Question<'_>) -> Decision {
         let by_time = [DestroyKey::NAME, ExpireImport::NAME, RecordErasure::NAME];
         let by_time = by_time.contains(&question.action);
-        match question.who.name() {
-            Principal::ADMIN if !by_time => {
-                Decision { allowed: true, why: "the administrator may do everything" }
-            }
+        let (allowed, why) = match question.who.name() {
+            Principal::ADMIN if !by_time => (true, "the administrator may do everything"),
             Principal::SCHEDULER if by_time || question.action == RotateKey::NAME => {
-                Decision { allowed: true, why: "the scheduler may do what is due" }
+                (true, "the scheduler may do what is due")
             }
-            _ => Decision { allowed: false, why: "no rule allows it" },
-        }
+            _ => (false, "no rule allows it"),
+        };
+        Decision { allowed, why: why.into() }
     }
 }
 
@@ -220,11 +332,16 @@ mod tests {
         Resource::Key(KeyId::from_random([1; 16]))
     }
 
+    fn ask<A: Action>(who: &Principal) -> Result<Permit<A>, Denied> {
+        authorize(&AdministratorOnly, who, key(), &Facts::default())
+    }
+
     #[test]
     fn a_stranger_gets_no_permit_for_any_action() {
         for (action, _) in ALL_ACTIONS {
             let who = Principal::named("stranger");
-            let question = Question { who: &who, action, resource: &key() };
+            let (resource, facts) = (key(), Facts::default());
+            let question = Question { who: &who, action, resource: &resource, facts: &facts };
             assert!(!AdministratorOnly.decide(&question).allowed, "{action}");
         }
     }
@@ -232,21 +349,21 @@ mod tests {
     #[test]
     fn the_administrator_cannot_skip_the_deletion_window() {
         let admin = Principal::named(Principal::ADMIN);
-        assert!(authorize::<Encrypt>(&AdministratorOnly, &admin, key()).is_ok());
-        assert!(authorize::<DestroyKey>(&AdministratorOnly, &admin, key()).is_err());
+        assert!(ask::<Encrypt>(&admin).is_ok());
+        assert!(ask::<DestroyKey>(&admin).is_err());
     }
 
     #[test]
     fn the_scheduler_may_do_what_is_due_and_cannot_read() {
         let scheduler = Principal::named(Principal::SCHEDULER);
-        assert!(authorize::<RotateKey>(&AdministratorOnly, &scheduler, key()).is_ok());
-        assert!(authorize::<Decrypt>(&AdministratorOnly, &scheduler, key()).is_err());
+        assert!(ask::<RotateKey>(&scheduler).is_ok());
+        assert!(ask::<Decrypt>(&scheduler).is_err());
     }
 
     #[test]
     fn a_permit_carries_the_resource_it_was_asked_for() {
         let admin = Principal::named(Principal::ADMIN);
-        let permit = authorize::<Encrypt>(&AdministratorOnly, &admin, key()).unwrap();
+        let permit = ask::<Encrypt>(&admin).unwrap();
         assert_eq!((permit.resource(), permit.who()), (&key(), &admin));
     }
 

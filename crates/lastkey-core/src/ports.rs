@@ -9,6 +9,10 @@ use lastkey_crypto::entropy::Entropy;
 use lastkey_secret::SecretArray;
 
 use crate::audit::Event;
+use crate::audit::archive::{Found, LogSigners, LogState, Search, Witnesses};
+use crate::audit::receipt::Receipt;
+use crate::audit::tile::TileName;
+use crate::audit::witness::{AddCheckpoint, Refusal};
 use crate::ids::InstanceId;
 use crate::record::{PathRange, Record, RecordPath};
 use crate::seal_record::Bootstrap;
@@ -175,6 +179,84 @@ pub trait Audit: Send + Sync {
     /// # Errors
     /// As for [`Audit::append`].
     async fn append_durably(&self, event: &Event<'_>) -> Result<(), Cause>;
+
+    /// Adds the one record of an operation whose only effect is its answer, and waits until the
+    /// answer may leave: until the record is durable, unless the log was told to be content with
+    /// less.
+    ///
+    /// # Errors
+    /// As for [`Audit::append`].
+    async fn append_answer(&self, event: &Event<'_>) -> Result<(), Cause> {
+        self.append_durably(event).await
+    }
+
+    /// What was recorded, where the log can be read and proven.
+    fn archive(&self) -> Option<&dyn AuditArchive> {
+        None
+    }
+}
+
+/// A log that can be read, and that proves what it says.
+#[async_trait]
+pub trait AuditArchive: Send + Sync {
+    /// Gives the log the keys that it signs with, when the server is unsealed. From now on it
+    /// signs what it holds.
+    ///
+    /// # Errors
+    /// When the log does not continue what was signed before: it was cut or rewritten.
+    async fn unsealed(&self, signers: LogSigners) -> Result<(), Cause>;
+
+    /// Takes the keys back, after a last checkpoint.
+    ///
+    /// # Errors
+    /// When that checkpoint cannot be written; the keys are gone nevertheless.
+    async fn sealed(&self) -> Result<(), Cause>;
+
+    /// Whose log it is and where it stands.
+    fn state(&self) -> LogState;
+
+    /// A signed checkpoint of everything that is durable now.
+    ///
+    /// # Errors
+    /// When the log has no keys, or cannot be written.
+    async fn checkpoint(&self) -> Result<String, Cause>;
+
+    /// Reads records from `from` on that match, in their order or newest first.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    async fn search(&self, search: Search) -> Result<Found, Cause>;
+
+    /// The record of this number, its receipt, and that of nothing else; `None` when there is no
+    /// such record, or it was pruned.
+    ///
+    /// # Errors
+    /// As [`AuditArchive::checkpoint`], and when the log cannot be read.
+    async fn receipt(&self, index: u64) -> Result<Option<(Vec<u8>, Receipt)>, Cause>;
+
+    /// The bytes of a tile; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    async fn tile(&self, name: TileName) -> Result<Option<Vec<u8>>, Cause>;
+
+    /// Judges another log's checkpoint, remembers it durably, and cosigns it.
+    ///
+    /// # Errors
+    /// A [`Refusal`], or a cause when the log has no keys or cannot be written.
+    async fn cosign(&self, request: &AddCheckpoint) -> Result<Result<String, Refusal>, Cause>;
+
+    /// Who witnesses this log, and which logs it witnesses.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    async fn witnesses(&self) -> Result<Witnesses, Cause>;
+
+    /// Writes that list anew, durably.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    async fn set_witnesses(&self, witnesses: Witnesses) -> Result<(), Cause>;
 }
 
 /// The machine's clocks.

@@ -5,7 +5,10 @@
 
 use core::fmt;
 
-use crate::ids::{AliasName, KeyId, VersionNo};
+use crate::access::{
+    Cluster, Node, Policy, Provider, Revocation, RevokedWhat, Role, SessionEpoch, User,
+};
+use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
 use crate::time::{ClockRecord, Elapsed, Timestamp};
@@ -68,6 +71,66 @@ impl RecordPath {
             let _ = write!(path, "{byte:02x}");
         }
         Self(path)
+    }
+
+    /// A cluster whose tokens are taken.
+    #[must_use]
+    pub fn cluster(name: &Name) -> Self {
+        Self(format!("cluster/{name}"))
+    }
+
+    /// Another provider of identities.
+    #[must_use]
+    pub fn provider(name: &Name) -> Self {
+        Self(format!("provider/{name}"))
+    }
+
+    /// A role.
+    #[must_use]
+    pub fn role(name: &Name) -> Self {
+        Self(format!("role/{name}"))
+    }
+
+    /// A policy, as it stands.
+    #[must_use]
+    pub fn policy(name: &Name) -> Self {
+        Self(format!("policy/{name}"))
+    }
+
+    /// A policy, as it stood.
+    #[must_use]
+    pub fn policy_version(name: &Name, version: u32) -> Self {
+        Self(format!("policy-version/{name}/{version:010}"))
+    }
+
+    /// A person.
+    #[must_use]
+    pub fn user(name: &Name) -> Self {
+        Self(format!("user/{name}"))
+    }
+
+    /// A machine that agents run on.
+    #[must_use]
+    pub fn node(name: &Name) -> Self {
+        Self(format!("node/{name}"))
+    }
+
+    /// A revocation of sessions.
+    #[must_use]
+    pub fn revocation(what: &RevokedWhat) -> Self {
+        Self(format!("revocation/{}/{}", what.kind(), what.value()))
+    }
+
+    /// The secret of an epoch of sessions.
+    #[must_use]
+    pub fn session_epoch(number: u32) -> Self {
+        Self(format!("session-epoch/{number:010}"))
+    }
+
+    /// Counts the changes of who may come in and as what.
+    #[must_use]
+    pub fn access() -> Self {
+        Self("access".to_owned())
     }
 
     /// The clock.
@@ -136,6 +199,12 @@ impl PathRange {
     #[must_use]
     pub fn tokens() -> Self {
         Self { prefix: "token/".to_owned(), after: None, limit: usize::MAX }
+    }
+
+    /// All records of a kind: those whose path begins with this word and a slash.
+    #[must_use]
+    pub fn kind(word: &str, after: Option<RecordPath>, limit: usize) -> Self {
+        Self { prefix: format!("{word}/"), after, limit }
     }
 
     /// Due records, soonest first.
@@ -229,6 +298,24 @@ pub enum Record {
     Token(TokenRecord),
     /// The clock.
     Clock(ClockRecord),
+    /// A cluster whose tokens are taken.
+    Cluster(Cluster),
+    /// Another provider of identities.
+    Provider(Provider),
+    /// A role.
+    Role(Role),
+    /// A policy.
+    Policy(Policy),
+    /// A person.
+    User(User),
+    /// A machine that agents run on.
+    Node(Node),
+    /// A revocation of sessions.
+    Revocation(Revocation),
+    /// The secret of an epoch of sessions.
+    SessionEpoch(SessionEpoch),
+    /// How often it was changed who may come in and as what.
+    Access(u64),
 }
 
 #[cfg(test)]

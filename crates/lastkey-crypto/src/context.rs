@@ -6,6 +6,8 @@
 //! Holds     Two contexts are equal exactly when their encodings are: sorted, length-prefixed,
 //!           no duplicate names, no Unicode normalisation, one encoding for "nothing".
 
+use std::borrow::Cow;
+
 use crate::digest::sha256;
 
 /// The longest encoding, in bytes.
@@ -33,14 +35,14 @@ pub enum ContextError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncryptionContext {
     // INVARIANT: canonical, as `parse` accepts it.
-    encoded: Vec<u8>,
+    encoded: Cow<'static, [u8]>,
 }
 
 impl EncryptionContext {
     /// The context of a ciphertext that was given none.
     #[must_use]
     pub fn none() -> Self {
-        Self { encoded: vec![KIND_NONE] }
+        Self { encoded: Cow::Borrowed(&[KIND_NONE]) }
     }
 
     /// A map of names to values, in any order. An empty map is [`Self::none`].
@@ -65,7 +67,7 @@ impl EncryptionContext {
             push_prefixed(&mut encoded, name.as_ref().as_bytes())?;
             push_prefixed(&mut encoded, value.as_ref().as_bytes())?;
         }
-        Ok(Self { encoded })
+        Ok(Self { encoded: encoded.into() })
     }
 
     /// Bytes of which we know no structure. No bytes are [`Self::none`].
@@ -78,7 +80,7 @@ impl EncryptionContext {
         }
         let mut encoded = vec![KIND_RAW];
         push_prefixed(&mut encoded, bytes)?;
-        Ok(Self { encoded })
+        Ok(Self { encoded: encoded.into() })
     }
 
     /// Reads an encoding back.
@@ -98,7 +100,7 @@ impl EncryptionContext {
             (KIND_RAW, body) => check_raw(body)?,
             (_, _) => return Err(ContextError::Malformed),
         }
-        Ok(Self { encoded: encoded.to_vec() })
+        Ok(Self { encoded: encoded.to_vec().into() })
     }
 
     /// The canonical encoding, 1 to [`MAX_ENCODED_LEN`] bytes.
@@ -116,7 +118,7 @@ impl EncryptionContext {
     /// Whether there is no context.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        self.encoded.as_slice() == [KIND_NONE]
+        *self.encoded == [KIND_NONE]
     }
 
     /// The names and values of a map, sorted by the bytes of the names.

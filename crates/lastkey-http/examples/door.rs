@@ -8,7 +8,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lastkey_core::audit::Event;
 use lastkey_core::ids::RequestId;
-use lastkey_core::permit::AdministratorOnly;
 use lastkey_core::ports::{Audit, Cause, EntropySource};
 use lastkey_crypto::entropy::{Entropy, SystemEntropy};
 use lastkey_http::{Limits, Listen, MetricsAccess, Server, ServerConfig};
@@ -44,7 +43,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let entropy: Arc<dyn EntropySource> = Arc::new(System);
     let ports = Ports {
         audit: Arc::new(NoAudit),
-        policy: Arc::new(AdministratorOnly),
         clock: Arc::new(FixedClock::default()),
         entropy: Arc::clone(&entropy),
     };

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::Request;
+use http::header::{AUTHORIZATION, HOST};
 use lastkey_core::ids::RequestId;
-use lastkey_core::principal::{Caller, Presented};
+use lastkey_core::principal::{Caller, Peer, Presented, SignedHead, Source};
+use lastkey_crypto::digest::sha256;
 use lastkey_secret::SecretVec;
 use lastkey_service::call::Call;
 use lastkey_service::engine::Engine;
@@ -53,26 +54,54 @@ impl Admitted {
     }
 }
 
-/// Lets a request in.
+/// Lets a request in. The body of a signed request is checked once it is there.
 ///
 /// # Errors
-/// [`Error::Sealed`] first; [`Error::Unauthenticated`] without a valid token;
+/// [`Error::Sealed`] first; [`Error::Unauthenticated`] without a valid credential;
 /// [`Error::Unavailable`].
-pub(crate) async fn admit(
+pub(crate) async fn admit<B>(
     gate: &Arc<Gate>,
-    headers: &HeaderMap,
-    request: RequestId,
-) -> Result<Admitted, Error> {
+    request: &Request<B>,
+    peer: &Peer,
+    id: RequestId,
+) -> Result<(Admitted, SignedBody), Error> {
     let engine = gate.engine()?;
-    let principal = engine.authenticate(&presented(headers)).await?;
-    let call = Call { caller: Caller { principal, request }, dry_run: false };
-    Ok(Admitted { gate: Arc::clone(gate), engine, call })
+    let presented = presented(request);
+    let principal = engine.authenticate(&presented, peer).await?;
+    let signed = match presented {
+        Presented::Signed(head) => SignedBody(Some(head.body_sha256)),
+        Presented::Nothing | Presented::Bearer(_) => SignedBody(None),
+    };
+    let source = Source { address: peer.address, by_node_agent: peer.node.is_some() };
+    let call = Call { caller: Caller { principal, source, request: id }, dry_run: false };
+    Ok((Admitted { gate: Arc::clone(gate), engine, call }, signed))
 }
 
-/// The credential of a request (RFC 6750, section 2.1). More than one is none.
-fn presented(headers: &HeaderMap) -> Presented {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
+/// What the body of a request must be.
+#[must_use]
+pub(crate) struct SignedBody(Option<[u8; 32]>);
+
+impl SignedBody {
+    /// Whether this is the body that was signed.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`].
+    pub(crate) fn check(&self, body: &[u8]) -> Result<(), Error> {
+        match &self.0 {
+            Some(signed) if *signed != sha256(body) => Err(Error::Unauthenticated),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// The credential of a request: RFC 6750, section 2.1, or AWS Signature Version 4. More than one
+/// is none.
+fn presented<B>(request: &Request<B>) -> Presented {
+    let mut values = request.headers().get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Presented::Nothing };
+    if value.as_bytes().starts_with(SIGNATURE) {
+        return signed_head(request).map_or(Presented::Nothing, Presented::Signed);
+    }
     let Some((scheme, token)) = value.as_bytes().split_at_checked(BEARER.len()) else {
         return Presented::Nothing;
     };
@@ -84,6 +113,49 @@ fn presented(headers: &HeaderMap) -> Presented {
 }
 
 const BEARER: &[u8] = b"Bearer ";
+const SIGNATURE: &[u8] = b"AWS4-HMAC-SHA256 ";
+
+/// The head of a signed request; `None` when it does not say what its body is, or has a header
+/// that is no text.
+fn signed_head<B>(request: &Request<B>) -> Option<Box<SignedHead>> {
+    let mut headers = Vec::with_capacity(request.headers().len() + 1);
+    for (name, value) in request.headers() {
+        headers.push((name.as_str().to_owned(), value.to_str().ok()?.to_owned()));
+    }
+    // HTTP/2 has the host in the target.
+    if let (None, Some(authority)) = (request.headers().get(HOST), request.uri().authority()) {
+        headers.push(("host".to_owned(), authority.as_str().to_owned()));
+    }
+    let declared = request.headers().get("x-amz-content-sha256")?;
+    Some(Box::new(SignedHead {
+        method: request.method().as_str().to_owned(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        body_sha256: from_hex(declared.as_bytes())?,
+        headers,
+    }))
+}
+
+/// 32 bytes out of 64 lower-case hexadecimal digits.
+fn from_hex(text: &[u8]) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        *byte = hex_value(*high)? << 4 | hex_value(*low)?;
+    }
+    Some(bytes)
+}
+
+const fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -92,11 +164,11 @@ mod tests {
     use super::*;
 
     fn of(values: &[&'static str]) -> Presented {
-        let mut headers = HeaderMap::new();
+        let mut request = Request::new(());
         for value in values {
-            headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+            request.headers_mut().append(AUTHORIZATION, HeaderValue::from_static(value));
         }
-        presented(&headers)
+        presented(&request)
     }
 
     #[test]

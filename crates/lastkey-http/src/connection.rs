@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use lastkey_core::principal::Peer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -38,11 +39,14 @@ pub(crate) enum Phase {
 pub(crate) fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // hyper's own timer for heads would be set anew for each request; `idle` does it for free.
+    // A client may end its side once it has asked. Were that refused, hyper would read ahead of
+    // each answer, into a new buffer each time, only to notice that a client has gone; here
+    // nothing is taken back when one goes.
     builder
         .http1()
         .header_read_timeout(None)
         .max_buf_size(limits.head_len.max(MIN_HEAD_LEN))
-        .half_close(false);
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -80,17 +84,18 @@ pub(crate) async fn handshake(
 pub(crate) async fn serve<I>(
     stream: I,
     door: &Arc<Door>,
+    peer: Peer,
     mut phase: watch::Receiver<Phase>,
     welcome: bool,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::start();
+    let (activity, peer) = (Activity::start(), Arc::new(peer));
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let (door, busy) = (Arc::clone(door), activity.request());
+        let (door, peer, busy) = (Arc::clone(door), Arc::clone(&peer), activity.request());
         async move {
             let response = if welcome {
-                door.respond(request).await
+                door.respond(request, &peer).await
             } else {
                 door.turn_away(request.version())
             };

@@ -13,6 +13,7 @@ use hyper::body::Body;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use lastkey_core::ids::RequestId;
+use lastkey_core::principal::Peer;
 use lastkey_service::sealing::Gate;
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, timeout_at};
@@ -152,7 +153,7 @@ impl Door {
     }
 
     /// Answers a request.
-    pub(crate) async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    pub(crate) async fn respond<B>(&self, request: Request<B>, peer: &Peer) -> Response<Full<Bytes>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -160,7 +161,7 @@ impl Door {
         let id = self.ids.next();
         let target = self.target(request.method(), request.uri().path());
         let (counts, route) = (target.counts(&self.counts), target.route());
-        let handled = self.handle(target, request, id);
+        let handled = self.handle(target, request, peer, id);
         let outcome = timeout_at(started + self.limits.request_time, handled).await;
         let outcome = outcome.unwrap_or(Err(Problem::Timeout));
         let id = RequestIdText::of(id);
@@ -197,6 +198,7 @@ impl Door {
         &self,
         target: Target,
         request: Request<B>,
+        peer: &Peer,
         id: RequestId,
     ) -> Result<Answer, Problem>
     where
@@ -209,14 +211,15 @@ impl Door {
         match target {
             Target::Public(route) => {
                 // Boxed, because it is rare and large, and every request carries this future.
-                Box::pin(sys::answer(self, route.into_found()?.route, request, id)).await
+                Box::pin(sys::answer(self, route.into_found()?.route, request, peer, id)).await
             }
             Target::Protected(route) => {
-                let admitted = admit(&self.gate, request.headers(), id).await?;
+                let (admitted, signed) = admit(&self.gate, &request, peer, id).await?;
                 let Found { route, params, .. } = route.into_found()?;
                 let query = request.uri().query().map(Box::from);
                 let (head, body) = request.into_parts();
                 let body = read_body(body, self.limits.body_len).await?;
+                signed.check(&body)?;
                 check_content_type(&head.headers, &body)?;
                 (route.handler)(admitted, Input { params, query, body })?.await
             }

@@ -6,12 +6,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lastkey_core::principal::Peer;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::watch;
 
@@ -96,7 +97,7 @@ pub(crate) enum Bound {
 
 /// A connection that was accepted.
 enum Accepted {
-    Tcp(TcpStream, Option<TlsHandle>),
+    Tcp(TcpStream, IpAddr, Option<TlsHandle>),
     Unix(UnixStream),
 }
 
@@ -154,8 +155,8 @@ impl Bound {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener, _, tls) => {
-                let (stream, _) = listener.accept().await?;
-                Ok(Accepted::Tcp(stream, tls.clone()))
+                let (stream, from) = listener.accept().await?;
+                Ok(Accepted::Tcp(stream, from.ip().to_canonical(), tls.clone()))
             }
             Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
         }
@@ -174,19 +175,20 @@ async fn admit(accepted: Accepted, door: Arc<Door>, phase: watch::Receiver<Phase
         return;
     }
     match accepted {
-        Accepted::Tcp(stream, tls) => {
+        Accepted::Tcp(stream, address, tls) => {
+            let peer = Peer { address: Some(address), ..Peer::default() };
             // Answers are small and complete: waiting for more to send only delays them.
             drop(stream.set_nodelay(true));
             match tls {
-                None => serve(stream, &door, phase, welcome).await,
+                None => serve(stream, &door, peer, phase, welcome).await,
                 Some(tls) => {
                     if let Some(stream) = handshake(&tls, stream, &door).await {
-                        serve(stream, &door, phase, welcome).await;
+                        serve(stream, &door, peer, phase, welcome).await;
                     }
                 }
             }
         }
-        Accepted::Unix(stream) => serve(stream, &door, phase, welcome).await,
+        Accepted::Unix(stream) => serve(stream, &door, Peer::default(), phase, welcome).await,
     }
 }
 

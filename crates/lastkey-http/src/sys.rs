@@ -8,17 +8,20 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper::body::Body;
 use lastkey_core::ids::RequestId;
+use lastkey_core::principal::Peer;
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
+use lastkey_wire::native::sessions::{BurnReply, BurnRequest, TokenReply, TokenRequest};
 use lastkey_wire::native::system::{
     ClockHold, HealthReply, ReadyReply, SealView, StatusReply, UnsealReply, UnsealRequest,
 };
 use schemars::SchemaGenerator;
+use serde::de::DeserializeOwned;
 
 use crate::answer::{Answer, Content};
 use crate::auth_layer::admit;
 use crate::dialect::native::routes::SchemaOf;
-use crate::dialect::native::{check_content_type, json, openapi, rfc3339, to_json};
+use crate::dialect::native::{check_content_type, json, openapi, rfc3339, sessions, to_json};
 use crate::door::Door;
 use crate::limits::read_body;
 use crate::metrics::MetricsAccess;
@@ -52,6 +55,8 @@ enum Page {
     Unseal,
     OpenApi,
     Metrics,
+    Token,
+    Burn,
 }
 
 impl Routed for PublicRoute {
@@ -107,6 +112,26 @@ pub(crate) static PUBLIC: &[PublicRoute] = &[
         page: Page::Unseal,
     },
     PublicRoute {
+        method: Method::POST,
+        path: "/v1/sts/token",
+        operation: "sts:OpenSession",
+        summary: "Opens a session for the holder of a ServiceAccount token or another JWT.",
+        request: Some(SchemaGenerator::subschema_for::<TokenRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<TokenReply>),
+        always: false,
+        page: Page::Token,
+    },
+    PublicRoute {
+        method: Method::POST,
+        path: "/v1/sts/burn",
+        operation: "sts:Burn",
+        summary: "Ends the session of whoever shows its credential.",
+        request: Some(SchemaGenerator::subschema_for::<BurnRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<BurnReply>),
+        always: false,
+        page: Page::Burn,
+    },
+    PublicRoute {
         method: Method::GET,
         path: "/v1/openapi.json",
         operation: "sys:OpenApi",
@@ -136,18 +161,21 @@ pub(crate) async fn answer<B>(
     door: &Door,
     route: &PublicRoute,
     request: Request<B>,
+    peer: &Peer,
     id: RequestId,
 ) -> Result<Answer, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     match route.page {
+        Page::Token => sessions::token(door, json_body(request).await?, peer, id).await,
+        Page::Burn => sessions::burn(door, json_body(request).await?, peer, id).await,
         Page::Health => Ok(Answer::json(to_json(&HealthReply { status: "ok".to_owned() }))),
         Page::Ready => Ok(ready(door).await),
         Page::Status => status(door).await,
         Page::Unseal => unseal(door, request, id).await,
         Page::OpenApi => Ok(Answer::json(door.openapi(openapi::document))),
-        Page::Metrics => metrics(door, &request, id).await,
+        Page::Metrics => metrics(door, &request, peer, id).await,
     }
 }
 
@@ -188,10 +216,7 @@ async fn unseal<B>(door: &Door, request: Request<B>, id: RequestId) -> Result<An
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let (head, body) = request.into_parts();
-    let body = read_body(body, MAX_UNSEAL_LEN).await?;
-    check_content_type(&head.headers, &body)?;
-    let presented = presented(json(&body)?)?;
+    let presented = presented(json_body(request).await?)?;
     let outcome = door.gate().unseal(id, presented).await.map_err(|error| {
         if matches!(error, Error::Unauthenticated) {
             Problem::WrongPassphrase
@@ -219,12 +244,30 @@ fn presented(request: UnsealRequest) -> Result<SecretVec, Syntax> {
     }
 }
 
-/// Nobody is known yet who may send more.
-const MAX_UNSEAL_LEN: usize = 16 << 10;
+/// Reads a body of somebody who is not known yet.
+async fn json_body<B, T>(request: Request<B>) -> Result<T, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+    T: DeserializeOwned,
+{
+    let (head, body) = request.into_parts();
+    let body = read_body(body, MAX_PUBLIC_LEN).await?;
+    check_content_type(&head.headers, &body)?;
+    Ok(json(&body)?)
+}
 
-async fn metrics<B>(door: &Door, request: &Request<B>, id: RequestId) -> Result<Answer, Problem> {
+/// Nobody is known yet who may send more; a token has at most 20,000 bytes.
+const MAX_PUBLIC_LEN: usize = 32 << 10;
+
+async fn metrics<B>(
+    door: &Door,
+    request: &Request<B>,
+    peer: &Peer,
+    id: RequestId,
+) -> Result<Answer, Problem> {
     if door.metrics_access() == MetricsAccess::Token {
-        admit(door.gate(), request.headers(), id).await?;
+        // A signature over the empty body of a scrape is one over nothing that matters.
+        drop(admit(door.gate(), request, peer, id).await?);
     }
     let mut answer = Answer::json(door.scrape());
     answer.content = Content::Metrics;

@@ -1,20 +1,23 @@
 //! The trail of one operation: what the audit log is told, and when.
 //!
 //! Room      `service`.
-//! Holds     an operation whose only effect is its answer leaves one record before the answer;
-//!           one that changes state leaves its intent, durable, before the change. When the log
-//!           cannot be written the operation is refused.
+//! Holds     an operation whose only effect is its answer leaves one record, durable before the
+//!           answer; one that changes state leaves its intent, durable, before the change. When
+//!           the log cannot be written the operation is refused.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{KeyId, VersionNo};
-use lastkey_core::permit::Action;
+use lastkey_core::permit::{Action, Why};
 use lastkey_core::time::Timestamp;
+use lastkey_crypto::context::EncryptionContext;
 
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::keyring::LoadedKey;
 
 /// What is known of a running operation.
 pub(crate) struct Trail<'a> {
@@ -29,8 +32,14 @@ pub(crate) struct Trail<'a> {
     pub(crate) version: Option<VersionNo>,
     /// Hash of the encryption context.
     pub(crate) context_hash: Option<[u8; 32]>,
-    /// Why it is refused, for those who may read the log.
-    pub(crate) reason: &'static str,
+    /// Why it is allowed or refused, for those who may read the log.
+    pub(crate) reason: Why,
+    /// The encryption context, for policy.
+    pub(crate) context: Option<&'a EncryptionContext>,
+    /// The key as policy was told of it, without material.
+    pub(crate) known: Option<Arc<LoadedKey>>,
+    /// What is acted on, when it is no key.
+    pub(crate) target: Option<String>,
 }
 
 impl<'a> Trail<'a> {
@@ -45,8 +54,17 @@ impl<'a> Trail<'a> {
             key: None,
             version: None,
             context_hash: None,
-            reason: "",
+            reason: Why::Fixed(""),
+            context: None,
+            known: None,
+            target: None,
         }
+    }
+
+    /// The same, with an encryption context that policy may ask about.
+    pub(crate) const fn with_context(mut self, context: &'a EncryptionContext) -> Self {
+        self.context = Some(context);
+        self
     }
 
     /// The call that this is the trail of.
@@ -75,11 +93,19 @@ impl<'a> Trail<'a> {
     ///
     /// # Errors
     /// That of the operation; [`Error::Unavailable`] when the log cannot be written.
-    pub(crate) fn close<T>(self, engine: &Engine, outcome: Result<T, Error>) -> Result<T, Error> {
+    pub(crate) async fn close<T>(
+        self,
+        engine: &Engine,
+        outcome: Result<T, Error>,
+    ) -> Result<T, Error> {
         let phase = if self.changes_state { Phase::Outcome } else { Phase::Whole };
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
         let event = self.event(phase, result);
-        engine.ports.audit.append(&event).map_err(Error::Unavailable)?;
+        let recorded = match phase {
+            Phase::Whole => engine.ports.audit.append_answer(&event).await,
+            Phase::Intent | Phase::Outcome => engine.ports.audit.append(&event),
+        };
+        recorded.map_err(Error::Unavailable)?;
         outcome
     }
 
@@ -94,7 +120,9 @@ impl<'a> Trail<'a> {
             version: self.version,
             context_hash: self.context_hash,
             result,
-            reason: self.reason,
+            reason: self.reason.as_str(),
+            source: self.call.caller.source,
+            target: self.target.as_deref(),
         }
     }
 }

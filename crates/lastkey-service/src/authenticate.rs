@@ -4,12 +4,14 @@
 //! Holds     the text of a token is nowhere; it is found by its SHA-256, and since it was drawn
 //!           with 256 bits of entropy the hash needs no stretching.
 
-use lastkey_core::principal::{Presented, Principal};
+use lastkey_core::principal::{Peer, Presented, Principal};
 use lastkey_core::record::{Record, RecordPath, TokenRecord};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::digest::sha256;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_secret::{SecretArray, SecretVec};
+
+use lastkey_trust::session::looks_like_bearer;
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -57,10 +59,26 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] without a valid credential; [`Error::Unavailable`].
-    pub async fn authenticate(&self, presented: &Presented) -> Result<Principal, Error> {
-        let Presented::Bearer(token) = presented else {
-            return Err(Error::Unauthenticated);
+    pub async fn authenticate(
+        &self,
+        presented: &Presented,
+        peer: &Peer,
+    ) -> Result<Principal, Error> {
+        let opened = match presented {
+            Presented::Nothing => return Err(Error::Unauthenticated),
+            Presented::Signed(head) => self.sessions.open_signed(head, peer, self.clock.wall()),
+            Presented::Bearer(token) if token.expose(looks_like_bearer) => {
+                self.sessions.open_bearer(token, peer, self.clock.wall())
+            }
+            Presented::Bearer(token) => return self.find_token(token).await,
         };
+        opened.map_err(|refused| {
+            tracing::debug!(reason = refused.word(), "a session was refused");
+            Error::Unauthenticated
+        })
+    }
+
+    async fn find_token(&self, token: &SecretVec) -> Result<Principal, Error> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(Error::Unauthenticated);
         }

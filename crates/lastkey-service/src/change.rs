@@ -148,7 +148,7 @@ impl Engine {
         detached(async move {
             let mut trail = Trail::of::<A>(&engine, &call);
             let outcome = engine.try_change::<A>(&mut trail, &name, &plan).await;
-            trail.close(&engine, outcome)
+            trail.close(&engine, outcome).await
         })
         .await?
     }
@@ -183,7 +183,7 @@ impl Engine {
             return Err(Error::Denied);
         };
         let Some(stored) = self.store.get(&RecordPath::key(id)).await? else {
-            trail.reason = "no such key";
+            trail.reason = "no such key".into();
             return Err(Error::Denied);
         };
         let Record::Key(key) = stored.record else {

@@ -5,20 +5,21 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use lastkey_core::ids::{KeyId, KeyRef, VersionNo};
+use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
-use lastkey_core::permit::{Action, DecisionPoint, ExplainDecision, Permit, Resource, authorize};
+use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize};
 use lastkey_core::ports::{Audit, Clock, EntropySource, Store};
-use lastkey_core::principal::Principal;
+use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
 use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
+use crate::access::{Access, Current, SessionKeys};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
 use crate::error::Error;
-use crate::keyring::{Keyring, LoadedKey, OpenVersion};
+use crate::keyring::{Keyring, LoadedKey, Opened};
 use crate::root::MaterialKeys;
 
 /// The world as use cases see it, the store aside.
@@ -26,8 +27,6 @@ use crate::root::MaterialKeys;
 pub struct Ports {
     /// The audit log.
     pub audit: Arc<dyn Audit>,
-    /// Policy.
-    pub policy: Arc<dyn DecisionPoint>,
     /// The machine's clocks.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -40,6 +39,12 @@ pub struct Engine {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: ServiceClock,
     pub(crate) keyring: Keyring,
+    /// Who may come in, and as what.
+    pub(crate) access: Current,
+    /// Held while that is changed.
+    pub(crate) access_changes: tokio::sync::Mutex<()>,
+    pub(crate) sessions: SessionKeys,
+    pub(crate) instance: InstanceId,
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
     pub(crate) rewrite_not_before: AtomicU64,
@@ -58,22 +63,40 @@ impl Engine {
     pub(crate) async fn start(
         ports: Ports,
         store: Arc<dyn Store>,
-        materials: MaterialKeys,
+        (instance, materials): (InstanceId, MaterialKeys),
         open_keys: usize,
         gone: oneshot::Sender<()>,
     ) -> Result<Self, Error> {
         let clock = ServiceClock::resume(Arc::clone(&ports.clock), &*store).await?;
+        let access = Current::new(Access::load(&*store, None).await?);
+        let sessions = SessionKeys::load(&*store, &materials).await?;
         let keyring = Keyring::new(materials, open_keys);
         let principals = Cache::new(Self::REMEMBERED_TOKENS);
         let rewrite_not_before = AtomicU64::new(0);
-        Ok(Self { ports, store, clock, keyring, principals, rewrite_not_before, _gone: gone })
+        let engine = Self {
+            ports,
+            store,
+            clock,
+            keyring,
+            access,
+            access_changes: tokio::sync::Mutex::default(),
+            sessions,
+            instance,
+            principals,
+            rewrite_not_before,
+            _gone: gone,
+        };
+        engine.turn_sessions().await?;
+        Ok(engine)
     }
 
     /// Whether the caller may learn why a call is allowed or refused.
     #[must_use]
     pub fn may_explain(&self, call: &Call) -> bool {
-        let who = &call.caller.principal;
-        authorize::<ExplainDecision>(&*self.ports.policy, who, Resource::Instance).is_ok()
+        let Caller { principal, source, .. } = &call.caller;
+        let facts = Facts { now: self.clock.wall(), source: *source, ..Facts::default() };
+        authorize::<ExplainDecision>(&*self.access.get(), principal, Resource::Instance, &facts)
+            .is_ok()
     }
 
     /// Asks policy about a resource, and notes the reason of a refusal in the trail.
@@ -85,11 +108,23 @@ impl Engine {
         trail: &mut Trail<'_>,
         resource: Resource,
     ) -> Result<Permit<A>, Error> {
-        let who = &trail.call().caller.principal;
-        authorize::<A>(&*self.ports.policy, who, resource).map_err(|denied| {
-            trail.reason = denied.why;
-            denied.into()
-        })
+        self.permit_knowing(trail, resource, None)
+    }
+
+    fn permit_knowing<A: Action>(
+        &self,
+        trail: &mut Trail<'_>,
+        resource: Resource,
+        key: Option<KeyFacts<'_>>,
+    ) -> Result<Permit<A>, Error> {
+        let Caller { principal, source, .. } = &trail.call().caller;
+        let facts = Facts { now: trail.at(), source: *source, context: trail.context, key };
+        let asked = authorize::<A>(&*self.access.get(), principal, resource, &facts);
+        trail.reason = match &asked {
+            Ok(permit) => permit.why().clone(),
+            Err(denied) => denied.why.clone(),
+        };
+        asked.map_err(Error::from)
     }
 
     /// Finds a key by any of its names and asks policy about it.
@@ -107,27 +142,49 @@ impl Engine {
             KeyRef::Alias(alias) => self.alias_target(alias).await?,
         };
         let Some(id) = id else {
-            trail.reason = "no such alias";
+            trail.reason = "no such alias".into();
             return Err(Error::Denied);
         };
-        trail.key = Some(id);
-        self.permit(trail, Resource::Key(id))
+        self.permit_key_id(trail, id).await
     }
 
-    /// Loads the key of a permit, and notes it in the trail when there is none.
+    /// As [`Engine::permit_key`], for a key of this id.
     ///
     /// # Errors
-    /// As [`Engine::load`].
+    /// As [`Engine::permit_key`].
+    pub(crate) async fn permit_key_id<A: Action>(
+        &self,
+        trail: &mut Trail<'_>,
+        id: KeyId,
+    ) -> Result<Permit<A>, Error> {
+        trail.key = Some(id);
+        let known = self.known_key(id).await?;
+        let facts = known.as_ref().map(|known| known.key.facts());
+        let permit = self.permit_knowing(trail, Resource::Key(id), facts);
+        trail.known = known;
+        permit
+    }
+
+    /// The key of a permit.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when there is none; [`Error::Unavailable`], [`Error::Internal`].
     pub(crate) async fn load_key<A: Action>(
         &self,
         trail: &mut Trail<'_>,
         permit: &Permit<A>,
     ) -> Result<Arc<LoadedKey>, Error> {
-        let loaded = self.load(permit).await;
-        if matches!(loaded, Err(Error::Denied)) {
-            trail.reason = "no such key";
-        }
-        loaded
+        let Resource::Key(id) = *permit.resource() else {
+            return Err(Error::Denied);
+        };
+        let known = match &trail.known {
+            Some(known) if known.key.id == id => Some(Arc::clone(known)),
+            Some(_) | None => self.known_key(id).await?,
+        };
+        known.ok_or_else(|| {
+            trail.reason = "no such key".into();
+            Error::Denied
+        })
     }
 
     /// Opens a version of a loaded key for a use, and counts the use. Both tables of states are
@@ -136,12 +193,12 @@ impl Engine {
     /// # Errors
     /// [`Error::KeyUsage`], [`Error::KeyState`]; [`Error::Denied`] for a version that there is
     /// not; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
-    pub(crate) async fn open_for_use(
+    pub(crate) async fn open_for_use<'a>(
         &self,
         trail: &mut Trail<'_>,
-        loaded: &LoadedKey,
+        loaded: &'a LoadedKey,
         use_of: KeyUse,
-    ) -> Result<Arc<OpenVersion>, Error> {
+    ) -> Result<Opened<'a>, Error> {
         if loaded.key.usage != use_of.usage {
             return Err(Error::KeyUsage);
         }
@@ -158,13 +215,13 @@ impl Engine {
         };
         trail.version = Some(number);
         let Some(open) = self.open_version(loaded, number).await? else {
-            trail.reason = "no such version";
+            trail.reason = "no such version".into();
             return Err(Error::Denied);
         };
         if !open.state.permits(use_of.purpose) {
             if open.state == State::Suspended {
                 open.usage.refuse();
-                trail.reason = "the version is shadow-disabled";
+                trail.reason = "the version is shadow-disabled".into();
             }
             return Err(Error::state(open.state));
         }

@@ -147,6 +147,8 @@ impl From<BadName> for Error {
             BadName::KeyId | BadName::KeyRef => "key",
             BadName::Alias => "alias",
             BadName::Version => "version",
+            BadName::Session => "session",
+            BadName::Name => "name",
         };
         Self::invalid(field, error.to_string())
     }

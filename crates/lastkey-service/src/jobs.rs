@@ -12,7 +12,7 @@ use std::time::Duration;
 use lastkey_core::ids::{KeyRef, RequestId};
 use lastkey_core::permit::{DestroyKey, ExpireImport, RecordErasure, RotateKey};
 use lastkey_core::ports::{Change, Expected, Stored, Watch, Write};
-use lastkey_core::principal::{Caller, Principal};
+use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::record::{Due, DueWhat, PathRange, Record, RecordPath};
 use lastkey_core::time::{ClockRecord, Elapsed, Timestamp};
 use tokio::sync::oneshot;
@@ -75,6 +75,9 @@ async fn wait_for(watch: &mut dyn Watch, wake: Instant, next: Option<Elapsed>) -
 pub(crate) async fn write_pending(engine: &Engine) {
     if let Err(error) = engine.keyring.usage.write_to(&*engine.store).await {
         tracing::warn!(%error, "the use of keys could not be written; it stays counted");
+    }
+    if let Err(error) = engine.turn_sessions().await {
+        tracing::warn!(%error, "the epoch of sessions could not be turned");
     }
     if let Err(error) = engine.clock.write_to(&*engine.store).await {
         tracing::warn!(%error, "the clock could not be written");
@@ -183,5 +186,5 @@ fn scheduled_call(engine: &Engine) -> Call {
     let mut entropy = engine.ports.entropy.open();
     let request = RequestId(crate::root::draw_id(&mut *entropy).unwrap_or_default());
     let principal = Principal::named(Principal::SCHEDULER);
-    Call { caller: Caller { principal, request }, dry_run: false }
+    Call { caller: Caller { principal, source: Source::default(), request }, dry_run: false }
 }

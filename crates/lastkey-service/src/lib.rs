@@ -4,6 +4,7 @@
 //! Holds     one order, always: authorize, (intend,) act, record. A key is opened only with a
 //!           permit, and its id is taken from the permit.
 
+mod access;
 mod audited;
 mod authenticate;
 mod change;

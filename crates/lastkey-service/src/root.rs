@@ -5,7 +5,7 @@
 //! Holds     the root key wraps the keyring and nothing else, so it can be rotated without
 //!           touching a record; every use of a secret has a label of its own.
 
-use lastkey_core::ids::{InstanceId, KeyId, VersionNo};
+use lastkey_core::ids::{InstanceId, KeyId, Name, VersionNo};
 use lastkey_core::ports::{Cause, EntropySource, RecordKeys};
 use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry, SealKind, SealRecord};
 use lastkey_core::time::Timestamp;
@@ -213,6 +213,32 @@ impl MaterialPlace {
     }
 }
 
+/// What a secret that is no key material belongs to; it opens nowhere else.
+#[derive(Clone, Copy)]
+pub(crate) enum SecretPlace<'a> {
+    /// The secret of an epoch of sessions.
+    SessionEpoch(u32),
+    /// The seed of a person's second factor.
+    SecondFactor(&'a Name),
+}
+
+impl SecretPlace<'_> {
+    fn aad(self) -> Vec<u8> {
+        let mut aad = b"lastkey/secret/v1".to_vec();
+        match self {
+            Self::SessionEpoch(number) => {
+                aad.push(1);
+                aad.extend_from_slice(&number.to_be_bytes());
+            }
+            Self::SecondFactor(name) => {
+                aad.push(2);
+                aad.extend_from_slice(name.as_str().as_bytes());
+            }
+        }
+        aad
+    }
+}
+
 impl MaterialKeys {
     /// Wraps material under the newest epoch.
     ///
@@ -224,8 +250,30 @@ impl MaterialKeys {
         material: &SecretVec,
         entropy: &mut dyn Entropy,
     ) -> Result<WrappedKey, Cause> {
+        self.wrap_at(&place.aad(), material, entropy)
+    }
+
+    /// Wraps another secret under the newest epoch.
+    ///
+    /// # Errors
+    /// A cause when no randomness can be had.
+    pub(crate) fn wrap_secret(
+        &self,
+        place: SecretPlace<'_>,
+        secret: &SecretVec,
+        entropy: &mut dyn Entropy,
+    ) -> Result<WrappedKey, Cause> {
+        self.wrap_at(&place.aad(), secret, entropy)
+    }
+
+    fn wrap_at(
+        &self,
+        aad: &[u8],
+        secret: &SecretVec,
+        entropy: &mut dyn Entropy,
+    ) -> Result<WrappedKey, Cause> {
         let (epoch, key) = self.by_epoch.last().ok_or("the keyring is empty")?;
-        let sealed = material.expose(|bytes| key.wrap(&place.aad(), bytes, entropy))?;
+        let sealed = secret.expose(|bytes| key.wrap(aad, bytes, entropy))?;
         Ok(WrappedKey { epoch: *epoch, sealed })
     }
 
@@ -238,12 +286,28 @@ impl MaterialKeys {
         place: MaterialPlace,
         wrapped: &WrappedKey,
     ) -> Result<SecretVec, Cause> {
+        self.unwrap_at(&place.aad(), wrapped)
+    }
+
+    /// Unwraps another secret.
+    ///
+    /// # Errors
+    /// A cause when it does not open at this place.
+    pub(crate) fn unwrap_secret(
+        &self,
+        place: SecretPlace<'_>,
+        wrapped: &WrappedKey,
+    ) -> Result<SecretVec, Cause> {
+        self.unwrap_at(&place.aad(), wrapped)
+    }
+
+    fn unwrap_at(&self, aad: &[u8], wrapped: &WrappedKey) -> Result<SecretVec, Cause> {
         let (_, key) = self
             .by_epoch
             .iter()
             .find(|(epoch, _)| *epoch == wrapped.epoch)
             .ok_or("the keyring has no such epoch")?;
-        Ok(key.unwrap(&place.aad(), &wrapped.sealed)?)
+        Ok(key.unwrap(aad, &wrapped.sealed)?)
     }
 }
 

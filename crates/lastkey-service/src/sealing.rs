@@ -11,7 +11,7 @@ use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::permit::{Resource, SealServer};
 use lastkey_core::ports::{Expected, SealedStore, Write};
-use lastkey_core::principal::Principal;
+use lastkey_core::principal::{Principal, Source};
 use lastkey_core::record::PathRange;
 use lastkey_core::seal_record::Bootstrap;
 use lastkey_core::time::Hold;
@@ -151,6 +151,8 @@ async fn audit_operator(
         context_hash: None,
         result,
         reason: "",
+        source: Source::default(),
+        target: None,
     };
     ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
 }
@@ -262,7 +264,14 @@ impl Gate {
         let records = self.store.open(keys.records)?;
         let (gone, retired) = oneshot::channel();
         let ports = self.ports.clone();
-        let engine = Engine::start(ports, records, keys.materials, self.open_keys, gone).await?;
+        let engine = Engine::start(
+            ports,
+            records,
+            (bootstrap.instance.id, keys.materials),
+            self.open_keys,
+            gone,
+        )
+        .await?;
         let engine = Arc::new(engine);
         let (stop_jobs, stopped) = oneshot::channel();
         let jobs = tokio::spawn(jobs::run(Arc::clone(&engine), stopped));
@@ -296,7 +305,7 @@ impl Gate {
             let engine = gate.engine()?;
             let mut trail = Trail::of::<SealServer>(&engine, &call);
             let outcome = gate.try_seal(&engine, &mut trail).await;
-            trail.close(&engine, outcome)
+            trail.close(&engine, outcome).await
         })
         .await?
     }

@@ -305,7 +305,7 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
 mod tests {
     use lastkey_core::audit::Phase;
     use lastkey_core::ids::{KeyId, RequestId, VersionNo};
-    use lastkey_core::principal::Principal;
+    use lastkey_core::principal::{Principal, Source};
     use lastkey_core::time::Timestamp;
 
     use super::*;
@@ -322,6 +322,8 @@ mod tests {
             context_hash: None,
             result: "ok",
             reason: "",
+            source: Source::default(),
+            target: None,
         }
     }
 

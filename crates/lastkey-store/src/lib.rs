@@ -8,6 +8,7 @@
 //! Holds     no record leaves this room for a disk but sealed under the record key of its epoch
 //!           and bound to its installation, path and revision.
 
+mod answers;
 pub mod audit_log;
 pub mod backend;
 mod encrypted;

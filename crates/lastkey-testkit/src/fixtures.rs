@@ -2,7 +2,11 @@
 //!
 //! Room      `testkit`.
 
-use lastkey_core::ids::{AliasName, InstanceId, KeyId, VersionNo};
+use lastkey_core::access::{
+    Cluster, Enrolment, Node, PasswordHash, Policy, Provider, Revocation, RevokedWhat, Role,
+    RoleHolders, SessionEpoch, TokenKeys, User,
+};
+use lastkey_core::ids::{AliasName, InstanceId, KeyId, Name, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, KeyUsage, Tags};
 use lastkey_core::ports::RecordKeys;
 use lastkey_core::principal::Principal;
@@ -138,6 +142,104 @@ pub fn every_record() -> Vec<Record> {
         }),
         Record::Clock(ClockRecord { elapsed: Elapsed(77), last, hold }),
     ]
+    .into_iter()
+    .chain(access_records())
+    .collect()
+}
+
+/// The records of who may come in and as what, with everything that they can have.
+fn access_records() -> Vec<Record> {
+    let keys = || TokenKeys {
+        jwks: r#"{"keys":[]}"#.to_owned(),
+        url: Some("https://keys.example/jwks".to_owned()),
+        authority: Some("-----BEGIN CERTIFICATE-----".to_owned()),
+    };
+    let enrolment = Some(Enrolment { code_hash: [4; 32], expires: Elapsed(900) });
+    let what = RevokedWhat::ServiceAccount("prod/shop/api".to_owned());
+    vec![
+        Record::Cluster(Cluster {
+            name: name("prod"),
+            issuers: vec!["https://kubernetes.default.svc".to_owned()],
+            audiences: vec!["lastkey".to_owned()],
+            keys: keys(),
+            max_token_secs: 86_400,
+            created_at: CREATED,
+        }),
+        Record::Provider(Provider {
+            name: name("ci"),
+            issuer: "https://ci.example".to_owned(),
+            audiences: vec!["lastkey".to_owned()],
+            keys: keys(),
+            subject_claim: "sub".to_owned(),
+            groups_claim: "groups".to_owned(),
+            created_at: CREATED,
+        }),
+        Record::Role(role()),
+        Record::Role(Role {
+            name: name("deploy"),
+            holders: RoleHolders::Claims {
+                provider: name("ci"),
+                claims: [("repository".to_owned(), "shop/*".to_owned())].into(),
+            },
+            ..role()
+        }),
+        Record::Policy(Policy {
+            name: name("base"),
+            text: "permit (principal, action, resource);".to_owned(),
+            version: 2,
+            changed_at: CREATED,
+            changed_by: "user:alice".to_owned(),
+        }),
+        Record::User(User {
+            name: name("alice"),
+            groups: vec![name("security-administrators")],
+            password: Some(PasswordHash { costs: (65_536, 3, 4), salt: [5; 16], hash: [6; 32] }),
+            second_factor: Some(wrapped_key(0x77)),
+            last_step: 57_850_000,
+            enrolment,
+            disabled: true,
+            created_at: CREATED,
+        }),
+        Record::Node(Node {
+            name: name("worker-1"),
+            cluster: Some(name("prod")),
+            join: Some(Enrolment { code_hash: [8; 32], expires: Elapsed(3_600) }),
+            certificate: Some([9; 32]),
+            certificate_ends: Some(Timestamp(1_735_700_000)),
+            created_at: CREATED,
+        }),
+        Record::Revocation(Revocation {
+            what,
+            issued_until: CREATED,
+            needed_until: Timestamp(1_735_732_800),
+        }),
+        Record::SessionEpoch(SessionEpoch {
+            number: 3,
+            secret: wrapped_key(0x33),
+            created_at: CREATED,
+        }),
+        Record::Access(12),
+    ]
+}
+
+fn role() -> Role {
+    Role {
+        name: name("shop"),
+        holders: RoleHolders::ServiceAccounts {
+            cluster: name("prod"),
+            namespaces: vec!["shop".to_owned()],
+            service_accounts: vec!["*".to_owned()],
+        },
+        policy: "permit (principal in Role::\"shop\", action, resource);".to_owned(),
+        policy_version: 1,
+        max_session_secs: 3_600,
+        by_node_agent: true,
+        created_at: CREATED,
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
 }
 
 fn import_session() -> ImportSession {

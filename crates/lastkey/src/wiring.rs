@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lastkey_core::permit::AdministratorOnly;
 use lastkey_core::ports::SealedStore;
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
@@ -29,11 +28,7 @@ pub(crate) fn open_data(data: &Path, audit: AuditLimits) -> anyhow::Result<Opene
     let store = SqliteSealedStore::open_dir(data, entropy.clone())
         .with_context(|| format!("cannot open the data directory {}", data.display()))?;
     let audit = AuditLog::open(&data.join("audit"), audit).context("cannot open the audit log")?;
-    let ports = Ports {
-        audit: Arc::new(audit),
-        policy: Arc::new(AdministratorOnly),
-        clock: Arc::new(MachineClock::of_this_boot()),
-        entropy,
-    };
+    let ports =
+        Ports { audit: Arc::new(audit), clock: Arc::new(MachineClock::of_this_boot()), entropy };
     Ok(Opened { store: Arc::new(store), ports })
 }

@@ -63,6 +63,16 @@ async fn rest(mut stream: TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn a_client_that_ends_its_side_after_a_request_gets_its_answer() {
+    let world = World::start().await;
+    let mut client = TcpStream::connect(world.addr()).await.unwrap();
+    client.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    client.shutdown().await.unwrap();
+    let answer = String::from_utf8(rest(client).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
     let world = limited(Limits { idle_time: Duration::from_millis(20), ..Limits::default() }).await;
     let silent = TcpStream::connect(world.addr()).await.unwrap();

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use lastkey_core::audit::Event;
-use lastkey_core::permit::AdministratorOnly;
 use lastkey_core::ports::{
     Audit, Cause, Expected, RecordKeys, SealedStore, Store, StoreError, Write,
 };
@@ -127,7 +126,6 @@ impl World {
         });
         let ports = Ports {
             audit: Arc::clone(&audit) as _,
-            policy: Arc::new(AdministratorOnly),
             clock: Arc::new(FixedClock::default()),
             entropy: Arc::clone(&entropy) as _,
         };

@@ -36,9 +36,8 @@ impl Engine {
         let from = self.alias_target(&alias).await?;
         if let Some(named) = from {
             let mut trail = Trail::of::<UpdateAlias>(self, call);
-            trail.key = Some(named);
-            if let Err(error) = self.permit::<UpdateAlias>(&mut trail, Resource::Key(named)) {
-                return trail.close(self, Err(error));
+            if let Err(error) = self.permit_key_id::<UpdateAlias>(&mut trail, named).await {
+                return trail.close(self, Err(error)).await;
             }
         }
         self.change::<UpdateAlias>(call, key, Plan::SetAlias { alias, from }).await
@@ -70,7 +69,7 @@ impl Engine {
     ) -> Result<Page<AliasView>, Error> {
         let mut trail = Trail::of::<ListKeys>(self, call);
         let outcome = self.try_list_aliases(&mut trail, after.as_ref(), limit).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_list_aliases(

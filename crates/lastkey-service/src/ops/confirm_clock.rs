@@ -22,7 +22,7 @@ impl Engine {
         detached(async move {
             let mut trail = Trail::of::<ConfirmClock>(&engine, &call);
             let outcome = engine.try_confirm_clock(&mut trail).await;
-            trail.close(&engine, outcome)
+            trail.close(&engine, outcome).await
         })
         .await?
     }

@@ -61,7 +61,7 @@ impl Engine {
         detached(async move {
             let mut trail = Trail::of::<CreateKey>(&engine, &call);
             let outcome = engine.try_create_key(&mut trail, request).await;
-            trail.close(&engine, outcome)
+            trail.close(&engine, outcome).await
         })
         .await?
     }

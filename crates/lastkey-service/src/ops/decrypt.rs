@@ -6,7 +6,7 @@
 
 use lastkey_core::ids::{KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
-use lastkey_core::permit::{Action, Decrypt, Permit};
+use lastkey_core::permit::{Action, Decrypt};
 use lastkey_core::state::Purpose;
 use lastkey_crypto::blob;
 use lastkey_crypto::context::EncryptionContext;
@@ -17,7 +17,7 @@ use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::{Engine, KeyUse};
 use crate::error::Error;
-use crate::keyring::OpenMaterial;
+use crate::keyring::{LoadedKey, OpenMaterial};
 
 /// What is to be recovered.
 #[derive(Debug)]
@@ -50,9 +50,9 @@ impl Engine {
     /// [`Error::Undecryptable`], [`Error::Denied`], [`Error::KeyState`], [`Error::KeyUsage`],
     /// [`Error::Invalid`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn decrypt(&self, call: &Call, request: Request) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<Decrypt>(self, call);
+        let mut trail = Trail::of::<Decrypt>(self, call).with_context(&request.context);
         let outcome = self.try_decrypt::<Decrypt>(&mut trail, &request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     /// Decrypts under whichever action the caller needs: Decrypt itself, or the source side of a
@@ -65,45 +65,47 @@ impl Engine {
         trail: &mut Trail<'_>,
         request: &Request,
     ) -> Result<Reply, Error> {
-        if let Some(name) = &request.key {
-            let permit = self.permit_key::<A>(trail, name).await?;
-            let loaded = self.load_key(trail, &permit).await?;
-            if loaded.key.spec.symmetric_len().is_none() {
-                return self.decrypt_raw(trail, &permit, request).await;
+        let of_blob;
+        let name = match &request.key {
+            Some(name) => name,
+            None => {
+                let Ok(header) = blob::peek(&request.ciphertext) else {
+                    trail.reason = "not a ciphertext of this service".into();
+                    return Err(Error::Undecryptable);
+                };
+                of_blob = KeyRef::Id(KeyId::from_bytes(header.key_id));
+                &of_blob
             }
-            return self.decrypt_blob(trail, &permit, request).await;
-        }
-        let Ok(header) = blob::peek(&request.ciphertext) else {
-            trail.reason = "not a ciphertext of this service";
-            return Err(Error::Undecryptable);
         };
-        let name = KeyRef::Id(KeyId::from_bytes(header.key_id));
-        let permit = self.permit_key::<A>(trail, &name).await?;
-        self.decrypt_blob(trail, &permit, request).await
+        let permit = self.permit_key::<A>(trail, name).await?;
+        let loaded = self.load_key(trail, &permit).await?;
+        if request.key.is_some() && loaded.key.spec.symmetric_len().is_none() {
+            return Box::pin(self.decrypt_raw(trail, &loaded, request)).await;
+        }
+        self.decrypt_blob(trail, &loaded, request).await
     }
 
-    async fn decrypt_blob<A: Action>(
+    async fn decrypt_blob(
         &self,
         trail: &mut Trail<'_>,
-        permit: &Permit<A>,
+        loaded: &LoadedKey,
         request: &Request,
     ) -> Result<Reply, Error> {
         if request.version.is_some() {
             return Err(Error::invalid("version", "this ciphertext names its version itself"));
         }
-        let loaded = self.load_key(trail, permit).await?;
         let key = loaded.key.id;
         let header = blob::peek(&request.ciphertext).ok();
         let header = header.filter(|header| header.key_id == *key.as_bytes());
         let version = header.and_then(|header| VersionNo::new(header.version));
         let Some(version) = version else {
-            trail.reason = "not a ciphertext of this key";
+            trail.reason = "not a ciphertext of this key".into();
             return Err(Error::Undecryptable);
         };
         let hash = request.context.hash();
         trail.context_hash = (!request.context.is_none()).then_some(hash);
         let key_use = KeyUse::of(KeyUsage::EncryptDecrypt, Purpose::Process, Some(version));
-        let open = match self.open_for_use(trail, &loaded, key_use).await {
+        let open = match self.open_for_use(trail, loaded, key_use).await {
             Err(Error::Denied) => return Err(Error::Undecryptable),
             other => other?,
         };
@@ -111,27 +113,26 @@ impl Engine {
             return Err(Error::KeyUsage);
         };
         let plaintext = blob::open(blob_key, &request.ciphertext, &hash).map_err(|_| {
-            trail.reason = "wrong context, or the ciphertext was changed";
+            trail.reason = "wrong context, or the ciphertext was changed".into();
             Error::Undecryptable
         })?;
         Ok(Reply { plaintext, key, version })
     }
 
-    async fn decrypt_raw<A: Action>(
+    async fn decrypt_raw(
         &self,
         trail: &mut Trail<'_>,
-        permit: &Permit<A>,
+        loaded: &LoadedKey,
         request: &Request,
     ) -> Result<Reply, Error> {
         refuse_context(&request.context)?;
-        let loaded = self.load_key(trail, permit).await?;
         let key_use = KeyUse::of(KeyUsage::EncryptDecrypt, Purpose::Process, request.version);
-        let open = self.open_for_use(trail, &loaded, key_use).await?;
+        let open = self.open_for_use(trail, loaded, key_use).await?;
         let Some(OpenMaterial::Oaep(rsa)) = &open.material else {
             return Err(Error::KeyUsage);
         };
         let plaintext = rsa.decrypt(&request.ciphertext).map_err(|_| {
-            trail.reason = "not an RSAES-OAEP ciphertext of this version";
+            trail.reason = "not an RSAES-OAEP ciphertext of this version".into();
             Error::Undecryptable
         })?;
         Ok(Reply { plaintext, key: loaded.key.id, version: open.number })

@@ -15,6 +15,7 @@ use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::keyring::KnownKey;
 use crate::view::{KeyView, Page, VersionView};
 
 impl Engine {
@@ -25,7 +26,7 @@ impl Engine {
     pub async fn describe_key(&self, call: &Call, key: KeyRef) -> Result<KeyView, Error> {
         let mut trail = Trail::of::<DescribeKey>(self, call);
         let outcome = self.try_describe_key(&mut trail, &key).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_describe_key(
@@ -34,7 +35,7 @@ impl Engine {
         name: &KeyRef,
     ) -> Result<KeyView, Error> {
         let permit = self.permit_key::<DescribeKey>(trail, name).await?;
-        let key = self.load_key(trail, &permit).await?.key.clone();
+        let key = self.stored_key(trail, &permit).await?;
         trail.call().go_on()?;
         let last_used_at = self.last_use(&key).await?;
         Ok(KeyView::of(key, &self.clock.observe(), last_used_at))
@@ -66,7 +67,7 @@ impl Engine {
     ) -> Result<Page<KeyView>, Error> {
         let mut trail = Trail::of::<ListKeys>(self, call);
         let outcome = self.try_list_keys(&mut trail, after, limit).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_list_keys(
@@ -104,7 +105,7 @@ impl Engine {
     ) -> Result<Page<VersionView>, Error> {
         let mut trail = Trail::of::<DescribeKey>(self, call);
         let outcome = self.try_list_versions(&mut trail, &key, after, limit).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_list_versions(
@@ -139,7 +140,7 @@ impl Engine {
         let mut trail = Trail::of::<DescribeKey>(self, call);
         trail.version = Some(number);
         let outcome = self.try_describe_version(&mut trail, &key, number).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_describe_version(
@@ -151,7 +152,7 @@ impl Engine {
         let permit = self.permit_key::<DescribeKey>(trail, name).await?;
         let loaded = self.load_key(trail, &permit).await?;
         let Some((version, _)) = self.read_version(loaded.key.id, number).await? else {
-            trail.reason = "no such version";
+            trail.reason = "no such version".into();
             return Err(Error::Denied);
         };
         trail.call().go_on()?;
@@ -159,7 +160,11 @@ impl Engine {
     }
 
     /// A version with its use, written or not.
-    async fn version_view(&self, key: &Key, version: KeyVersion) -> Result<VersionView, Error> {
+    async fn version_view(
+        &self,
+        key: &KnownKey,
+        version: KeyVersion,
+    ) -> Result<VersionView, Error> {
         let pending = self.keyring.usage.pending(key.id, version.number);
         let path = RecordPath::usage(key.id, version.number);
         let written = self.store.get(&path).await?.map(|stored| stored.record);

@@ -48,9 +48,9 @@ impl Engine {
     /// [`Error::KeyUsage`], [`Error::Invalid`] for a context with an RSA key,
     /// [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn encrypt(&self, call: &Call, request: Request) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<Encrypt>(self, call);
+        let mut trail = Trail::of::<Encrypt>(self, call).with_context(&request.context);
         let outcome = self.try_encrypt(&mut trail, &request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_encrypt(&self, trail: &mut Trail<'_>, request: &Request) -> Result<Reply, Error> {

@@ -67,9 +67,9 @@ impl Engine {
         call: &Call,
         request: &Request,
     ) -> Result<(SecretVec, encrypt::Reply), Error> {
-        let mut trail = Trail::of::<A>(self, call);
+        let mut trail = Trail::of::<A>(self, call).with_context(&request.context);
         let outcome = self.try_wrapped_draw::<A>(&mut trail, request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_wrapped_draw<A: Action>(

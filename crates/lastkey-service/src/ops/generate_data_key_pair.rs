@@ -52,9 +52,9 @@ impl Engine {
         call: &Call,
         request: Request,
     ) -> Result<Reply, Error> {
-        let mut trail = Trail::of::<GenerateDataKeyPair>(self, call);
+        let mut trail = Trail::of::<GenerateDataKeyPair>(self, call).with_context(&request.context);
         let outcome = self.try_data_key_pair(&mut trail, &request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_data_key_pair(

@@ -46,7 +46,7 @@ impl Engine {
     pub async fn generate_mac(&self, call: &Call, request: Request) -> Result<Reply, Error> {
         let mut trail = Trail::of::<GenerateMac>(self, call);
         let outcome = self.try_generate_mac(&mut trail, &request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_generate_mac(

@@ -20,7 +20,7 @@ impl Engine {
     pub async fn generate_random(&self, call: &Call, length: usize) -> Result<SecretVec, Error> {
         let mut trail = Trail::of::<GenerateRandom>(self, call);
         let outcome = self.try_random(&mut trail, length);
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     fn try_random(&self, trail: &mut Trail<'_>, length: usize) -> Result<SecretVec, Error> {

@@ -61,7 +61,7 @@ impl Engine {
         let mut trail = Trail::of::<GetImportParameters>(self, call);
         let target = match self.import_target(&mut trail, &key).await {
             Ok(target) => target,
-            Err(error) => return trail.close(self, Err(error)),
+            Err(error) => return trail.close(self, Err(error)).await,
         };
         let pair = self.generate_material(WRAPPING_SPEC).await?;
         let wrapping_key = material::public_key_der(WRAPPING_SPEC, &pair)
@@ -87,10 +87,10 @@ impl Engine {
     /// The key that parameters are asked for, if it may have them. Making them takes long.
     async fn import_target(&self, trail: &mut Trail<'_>, name: &KeyRef) -> Result<KeyId, Error> {
         let permit = self.permit_key::<GetImportParameters>(trail, name).await?;
-        let loaded = self.load_key(trail, &permit).await?;
-        check_importable(&loaded.key)?;
+        let key = self.stored_key(trail, &permit).await?;
+        check_importable(&key)?;
         trail.call().go_on()?;
-        Ok(loaded.key.id)
+        Ok(key.id)
     }
 
     /// Takes in material. It becomes the primary version of its key.

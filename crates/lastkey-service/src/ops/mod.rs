@@ -3,6 +3,7 @@
 //! Room      `service`.
 
 mod aliases;
+pub mod ask_policy;
 mod change_state;
 mod change_version;
 mod confirm_clock;
@@ -11,17 +12,22 @@ pub mod decrypt;
 mod delete_key;
 mod describe;
 pub mod encrypt;
+pub mod exchange_token;
 pub mod generate_data_key;
 pub mod generate_data_key_pair;
 pub mod generate_mac;
 mod generate_random;
 pub mod import;
+pub mod named;
 pub mod public_key;
 pub mod reencrypt;
+pub mod revoke;
 mod rotate;
+pub mod set_access;
 pub mod sign;
 mod update_key;
 pub mod verify;
 pub mod verify_mac;
 
+pub use crate::access::Opening;
 pub use crate::change::{StateChange, VersionChange};

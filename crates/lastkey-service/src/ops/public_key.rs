@@ -42,7 +42,7 @@ impl Engine {
     ) -> Result<Reply, Error> {
         let mut trail = Trail::of::<GetPublicKey>(self, call);
         let outcome = self.try_public_key(&mut trail, &key, version).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_public_key(
@@ -57,10 +57,10 @@ impl Engine {
         if key.spec.symmetric_len().is_some() {
             return Err(Error::KeyUsage);
         }
-        let number = version.or(key.primary).ok_or_else(|| Error::state(key.state))?;
+        let number = version.or(key.primary).ok_or_else(|| Error::state(key.phase().state))?;
         trail.version = Some(number);
         let Some((stored, _)) = self.read_version(key.id, number).await? else {
-            trail.reason = "no such version";
+            trail.reason = "no such version".into();
             return Err(Error::Denied);
         };
         if stored.state == State::Destroyed {

@@ -52,24 +52,24 @@ impl Engine {
     /// Those of [`Engine::decrypt`] and [`Engine::encrypt`].
     pub async fn reencrypt(&self, call: &Call, request: Request) -> Result<Reply, Error> {
         let Request { ciphertext, context, from_key, from_version, to_key, to_context } = request;
-        let mut trail = Trail::of::<ReEncryptTo>(self, call);
+        let mut trail = Trail::of::<ReEncryptTo>(self, call).with_context(&to_context);
         let permit = match self.permit_key::<ReEncryptTo>(&mut trail, &to_key).await {
             Ok(permit) => permit,
-            Err(error) => return trail.close(self, Err(error)),
+            Err(error) => return trail.close(self, Err(error)).await,
         };
         let source = decrypt::Request { ciphertext, context, key: from_key, version: from_version };
         let opened = match self.reencrypt_source(call, &source).await {
             Ok(source) => Some(source),
             Err(Error::DryRun) => None,
             Err(error) => {
-                trail.reason = "the source does not open";
-                return trail.close(self, Err(error));
+                trail.reason = "the source does not open".into();
+                return trail.close(self, Err(error)).await;
             }
         };
         let nothing = lastkey_secret::SecretVec::copy_of(&[]);
         let plaintext = opened.as_ref().map_or(&nothing, |source| &source.plaintext);
         let outcome = self.protect(&mut trail, &permit, plaintext, &to_context).await;
-        let encrypt::Reply { ciphertext, key, version } = trail.close(self, outcome)?;
+        let encrypt::Reply { ciphertext, key, version } = trail.close(self, outcome).await?;
         let source = opened.ok_or(Error::DryRun)?;
         let (source_key, source_version) = (source.key, source.version);
         Ok(Reply { ciphertext, key, version, source_key, source_version })
@@ -80,8 +80,8 @@ impl Engine {
         call: &Call,
         request: &decrypt::Request,
     ) -> Result<decrypt::Reply, Error> {
-        let mut trail = Trail::of::<ReEncryptFrom>(self, call);
+        let mut trail = Trail::of::<ReEncryptFrom>(self, call).with_context(&request.context);
         let outcome = self.try_decrypt::<ReEncryptFrom>(&mut trail, request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 }

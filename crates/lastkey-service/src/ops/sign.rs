@@ -75,7 +75,7 @@ impl Engine {
     pub async fn sign(&self, call: &Call, request: Request) -> Result<Reply, Error> {
         let mut trail = Trail::of::<Sign>(self, call);
         let outcome = self.try_sign(&mut trail, &request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_sign(&self, trail: &mut Trail<'_>, request: &Request) -> Result<Reply, Error> {

@@ -54,7 +54,7 @@ impl Engine {
     pub async fn verify(&self, call: &Call, request: Request) -> Result<Reply, Error> {
         let mut trail = Trail::of::<Verify>(self, call);
         let outcome = self.try_verify(&mut trail, &request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_verify(&self, trail: &mut Trail<'_>, request: &Request) -> Result<Reply, Error> {
@@ -72,7 +72,7 @@ impl Engine {
             pair.1.verify(algorithm, message, &request.signature)
         })?;
         if !valid {
-            trail.reason = "the signature does not hold";
+            trail.reason = "the signature does not hold".into();
         }
         Ok(Reply { valid, algorithm, key: loaded.key.id, version: open.number })
     }

@@ -47,7 +47,7 @@ impl Engine {
     pub async fn verify_mac(&self, call: &Call, request: Request) -> Result<Reply, Error> {
         let mut trail = Trail::of::<VerifyMac>(self, call);
         let outcome = self.try_verify_mac(&mut trail, &request).await;
-        trail.close(self, outcome)
+        trail.close(self, outcome).await
     }
 
     async fn try_verify_mac(
@@ -65,7 +65,7 @@ impl Engine {
         };
         let valid = request.message.expose(|bytes| key.verify(bytes, &request.mac));
         if !valid {
-            trail.reason = "the MAC does not hold";
+            trail.reason = "the MAC does not hold".into();
         }
         Ok(Reply { valid, key: loaded.key.id, version: open.number })
     }

@@ -2,7 +2,7 @@
 
 use lastkey_core::ids::RequestId;
 use lastkey_core::key::KeyUsage;
-use lastkey_core::principal::{Presented, Principal};
+use lastkey_core::principal::{Peer, Presented, Principal};
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
@@ -42,13 +42,17 @@ async fn only_the_token_that_was_minted_authenticates() {
     let world = world().await;
     let bearer = |token: SecretVec| Presented::Bearer(token);
     let token = world.token.expose(SecretVec::copy_of);
-    let who = world.engine.authenticate(&bearer(token)).await.unwrap();
+    let who = world.engine.authenticate(&bearer(token), &Peer::default()).await.unwrap();
     assert_eq!(who.name(), Principal::ADMIN);
     for wrong in [&b""[..], b"lastkey_admin_0", &[b'x'; 10_000]] {
-        let refused = world.engine.authenticate(&bearer(SecretVec::copy_of(wrong))).await;
+        let refused =
+            world.engine.authenticate(&bearer(SecretVec::copy_of(wrong)), &Peer::default()).await;
         assert_eq!(code(refused), "Unauthenticated");
     }
-    assert_eq!(code(world.engine.authenticate(&Presented::Nothing).await), "Unauthenticated");
+    assert_eq!(
+        code(world.engine.authenticate(&Presented::Nothing, &Peer::default()).await),
+        "Unauthenticated"
+    );
 }
 
 #[tokio::test]
@@ -73,8 +77,8 @@ async fn a_new_admin_token_makes_the_old_one_void() {
     let new = replace(&KEYFILE).await.unwrap();
     let world = world.unseal_again().await;
     let old = Presented::Bearer(world.token.expose(SecretVec::copy_of));
-    assert_eq!(code(world.engine.authenticate(&old).await), "Unauthenticated");
-    assert!(world.engine.authenticate(&Presented::Bearer(new)).await.is_ok());
+    assert_eq!(code(world.engine.authenticate(&old, &Peer::default()).await), "Unauthenticated");
+    assert!(world.engine.authenticate(&Presented::Bearer(new), &Peer::default()).await.is_ok());
 }
 
 #[tokio::test]

@@ -4,9 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use lastkey_core::ids::{AliasName, KeyRef, RequestId};
 use lastkey_core::key::{Description, KeyUsage, Tags};
-use lastkey_core::permit::AdministratorOnly;
 use lastkey_core::ports::EntropySource;
-use lastkey_core::principal::{Caller, Principal};
+use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::time::{Reading, Timestamp};
 use lastkey_core::version::Origin;
 use lastkey_crypto::context::EncryptionContext;
@@ -48,12 +47,8 @@ pub(crate) async fn world() -> World {
     let audit = Arc::new(MemoryAudit::default());
     let reading = Reading { wall: Timestamp(1_800_000_000), since_boot: 1_000, boot: [3; 16] };
     let clock = Arc::new(FixedClock::at(reading));
-    let ports = Ports {
-        audit: audit.clone(),
-        policy: Arc::new(AdministratorOnly),
-        clock: clock.clone(),
-        entropy: Arc::new(RealEntropy),
-    };
+    let ports =
+        Ports { audit: audit.clone(), clock: clock.clone(), entropy: Arc::new(RealEntropy) };
     let store = Arc::new(FakeSealedStore::over(FakeStore::default()));
     let seal = NewSeal::Keyfile(SecretArray::copy_of(&KEYFILE));
     let founded = initialise(&*store, &ports, &seal).await.unwrap();
@@ -65,7 +60,11 @@ pub(crate) async fn world() -> World {
 
 /// A call by somebody.
 pub(crate) fn call_by(name: &str) -> Call {
-    let caller = Caller { principal: Principal::named(name), request: RequestId([5; 16]) };
+    let caller = Caller {
+        principal: Principal::named(name),
+        source: Source::default(),
+        request: RequestId([5; 16]),
+    };
     Call { caller, dry_run: false }
 }
 

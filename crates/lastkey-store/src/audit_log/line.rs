@@ -104,7 +104,7 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use lastkey_core::audit::Phase;
     use lastkey_core::ids::{KeyId, RequestId, VersionNo};
-    use lastkey_core::principal::Principal;
+    use lastkey_core::principal::{Principal, Source};
     use lastkey_core::time::Timestamp;
 
     use super::*;
@@ -125,6 +125,8 @@ mod tests {
                 context_hash: Some([0xcd; 32]),
                 result: "Undecryptable",
                 reason: "changed",
+                source: Source::default(),
+                target: None,
             },
         );
         let line = format!(

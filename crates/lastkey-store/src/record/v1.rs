@@ -14,6 +14,9 @@ use lastkey_core::time::{ClockRecord, Elapsed, Hold, Reading, Timestamp};
 use lastkey_core::version::{KeyVersion, Usage, WrappedKey};
 use minicbor::{Decode, Encode};
 
+use super::access_v1::{
+    AccessV1, ClusterV1, NodeV1, PolicyV1, ProviderV1, RevocationV1, RoleV1, SessionEpochV1, UserV1,
+};
 use super::{DecodeError, EncodeError, codes};
 
 const KEY: u8 = 1;
@@ -24,6 +27,15 @@ const DUE: u8 = 5;
 const IMPORT: u8 = 6;
 const TOKEN: u8 = 7;
 const CLOCK: u8 = 8;
+const CLUSTER: u8 = 9;
+const PROVIDER: u8 = 10;
+const ROLE: u8 = 11;
+const POLICY: u8 = 12;
+const USER: u8 = 13;
+const NODE: u8 = 14;
+const REVOCATION: u8 = 15;
+const SESSION_EPOCH: u8 = 16;
+const ACCESS: u8 = 17;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -36,6 +48,15 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::Import(session) => append(out, IMPORT, &ImportV1::from(session)),
         Record::Token(token) => append(out, TOKEN, &TokenV1::from(token)),
         Record::Clock(clock) => append(out, CLOCK, &ClockV1::from(clock)),
+        Record::Cluster(cluster) => append(out, CLUSTER, &ClusterV1::from(cluster)),
+        Record::Provider(provider) => append(out, PROVIDER, &ProviderV1::from(provider)),
+        Record::Role(role) => append(out, ROLE, &RoleV1::from(role)),
+        Record::Policy(policy) => append(out, POLICY, &PolicyV1::from(policy)),
+        Record::User(user) => append(out, USER, &UserV1::from(user)),
+        Record::Node(node) => append(out, NODE, &NodeV1::from(node)),
+        Record::Revocation(revocation) => append(out, REVOCATION, &RevocationV1::from(revocation)),
+        Record::SessionEpoch(epoch) => append(out, SESSION_EPOCH, &SessionEpochV1::from(epoch)),
+        Record::Access(changes) => append(out, ACCESS, &AccessV1 { changes: *changes }),
     }
 }
 
@@ -51,6 +72,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         IMPORT => read::<ImportV1<'_>>(cbor)?.try_into().map(Record::Import),
         TOKEN => read::<TokenV1<'_>>(cbor).map(|token| Record::Token(token.into())),
         CLOCK => read::<ClockV1>(cbor).map(|clock| Record::Clock(clock.into())),
+        CLUSTER => read::<ClusterV1<'_>>(cbor)?.try_into().map(Record::Cluster),
+        PROVIDER => read::<ProviderV1<'_>>(cbor)?.try_into().map(Record::Provider),
+        ROLE => read::<RoleV1<'_>>(cbor)?.try_into().map(Record::Role),
+        POLICY => read::<PolicyV1<'_>>(cbor)?.try_into().map(Record::Policy),
+        USER => read::<UserV1<'_>>(cbor)?.try_into().map(Record::User),
+        NODE => read::<NodeV1<'_>>(cbor)?.try_into().map(Record::Node),
+        REVOCATION => read::<RevocationV1<'_>>(cbor)?.try_into().map(Record::Revocation),
+        SESSION_EPOCH => read::<SessionEpochV1<'_>>(cbor).map(|e| Record::SessionEpoch(e.into())),
+        ACCESS => read::<AccessV1>(cbor).map(|access| Record::Access(access.changes)),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }
@@ -287,7 +317,7 @@ impl TryFrom<VersionV1<'_>> for KeyVersion {
 }
 
 #[derive(Encode, Decode)]
-struct WrappedV1<'a> {
+pub(super) struct WrappedV1<'a> {
     #[n(0)]
     epoch: u32,
     #[cbor(b(1), with = "minicbor::bytes")]

@@ -16,7 +16,9 @@ use super::directory::OpenError;
 const APPLICATION_ID: u32 = 0x4c4b_4559;
 
 /// Each step makes the schema of its place in the list, counted from 1, out of the one before.
-const SCHEMA_STEPS: [&str; 1] = ["
+const SCHEMA_STEPS: [&str; 2] = [FIRST_SCHEMA, VALUES_APART];
+
+const FIRST_SCHEMA: &str = "
     CREATE TABLE records (
         path TEXT NOT NULL PRIMARY KEY,
         revision INTEGER NOT NULL,
@@ -28,7 +30,23 @@ const SCHEMA_STEPS: [&str; 1] = ["
         merkle_root BLOB
     ) STRICT;
     INSERT INTO commits (id, last, merkle_root) VALUES (1, 0, NULL);
-"];
+";
+
+/// Values in the order in which they came, and an index of their paths. Paths hold random ids: in
+/// one tree by path each new value had a page of its own to be read, split and written, now those
+/// of one commit share pages, and the index is small enough to stay in memory.
+const VALUES_APART: &str = "
+    ALTER TABLE records RENAME TO records_by_path;
+    CREATE TABLE records (
+        id INTEGER NOT NULL PRIMARY KEY,
+        path TEXT NOT NULL UNIQUE,
+        revision INTEGER NOT NULL,
+        value BLOB NOT NULL
+    ) STRICT;
+    INSERT INTO records (path, revision, value)
+        SELECT path, revision, value FROM records_by_path ORDER BY path;
+    DROP TABLE records_by_path;
+";
 
 /// Statements that a connection keeps prepared.
 const PREPARED: usize = 16;
@@ -124,5 +142,40 @@ fn database(path: &Path) -> impl FnOnce(rusqlite::Error) -> OpenError {
     move |source| match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenError::Damaged(path),
         Some(_) | None => OpenError::Database { path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn database_of_the_first_schema_keeps_its_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(FIRST_SCHEMA).unwrap();
+        let insert = "INSERT INTO records VALUES (?1, ?2, ?3)";
+        for (place, revision) in [("key/b", 7), ("key/a", 1), ("version/a", 3)] {
+            old.execute(insert, (place, revision, place.as_bytes())).unwrap();
+        }
+        old.execute("UPDATE commits SET last = 11", []).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let migrated = open_writer(&path, false).unwrap();
+        let mut all = migrated.prepare("SELECT path, revision, value FROM records ORDER BY path");
+        let rows = all.as_mut().unwrap().query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?, row.get::<_, Vec<u8>>(2)?))
+        });
+        let rows: Vec<_> = rows.unwrap().map(Result::unwrap).collect();
+        let row = |place: &str, revision| (place.to_owned(), revision, place.into());
+        assert_eq!(rows, [row("key/a", 1), row("key/b", 7), row("version/a", 3)]);
+        let last = |sql| migrated.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+        assert_eq!(last("SELECT last FROM commits"), 11);
+        assert_eq!(last("PRAGMA user_version"), 2);
+        assert_eq!(last("SELECT count(*) FROM sqlite_schema WHERE name = 'records_by_path'"), 0);
+        let again = "INSERT INTO records (path, revision, value) VALUES ('key/a', 1, x'')";
+        assert!(migrated.execute(again, []).is_err());
     }
 }

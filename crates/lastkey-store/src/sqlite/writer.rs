@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::directory::OpenError;
 use super::failure::Failure;
+use crate::answers::{self, Answering, Answers};
 use crate::backend::{BackendError, RawWrite};
 use crate::watch::Hub;
 
@@ -35,7 +36,10 @@ struct WriterEnded;
 #[error("the journal cannot be emptied while another process reads the database")]
 struct JournalHeld;
 
-type Answer = oneshot::Sender<Result<CommitSeq, BackendError>>;
+/// How a batch ended, for its caller.
+type End = Result<CommitSeq, BackendError>;
+
+type Answer = oneshot::Sender<End>;
 
 enum Job {
     Commit(Waiting),
@@ -51,6 +55,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Job>>,
+    answering: Answering<End>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -63,9 +68,15 @@ impl Writer {
         let failed = |source| OpenError::Database { path: database.to_owned(), source };
         let last = last_commit(&connection).map_err(failed)?;
         let (queue, jobs) = mpsc::channel(QUEUE_LEN);
-        let database_path = database.to_owned();
-        let mut state =
-            Writing { connection, database: database_path, hub, last, has_residue: true };
+        let (answers, answering) = answers::channel();
+        let mut state = Writing {
+            connection,
+            database: database.to_owned(),
+            hub,
+            last,
+            has_residue: true,
+            answers,
+        };
         let thread = thread::Builder::new()
             .name("lastkey-store".to_owned())
             .spawn(move || state.run(jobs))
@@ -74,7 +85,7 @@ impl Writer {
                 path: database.to_owned(),
                 source,
             })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), answering, thread: Some(thread) })
     }
 
     pub(super) async fn commit(&self, batch: Vec<RawWrite>) -> Result<CommitSeq, BackendError> {
@@ -89,6 +100,7 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let ended = || BackendError::Failed(WriterEnded.into());
         let queue = self.queue.as_ref().ok_or_else(ended)?;
+        self.answering.start();
         queue.send(job(answer)).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
@@ -112,6 +124,7 @@ struct Writing {
     last: CommitSeq,
     /// Whether anything may have been deleted or replaced since the residue was last erased.
     has_residue: bool,
+    answers: Answers<End>,
 }
 
 /// How a batch of a group that was committed ended.
@@ -127,7 +140,7 @@ impl Writing {
                     Job::Commit(waiting) => group.push(waiting),
                     Job::EraseResidue(answer) => {
                         self.commit_group(&mut group);
-                        reply(answer, self.erase_residue());
+                        answers::reply(answer, self.erase_residue());
                     }
                 }
                 next = if group.len() < MAX_GROUP_LEN { jobs.try_recv().ok() } else { None };
@@ -144,19 +157,19 @@ impl Writing {
         match self.write_group(group) {
             Ok(verdicts) => {
                 self.last = verdicts.iter().flatten().max().copied().unwrap_or(self.last);
-                for (waiting, verdict) in group.drain(..).zip(verdicts) {
+                let ends = group.drain(..).zip(verdicts).map(|(waiting, verdict)| {
                     if let Some(commit) = verdict {
                         self.hub.publish(commit, &waiting.batch);
                     }
-                    reply(waiting.answer, verdict.ok_or(BackendError::Conflict));
-                }
+                    (waiting.answer, verdict.ok_or(BackendError::Conflict))
+                });
+                self.answers.give(ends.collect());
             }
             Err(failure) => {
                 let failure = Arc::new(failure);
                 self.roll_back();
-                for waiting in group.drain(..) {
-                    reply(waiting.answer, Err(BackendError::from(&failure)));
-                }
+                let failed = |w: Waiting| (w.answer, Err(BackendError::from(&failure)));
+                self.answers.give(group.drain(..).map(failed).collect());
             }
         }
     }
@@ -283,11 +296,6 @@ fn last_commit(connection: &Connection) -> rusqlite::Result<CommitSeq> {
         .map(CommitSeq)
 }
 
-fn reply(answer: Answer, result: Result<CommitSeq, BackendError>) {
-    // The caller may have hung up; the batch stands all the same.
-    let _ = answer.send(result);
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{connection, directory};
@@ -297,7 +305,10 @@ mod tests {
         let database = dir.join(directory::DATABASE);
         directory::create_private(&database).unwrap();
         let connection = connection::open_writer(&database, true).unwrap();
-        Writing { connection, database, hub: Hub::new(), last: CommitSeq(0), has_residue: false }
+        let (hub, last, has_residue) = (Hub::new(), CommitSeq(0), false);
+        // Nobody carries the answers, so the writer gives them out itself.
+        let (answers, _) = answers::channel();
+        Writing { connection, database, hub, last, has_residue, answers }
     }
 
     fn put(path: &str, len: usize) -> RawWrite {

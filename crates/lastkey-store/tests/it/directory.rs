@@ -89,7 +89,7 @@ fn newer_database_schema_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
     let database = rusqlite::Connection::open(dir.path().join("records.db")).unwrap();
-    database.pragma_update(None, "user_version", 2).unwrap();
+    database.pragma_update(None, "user_version", 3).unwrap();
     drop(database);
     assert!(matches!(open(dir.path()), Err(OpenError::Newer(_))));
 }

@@ -36,7 +36,7 @@ pub struct KeptEvent {
     /// How it ended.
     pub result: &'static str,
     /// Why it was refused.
-    pub reason: &'static str,
+    pub reason: String,
     /// Whether the caller waited until it was durable.
     pub durable: bool,
 }
@@ -95,7 +95,7 @@ impl MemoryAudit {
             version: event.version,
             context_hash: event.context_hash,
             result,
-            reason: event.reason,
+            reason: event.reason.to_owned(),
             durable,
         };
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
@@ -116,6 +116,8 @@ impl Audit for MemoryAudit {
 
 #[cfg(test)]
 mod tests {
+    use lastkey_core::principal::Source;
+
     use super::*;
 
     fn event(who: &Principal) -> Event<'_> {
@@ -130,6 +132,8 @@ mod tests {
             context_hash: None,
             result: "ok",
             reason: "",
+            source: Source::default(),
+            target: None,
         }
     }
 

@@ -5,12 +5,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub mod access;
 pub mod aliases;
 pub mod batch;
 pub mod error;
 pub mod keys;
 pub mod operations;
 pub mod query;
+pub mod sessions;
 pub mod system;
 pub mod versions;
 
@@ -26,6 +28,10 @@ pub(crate) const fn is_off(switch: &bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::access::{
+        CanRequest, SetClusterRequest, SetPolicyRequest, SetProviderRequest, SetRoleRequest,
+        WhoCanRequest,
+    };
     use super::aliases::SetAliasRequest;
     use super::batch::{BatchRequest, BatchResult};
     use super::error::ErrorBody;
@@ -37,6 +43,7 @@ mod tests {
         DataKeyPairRequest, DataKeyRequest, DecryptRequest, EncryptReply, EncryptRequest,
         MacRequest, RandomRequest, ReencryptRequest, SignRequest, VerifyMacRequest, VerifyRequest,
     };
+    use super::sessions::{BurnRequest, RevokeRequest, TokenRequest};
     use super::system::UnsealRequest;
     use super::*;
 
@@ -71,6 +78,15 @@ mod tests {
             refuses_unknown::<MacRequest>(),
             refuses_unknown::<VerifyMacRequest>(),
             refuses_unknown::<UnsealRequest>(),
+            refuses_unknown::<SetClusterRequest>(),
+            refuses_unknown::<SetProviderRequest>(),
+            refuses_unknown::<SetRoleRequest>(),
+            refuses_unknown::<SetPolicyRequest>(),
+            refuses_unknown::<CanRequest>(),
+            refuses_unknown::<WhoCanRequest>(),
+            refuses_unknown::<TokenRequest>(),
+            refuses_unknown::<BurnRequest>(),
+            refuses_unknown::<RevokeRequest>(),
         ];
         assert!(refusals.iter().all(|refused| *refused), "{refusals:?}");
     }

@@ -3,6 +3,7 @@
 //! Room      `lastkey`. Commands of the client side live here and talk to a server; those that
 //!           run one are in `roles`.
 
+mod access;
 mod args;
 mod blob;
 mod completions;
@@ -88,6 +89,32 @@ enum ClientCommand {
     Random(data_key::RandomArgs),
     /// Send up to 256 operations of one kind in one request
     Batch(blob::BatchArgs),
+    /// Clusters whose ServiceAccount tokens are taken
+    #[command(subcommand)]
+    Cluster(access::cluster::ClusterCommand),
+    /// Other providers of identities whose tokens are taken
+    #[command(subcommand)]
+    Provider(access::provider::ProviderCommand),
+    /// Who may open sessions, and what they may do
+    #[command(subcommand)]
+    Role(access::role::RoleCommand),
+    /// What may be done, by whom
+    #[command(subcommand)]
+    Policy(access::policy::PolicyCommand),
+    /// Open a session for the holder of a token
+    Login(access::login::LoginArgs),
+    /// Show who you are to the server
+    Whoami,
+    /// Ask whether somebody may do something, and why
+    Can(access::ask::CanArgs),
+    /// Ask who may do something
+    WhoCan(access::ask::WhoCanArgs),
+    /// End sessions of others before their time
+    Revoke(access::login::RevokeArgs),
+    /// List the revocations in force
+    Revocations,
+    /// Make a credential void that you hold
+    Burn(access::login::BurnArgs),
     /// Show whether the server is up, initialised and unsealed
     Status(system::StatusArgs),
     /// Let the server serve
@@ -125,7 +152,7 @@ enum ConfigCommand {
 }
 
 /// Headings of `lastkey --help`; each command stands under one.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
     ("Keys", &["key"]),
     (
@@ -141,6 +168,22 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "verify-mac",
             "random",
             "batch",
+        ],
+    ),
+    (
+        "Who may do what",
+        &[
+            "cluster",
+            "provider",
+            "role",
+            "policy",
+            "login",
+            "whoami",
+            "can",
+            "who-can",
+            "revoke",
+            "revocations",
+            "burn",
         ],
     ),
     ("A running server", &["status", "unseal", "seal", "confirm-clock"]),
@@ -218,6 +261,17 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::VerifyMac(args) => signature::verify_mac(args, session).await,
         ClientCommand::Random(args) => data_key::random(args, session).await,
         ClientCommand::Batch(args) => blob::batch(args, session).await,
+        ClientCommand::Cluster(command) => access::cluster::run(command, session).await,
+        ClientCommand::Provider(command) => access::provider::run(command, session).await,
+        ClientCommand::Role(command) => access::role::run(command, session).await,
+        ClientCommand::Policy(command) => access::policy::run(command, session).await,
+        ClientCommand::Login(args) => access::login::login(args, session).await,
+        ClientCommand::Whoami => access::ask::whoami(session).await,
+        ClientCommand::Can(args) => access::ask::can(args, session).await,
+        ClientCommand::WhoCan(args) => access::ask::who_can(args, session).await,
+        ClientCommand::Revoke(args) => access::login::revoke(args, session).await,
+        ClientCommand::Revocations => access::login::revocations(session).await,
+        ClientCommand::Burn(args) => access::login::burn(args, session).await,
         ClientCommand::Status(args) => system::status(args, session).await,
         ClientCommand::Unseal(args) => system::unseal(args, session).await,
         ClientCommand::Seal(args) => system::seal(args, session).await,

@@ -5,6 +5,7 @@
 use lastkey_client::{
     Addr, Call, Client, ClientConfig, ConfigError, Trust, token_from_env, trust_from_env,
 };
+use lastkey_wire::native::Empty;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -103,6 +104,21 @@ impl Session {
         match self.settle(call, dry_run).await? {
             Some(reply) => self.show(&reply),
             None => Ok(()),
+        }
+    }
+
+    /// Like [`Session::settle`], for a reply that says nothing to a person.
+    pub(crate) async fn settle_quietly<B>(
+        &self,
+        call: Call<'_, B, Empty>,
+        dry_run: DryRunArgs,
+    ) -> Result<(), Failure>
+    where
+        B: Serialize + Send + Sync,
+    {
+        match (self.settle(call, dry_run).await?, self.format) {
+            (Some(empty), Format::Json) => self.show_json(&empty),
+            (Some(_), Format::Table) | (None, _) => Ok(()),
         }
     }
 

@@ -12,8 +12,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use lastkey_core::ids::{KeyRef, RequestId};
 use lastkey_core::key::{Description, Tags};
-use lastkey_core::permit::AdministratorOnly;
-use lastkey_core::principal::{Caller, Principal};
+use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::version::Origin;
 use lastkey_crypto::blob::{self, BlobKey};
 use lastkey_crypto::context::EncryptionContext;
@@ -229,7 +228,6 @@ async fn engine_with_key(scratch: &std::path::Path) -> anyhow::Result<(Arc<Engin
             scratch,
             AuditLimits { closed_files: 1, ..AuditLimits::default() },
         )?),
-        policy: Arc::new(AdministratorOnly),
         clock: Arc::new(MachineClock::of_this_boot()),
         entropy: entropy.clone(),
     };
@@ -239,7 +237,7 @@ async fn engine_with_key(scratch: &std::path::Path) -> anyhow::Result<(Arc<Engin
     gate.unseal(RequestId([0; 16]), SecretVec::copy_of(&[1; 32])).await?;
     let engine = gate.engine()?;
     let principal = Principal::named(Principal::ADMIN);
-    let caller = Caller { principal, request: RequestId([0; 16]) };
+    let caller = Caller { principal, source: Source::default(), request: RequestId([0; 16]) };
     let call = Call { caller, dry_run: false };
     let wanted = ops::create_key::Request {
         spec: MaterialSpec::Aes256,

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use lastkey_core::ids::{AliasName, KeyRef, VersionNo};
+use lastkey_core::ids::{AliasName, KeyRef, Name, VersionNo};
 use lastkey_core::limits::MAX_PAGE_LEN;
 use lastkey_crypto::context::EncryptionContext;
 use lastkey_crypto::material::MaterialSpec;
@@ -70,6 +70,14 @@ impl Ask {
     /// [`Syntax`].
     pub(super) fn version(&self) -> Result<VersionNo, Syntax> {
         parse("version", &self.params.get(1, "version")?, |text| text.parse())
+    }
+
+    /// The name in the path.
+    ///
+    /// # Errors
+    /// [`Syntax`].
+    pub(super) fn name(&self) -> Result<Name, Syntax> {
+        parse("name", &self.params.get(0, "name")?, Name::parse)
     }
 
     /// The alias in the path.

@@ -25,16 +25,17 @@ pub(super) enum Outcome<T> {
     DryRun(DryRun),
 }
 
-/// Answers a call.
+/// Answers a call; `json` writes its reply.
 ///
 /// # Errors
 /// The problem, if it is to be told as one.
-pub(super) fn answer<T: Serialize>(
+pub(super) fn answer<T>(
     ask: &Ask,
     reply: Result<T, Problem>,
+    json: impl FnOnce(&T) -> Vec<u8>,
 ) -> Result<Answer, Problem> {
     Ok(Answer::json(match settle(ask, reply)? {
-        Outcome::Done(reply) => to_json(&reply),
+        Outcome::Done(reply) => json(&reply),
         Outcome::DryRun(dry_run) => to_json(&DryRunReply { dry_run }),
     }))
 }

@@ -3,7 +3,9 @@
 //! Room      `http`. `routes` is the table; `decode` and `encode` stand around each use case;
 //!           `errors` turns problems into statuses.
 
+mod access;
 mod aliases;
+mod busy;
 mod decode;
 mod encode;
 pub(crate) mod errors;
@@ -12,6 +14,7 @@ pub(crate) mod openapi;
 mod operations;
 mod query;
 pub(crate) mod routes;
+pub(crate) mod sessions;
 mod syntax;
 mod system;
 mod versions;

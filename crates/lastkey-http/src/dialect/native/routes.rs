@@ -8,6 +8,11 @@ use std::pin::Pin;
 
 use http::Method;
 use lastkey_wire::native::Empty;
+use lastkey_wire::native::access::{
+    CanReply, CanRequest, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
+    ListRolesReply, PolicyView, ProviderView, RoleView, SetClusterRequest, SetPolicyRequest,
+    SetProviderRequest, SetRoleRequest, WhoCanReply, WhoCanRequest,
+};
 use lastkey_wire::native::aliases::{ListAliasesReply, SetAliasRequest};
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
 use lastkey_wire::native::keys::{
@@ -22,6 +27,9 @@ use lastkey_wire::native::operations::{
     VerifyReply, VerifyRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
+use lastkey_wire::native::sessions::{
+    ListRevocationsReply, RevocationView, RevokeRequest, WhoAmIReply,
+};
 use lastkey_wire::native::system::{ConfirmClockReply, SealReply};
 use lastkey_wire::native::versions::{ListVersionsReply, VersionView};
 use schemars::{Schema, SchemaGenerator};
@@ -29,7 +37,7 @@ use schemars::{Schema, SchemaGenerator};
 use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
-use super::{aliases, keys, operations, system, versions};
+use super::{access, aliases, busy, keys, operations, sessions, system, versions};
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
 use crate::problem::Problem;
@@ -84,9 +92,12 @@ impl std::fmt::Debug for Route {
     }
 }
 
-/// A route with a JSON body.
+/// A route with a JSON body; `as` names the writer of a busy one's reply.
 macro_rules! body {
     ($method:ident $path:literal, $action:literal, $handler:path, $body:ty => $reply:ty, $summary:literal) => {
+        body!($method $path, $action, $handler, $body => $reply as to_json, $summary)
+    };
+    ($method:ident $path:literal, $action:literal, $handler:path, $body:ty => $reply:ty as $json:path, $summary:literal) => {
         Route {
             method: Method::$method,
             path: $path,
@@ -98,7 +109,7 @@ macro_rules! body {
                 let (ask, body) = with_body::<$body>(admitted, input)?;
                 Ok(Box::pin(async move {
                     let reply: Result<$reply, Problem> = $handler(&ask, body).await;
-                    answer(&ask, reply)
+                    answer(&ask, reply, $json)
                 }))
             },
         }
@@ -119,7 +130,7 @@ macro_rules! query {
                 let (ask, query) = with_query::<$query>(admitted, input)?;
                 Ok(Box::pin(async move {
                     let reply: Result<$reply, Problem> = $handler(&ask, query).await;
-                    answer(&ask, reply)
+                    answer(&ask, reply, to_json)
                 }))
             },
         }
@@ -158,13 +169,13 @@ macro_rules! batch {
 /// All routes of the native dialect that need a token, the busiest first.
 #[rustfmt::skip]
 pub(crate) static ROUTES: &[Route] = &[
-    body!(POST "/v1/encrypt", "kms:Encrypt", operations::encrypt, EncryptRequest => EncryptReply,
+    body!(POST "/v1/encrypt", "kms:Encrypt", operations::encrypt, EncryptRequest => EncryptReply as busy::encrypt_reply,
         "Protects up to 65,536 bytes."),
-    body!(POST "/v1/decrypt", "kms:Decrypt", operations::decrypt, DecryptRequest => DecryptReply,
+    body!(POST "/v1/decrypt", "kms:Decrypt", operations::decrypt, DecryptRequest => DecryptReply as busy::decrypt_reply,
         "Recovers what was protected; the ciphertext names its key."),
-    body!(POST "/v1/data-key", "kms:GenerateDataKey", operations::data_key, DataKeyRequest => DataKeyReply,
+    body!(POST "/v1/data-key", "kms:GenerateDataKey", operations::data_key, DataKeyRequest => DataKeyReply as busy::data_key_reply,
         "Draws a data key, in the clear and protected."),
-    body!(POST "/v1/data-key-without-plaintext", "kms:GenerateDataKeyWithoutPlaintext", operations::data_key_without_plaintext, DataKeyRequest => EncryptReply,
+    body!(POST "/v1/data-key-without-plaintext", "kms:GenerateDataKeyWithoutPlaintext", operations::data_key_without_plaintext, DataKeyRequest => EncryptReply as busy::encrypt_reply,
         "Draws a data key and answers its protected form only."),
     body!(POST "/v1/data-key-pair", "kms:GenerateDataKeyPair", operations::data_key_pair, DataKeyPairRequest => DataKeyPairReply,
         "Draws a key pair with its private half protected."),
@@ -252,6 +263,50 @@ pub(crate) static ROUTES: &[Route] = &[
         "Seals the server: every key leaves its memory."),
     body!(POST "/v1/sys/clock/confirm", "sys:ConfirmClock", system::confirm_clock, Empty => ConfirmClockReply,
         "Says that the wall clock is right after a jump."),
+    query!("/v1/sys/clusters", "sys:ReadClusters", access::list_clusters, PageQuery => ListClustersReply,
+        "Lists the clusters whose tokens are taken."),
+    query!("/v1/sys/clusters/{name}", "sys:ReadClusters", access::describe_cluster, DryRunQuery => ClusterView,
+        "Describes a cluster."),
+    body!(PUT "/v1/sys/clusters/{name}", "sys:UpdateCluster", access::set_cluster, SetClusterRequest => ClusterView,
+        "Names a cluster whose tokens are taken, or changes it."),
+    body!(DELETE "/v1/sys/clusters/{name}", "sys:UpdateCluster", access::remove_cluster, Empty => Empty,
+        "Takes no more tokens of a cluster."),
+    query!("/v1/iam/providers", "iam:ReadProviders", access::list_providers, PageQuery => ListProvidersReply,
+        "Lists other providers of identities."),
+    query!("/v1/iam/providers/{name}", "iam:ReadProviders", access::describe_provider, DryRunQuery => ProviderView,
+        "Describes a provider of identities."),
+    body!(PUT "/v1/iam/providers/{name}", "iam:UpdateProvider", access::set_provider, SetProviderRequest => ProviderView,
+        "Names a provider of identities, or changes it."),
+    body!(DELETE "/v1/iam/providers/{name}", "iam:UpdateProvider", access::remove_provider, Empty => Empty,
+        "Takes no more tokens of a provider."),
+    query!("/v1/iam/roles", "iam:ReadRoles", access::list_roles, PageQuery => ListRolesReply,
+        "Lists roles."),
+    query!("/v1/iam/roles/{name}", "iam:ReadRoles", access::describe_role, DryRunQuery => RoleView,
+        "Describes a role."),
+    body!(PUT "/v1/iam/roles/{name}", "iam:UpdateRole", access::set_role, SetRoleRequest => RoleView,
+        "Makes a role, or changes it."),
+    body!(DELETE "/v1/iam/roles/{name}", "iam:UpdateRole", access::remove_role, Empty => Empty,
+        "Removes a role."),
+    query!("/v1/iam/policies", "iam:ReadPolicies", access::list_policies, PageQuery => ListPoliciesReply,
+        "Lists policies."),
+    query!("/v1/iam/policies/{name}", "iam:ReadPolicies", access::describe_policy, DryRunQuery => PolicyView,
+        "Describes a policy."),
+    query!("/v1/iam/policies/{name}/versions", "iam:ReadPolicies", access::policy_versions, DryRunQuery => ListPoliciesReply,
+        "Lists what a policy was before."),
+    body!(PUT "/v1/iam/policies/{name}", "iam:UpdatePolicy", access::set_policy, SetPolicyRequest => PolicyView,
+        "Writes a policy."),
+    body!(DELETE "/v1/iam/policies/{name}", "iam:UpdatePolicy", access::remove_policy, Empty => Empty,
+        "Removes a policy."),
+    body!(POST "/v1/iam/can", "iam:ReadPolicies", access::can, CanRequest => CanReply,
+        "Whether somebody may do something, and why."),
+    body!(POST "/v1/iam/who-can", "iam:ReadPolicies", access::who_can, WhoCanRequest => WhoCanReply,
+        "Everybody who may do something."),
+    query!("/v1/sts/whoami", "iam:ReadPolicies", sessions::who_am_i, DryRunQuery => WhoAmIReply,
+        "Tells the caller who he is."),
+    body!(POST "/v1/sts/revoke", "iam:RevokeSessions", sessions::revoke, RevokeRequest => RevocationView,
+        "Ends sessions before their time."),
+    query!("/v1/sts/revocations", "iam:ReadRoles", sessions::revocations, DryRunQuery => ListRevocationsReply,
+        "Lists the revocations that are in force."),
 ];
 
 #[cfg(test)]

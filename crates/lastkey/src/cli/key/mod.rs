@@ -6,7 +6,7 @@ mod deletion;
 mod import;
 mod life;
 mod names;
-mod paging;
+pub(crate) mod paging;
 mod version;
 
 use clap::Subcommand;

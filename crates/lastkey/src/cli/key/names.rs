@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::paging::{ListArgs, listed};
 use crate::cli::{
-    args::{DryRunArgs, Format, Pair, wire_map},
+    args::{DryRunArgs, Pair, wire_map},
     failure::Failure,
     session::Session,
 };
@@ -79,11 +79,7 @@ pub(crate) async fn alias(command: AliasCommand, session: &Session) -> Result<()
             session.settle_and_show(client.set_alias(&alias, &key), dry_run).await
         }
         AliasCommand::Delete { alias, dry_run } => {
-            let done = session.settle(client.delete_alias(&alias), dry_run).await?;
-            match (done, session.format()) {
-                (Some(empty), Format::Json) => session.show_json(&empty),
-                (Some(_), Format::Table) | (None, _) => Ok(()),
-            }
+            session.settle_quietly(client.delete_alias(&alias), dry_run).await
         }
         AliasCommand::List(args) => {
             let all = listed(args, async |page| client.list_aliases(&page).await).await?;

@@ -5,7 +5,11 @@
 use clap::Args;
 use lastkey_client::Error;
 use lastkey_wire::native::{
-    aliases::ListAliasesReply, keys::ListKeysReply, query::PageQuery, versions::ListVersionsReply,
+    access::{ListClustersReply, ListPoliciesReply, ListProvidersReply, ListRolesReply},
+    aliases::ListAliasesReply,
+    keys::ListKeysReply,
+    query::PageQuery,
+    versions::ListVersionsReply,
 };
 
 /// The longest page that the server gives.
@@ -66,7 +70,11 @@ macro_rules! pages {
 }
 
 pages! {
+    ListClustersReply: clusters,
     ListKeysReply: keys,
+    ListPoliciesReply: policies,
+    ListProvidersReply: providers,
+    ListRolesReply: roles,
     ListVersionsReply: versions,
     ListAliasesReply: aliases,
 }

@@ -1,0 +1,168 @@
+//! Who may come in, and as what; sessions. One method for each route.
+//!
+//! Room      `client`.
+
+use http::Method;
+use lastkey_wire::native::{
+    Empty,
+    access::{
+        CanReply, CanRequest, ClusterView, ListClustersReply, ListPoliciesReply,
+        ListProvidersReply, ListRolesReply, PolicyView, ProviderView, RoleView, SetClusterRequest,
+        SetPolicyRequest, SetProviderRequest, SetRoleRequest, WhoCanReply, WhoCanRequest,
+    },
+    query::PageQuery,
+    sessions::{
+        BurnReply, BurnRequest, ListRevocationsReply, RevocationView, RevokeRequest, TokenReply,
+        TokenRequest, WhoAmIReply,
+    },
+};
+
+use crate::{
+    call::{Call, escape},
+    client::Client,
+    keys::paged,
+};
+
+/// A call without a body.
+type Bare<'a, R> = Call<'a, (), R>;
+
+/// Methods for one kind of thing that administrators name.
+macro_rules! named {
+    ($path:literal, $what:literal, $set:ident($request:ty), $describe:ident, $list:ident, $remove:ident, $view:ty, $page:ty) => {
+        impl Client {
+            #[doc = concat!("Writes down a ", $what, ".")]
+            pub fn $set<'a>(
+                &'a self,
+                name: &str,
+                request: &'a $request,
+            ) -> Call<'a, &'a $request, $view> {
+                self.named(Method::PUT, $path, name).with_body(request)
+            }
+
+            #[doc = concat!("One ", $what, ".")]
+            pub fn $describe(&self, name: &str) -> Bare<'_, $view> {
+                self.named(Method::GET, $path, name)
+            }
+
+            #[doc = concat!("One page of each ", $what, ".")]
+            pub fn $list(&self, page: &PageQuery) -> Bare<'_, $page> {
+                paged(Call::route(self.transport(), Method::GET, $path.to_owned()), page)
+            }
+
+            #[doc = concat!("Removes a ", $what, ".")]
+            pub fn $remove(&self, name: &str) -> Bare<'_, Empty> {
+                self.named(Method::DELETE, $path, name)
+            }
+        }
+    };
+}
+
+named!(
+    "/v1/sys/clusters",
+    "cluster",
+    set_cluster(SetClusterRequest),
+    describe_cluster,
+    list_clusters,
+    remove_cluster,
+    ClusterView,
+    ListClustersReply
+);
+named!(
+    "/v1/iam/providers",
+    "provider of identities",
+    set_provider(SetProviderRequest),
+    describe_provider,
+    list_providers,
+    remove_provider,
+    ProviderView,
+    ListProvidersReply
+);
+named!(
+    "/v1/iam/roles",
+    "role",
+    set_role(SetRoleRequest),
+    describe_role,
+    list_roles,
+    remove_role,
+    RoleView,
+    ListRolesReply
+);
+named!(
+    "/v1/iam/policies",
+    "policy",
+    set_policy(SetPolicyRequest),
+    describe_policy,
+    list_policies,
+    remove_policy,
+    PolicyView,
+    ListPoliciesReply
+);
+
+impl Client {
+    fn named<B: serde::Serialize, R: serde::de::DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        name: &str,
+    ) -> Call<'_, B, R> {
+        Call::route(self.transport(), method, format!("{path}/{}", escape(name)))
+    }
+
+    /// What a policy was before, the oldest first.
+    pub fn policy_versions(&self, name: &str) -> Bare<'_, ListPoliciesReply> {
+        let path = format!("/v1/iam/policies/{}/versions", escape(name));
+        Call::route(self.transport(), Method::GET, path)
+    }
+
+    /// Whether somebody may do something, and why.
+    pub fn can<'a>(&'a self, request: &'a CanRequest) -> Call<'a, &'a CanRequest, CanReply> {
+        self.post("/v1/iam/can", request)
+    }
+
+    /// Everybody who may do something.
+    pub fn who_can<'a>(
+        &'a self,
+        request: &'a WhoCanRequest,
+    ) -> Call<'a, &'a WhoCanRequest, WhoCanReply> {
+        self.post("/v1/iam/who-can", request)
+    }
+
+    /// Who the caller is.
+    pub fn who_am_i(&self) -> Bare<'_, WhoAmIReply> {
+        Call::route(self.transport(), Method::GET, "/v1/sts/whoami".to_owned())
+    }
+
+    /// Opens a session for the holder of a token. Needs no other credential.
+    pub fn exchange_token<'a>(
+        &'a self,
+        request: &'a TokenRequest,
+    ) -> Call<'a, &'a TokenRequest, TokenReply> {
+        self.post("/v1/sts/token", request)
+    }
+
+    /// Ends the session of whoever shows its credential. Needs no other credential.
+    pub fn burn<'a>(&'a self, request: &'a BurnRequest) -> Call<'a, &'a BurnRequest, BurnReply> {
+        self.post("/v1/sts/burn", request)
+    }
+
+    /// Ends sessions before their time.
+    pub fn revoke<'a>(
+        &'a self,
+        request: &'a RevokeRequest,
+    ) -> Call<'a, &'a RevokeRequest, RevocationView> {
+        self.post("/v1/sts/revoke", request)
+    }
+
+    /// The revocations in force.
+    pub fn revocations(&self) -> Bare<'_, ListRevocationsReply> {
+        Call::route(self.transport(), Method::GET, "/v1/sts/revocations".to_owned())
+    }
+
+    fn post<'a, B: serde::Serialize, R: serde::de::DeserializeOwned>(
+        &'a self,
+        path: &str,
+        body: &'a B,
+    ) -> Call<'a, &'a B, R> {
+        Call::route(self.transport(), Method::POST, path.to_owned()).with_body(body)
+    }
+}

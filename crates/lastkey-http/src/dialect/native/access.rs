@@ -1,0 +1,288 @@
+//! Who may come in, and as what: decode, one use case, encode.
+//!
+//! Room      `http`.
+
+use lastkey_core::access::{Cluster, Policy, Provider, Role, RoleHolders};
+use lastkey_core::ids::{KeyRef, Name};
+use lastkey_service::ops::ask_policy::{Answer, WhoCan, Whose};
+use lastkey_service::ops::set_access::{ClusterRequest, ProviderRequest, RoleRequest, key_ids};
+use lastkey_wire::native::Empty;
+use lastkey_wire::native::access::{
+    CanReply, CanRequest, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
+    ListRolesReply, PolicyView, ProviderView, RoleView, SetClusterRequest, SetPolicyRequest,
+    SetProviderRequest, SetRoleRequest, WhoCanAnswer, WhoCanReply, WhoCanRequest,
+};
+use lastkey_wire::native::query::{DryRunQuery, PageQuery};
+
+use super::decode::{Ask, RequestBody, context, optional_key, page_len, parse};
+use super::encode::rfc3339;
+use crate::problem::{Problem, Syntax};
+
+impl RequestBody for SetClusterRequest {}
+impl RequestBody for SetProviderRequest {}
+impl RequestBody for SetRoleRequest {}
+impl RequestBody for SetPolicyRequest {}
+impl RequestBody for CanRequest {}
+impl RequestBody for WhoCanRequest {}
+
+fn name(field: &str, text: &str) -> Result<Name, Syntax> {
+    parse(field, text, Name::parse)
+}
+
+fn page(query: &PageQuery) -> Result<(Option<Name>, usize), Syntax> {
+    let after = query.marker.as_deref().map(|marker| name("marker", marker)).transpose()?;
+    Ok((after, page_len(query.limit)?))
+}
+
+fn marker(last: Option<&String>, more: bool) -> Option<String> {
+    last.filter(|_| more).cloned()
+}
+
+fn cluster_view(cluster: Cluster) -> ClusterView {
+    ClusterView {
+        name: cluster.name.to_string(),
+        issuers: cluster.issuers,
+        audiences: cluster.audiences,
+        key_ids: key_ids(&cluster.keys.jwks),
+        max_token_seconds: cluster.max_token_secs,
+        created_at: rfc3339(cluster.created_at),
+    }
+}
+
+/// `PUT /v1/sys/clusters/{name}`
+pub(super) async fn set_cluster(
+    ask: &Ask,
+    body: SetClusterRequest,
+) -> Result<ClusterView, Problem> {
+    let request = ClusterRequest {
+        issuers: body.issuers,
+        audiences: body.audiences,
+        jwks: body.jwks,
+        max_token_secs: body.max_token_seconds,
+    };
+    Ok(cluster_view(ask.engine().set_cluster(ask.call(), ask.name()?, request).await?))
+}
+
+/// `GET /v1/sys/clusters/{name}`
+pub(super) async fn describe_cluster(ask: &Ask, _: DryRunQuery) -> Result<ClusterView, Problem> {
+    Ok(cluster_view(ask.engine().read_named::<Cluster>(ask.call(), &ask.name()?).await?))
+}
+
+/// `DELETE /v1/sys/clusters/{name}`
+pub(super) async fn remove_cluster(ask: &Ask, _: Empty) -> Result<Empty, Problem> {
+    ask.engine().remove_named::<Cluster>(ask.call(), ask.name()?).await?;
+    Ok(Empty {})
+}
+
+/// `GET /v1/sys/clusters`
+pub(super) async fn list_clusters(
+    ask: &Ask,
+    query: PageQuery,
+) -> Result<ListClustersReply, Problem> {
+    let (after, limit) = page(&query)?;
+    let page = ask.engine().list_named::<Cluster>(ask.call(), after, limit).await?;
+    let clusters: Vec<_> = page.items.into_iter().map(cluster_view).collect();
+    let next_marker = marker(clusters.last().map(|last| &last.name), page.more);
+    Ok(ListClustersReply { clusters, next_marker })
+}
+
+fn provider_view(provider: Provider) -> ProviderView {
+    ProviderView {
+        name: provider.name.to_string(),
+        issuer: provider.issuer,
+        audiences: provider.audiences,
+        key_ids: key_ids(&provider.keys.jwks),
+        subject_claim: provider.subject_claim,
+        groups_claim: provider.groups_claim,
+        created_at: rfc3339(provider.created_at),
+    }
+}
+
+/// `PUT /v1/iam/providers/{name}`
+pub(super) async fn set_provider(
+    ask: &Ask,
+    body: SetProviderRequest,
+) -> Result<ProviderView, Problem> {
+    let request = ProviderRequest {
+        issuer: body.issuer,
+        audiences: body.audiences,
+        jwks: body.jwks,
+        subject_claim: body.subject_claim,
+        groups_claim: body.groups_claim,
+    };
+    Ok(provider_view(ask.engine().set_provider(ask.call(), ask.name()?, request).await?))
+}
+
+/// `GET /v1/iam/providers/{name}`
+pub(super) async fn describe_provider(ask: &Ask, _: DryRunQuery) -> Result<ProviderView, Problem> {
+    Ok(provider_view(ask.engine().read_named::<Provider>(ask.call(), &ask.name()?).await?))
+}
+
+/// `DELETE /v1/iam/providers/{name}`
+pub(super) async fn remove_provider(ask: &Ask, _: Empty) -> Result<Empty, Problem> {
+    ask.engine().remove_named::<Provider>(ask.call(), ask.name()?).await?;
+    Ok(Empty {})
+}
+
+/// `GET /v1/iam/providers`
+pub(super) async fn list_providers(
+    ask: &Ask,
+    query: PageQuery,
+) -> Result<ListProvidersReply, Problem> {
+    let (after, limit) = page(&query)?;
+    let page = ask.engine().list_named::<Provider>(ask.call(), after, limit).await?;
+    let providers: Vec<_> = page.items.into_iter().map(provider_view).collect();
+    let next_marker = marker(providers.last().map(|last| &last.name), page.more);
+    Ok(ListProvidersReply { providers, next_marker })
+}
+
+fn role_view(role: Role) -> RoleView {
+    let mut view = RoleView {
+        name: role.name.to_string(),
+        cluster: None,
+        namespaces: Vec::new(),
+        service_accounts: Vec::new(),
+        provider: None,
+        claims: None,
+        policy: role.policy,
+        policy_version: role.policy_version,
+        max_session_seconds: role.max_session_secs,
+        by_node_agent: role.by_node_agent,
+        created_at: rfc3339(role.created_at),
+    };
+    match role.holders {
+        RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts } => {
+            view.cluster = Some(cluster.to_string());
+            (view.namespaces, view.service_accounts) = (namespaces, service_accounts);
+        }
+        RoleHolders::Claims { provider, claims } => {
+            view.provider = Some(provider.to_string());
+            view.claims = Some(claims.into_iter().collect());
+        }
+    }
+    view
+}
+
+fn holders(body: &SetRoleRequest) -> Result<RoleHolders, Syntax> {
+    let of_provider = body.claims.is_some();
+    let of_cluster = !body.namespaces.is_empty() || !body.service_accounts.is_empty();
+    match (&body.cluster, &body.provider) {
+        (Some(cluster), None) if !of_provider => Ok(RoleHolders::ServiceAccounts {
+            cluster: name("cluster", cluster)?,
+            namespaces: body.namespaces.clone(),
+            service_accounts: body.service_accounts.clone(),
+        }),
+        (None, Some(provider)) if !of_cluster => Ok(RoleHolders::Claims {
+            provider: name("provider", provider)?,
+            claims: body.claims.clone().unwrap_or_default().0.into_iter().collect(),
+        }),
+        _neither_or_mixed => Err(Syntax::field(
+            "cluster",
+            "expected `cluster`, `namespaces` and `service_accounts`, or `provider` and `claims`",
+        )),
+    }
+}
+
+/// `PUT /v1/iam/roles/{name}`
+pub(super) async fn set_role(ask: &Ask, body: SetRoleRequest) -> Result<RoleView, Problem> {
+    let request = RoleRequest {
+        holders: holders(&body)?,
+        policy: body.policy,
+        max_session_secs: body.max_session_seconds,
+        by_node_agent: body.by_node_agent,
+    };
+    Ok(role_view(ask.engine().set_role(ask.call(), ask.name()?, request).await?))
+}
+
+/// `GET /v1/iam/roles/{name}`
+pub(super) async fn describe_role(ask: &Ask, _: DryRunQuery) -> Result<RoleView, Problem> {
+    Ok(role_view(ask.engine().read_named::<Role>(ask.call(), &ask.name()?).await?))
+}
+
+/// `DELETE /v1/iam/roles/{name}`
+pub(super) async fn remove_role(ask: &Ask, _: Empty) -> Result<Empty, Problem> {
+    ask.engine().remove_named::<Role>(ask.call(), ask.name()?).await?;
+    Ok(Empty {})
+}
+
+/// `GET /v1/iam/roles`
+pub(super) async fn list_roles(ask: &Ask, query: PageQuery) -> Result<ListRolesReply, Problem> {
+    let (after, limit) = page(&query)?;
+    let page = ask.engine().list_named::<Role>(ask.call(), after, limit).await?;
+    let roles: Vec<_> = page.items.into_iter().map(role_view).collect();
+    let next_marker = marker(roles.last().map(|last| &last.name), page.more);
+    Ok(ListRolesReply { roles, next_marker })
+}
+
+fn policy_view(policy: Policy) -> PolicyView {
+    PolicyView {
+        name: policy.name.to_string(),
+        text: policy.text,
+        version: policy.version,
+        changed_at: rfc3339(policy.changed_at),
+        changed_by: policy.changed_by,
+    }
+}
+
+/// `PUT /v1/iam/policies/{name}`
+pub(super) async fn set_policy(ask: &Ask, body: SetPolicyRequest) -> Result<PolicyView, Problem> {
+    let SetPolicyRequest { text, expected_version } = body;
+    let set = ask.engine().set_policy(ask.call(), ask.name()?, text, expected_version);
+    Ok(policy_view(set.await?))
+}
+
+/// `GET /v1/iam/policies/{name}`
+pub(super) async fn describe_policy(ask: &Ask, _: DryRunQuery) -> Result<PolicyView, Problem> {
+    Ok(policy_view(ask.engine().read_named::<Policy>(ask.call(), &ask.name()?).await?))
+}
+
+/// `DELETE /v1/iam/policies/{name}`
+pub(super) async fn remove_policy(ask: &Ask, _: Empty) -> Result<Empty, Problem> {
+    ask.engine().remove_named::<Policy>(ask.call(), ask.name()?).await?;
+    Ok(Empty {})
+}
+
+/// `GET /v1/iam/policies`
+pub(super) async fn list_policies(
+    ask: &Ask,
+    query: PageQuery,
+) -> Result<ListPoliciesReply, Problem> {
+    let (after, limit) = page(&query)?;
+    let page = ask.engine().list_named::<Policy>(ask.call(), after, limit).await?;
+    let policies: Vec<_> = page.items.into_iter().map(policy_view).collect();
+    let next_marker = marker(policies.last().map(|last| &last.name), page.more);
+    Ok(ListPoliciesReply { policies, next_marker })
+}
+
+/// `GET /v1/iam/policies/{name}/versions`
+pub(super) async fn policy_versions(
+    ask: &Ask,
+    _: DryRunQuery,
+) -> Result<ListPoliciesReply, Problem> {
+    let versions = ask.engine().policy_versions(ask.call(), &ask.name()?).await?;
+    let policies = versions.into_iter().map(policy_view).collect();
+    Ok(ListPoliciesReply { policies, next_marker: None })
+}
+
+/// `POST /v1/iam/can`
+pub(super) async fn can(ask: &Ask, body: CanRequest) -> Result<CanReply, Problem> {
+    let whose = Whose { principal: body.principal, role: body.role, groups: body.groups };
+    let key: Option<KeyRef> = optional_key("key", body.key.as_deref())?;
+    let context = context("context", body.context.as_ref(), None)?;
+    let verdict = ask.engine().can(ask.call(), whose, &body.action, key, context).await?;
+    Ok(CanReply { allowed: verdict.allowed, why: verdict.why })
+}
+
+/// `POST /v1/iam/who-can`
+pub(super) async fn who_can(ask: &Ask, body: WhoCanRequest) -> Result<WhoCanReply, Problem> {
+    let key = optional_key("key", body.key.as_deref())?;
+    let WhoCan { may, may_not } = ask.engine().who_can(ask.call(), &body.action, key).await?;
+    let told =
+        |answers: Vec<Answer>| {
+            let each = answers.into_iter().map(|Answer { policy, who, conditions, .. }| {
+                WhoCanAnswer { principal: who, conditions, policy }
+            });
+            each.collect()
+        };
+    Ok(WhoCanReply { may: told(may), may_not: told(may_not) })
+}

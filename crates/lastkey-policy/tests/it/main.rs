@@ -1,0 +1,7 @@
+//! The public face of the policy room.
+#![cfg(test)]
+
+mod attacks;
+mod documents;
+mod questions;
+mod support;

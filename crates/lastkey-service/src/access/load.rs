@@ -1,0 +1,262 @@
+//! Snapshots from records, as they are or as they would be.
+//!
+//! Room      `service`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use lastkey_core::access::{Cluster, Provider, Role, RoleHolders, User};
+use lastkey_core::ids::{Name, SessionId};
+use lastkey_core::permit::{
+    Action, DecisionPoint, Facts, Question, Resource, ResourceKind, UpdatePolicy,
+};
+use lastkey_core::ports::{Expected, Store, StoreError};
+use lastkey_core::principal::{Identity, Kind, Principal, Session};
+use lastkey_core::record::{PathRange, Record, RecordPath};
+use lastkey_core::time::Timestamp;
+use lastkey_policy::{Bootstrap, Document, DocumentKind, PolicySet, SECURITY_ADMINISTRATOR};
+use lastkey_trust::jwks::KeySet;
+use lastkey_trust::oidc::{Bound, IssuerTrust};
+use lastkey_trust::service_account::{ClusterTrust, LEEWAY};
+
+use super::Access;
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// The kinds of record that a snapshot is made of.
+const KINDS: [&str; 6] = ["cluster", "node", "policy", "provider", "role", "user"];
+
+/// What a snapshot is made of.
+#[derive(Default)]
+struct Parts {
+    documents: Vec<Document>,
+    clusters: HashMap<Name, ClusterTrust>,
+    providers: HashMap<Name, IssuerTrust>,
+    roles: HashMap<Name, Role>,
+    /// People who are enrolled and not kept out.
+    people: Vec<User>,
+    /// Whether an administrator of policies was enrolled.
+    is_enrolled: bool,
+}
+
+impl Access {
+    /// Makes a snapshot of what is stored, with one record changed: a new one, or `None` for one
+    /// that is removed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when something in it is not well formed; [`Error::Unavailable`],
+    /// [`Error::Internal`].
+    pub(crate) async fn load(
+        store: &dyn Store,
+        changed: Option<(&RecordPath, Option<Record>)>,
+    ) -> Result<Self, Error> {
+        let (before, expected) = match store.get(&RecordPath::access()).await? {
+            None => (0, Expected::Absent),
+            Some(stored) => {
+                let Record::Access(changes) = stored.record else {
+                    return Err(StoreError::Corrupt(stored.path).into());
+                };
+                (changes, Expected::At(stored.revision))
+            }
+        };
+        let mut records = BTreeMap::new();
+        for kind in KINDS {
+            for stored in store.scan(&PathRange::kind(kind, None, usize::MAX)).await? {
+                records.insert(stored.path, stored.record);
+            }
+        }
+        let is_changed = changed.is_some();
+        let changes = if is_changed { before.saturating_add(1) } else { before };
+        match changed {
+            Some((path, Some(record))) => drop(records.insert(path.clone(), record)),
+            Some((path, None)) => drop(records.remove(path)),
+            None => {}
+        }
+        let mut parts = Parts::default();
+        for record in records.into_values() {
+            parts.take(record)?;
+        }
+        parts.check_roles()?;
+        let bootstrap = if parts.is_enrolled { Bootstrap::Closed } else { Bootstrap::Open };
+        let Parts { documents, clusters, providers, roles, people, .. } = parts;
+        let policies = PolicySet::compile(&documents, bootstrap)
+            .map_err(|error| Error::invalid("policy", error.to_string()))?;
+        let this = Self { changes, expected, policies, clusters, providers, roles };
+        if is_changed && !this.leaves_an_administrator(bootstrap, &people) {
+            let message = "nobody would be left who may change policies";
+            return Err(Error::invalid("policy", message));
+        }
+        Ok(this)
+    }
+
+    /// Whether anybody may change policies: somebody who is enrolled, or before that the
+    /// administrator of the first hour.
+    fn leaves_an_administrator(&self, bootstrap: Bootstrap, people: &[User]) -> bool {
+        let may = |who: &Principal| {
+            let resource = Resource::Named(ResourceKind::Policy, "any".to_owned());
+            let facts = Facts::default();
+            let action = UpdatePolicy::NAME;
+            self.decide(&Question { who, action, resource: &resource, facts: &facts }).allowed
+        };
+        match bootstrap {
+            Bootstrap::Open => may(&Principal::named(Principal::ADMIN)),
+            Bootstrap::Closed => people
+                .iter()
+                .filter(|user| user.groups.iter().any(is_security_administrator))
+                .any(|user| may(&as_security_administrator(user))),
+        }
+    }
+}
+
+fn is_security_administrator(group: &Name) -> bool {
+    group.as_str() == SECURITY_ADMINISTRATOR
+}
+
+/// A person in a session for that role.
+fn as_security_administrator(user: &User) -> Principal {
+    let far = Timestamp(u64::MAX);
+    Principal::verified(Identity {
+        name: format!("user:{}", user.name),
+        kind: Kind::User,
+        groups: user.groups.iter().map(ToString::to_string).collect(),
+        session: Some(Session {
+            id: SessionId([0; 16]),
+            role: Some(SECURITY_ADMINISTRATOR.to_owned()),
+            issued_at: Timestamp(0),
+            expires_at: far,
+            token_id: None,
+            methods: vec!["pwd".to_owned(), "otp".to_owned()],
+            second_factor_at: None,
+            policy: None,
+            limits: Vec::new(),
+        }),
+    })
+}
+
+impl Parts {
+    fn take(&mut self, record: Record) -> Result<(), Error> {
+        match record {
+            Record::Cluster(cluster) => {
+                let trust = cluster_trust(&cluster)?;
+                self.clusters.insert(cluster.name, trust);
+            }
+            Record::Provider(provider) => {
+                let trust = provider_trust(&provider)?;
+                self.providers.insert(provider.name, trust);
+            }
+            Record::Role(role) => {
+                self.documents.push(Document {
+                    name: format!("role.{}", role.name),
+                    kind: DocumentKind::Role(role.name.as_str().to_owned()),
+                    text: role.policy.clone(),
+                });
+                self.roles.insert(role.name.clone(), role);
+            }
+            Record::Policy(policy) => self.documents.push(Document {
+                name: policy.name.as_str().to_owned(),
+                kind: DocumentKind::Installation,
+                text: policy.text,
+            }),
+            Record::User(user) => self.take_user(user),
+            Record::Key(_)
+            | Record::Version(_)
+            | Record::Usage(_)
+            | Record::Alias(_)
+            | Record::Due(_)
+            | Record::Import(_)
+            | Record::Token(_)
+            | Record::Clock(_)
+            | Record::Node(_)
+            | Record::Revocation(_)
+            | Record::SessionEpoch(_)
+            | Record::Access(_) => {}
+        }
+        Ok(())
+    }
+
+    fn take_user(&mut self, user: User) {
+        if user.password.is_some() {
+            self.is_enrolled |= user.groups.iter().any(is_security_administrator);
+            if !user.disabled {
+                self.people.push(user);
+            }
+        }
+    }
+
+    /// A role is for a cluster or a provider that there is.
+    fn check_roles(&self) -> Result<(), Error> {
+        for role in self.roles.values() {
+            let (known, what, name) = match &role.holders {
+                RoleHolders::ServiceAccounts { cluster, .. } => {
+                    (self.clusters.contains_key(cluster), "cluster", cluster)
+                }
+                RoleHolders::Claims { provider, .. } => {
+                    (self.providers.contains_key(provider), "provider", provider)
+                }
+            };
+            if !known {
+                let message =
+                    format!("role {} is for {what} {name}, which is not there", role.name);
+                return Err(Error::invalid(what, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a cluster's record means.
+///
+/// # Errors
+/// [`Error::Invalid`] for a key set that is none.
+pub(crate) fn cluster_trust(cluster: &Cluster) -> Result<ClusterTrust, Error> {
+    Ok(ClusterTrust {
+        cluster: cluster.name.as_str().to_owned(),
+        issuers: cluster.issuers.clone(),
+        audiences: cluster.audiences.clone(),
+        keys: key_set(&cluster.keys.jwks)?,
+        max_lifetime: Duration::from_secs(cluster.max_token_secs),
+        leeway: LEEWAY,
+        allow_other_audiences: false,
+        allow_without_pod: false,
+        allow_secret_bound: false,
+    })
+}
+
+/// What a provider's record means, before the claims of a role.
+///
+/// # Errors
+/// [`Error::Invalid`] for a key set that is none.
+pub(crate) fn provider_trust(provider: &Provider) -> Result<IssuerTrust, Error> {
+    let (name, issuer) = (provider.name.as_str().to_owned(), provider.issuer.clone());
+    let trust = IssuerTrust::strict(name, issuer, String::new(), key_set(&provider.keys.jwks)?);
+    Ok(IssuerTrust {
+        audiences: provider.audiences.clone(),
+        subject_claim: provider.subject_claim.clone(),
+        groups_claim: Some(provider.groups_claim.clone()),
+        ..trust
+    })
+}
+
+/// What a role asks of a claim.
+pub(crate) fn bound(value: &str) -> Bound {
+    if value.contains('*') { Bound::Glob(value.to_owned()) } else { Bound::Exact(value.to_owned()) }
+}
+
+fn key_set(jwks: &str) -> Result<KeySet, Error> {
+    KeySet::parse(jwks.as_bytes()).map_err(|error| Error::invalid("jwks", error.to_string()))
+}
+
+impl Engine {
+    /// The snapshot as it would be with one record changed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is not well formed, or when nobody would be left who may change
+    /// policies; [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn judge(
+        &self,
+        path: &RecordPath,
+        record: Option<Record>,
+    ) -> Result<Access, Error> {
+        Access::load(&*self.store, Some((path, record))).await
+    }
+}

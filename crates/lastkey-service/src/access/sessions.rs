@@ -1,0 +1,391 @@
+//! Sessions: sealed under the secrets of epochs, opened without the store, revoked by a set.
+//!
+//! Room      `service`. What a session is and how it is sealed is the business of `trust`.
+//! Holds     a login writes nothing. An epoch's secret outlives the last session that was sealed
+//!           under it, and no longer.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use lastkey_core::access::{MAX_SESSION_SECS, Revocation, RevokedWhat, SessionEpoch};
+use lastkey_core::ids::SessionId;
+use lastkey_core::ports::{Expected, Store, StoreError, Write};
+use lastkey_core::principal::{
+    Bound, Identity, Kind, Limit, Peer, Principal, Session, SignedHead, Workload,
+};
+use lastkey_core::record::{PathRange, Record, RecordPath};
+use lastkey_core::time::Timestamp;
+use lastkey_crypto::entropy::Entropy;
+use lastkey_secret::SecretVec;
+use lastkey_trust::revocation::{self, Revocations, Target};
+use lastkey_trust::session::{
+    self, Caveat, EpochKeys, EpochRing, NotAccepted, Opened, Presentation, SealError, Subject,
+    Triple,
+};
+use lastkey_trust::sigv4;
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::root::{MaterialKeys, SecretPlace, draw_secret};
+
+/// How long new sessions are sealed under one epoch, in seconds: a day.
+const EPOCH_SECS: u64 = 86_400;
+
+/// How long an epoch's secret is kept after its first session, in seconds.
+const EPOCH_KEPT_SECS: u64 = EPOCH_SECS + MAX_SESSION_SECS + 3_600;
+
+/// The service in the scope of a signature.
+const SIGNED_SERVICE: &str = "lastkey";
+
+/// What opens and seals sessions.
+#[derive(Debug, Default)]
+pub(crate) struct SessionKeys {
+    ring: RwLock<EpochRing>,
+    revocations: RwLock<Revocations>,
+}
+
+/// A new session, in both of its forms.
+pub struct Opening {
+    /// The bearer token.
+    pub bearer: SecretVec,
+    /// The triple.
+    pub triple: Triple,
+    /// Who the holder is.
+    pub principal: Principal,
+}
+
+impl SessionKeys {
+    /// Reads epochs and revocations.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn load(store: &dyn Store, materials: &MaterialKeys) -> Result<Self, Error> {
+        let mut ring = EpochRing::default();
+        for stored in store.scan(&PathRange::kind("session-epoch", None, usize::MAX)).await? {
+            let Record::SessionEpoch(epoch) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            ring.insert(open_epoch(&epoch, materials)?);
+        }
+        let mut revocations = Revocations::default();
+        for stored in store.scan(&PathRange::kind("revocation", None, usize::MAX)).await? {
+            let Record::Revocation(revocation) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            revocations.insert(entry(&revocation).ok_or(StoreError::Corrupt(stored.path))?);
+        }
+        Ok(Self { ring: RwLock::new(ring), revocations: RwLock::new(revocations) })
+    }
+
+    /// Opens a bearer token.
+    ///
+    /// # Errors
+    /// [`NotAccepted`], whatever is wrong.
+    pub(crate) fn open_bearer(
+        &self,
+        bearer: &SecretVec,
+        peer: &Peer,
+        now: Timestamp,
+    ) -> Result<Principal, NotAccepted> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        ring.open_bearer(bearer, &presentation(peer, now, &revocations)).map(principal)
+    }
+
+    /// Opens the session of a signed request.
+    ///
+    /// # Errors
+    /// [`NotAccepted`], whatever is wrong.
+    pub(crate) fn open_signed(
+        &self,
+        head: &SignedHead,
+        peer: &Peer,
+        now: Timestamp,
+    ) -> Result<Principal, NotAccepted> {
+        let headers: Vec<_> = head.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let request = sigv4::Request {
+            method: &head.method,
+            path: &head.path,
+            query: &head.query,
+            headers: &headers,
+            body_sha256: &head.body_sha256,
+        };
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        let presentation = presentation(peer, now, &revocations);
+        sigv4::open_signed(&ring, &request, SIGNED_SERVICE, &presentation).map(principal)
+    }
+
+    /// Seals a session; its id is drawn here.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] when such a session is revoked already,
+    /// [`Error::LimitExceeded`] when too much is known of the caller; [`Error::Internal`].
+    pub(crate) fn seal(
+        &self,
+        mut session: session::Session,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Opening, Error> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = ring.newest().ok_or_else(|| Error::Internal("there is no epoch".into()))?;
+        session.id = keys.draw_id(entropy).map_err(|error| Error::Internal(error.into()))?;
+        // A pod that is gone opens no new session, whatever its token says.
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        if revocations.is_revoked(&session).is_some() {
+            return Err(Error::Unauthenticated);
+        }
+        drop(revocations);
+        let bearer = keys.seal_bearer(&session, entropy)?;
+        let triple = keys.seal_triple(&session, entropy)?;
+        let principal = principal_of(session, Vec::new());
+        Ok(Opening { bearer, triple, principal })
+    }
+
+    /// The session whose bearer token this is, good or not.
+    pub(crate) fn holder_of_bearer(&self, bearer: &SecretVec) -> Option<SessionId> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.holder_of_bearer(bearer).map(|session| SessionId(session.id.0))
+    }
+
+    /// The session whose secret this is.
+    pub(crate) fn holder_of_triple(&self, id: &str, secret: &SecretVec) -> Option<SessionId> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.holder_of_triple(id, secret).map(|id| SessionId(id.0))
+    }
+
+    /// Lets a revocation count from now on.
+    pub(crate) fn revoke(&self, revocation: &Revocation) {
+        if let Some(entry) = entry(revocation) {
+            self.revocations.write().unwrap_or_else(PoisonError::into_inner).insert(entry);
+        }
+    }
+
+    fn forget(&self, now: Timestamp) {
+        self.revocations.write().unwrap_or_else(PoisonError::into_inner).prune(now);
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::TooLong | SealError::PolicyTooLong => {
+                Self::LimitExceeded("too much is to be carried by this session")
+            }
+            SealError::OtherEpoch | SealError::Lifetime | SealError::Failed => {
+                Self::Internal(error.into())
+            }
+        }
+    }
+}
+
+fn open_epoch(epoch: &SessionEpoch, materials: &MaterialKeys) -> Result<EpochKeys, Error> {
+    let place = SecretPlace::SessionEpoch(epoch.number);
+    let secret = materials.unwrap_secret(place, &epoch.secret).map_err(Error::Internal)?;
+    let secret =
+        secret.to_array::<32>().ok_or_else(|| Error::Internal("a secret is cut".into()))?;
+    EpochKeys::derive(epoch.number, &secret).map_err(|error| Error::Internal(error.into()))
+}
+
+fn presentation<'a>(
+    peer: &'a Peer,
+    now: Timestamp,
+    revocations: &'a Revocations,
+) -> Presentation<'a> {
+    Presentation {
+        now,
+        source: peer.address,
+        certificate: peer.certificate.as_ref(),
+        node: peer.node.as_deref(),
+        revocations,
+    }
+}
+
+fn principal(opened: Opened) -> Principal {
+    let limits = opened.narrowing.caveats().iter().filter_map(|caveat| match caveat {
+        Caveat::Actions(actions) => Some(Limit::Actions(actions.clone())),
+        Caveat::Keys(keys) => Some(Limit::Keys(keys.clone())),
+        // It is the end of the session already.
+        Caveat::Until(_) => None,
+    });
+    let limits = limits.collect();
+    principal_of(opened.session, limits)
+}
+
+fn principal_of(session: session::Session, limits: Vec<Limit>) -> Principal {
+    let name = session.subject.to_string();
+    let (kind, groups, token_id) = subject_parts(session.subject);
+    let session = Session {
+        id: SessionId(session.id.0),
+        role: session.role,
+        issued_at: session.issued_at,
+        expires_at: session.expires_at,
+        token_id,
+        methods: session.strength.methods,
+        second_factor_at: session.strength.mfa_at,
+        policy: session.policy.map(Arc::from),
+        limits,
+    };
+    Principal::verified(Identity { name, kind, groups, session: Some(session) })
+}
+
+fn subject_parts(subject: Subject) -> (Kind, Vec<String>, Option<String>) {
+    match subject {
+        Subject::Workload(one) => {
+            let token_id = one.token_id.clone();
+            (Kind::Workload(workload(one)), Vec::new(), token_id)
+        }
+        Subject::Federated(one) => {
+            let kind = Kind::Federated { provider: one.provider, subject: one.subject };
+            (kind, one.groups, one.token_id)
+        }
+        Subject::User(one) => (Kind::User, one.groups, None),
+        Subject::Node { .. } => (Kind::Node, Vec::new(), None),
+        Subject::Spiffe { id } => {
+            (Kind::Federated { provider: "spiffe".to_owned(), subject: id }, Vec::new(), None)
+        }
+    }
+}
+
+fn workload(one: session::Workload) -> Workload {
+    Workload {
+        cluster: one.cluster,
+        namespace: one.namespace,
+        service_account: one.service_account.name,
+        service_account_uid: one.service_account.uid,
+        pod: one.pod.map(|pod| Bound { name: pod.name, uid: pod.uid }),
+        node: one.node.map(|name| Bound { name, uid: String::new() }),
+    }
+}
+
+/// A revocation as the set knows it; `None` for a value that is none of its kind.
+fn entry(revocation: &Revocation) -> Option<revocation::Revocation> {
+    let target = match &revocation.what {
+        RevokedWhat::Session(id) => {
+            Target::Session(session::SessionId(id.parse::<SessionId>().ok()?.0))
+        }
+        RevokedWhat::Pod(uid) => Target::Pod { uid: uid.clone() },
+        RevokedWhat::ServiceAccount(path) => {
+            let mut parts = path.splitn(3, '/').map(str::to_owned);
+            Target::ServiceAccount {
+                cluster: parts.next()?,
+                namespace: parts.next()?,
+                name: parts.next()?,
+            }
+        }
+        RevokedWhat::Node(name) => Target::Node { name: name.clone() },
+        RevokedWhat::Role(name) => Target::Role { name: name.clone() },
+        RevokedWhat::Cluster(name) => Target::Cluster { name: name.clone() },
+        RevokedWhat::User(name) => Target::Subject { name: format!("user:{name}") },
+        RevokedWhat::Everything => Target::Everything,
+    };
+    let (issued_until, keep_until) = (revocation.issued_until, revocation.needed_until);
+    Some(revocation::Revocation { target, issued_until, keep_until })
+}
+
+/// Whether a revocation is about something that can be.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(crate) fn check_revocation(revocation: &Revocation) -> Result<(), Error> {
+    let expected = match revocation.what {
+        RevokedWhat::Session(_) => "expected the id of a session, 32 hexadecimal digits",
+        RevokedWhat::ServiceAccount(_) => "expected CLUSTER/NAMESPACE/NAME",
+        RevokedWhat::Everything => return Ok(()),
+        RevokedWhat::Pod(_)
+        | RevokedWhat::Node(_)
+        | RevokedWhat::Role(_)
+        | RevokedWhat::Cluster(_)
+        | RevokedWhat::User(_) => "expected a name or UID of at most 253 bytes",
+    };
+    let is_long = revocation.what.value().len() > 400 || revocation.what.value().is_empty();
+    match entry(revocation) {
+        Some(_) if !is_long => Ok(()),
+        Some(_) | None => Err(Error::invalid("value", expected)),
+    }
+}
+
+impl Engine {
+    /// Begins a new epoch of sessions when it is time, and forgets what no session needs.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when another server was faster; [`Error::Unavailable`],
+    /// [`Error::Internal`].
+    pub(crate) async fn turn_sessions(&self) -> Result<(), Error> {
+        let now = self.clock.wall();
+        let epochs = self.store.scan(&PathRange::kind("session-epoch", None, usize::MAX)).await?;
+        let (mut batch, mut newest) = (Vec::new(), None);
+        let may_forget = self.clock.observe().hold.is_none();
+        for stored in epochs {
+            let Record::SessionEpoch(epoch) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            let is_over = now.seconds_since(epoch.created_at) > seconds(EPOCH_KEPT_SECS);
+            if is_over && may_forget {
+                let expected = Expected::At(stored.revision);
+                batch.push(Write { path: stored.path, expected, record: None });
+            }
+            newest = Some((epoch.number, epoch.created_at));
+        }
+        let is_fresh = newest.is_some_and(|(_, at)| now.seconds_since(at) < seconds(EPOCH_SECS));
+        let begun = if is_fresh {
+            None
+        } else {
+            Some(self.begin_epoch(newest.map_or(0, |(number, _)| number), now, &mut batch)?)
+        };
+        if may_forget {
+            self.forget_revocations(now, &mut batch).await?;
+        }
+        if !batch.is_empty() {
+            self.store.commit(batch).await?;
+        }
+        if let Some(keys) = begun {
+            self.sessions.ring.write().unwrap_or_else(PoisonError::into_inner).insert(keys);
+        }
+        if may_forget {
+            self.sessions.forget(now);
+        }
+        Ok(())
+    }
+
+    fn begin_epoch(
+        &self,
+        last: u32,
+        now: Timestamp,
+        batch: &mut Vec<Write>,
+    ) -> Result<EpochKeys, Error> {
+        let number = last.checked_add(1).ok_or(Error::LimitExceeded("epochs of sessions"))?;
+        let mut entropy = self.ports.entropy.open();
+        let secret = draw_secret(&mut *entropy).map_err(|error| Error::Internal(error.into()))?;
+        let bytes = secret.expose(|bytes| SecretVec::copy_of(bytes));
+        let place = SecretPlace::SessionEpoch(number);
+        let wrapped = self.keyring.materials.wrap_secret(place, &bytes, &mut *entropy);
+        let secret = wrapped.map_err(Error::Internal)?;
+        let epoch = SessionEpoch { number, secret, created_at: now };
+        let keys = open_epoch(&epoch, &self.keyring.materials)?;
+        let path = RecordPath::session_epoch(number);
+        let record = Some(Record::SessionEpoch(epoch));
+        batch.push(Write { path, expected: Expected::Absent, record });
+        Ok(keys)
+    }
+
+    async fn forget_revocations(
+        &self,
+        now: Timestamp,
+        batch: &mut Vec<Write>,
+    ) -> Result<(), Error> {
+        for stored in self.store.scan(&PathRange::kind("revocation", None, usize::MAX)).await? {
+            let Record::Revocation(revocation) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            if revocation.needed_until < now {
+                let expected = Expected::At(stored.revision);
+                batch.push(Write { path: stored.path, expected, record: None });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Seconds as a difference of moments; the constants here are small.
+fn seconds(span: u64) -> i64 {
+    i64::try_from(span).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,206 @@
+//! Use cases: what may somebody do, and who may do something.
+//!
+//! Room      `service`.
+//! Holds     the answers come from the snapshot that decides, by the code that decides.
+
+use lastkey_core::ids::{KeyId, KeyRef, SessionId};
+use lastkey_core::permit::{ALL_ACTIONS, Facts, Question, ReadPolicies, Resource};
+use lastkey_core::principal::{Identity, Kind, Principal, Session, Workload};
+use lastkey_core::time::Timestamp;
+use lastkey_crypto::context::EncryptionContext;
+pub use lastkey_policy::{Answer, WhoCan};
+
+use crate::audited::Trail;
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// Whose rights are asked about.
+#[derive(Clone, Debug, Default)]
+pub struct Whose {
+    /// The name as the audit log writes it; the caller himself when it is left out.
+    pub principal: Option<String>,
+    /// The role he acts in.
+    pub role: Option<String>,
+    /// His groups.
+    pub groups: Vec<String>,
+}
+
+/// May he?
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Yes or no.
+    pub allowed: bool,
+    /// Why, a line each.
+    pub why: Vec<String>,
+}
+
+impl Engine {
+    /// Whether somebody may do something to a key or the installation, and why.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name or action that there cannot be; [`Error::Denied`],
+    /// [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn can(
+        &self,
+        call: &Call,
+        whose: Whose,
+        action: &str,
+        key: Option<KeyRef>,
+        context: EncryptionContext,
+    ) -> Result<Verdict, Error> {
+        let mut trail = Trail::of::<ReadPolicies>(self, call);
+        let outcome = self.try_can(&mut trail, whose, action, key, &context).await;
+        trail.close(self, outcome).await
+    }
+
+    async fn try_can(
+        &self,
+        trail: &mut Trail<'_>,
+        whose: Whose,
+        action: &str,
+        key: Option<KeyRef>,
+        context: &EncryptionContext,
+    ) -> Result<Verdict, Error> {
+        // Everybody may ask about himself.
+        let who = match whose.principal {
+            None => trail.call().caller.principal.clone(),
+            Some(name) => {
+                self.permit::<ReadPolicies>(trail, Resource::Instance)?;
+                principal(name, whose.role, whose.groups, trail.at())?
+            }
+        };
+        let action = known_action(action)?;
+        let (resource, known) = self.asked_about(trail, key).await?;
+        trail.call().go_on()?;
+        let facts = Facts {
+            now: trail.at(),
+            source: trail.call().caller.source,
+            context: Some(context),
+            key: known.as_ref().map(|known| known.key.facts()),
+        };
+        let question = Question { who: &who, action, resource: &resource, facts: &facts };
+        let explanation = self.access.get().policies.explain(&question);
+        let why = explanation.to_string().lines().map(str::to_owned).collect();
+        Ok(Verdict { allowed: explanation.allowed, why })
+    }
+
+    /// Everybody who may do something to a key or the installation.
+    ///
+    /// # Errors
+    /// As [`Engine::can`].
+    pub async fn who_can(
+        &self,
+        call: &Call,
+        action: &str,
+        key: Option<KeyRef>,
+    ) -> Result<WhoCan, Error> {
+        let mut trail = Trail::of::<ReadPolicies>(self, call);
+        let outcome = self.try_who_can(&mut trail, action, key).await;
+        trail.close(self, outcome).await
+    }
+
+    async fn try_who_can(
+        &self,
+        trail: &mut Trail<'_>,
+        action: &str,
+        key: Option<KeyRef>,
+    ) -> Result<WhoCan, Error> {
+        self.permit::<ReadPolicies>(trail, Resource::Instance)?;
+        let action = known_action(action)?;
+        let (resource, known) = self.asked_about(trail, key).await?;
+        trail.call().go_on()?;
+        let facts = known.as_ref().map(|known| known.key.facts());
+        Ok(self.access.get().policies.who_can(action, &resource, facts))
+    }
+
+    async fn asked_about(
+        &self,
+        trail: &mut Trail<'_>,
+        key: Option<KeyRef>,
+    ) -> Result<(Resource, Option<std::sync::Arc<crate::keyring::LoadedKey>>), Error> {
+        let Some(key) = key else {
+            return Ok((Resource::Instance, None));
+        };
+        let id: Option<KeyId> = match key {
+            KeyRef::Id(id) => Some(id),
+            KeyRef::Alias(alias) => self.alias_target(&alias).await?,
+        };
+        let known = match id {
+            Some(id) => self.known_key(id).await?,
+            None => None,
+        };
+        let Some(known) = known else {
+            trail.reason = "no such key".into();
+            return Err(Error::Denied);
+        };
+        trail.key = Some(known.key.id);
+        Ok((Resource::Key(known.key.id), Some(known)))
+    }
+}
+
+/// The action as the list of all actions has it.
+fn known_action(action: &str) -> Result<&'static str, Error> {
+    let found = ALL_ACTIONS.iter().find(|(name, _)| *name == action);
+    found.map(|(name, _)| *name).ok_or_else(|| {
+        let names: Vec<_> = ALL_ACTIONS.iter().map(|(name, _)| *name).collect();
+        Error::invalid("action", format!("expected one of {}", names.join(", ")))
+    })
+}
+
+/// Somebody of this name, as if he had just opened a session.
+fn principal(
+    name: String,
+    role: Option<String>,
+    groups: Vec<String>,
+    now: Timestamp,
+) -> Result<Principal, Error> {
+    let kind = kind_of(&name).ok_or_else(|| {
+        let forms = "expected k8s:CLUSTER/NAMESPACE/NAME, user:NAME, node:NAME or \
+                     oidc:PROVIDER/SUBJECT";
+        Error::invalid("principal", forms)
+    })?;
+    let is_system = matches!(kind, Kind::System);
+    let session = (!is_system).then(|| Session {
+        id: SessionId([0; 16]),
+        role,
+        issued_at: now,
+        expires_at: Timestamp(now.0.saturating_add(900)),
+        token_id: None,
+        methods: Vec::new(),
+        second_factor_at: None,
+        policy: None,
+        limits: Vec::new(),
+    });
+    Ok(Principal::verified(Identity { name, kind, groups, session }))
+}
+
+fn kind_of(name: &str) -> Option<Kind> {
+    if name == Principal::ADMIN || name == Principal::SCHEDULER {
+        return Some(Kind::System);
+    }
+    let (kind, rest) = name.split_once(':')?;
+    if rest.is_empty() {
+        return None;
+    }
+    match kind {
+        "user" => Some(Kind::User),
+        "node" => Some(Kind::Node),
+        "oidc" => {
+            let (provider, subject) = rest.split_once('/')?;
+            Some(Kind::Federated { provider: provider.to_owned(), subject: subject.to_owned() })
+        }
+        "k8s" => {
+            let mut parts = rest.splitn(3, '/').map(str::to_owned);
+            Some(Kind::Workload(Workload {
+                cluster: parts.next()?,
+                namespace: parts.next()?,
+                service_account: parts.next()?,
+                service_account_uid: String::new(),
+                pod: None,
+                node: None,
+            }))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,215 @@
+//! Use case: a token of somebody else for a session of ours.
+//!
+//! Room      `service`. What a token says is judged in `trust`; here it meets the role.
+//! Source    RFC 8693 for the idea; `docs/identity.md`.
+//! Holds     the role says whose tokens are looked at, never the token. Whatever is wrong, the
+//!           caller learns that it is refused and the log learns the word. Either there is a
+//!           session or there is an error, never both.
+
+use std::time::Duration;
+
+use lastkey_core::access::{
+    DEFAULT_SESSION_SECS, MAX_SESSION_SECS, MIN_SESSION_SECS, Role, RoleHolders,
+};
+use lastkey_core::audit::{Event, Phase};
+use lastkey_core::ids::{Name, RequestId};
+use lastkey_core::ports::Cause;
+use lastkey_core::principal::{Peer, Principal, Source};
+use lastkey_core::time::Timestamp;
+use lastkey_policy::PolicySet;
+use lastkey_secret::SecretVec;
+use lastkey_trust::refusal::Refusal;
+use lastkey_trust::service_account::ServiceAccountBinding;
+use lastkey_trust::session::{AuthStrength, Federated, Session, SessionId, Subject, Workload};
+use lastkey_trust::{oidc, service_account};
+
+use crate::access::{Access, Opening, bound};
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// What is exchanged.
+#[derive(Debug)]
+pub struct Request {
+    /// The token.
+    pub token: SecretVec,
+    /// The role to open a session for.
+    pub role: Name,
+    /// How long; [`DEFAULT_SESSION_SECS`] or what the role allows when it is left out.
+    pub duration: Option<Duration>,
+    /// A policy that only takes away, in Cedar.
+    pub policy: Option<String>,
+}
+
+/// What the audit log calls it.
+const ACTION: &str = "sts:OpenSession";
+
+/// Who it is until that is known.
+const ANONYMOUS: &str = "anonymous";
+
+impl Engine {
+    /// Opens a session for the holder of a token.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] whatever is wrong with token or role; [`Error::Invalid`] for a
+    /// length or policy that no token could have; [`Error::LimitExceeded`],
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn exchange_token(
+        &self,
+        id: RequestId,
+        peer: &Peer,
+        request: Request,
+    ) -> Result<Opening, Error> {
+        let now = self.clock.wall();
+        check_request(&request)?;
+        let target = format!("role/{}", request.role);
+        let (outcome, reason) = match self.try_exchange(&request, now) {
+            Ok(opening) => (Ok(opening), ""),
+            Err(Refused::Token(word)) => (Err(Error::Unauthenticated), word),
+            Err(Refused::Other(error)) => (Err(error), ""),
+        };
+        let anonymous = Principal::named(ANONYMOUS);
+        let event = Event {
+            at: now,
+            request: id,
+            who: outcome.as_ref().map_or(&anonymous, |opening| &opening.principal),
+            action: ACTION,
+            phase: Phase::Whole,
+            key: None,
+            version: None,
+            context_hash: None,
+            result: outcome.as_ref().map_or_else(Error::code, |_| "ok"),
+            reason,
+            source: Source { address: peer.address, by_node_agent: peer.node.is_some() },
+            target: Some(&target),
+        };
+        self.ports.audit.append_answer(&event).await.map_err(Error::Unavailable)?;
+        outcome
+    }
+
+    fn try_exchange(&self, request: &Request, now: Timestamp) -> Result<Opening, Refused> {
+        let access = self.access.get();
+        let role = access.roles.get(&request.role).ok_or(Refused::Token("no_such_role"))?;
+        let (subject, strength) = match &role.holders {
+            RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts } => {
+                let binding = ServiceAccountBinding {
+                    cluster: cluster.as_str().to_owned(),
+                    namespaces: namespaces.clone(),
+                    service_accounts: service_accounts.clone(),
+                    service_account_uid: None,
+                };
+                (
+                    workload(&access, cluster, &binding, &request.token, now)?,
+                    AuthStrength::default(),
+                )
+            }
+            RoleHolders::Claims { provider, claims } => {
+                let bounds = claims.iter().map(|(c, v)| (c.clone(), vec![bound(v)])).collect();
+                federated(&access, provider, bounds, &request.token, now)?
+            }
+        };
+        let session = session(role, request, subject, strength, now);
+        let mut entropy = self.ports.entropy.open();
+        self.sessions.seal(session, &mut *entropy).map_err(Refused::Other)
+    }
+}
+
+/// Why there is no session.
+enum Refused {
+    /// Token and role do not go together; a word for the log.
+    Token(&'static str),
+    /// Something else.
+    Other(Error),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Token(refusal.word())
+    }
+}
+
+fn check_request(request: &Request) -> Result<(), Error> {
+    if let Some(duration) = request.duration
+        && !(MIN_SESSION_SECS..=MAX_SESSION_SECS).contains(&duration.as_secs())
+    {
+        return Err(Error::invalid("duration_seconds", "expected 60 to 43200"));
+    }
+    match &request.policy {
+        Some(text) => PolicySet::check_session_policy(text)
+            .map_err(|error| Error::invalid("policy", error.to_string())),
+        None => Ok(()),
+    }
+}
+
+fn workload(
+    access: &Access,
+    cluster: &Name,
+    binding: &ServiceAccountBinding,
+    token: &SecretVec,
+    now: Timestamp,
+) -> Result<Subject, Refused> {
+    let trust = access.clusters.get(cluster).ok_or(Refused::Other(Error::Internal(gone())))?;
+    let claims = service_account::verify(token, trust, now)?;
+    binding.admit(&claims)?;
+    Ok(Subject::Workload(Workload {
+        cluster: claims.cluster,
+        namespace: claims.namespace,
+        service_account: claims.service_account,
+        pod: claims.pod,
+        node: claims.node.map(|node| node.name),
+        token_id: claims.token_id,
+    }))
+}
+
+fn federated(
+    access: &Access,
+    provider: &Name,
+    bound_claims: std::collections::BTreeMap<String, Vec<oidc::Bound>>,
+    token: &SecretVec,
+    now: Timestamp,
+) -> Result<(Subject, AuthStrength), Refused> {
+    let trust = access.providers.get(provider).ok_or(Refused::Other(Error::Internal(gone())))?;
+    let identity = oidc::verify(token, trust, None, now)?;
+    for (claim, bounds) in &bound_claims {
+        let value = identity.claims.at_path(claim).ok_or(Refusal::ClaimMissing)?;
+        if !bounds.iter().any(|bound| bound.admits(value)) {
+            return Err(Refusal::ClaimMismatch.into());
+        }
+    }
+    let strength = AuthStrength { methods: identity.methods, mfa_at: None };
+    let subject = Subject::Federated(Federated {
+        provider: identity.provider,
+        subject: identity.subject,
+        groups: identity.groups,
+        token_id: identity.token_id,
+    });
+    Ok((subject, strength))
+}
+
+/// A snapshot whose roles are checked names none that is not there.
+fn gone() -> Cause {
+    "a role is for somebody who is not there".into()
+}
+
+fn session(
+    role: &Role,
+    request: &Request,
+    subject: Subject,
+    strength: AuthStrength,
+    now: Timestamp,
+) -> Session {
+    let asked = request.duration.map_or(DEFAULT_SESSION_SECS, |duration| duration.as_secs());
+    let seconds = asked.min(role.max_session_secs).min(MAX_SESSION_SECS);
+    Session {
+        // The id is drawn when it is sealed.
+        id: SessionId([0; 16]),
+        subject,
+        role: Some(role.name.as_str().to_owned()),
+        issued_at: now,
+        expires_at: Timestamp(now.0.saturating_add(seconds)),
+        via_provider: role.by_node_agent,
+        policy: request.policy.clone(),
+        sources: Vec::new(),
+        certificate: None,
+        strength,
+    }
+}

@@ -1,0 +1,214 @@
+//! Use cases: sessions end before their time, by who may say so or by who holds them.
+//!
+//! Room      `service`.
+//! Holds     a revocation counts on this server before it is acknowledged. Whoever shows a
+//!           credential may end it, and learns nothing else.
+
+use std::sync::Arc;
+
+use lastkey_core::access::{MAX_SESSION_SECS, Revocation, RevokedWhat};
+use lastkey_core::audit::{Event, Phase};
+use lastkey_core::ids::{RequestId, SessionId};
+use lastkey_core::permit::{Resource, RevokeSessions};
+use lastkey_core::ports::{Expected, StoreError, Write};
+use lastkey_core::principal::{Peer, Principal, Source};
+use lastkey_core::record::{PathRange, Record, RecordPath};
+use lastkey_core::time::Timestamp;
+use lastkey_crypto::digest::sha256;
+use lastkey_secret::SecretVec;
+
+use crate::access::check_revocation;
+use crate::audited::Trail;
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::sealing::detached;
+
+/// A credential that its holder wants to be void.
+#[derive(Debug)]
+pub enum Burned {
+    /// A bearer token, or the administrator's token.
+    Bearer(SecretVec),
+    /// A triple, shown by its secret.
+    Triple {
+        /// Its name.
+        access_key_id: String,
+        /// Its secret.
+        secret: SecretVec,
+    },
+}
+
+/// How often a revocation is written anew when somebody else was faster.
+const ATTEMPTS: usize = 8;
+
+impl Engine {
+    /// Ends sessions. Those that are opened later are not concerned.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a value that is none of its kind; [`Error::Denied`],
+    /// [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn revoke(
+        self: &Arc<Self>,
+        call: &Call,
+        what: RevokedWhat,
+    ) -> Result<Revocation, Error> {
+        let (engine, call) = (Arc::clone(self), call.clone());
+        detached(async move {
+            let mut trail = Trail::of::<RevokeSessions>(&engine, &call);
+            trail.target = Some(format!("{}/{}", what.kind(), what.value()));
+            let outcome = engine.try_revoke(&mut trail, what).await;
+            trail.close(&engine, outcome).await
+        })
+        .await?
+    }
+
+    async fn try_revoke(
+        &self,
+        trail: &mut Trail<'_>,
+        what: RevokedWhat,
+    ) -> Result<Revocation, Error> {
+        self.permit::<RevokeSessions>(trail, Resource::Instance)?;
+        let revocation = revocation(what, trail.at());
+        check_revocation(&revocation)?;
+        trail.call().go_on()?;
+        trail.intend(self).await?;
+        self.write_revocation(&revocation).await?;
+        Ok(revocation)
+    }
+
+    /// Revocations that are in force.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn list_revocations(&self, call: &Call) -> Result<Vec<Revocation>, Error> {
+        let mut trail = Trail::of::<lastkey_core::permit::ReadRoles>(self, call);
+        let outcome = self.try_list_revocations(&mut trail).await;
+        trail.close(self, outcome).await
+    }
+
+    async fn try_list_revocations(&self, trail: &mut Trail<'_>) -> Result<Vec<Revocation>, Error> {
+        self.permit::<lastkey_core::permit::ReadRoles>(trail, Resource::Instance)?;
+        trail.call().go_on()?;
+        let stored = self.store.scan(&PathRange::kind("revocation", None, usize::MAX)).await?;
+        let each = stored.into_iter().map(|stored| {
+            let Record::Revocation(revocation) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            Ok(revocation)
+        });
+        each.collect()
+    }
+
+    /// Ends the session of whoever shows its credential; whether it was one of ours.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn burn(
+        self: &Arc<Self>,
+        id: RequestId,
+        peer: &Peer,
+        credential: Burned,
+    ) -> Result<bool, Error> {
+        let (engine, source) = (
+            Arc::clone(self),
+            Source { address: peer.address, by_node_agent: peer.node.is_some() },
+        );
+        detached(async move { engine.try_burn(id, source, &credential).await }).await?
+    }
+
+    async fn try_burn(
+        &self,
+        id: RequestId,
+        source: Source,
+        credential: &Burned,
+    ) -> Result<bool, Error> {
+        let held = match credential {
+            Burned::Bearer(token) => self.sessions.holder_of_bearer(token),
+            Burned::Triple { access_key_id, secret } => {
+                self.sessions.holder_of_triple(access_key_id, secret)
+            }
+        };
+        let target = held.map(|session| format!("session/{session}"));
+        self.record_burn(id, source, target.as_deref(), Phase::Intent).await?;
+        let burned = match (held, credential) {
+            (Some(session), _) => self.burn_session(session).await.map(|()| true),
+            (None, Burned::Bearer(token)) => self.burn_token(token).await,
+            (None, Burned::Triple { .. }) => Ok(false),
+        };
+        self.record_burn(id, source, target.as_deref(), Phase::Outcome).await?;
+        burned
+    }
+
+    async fn burn_session(&self, session: SessionId) -> Result<(), Error> {
+        let what = RevokedWhat::Session(session.to_string());
+        self.write_revocation(&revocation(what, self.clock.wall())).await
+    }
+
+    /// Removes the administrator's token.
+    async fn burn_token(&self, token: &SecretVec) -> Result<bool, Error> {
+        let hash = token.expose(sha256);
+        let Some(stored) = self.store.get(&RecordPath::token(&hash)).await? else {
+            return Ok(false);
+        };
+        let expected = Expected::At(stored.revision);
+        self.store.commit(vec![Write { path: stored.path, expected, record: None }]).await?;
+        self.principals.remove(&hash);
+        Ok(true)
+    }
+
+    async fn record_burn(
+        &self,
+        request: RequestId,
+        source: Source,
+        target: Option<&str>,
+        phase: Phase,
+    ) -> Result<(), Error> {
+        let event = Event {
+            at: self.clock.wall(),
+            request,
+            who: &Principal::named("anonymous"),
+            action: "sts:Burn",
+            phase,
+            key: None,
+            version: None,
+            context_hash: None,
+            result: if phase == Phase::Intent { "pending" } else { "ok" },
+            reason: "",
+            source,
+            target,
+        };
+        self.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
+    }
+
+    /// Writes a revocation and lets it count.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn write_revocation(&self, revocation: &Revocation) -> Result<(), Error> {
+        let path = RecordPath::revocation(&revocation.what);
+        for _ in 0..ATTEMPTS {
+            let expected = match self.store.get(&path).await? {
+                Some(stored) => Expected::At(stored.revision),
+                None => Expected::Absent,
+            };
+            let record = Some(Record::Revocation(revocation.clone()));
+            let write = Write { path: path.clone(), expected, record };
+            match self.store.commit(vec![write]).await {
+                Err(StoreError::Conflict) => {}
+                done => {
+                    done?;
+                    self.sessions.revoke(revocation);
+                    return Ok(());
+                }
+            }
+        }
+        Err(Error::Conflict)
+    }
+}
+
+/// A revocation of what was opened until now.
+pub(crate) fn revocation(what: RevokedWhat, now: Timestamp) -> Revocation {
+    // A day more than the longest session, so that clocks may differ.
+    let needed_until = Timestamp(now.0.saturating_add(MAX_SESSION_SECS + 86_400));
+    Revocation { what, issued_until: now, needed_until }
+}

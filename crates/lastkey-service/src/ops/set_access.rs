@@ -1,0 +1,309 @@
+//! Use cases: who may come in, and as what, is written down.
+//!
+//! Room      `service`.
+//! Holds     what is written was read before: key sets parse, policies compile, a role is for a
+//!           cluster or provider that there is.
+
+use std::sync::Arc;
+
+use lastkey_core::access::{
+    Cluster, DEFAULT_TOKEN_SECS, MAX_JWKS_LEN, MAX_POLICY_LEN, MAX_SESSION_SECS, MIN_SESSION_SECS,
+    Policy, Provider, Role, RoleHolders, TokenKeys,
+};
+use lastkey_core::ids::Name;
+use lastkey_core::permit::{ReadPolicies, Resource, ResourceKind};
+use lastkey_core::ports::{Expected, StoreError, Write};
+use lastkey_core::record::{PathRange, Record, RecordPath};
+
+use crate::audited::Trail;
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::ops::named::{Named, Planned};
+
+/// What a cluster shall be.
+#[derive(Clone, Debug)]
+pub struct ClusterRequest {
+    /// What `iss` may be.
+    pub issuers: Vec<String>,
+    /// What `aud` must be; `lastkey://` and the id of the installation when empty.
+    pub audiences: Vec<String>,
+    /// Its key set, as JSON.
+    pub jwks: String,
+    /// Longest lifetime of a token, in seconds.
+    pub max_token_secs: Option<u64>,
+}
+
+/// What a provider shall be.
+#[derive(Clone, Debug)]
+pub struct ProviderRequest {
+    /// What `iss` must be.
+    pub issuer: String,
+    /// What `aud` must be.
+    pub audiences: Vec<String>,
+    /// Its key set, as JSON.
+    pub jwks: String,
+    /// The claim of the subject.
+    pub subject_claim: Option<String>,
+    /// The claim of the groups.
+    pub groups_claim: Option<String>,
+}
+
+/// What a role shall be.
+#[derive(Clone, Debug)]
+pub struct RoleRequest {
+    /// Who may take it.
+    pub holders: RoleHolders,
+    /// What it may do, in Cedar.
+    pub policy: String,
+    /// Longest session, in seconds.
+    pub max_session_secs: Option<u64>,
+    /// Whether only a node agent may present its sessions.
+    pub by_node_agent: bool,
+}
+
+/// Longest session of a role that says nothing, in seconds.
+const USUAL_MAX_SESSION_SECS: u64 = 3_600;
+
+/// Most issuers, audiences, namespaces or accounts in one list.
+const MAX_LIST: usize = 64;
+
+/// Longest text in such a list, in bytes.
+const MAX_TEXT: usize = 1_024;
+
+impl Engine {
+    /// Names a cluster, or changes it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]; [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`],
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn set_cluster(
+        self: &Arc<Self>,
+        call: &Call,
+        name: Name,
+        request: ClusterRequest,
+    ) -> Result<Cluster, Error> {
+        let ours = format!("lastkey://{}", self.instance);
+        check_list("issuers", &request.issuers, 1)?;
+        check_list("audiences", &request.audiences, 0)?;
+        let keys = token_keys(request.jwks)?;
+        let max_token_secs = request.max_token_secs.unwrap_or(DEFAULT_TOKEN_SECS);
+        if !(600..=90_000).contains(&max_token_secs) {
+            return Err(Error::invalid("max_token_seconds", "expected 600 to 90000"));
+        }
+        let audiences = if request.audiences.is_empty() { vec![ours] } else { request.audiences };
+        let named = name.clone();
+        let set = self.change_named::<Cluster>(call, name, move |before| {
+            let created_at = before.current.map_or(before.now, |cluster| cluster.created_at);
+            let issuers = request.issuers;
+            Ok(Planned::put(Cluster {
+                name: named,
+                issuers,
+                audiences,
+                keys,
+                max_token_secs,
+                created_at,
+            }))
+        });
+        set.await?.ok_or_else(nothing_written)
+    }
+
+    /// Names a provider, or changes it.
+    ///
+    /// # Errors
+    /// As [`Engine::set_cluster`].
+    pub async fn set_provider(
+        self: &Arc<Self>,
+        call: &Call,
+        name: Name,
+        request: ProviderRequest,
+    ) -> Result<Provider, Error> {
+        let issuer = request.issuer;
+        check_list("issuer", std::slice::from_ref(&issuer), 1)?;
+        check_list("audiences", &request.audiences, 1)?;
+        let keys = token_keys(request.jwks)?;
+        let subject_claim = request.subject_claim.unwrap_or_else(|| "sub".to_owned());
+        let groups_claim = request.groups_claim.unwrap_or_else(|| "groups".to_owned());
+        check_list("subject_claim", std::slice::from_ref(&subject_claim), 1)?;
+        check_list("groups_claim", std::slice::from_ref(&groups_claim), 1)?;
+        let named = name.clone();
+        let set = self.change_named::<Provider>(call, name, move |before| {
+            let created_at = before.current.map_or(before.now, |provider| provider.created_at);
+            let audiences = request.audiences;
+            Ok(Planned::put(Provider {
+                name: named,
+                issuer,
+                audiences,
+                keys,
+                subject_claim,
+                groups_claim,
+                created_at,
+            }))
+        });
+        set.await?.ok_or_else(nothing_written)
+    }
+
+    /// Makes a role, or changes it.
+    ///
+    /// # Errors
+    /// As [`Engine::set_cluster`]; [`Error::Invalid`] names line and column of a policy.
+    pub async fn set_role(
+        self: &Arc<Self>,
+        call: &Call,
+        name: Name,
+        request: RoleRequest,
+    ) -> Result<Role, Error> {
+        check_policy_len(&request.policy)?;
+        check_holders(&request.holders)?;
+        let max_session_secs = request.max_session_secs.unwrap_or(USUAL_MAX_SESSION_SECS);
+        if !(MIN_SESSION_SECS..=MAX_SESSION_SECS).contains(&max_session_secs) {
+            return Err(Error::invalid("max_session_seconds", "expected 60 to 43200"));
+        }
+        let named = name.clone();
+        let set = self.change_named::<Role>(call, name, move |before| {
+            let created_at = before.current.map_or(before.now, |role| role.created_at);
+            let policy_version = match before.current {
+                Some(role) if role.policy == request.policy => role.policy_version,
+                Some(role) => role.policy_version.saturating_add(1),
+                None => 1,
+            };
+            Ok(Planned::put(Role {
+                name: named,
+                holders: request.holders,
+                policy: request.policy,
+                policy_version,
+                max_session_secs,
+                by_node_agent: request.by_node_agent,
+                created_at,
+            }))
+        });
+        set.await?.ok_or_else(nothing_written)
+    }
+
+    /// Writes a policy. The text before stays readable as a version.
+    ///
+    /// # Errors
+    /// As [`Engine::set_role`]; [`Error::Conflict`] when the policy has another version than
+    /// `expected_version`.
+    pub async fn set_policy(
+        self: &Arc<Self>,
+        call: &Call,
+        name: Name,
+        text: String,
+        expected_version: Option<u32>,
+    ) -> Result<Policy, Error> {
+        check_policy_len(&text)?;
+        let named = name.clone();
+        let set = self.change_named::<Policy>(call, name, move |before| {
+            let last = before.current.map_or(0, |policy| policy.version);
+            if expected_version.is_some_and(|expected| expected != last) {
+                return Err(Error::Conflict);
+            }
+            let version = last.saturating_add(1);
+            let (changed_at, changed_by) = (before.now, before.by.to_owned());
+            let policy = Policy { name: named, text, version, changed_at, changed_by };
+            let beside = before.current.map(|policy| Write {
+                path: RecordPath::policy_version(&policy.name, policy.version),
+                expected: Expected::Absent,
+                record: Some(Record::Policy(policy.clone())),
+            });
+            Ok(Planned { after: Some(policy), beside: beside.into_iter().collect() })
+        });
+        set.await?.ok_or_else(nothing_written)
+    }
+
+    /// What a policy was before, the oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn policy_versions(&self, call: &Call, name: &Name) -> Result<Vec<Policy>, Error> {
+        let mut trail = Trail::of::<ReadPolicies>(self, call);
+        trail.target = Some(format!("policy/{name}"));
+        let outcome = self.try_policy_versions(&mut trail, name).await;
+        trail.close(self, outcome).await
+    }
+
+    async fn try_policy_versions(
+        &self,
+        trail: &mut Trail<'_>,
+        name: &Name,
+    ) -> Result<Vec<Policy>, Error> {
+        let resource = Resource::Named(ResourceKind::Policy, name.as_str().to_owned());
+        self.permit::<ReadPolicies>(trail, resource)?;
+        trail.call().go_on()?;
+        let kind = format!("policy-version/{name}");
+        let stored = self.store.scan(&PathRange::kind(&kind, None, usize::MAX)).await?;
+        let each = stored.into_iter().map(|stored| {
+            let Record::Policy(policy) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            Ok(policy)
+        });
+        each.collect()
+    }
+
+    /// Removes one of the things that administrators name. Nothing happens if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] while something needs it; [`Error::Denied`], [`Error::Conflict`],
+    /// [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn remove_named<T: Named>(
+        self: &Arc<Self>,
+        call: &Call,
+        name: Name,
+    ) -> Result<(), Error> {
+        self.change_named::<T>(call, name, |_| Ok(Planned::remove())).await.map(|_| ())
+    }
+}
+
+/// Ids of the keys in a key set that is known to be one.
+#[must_use]
+pub fn key_ids(jwks: &str) -> Vec<String> {
+    let keys = lastkey_trust::jwks::KeySet::parse(jwks.as_bytes());
+    keys.map(|keys| keys.key_ids().map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// A plan that writes something always gives it back.
+fn nothing_written() -> Error {
+    Error::Internal("a plan wrote nothing".into())
+}
+
+fn check_list(field: &'static str, list: &[String], least: usize) -> Result<(), Error> {
+    let long = list.iter().any(|text| text.is_empty() || text.len() > MAX_TEXT);
+    if long || list.len() < least || list.len() > MAX_LIST {
+        let message = format!("expected {least} to {MAX_LIST} texts of 1 to {MAX_TEXT} bytes");
+        return Err(Error::invalid(field, message));
+    }
+    Ok(())
+}
+
+fn token_keys(jwks: String) -> Result<TokenKeys, Error> {
+    if jwks.len() > MAX_JWKS_LEN {
+        return Err(Error::invalid("jwks", format!("a key set has at most {MAX_JWKS_LEN} bytes")));
+    }
+    Ok(TokenKeys { jwks, url: None, authority: None })
+}
+
+fn check_policy_len(text: &str) -> Result<(), Error> {
+    if text.len() > MAX_POLICY_LEN {
+        return Err(Error::invalid(
+            "policy",
+            format!("a policy has at most {MAX_POLICY_LEN} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+fn check_holders(holders: &RoleHolders) -> Result<(), Error> {
+    match holders {
+        RoleHolders::ServiceAccounts { namespaces, service_accounts, .. } => {
+            check_list("namespaces", namespaces, 1)?;
+            check_list("service_accounts", service_accounts, 1)
+        }
+        RoleHolders::Claims { claims, .. } => {
+            let texts: Vec<String> =
+                claims.iter().flat_map(|(c, v)| [c.clone(), v.clone()]).collect();
+            check_list("claims", &texts, 2)
+        }
+    }
+}

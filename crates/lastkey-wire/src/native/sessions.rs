@@ -1,0 +1,156 @@
+//! Sessions: a token of somebody else for a temporary credential of ours, and its early end.
+//!
+//! Room      `wire`.
+//! Source    RFC 8693 for the names of fields in the exchange.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::SecretText;
+
+/// What may be exchanged (RFC 8693, section 3).
+pub const JWT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// `POST /v1/sts/token`. Needs no other credential.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// `urn:ietf:params:oauth:grant-type:token-exchange`; may be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_type: Option<String>,
+    /// The token: of a ServiceAccount, or of another provider that is known here.
+    pub subject_token: SecretText,
+    /// `urn:ietf:params:oauth:token-type:jwt`; may be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_token_type: Option<String>,
+    /// The role to open a session for. It says whose tokens are looked at.
+    pub role: String,
+    /// How long, in seconds, 60 to what the role allows; 900 when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<u64>,
+    /// A policy in Cedar that only takes away, at most 2,048 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+}
+
+/// A session: one bearer token, and a triple for clients that sign.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TokenReply {
+    /// The bearer token.
+    pub access_token: SecretText,
+    /// What it is.
+    pub issued_token_type: String,
+    /// `Bearer`.
+    pub token_type: String,
+    /// Seconds until it ends.
+    pub expires_in: u64,
+    /// When it ends (RFC 3339, UTC, whole seconds).
+    #[schemars(extend("format" = "date-time"))]
+    pub expiration: String,
+    /// Names the triple; public.
+    pub access_key_id: String,
+    /// Signs requests, never sent.
+    pub secret_access_key: SecretText,
+    /// Goes with each signed request.
+    pub session_token: SecretText,
+    /// Who the holder is.
+    pub principal: String,
+    /// The role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+/// `POST /v1/sts/burn`: whoever holds a credential may end it. Needs no other credential.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BurnRequest {
+    /// A bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<SecretText>,
+    /// Or the name of a triple,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// with its secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<SecretText>,
+}
+
+/// Answer to `POST /v1/sts/burn`: the same for every credential that could be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BurnReply {
+    /// Whether it was ours and is void now.
+    pub burned: bool,
+}
+
+/// What sessions a revocation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevokeKind {
+    /// One session, by its id.
+    Session,
+    /// Those of a pod, by UID.
+    Pod,
+    /// Those of a ServiceAccount, as `CLUSTER/NAMESPACE/NAME`.
+    ServiceAccount,
+    /// Those of a node and of the pods on it.
+    Node,
+    /// Those of a role.
+    Role,
+    /// Those of a cluster.
+    Cluster,
+    /// Those of a person.
+    User,
+    /// All.
+    Everything,
+}
+
+/// `POST /v1/sts/revoke`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// Which kind.
+    pub kind: RevokeKind,
+    /// Which one; left out for everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// A revocation that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RevocationView {
+    /// Which kind.
+    pub kind: RevokeKind,
+    /// Which one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Sessions opened at or before this moment are void (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub issued_until: String,
+    /// When no such session can be left (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub needed_until: String,
+}
+
+/// Answer to `GET /v1/sts/revocations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListRevocationsReply {
+    /// Those in force.
+    pub revocations: Vec<RevocationView>,
+}
+
+/// Answer to `GET /v1/sts/whoami`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WhoAmIReply {
+    /// Who calls.
+    pub principal: String,
+    /// In which role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// In which session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Until when (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub expiration: Option<String>,
+}

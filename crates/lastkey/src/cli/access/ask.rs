@@ -1,0 +1,117 @@
+//! `can`, `who-can`, `whoami`: what policy says, and who one is.
+//!
+//! Room      `lastkey`.
+
+use clap::Args;
+use lastkey_core::permit::ALL_ACTIONS;
+use lastkey_wire::native::access::{CanRequest, WhoCanRequest};
+
+use crate::cli::{args::ContextArgs, failure::Failure, session::Session};
+
+/// Arguments of `can`.
+#[derive(Args, Debug)]
+pub(crate) struct CanArgs {
+    /// What is to be done: decrypt, rotate-key, kms:Decrypt, ...
+    action: String,
+    /// Key: id or alias; the installation as a whole when left out
+    key: Option<String>,
+    /// Whose rights: k8s:CLUSTER/NAMESPACE/NAME, user:NAME, ... [default: your own]
+    #[arg(long = "as", value_name = "PRINCIPAL")]
+    principal: Option<String>,
+    /// Role that he acts in
+    #[arg(long, value_name = "ROLE", requires = "principal")]
+    role: Option<String>,
+    /// Group that he is in; repeat for several
+    #[arg(long = "group", value_name = "GROUP", requires = "principal")]
+    groups: Vec<String>,
+    #[command(flatten)]
+    context: ContextArgs,
+}
+
+/// Arguments of `who-can`.
+#[derive(Args, Debug)]
+pub(crate) struct WhoCanArgs {
+    /// What is to be done: decrypt, rotate-key, kms:Decrypt, ...
+    action: String,
+    /// Key: id or alias; the installation as a whole when left out
+    key: Option<String>,
+}
+
+/// Asks whether somebody may do something. The exit code says no as well.
+pub(crate) async fn can(args: CanArgs, session: &Session) -> Result<(), Failure> {
+    let request = CanRequest {
+        principal: args.principal,
+        role: args.role,
+        groups: args.groups,
+        action: action(&args.action)?,
+        key: args.key,
+        context: args.context.wire()?,
+    };
+    let reply = session.client()?.can(&request).await?;
+    session.show(&reply)?;
+    if reply.allowed { Ok(()) } else { Err(Failure::WouldRefuse) }
+}
+
+/// Asks who may do something.
+pub(crate) async fn who_can(args: WhoCanArgs, session: &Session) -> Result<(), Failure> {
+    let request = WhoCanRequest { action: action(&args.action)?, key: args.key };
+    let reply = session.client()?.who_can(&request).await?;
+    session.show(&reply)
+}
+
+/// Asks who the caller is.
+pub(crate) async fn whoami(session: &Session) -> Result<(), Failure> {
+    let reply = session.client()?.who_am_i().await?;
+    session.show(&reply)
+}
+
+/// The action's full name: as it was typed, or found by its words (`decrypt`, `rotate-key`).
+fn action(typed: &str) -> Result<String, Failure> {
+    let found = ALL_ACTIONS.iter().map(|(name, _)| *name).find(|name| {
+        let short = name.split_once(':').map_or(*name, |(_, short)| short);
+        *name == typed || kebab(short) == typed
+    });
+    found.map(str::to_owned).ok_or_else(|| {
+        let words: Vec<_> = ALL_ACTIONS
+            .iter()
+            .map(|(name, _)| kebab(name.split_once(':').map_or(name, |(_, short)| short)))
+            .collect();
+        Failure::Usage(format!("there is no action {typed:?}; there are {}", words.join(", ")))
+    })
+}
+
+/// `RotateKey` as `rotate-key`.
+fn kebab(name: &str) -> String {
+    let mut words = String::new();
+    for (place, letter) in name.char_indices() {
+        if letter.is_ascii_uppercase() && place > 0 {
+            words.push('-');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn action_is_found_by_its_words_and_by_its_name() {
+        assert_eq!(action("decrypt").unwrap(), "kms:Decrypt");
+        assert_eq!(action("rotate-key").unwrap(), "kms:RotateKey");
+        assert_eq!(action("sys:Seal").unwrap(), "sys:Seal");
+        assert!(action("Decrypt").is_err());
+    }
+
+    #[test]
+    fn no_two_actions_have_the_same_words() {
+        let words: HashSet<_> = ALL_ACTIONS
+            .iter()
+            .filter_map(|(name, _)| name.split_once(':').map(|(_, short)| kebab(short)))
+            .collect();
+        assert_eq!(words.len(), ALL_ACTIONS.len());
+    }
+}

@@ -1,0 +1,135 @@
+//! `login`, `revoke`, `burn`: sessions begin and end.
+//!
+//! Room      `lastkey`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lastkey_client::token_from_env;
+use lastkey_wire::{
+    SecretText,
+    native::sessions::{BurnRequest, RevokeKind, RevokeRequest, TokenRequest},
+};
+
+use super::text;
+use crate::cli::{
+    args::{DryRunArgs, Span},
+    failure::Failure,
+    input,
+    session::Session,
+};
+
+/// Arguments of `login`.
+#[derive(Args, Debug)]
+pub(crate) struct LoginArgs {
+    /// File with the token that shows who you are, such as a pod's ServiceAccount token
+    #[arg(long, value_name = "FILE")]
+    jwt_file: PathBuf,
+    /// Role to open a session for
+    #[arg(long, value_name = "ROLE")]
+    role: String,
+    /// How long, such as 15m (the default); at most what the role allows
+    #[arg(long, value_name = "TIME")]
+    duration: Option<Span>,
+    /// File with a policy in Cedar that only takes away
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+/// Arguments of `revoke`.
+#[derive(Args, Debug)]
+#[group(id = "what", required = true, multiple = false)]
+pub(crate) struct RevokeArgs {
+    /// One session, by its id
+    #[arg(long, value_name = "ID", group = "what")]
+    session: Option<String>,
+    /// Those of a pod, by UID
+    #[arg(long, value_name = "UID", group = "what")]
+    pod: Option<String>,
+    /// Those of a ServiceAccount
+    #[arg(long, value_name = "CLUSTER/NAMESPACE/NAME", group = "what")]
+    service_account: Option<String>,
+    /// Those of a node and of the pods on it
+    #[arg(long, value_name = "NODE", group = "what")]
+    node: Option<String>,
+    /// Those of a role
+    #[arg(long, value_name = "ROLE", group = "what")]
+    role: Option<String>,
+    /// Those of a cluster
+    #[arg(long, value_name = "CLUSTER", group = "what")]
+    cluster: Option<String>,
+    /// Those of a person
+    #[arg(long, value_name = "USER", group = "what")]
+    user: Option<String>,
+    /// All that were opened until now
+    #[arg(long, group = "what")]
+    all: bool,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+}
+
+/// Opens a session and prints its credentials.
+pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Failure> {
+    let request = TokenRequest {
+        grant_type: None,
+        subject_token: SecretText(input::token_file(&args.jwt_file)?),
+        subject_token_type: None,
+        role: args.role,
+        duration_seconds: args.duration.map(|span| span.seconds),
+        policy: args.policy.as_deref().map(text).transpose()?,
+    };
+    let reply = session.client()?.exchange_token(&request).await?;
+    session.show(&reply)
+}
+
+/// Ends sessions of others.
+pub(crate) async fn revoke(args: RevokeArgs, session: &Session) -> Result<(), Failure> {
+    let dry_run = args.dry_run;
+    let request = request(args);
+    session.settle_and_show(session.client()?.revoke(&request), dry_run).await
+}
+
+fn request(args: RevokeArgs) -> RevokeRequest {
+    let given = [
+        (RevokeKind::Session, args.session),
+        (RevokeKind::Pod, args.pod),
+        (RevokeKind::ServiceAccount, args.service_account),
+        (RevokeKind::Node, args.node),
+        (RevokeKind::Role, args.role),
+        (RevokeKind::Cluster, args.cluster),
+        (RevokeKind::User, args.user),
+    ];
+    let given = given.into_iter().find_map(|(kind, value)| Some((kind, value?)));
+    let (kind, value) = match given {
+        Some((kind, value)) => (kind, Some(value)),
+        // The parser takes exactly one, so this is --all.
+        None => (RevokeKind::Everything, None),
+    };
+    RevokeRequest { kind, value }
+}
+
+/// Lists the revocations in force.
+pub(crate) async fn revocations(session: &Session) -> Result<(), Failure> {
+    session.show(&session.client()?.revocations().await?)
+}
+
+/// Arguments of `burn`.
+#[derive(Args, Debug)]
+pub(crate) struct BurnArgs {
+    /// File with the token to make void [default: the one of LASTKEY_TOKEN]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Makes a credential void that one holds.
+pub(crate) async fn burn(args: BurnArgs, session: &Session) -> Result<(), Failure> {
+    let token = match &args.file {
+        Some(path) => input::token_file(path)?,
+        None => token_from_env().ok_or_else(|| {
+            Failure::Usage("give a file with the token, or set LASTKEY_TOKEN".to_owned())
+        })?,
+    };
+    let request = BurnRequest { token: Some(SecretText(token)), ..BurnRequest::default() };
+    let reply = session.client()?.burn(&request).await?;
+    session.show(&reply)
+}

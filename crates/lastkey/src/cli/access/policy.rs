@@ -1,0 +1,87 @@
+//! `policy`: what may be done, by whom, in Cedar.
+//!
+//! Room      `lastkey`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use lastkey_wire::native::access::SetPolicyRequest;
+
+use super::text;
+use crate::cli::{
+    args::{DryRunArgs, Format},
+    failure::Failure,
+    key::paging::{ListArgs, listed},
+    output,
+    session::Session,
+};
+
+/// Subcommands of `policy`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum PolicyCommand {
+    /// Write a policy; the text before stays readable
+    Put(PutArgs),
+    /// Show the text of a policy
+    Show {
+        /// Name of the policy
+        name: String,
+    },
+    /// List the policies
+    List(ListArgs),
+    /// List what a policy was before
+    Versions {
+        /// Name of the policy
+        name: String,
+    },
+    /// Remove a policy
+    Delete {
+        /// Name of the policy
+        name: String,
+        #[command(flatten)]
+        dry_run: DryRunArgs,
+    },
+}
+
+/// Arguments of `policy put`.
+#[derive(Args, Debug)]
+pub(crate) struct PutArgs {
+    /// Name of the policy
+    name: String,
+    /// File with the policy, in Cedar; see docs/policies.md
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Write only if the policy has this version now (0: only if there is none)
+    #[arg(long, value_name = "VERSION")]
+    expected_version: Option<u32>,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+}
+
+/// Runs a subcommand.
+pub(crate) async fn run(command: PolicyCommand, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    match command {
+        PolicyCommand::Put(args) => {
+            let request = SetPolicyRequest {
+                text: text(&args.file)?,
+                expected_version: args.expected_version,
+            };
+            session.settle_and_show(client.set_policy(&args.name, &request), args.dry_run).await
+        }
+        PolicyCommand::Show { name } => {
+            let policy = client.describe_policy(&name).await?;
+            match session.format() {
+                Format::Table => output::print(&policy.text),
+                Format::Json => session.show_json(&policy),
+            }
+        }
+        PolicyCommand::List(args) => {
+            let all = listed(args, async |page| client.list_policies(&page).await).await?;
+            session.show(&all)
+        }
+        PolicyCommand::Versions { name } => session.show(&client.policy_versions(&name).await?),
+        PolicyCommand::Delete { name, dry_run } => {
+            session.settle_quietly(client.remove_policy(&name), dry_run).await
+        }
+    }
+}

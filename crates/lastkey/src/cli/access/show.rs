@@ -1,0 +1,222 @@
+//! Clusters, providers, roles, policies and sessions, for people.
+//!
+//! Room      `lastkey`.
+//! Holds     a credential is printed where it was asked for and nowhere else.
+
+use lastkey_wire::native::{
+    access::{
+        CanReply, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
+        ListRolesReply, PolicyView, ProviderView, RoleView, WhoCanAnswer, WhoCanReply,
+    },
+    sessions::{
+        BurnReply, ListRevocationsReply, RevocationView, RevokeKind, TokenReply, WhoAmIReply,
+    },
+};
+
+use crate::cli::table::{Fields, Show, grid};
+
+impl Show for ClusterView {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Cluster", &self.name)
+            .with("Issuers", self.issuers.join(", "))
+            .with("Audiences", self.audiences.join(", "))
+            .with("Keys", self.key_ids.join(", "))
+            .with("Longest token", format!("{} s", self.max_token_seconds))
+            .with("Created", &self.created_at)
+            .table()
+    }
+}
+
+impl Show for ListClustersReply {
+    fn table(&self) -> String {
+        let row = |one: &ClusterView| {
+            vec![one.name.clone(), one.issuers.join(", "), one.audiences.join(", ")]
+        };
+        grid(&["CLUSTER", "ISSUERS", "AUDIENCES"], self.clusters.iter().map(row))
+    }
+}
+
+impl Show for ProviderView {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Provider", &self.name)
+            .with("Issuer", &self.issuer)
+            .with("Audiences", self.audiences.join(", "))
+            .with("Keys", self.key_ids.join(", "))
+            .with("Claim of the subject", &self.subject_claim)
+            .with("Claim of the groups", &self.groups_claim)
+            .with("Created", &self.created_at)
+            .table()
+    }
+}
+
+impl Show for ListProvidersReply {
+    fn table(&self) -> String {
+        let row = |one: &ProviderView| {
+            vec![one.name.clone(), one.issuer.clone(), one.audiences.join(", ")]
+        };
+        grid(&["PROVIDER", "ISSUER", "AUDIENCES"], self.providers.iter().map(row))
+    }
+}
+
+/// Who may take a role, in words.
+fn holders(role: &RoleView) -> String {
+    match (&role.cluster, &role.provider) {
+        (Some(cluster), _) => {
+            let (namespaces, accounts) =
+                (role.namespaces.join(", "), role.service_accounts.join(", "));
+            format!("ServiceAccounts {accounts} of {namespaces} in cluster {cluster}")
+        }
+        (None, Some(provider)) => {
+            let claims = role.claims.iter().flat_map(|claims| &claims.0);
+            let claims: Vec<_> = claims.map(|(claim, value)| format!("{claim}={value}")).collect();
+            format!("{provider} with {}", claims.join(", "))
+        }
+        (None, None) => String::new(),
+    }
+}
+
+impl Show for RoleView {
+    fn table(&self) -> String {
+        let agent = self.by_node_agent.then_some("only by the agent on the pod's own node");
+        let about = Fields::new()
+            .with("Role", &self.name)
+            .with("For", holders(self))
+            .with("Longest session", format!("{} s", self.max_session_seconds))
+            .with_some("Presented", agent)
+            .with("Created", &self.created_at)
+            .with("Policy version", self.policy_version)
+            .table();
+        format!("{about}\n{}", self.policy)
+    }
+}
+
+impl Show for ListRolesReply {
+    fn table(&self) -> String {
+        let row = |one: &RoleView| {
+            let longest = format!("{} s", one.max_session_seconds);
+            vec![one.name.clone(), holders(one), longest]
+        };
+        grid(&["ROLE", "FOR", "LONGEST SESSION"], self.roles.iter().map(row))
+    }
+}
+
+impl Show for PolicyView {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Policy", &self.name)
+            .with("Version", self.version)
+            .with("Changed", &self.changed_at)
+            .with("By", &self.changed_by)
+            .table()
+    }
+}
+
+impl Show for ListPoliciesReply {
+    fn table(&self) -> String {
+        let row = |one: &PolicyView| {
+            let version = one.version.to_string();
+            vec![one.name.clone(), version, one.changed_at.clone(), one.changed_by.clone()]
+        };
+        grid(&["POLICY", "VERSION", "CHANGED", "BY"], self.policies.iter().map(row))
+    }
+}
+
+impl Show for CanReply {
+    fn table(&self) -> String {
+        let verdict = if self.allowed { "yes" } else { "no" };
+        let mut lines = format!("{verdict}\n");
+        for line in &self.why {
+            lines.push_str(&super::super::failure::printable(line));
+            lines.push('\n');
+        }
+        lines
+    }
+}
+
+impl Show for WhoCanReply {
+    fn table(&self) -> String {
+        let row = |one: &WhoCanAnswer| {
+            vec![one.principal.clone(), one.conditions.join("; "), one.policy.clone()]
+        };
+        let may = grid(&["WHO MAY", "WHEN", "POLICY"], self.may.iter().map(row));
+        if self.may_not.is_empty() {
+            return may;
+        }
+        let may_not = grid(&["WHO MAY NOT", "WHEN", "POLICY"], self.may_not.iter().map(row));
+        format!("{may}\n{may_not}")
+    }
+}
+
+impl Show for TokenReply {
+    fn table(&self) -> String {
+        let text = |secret: &lastkey_wire::SecretText| {
+            secret.0.expose(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
+        Fields::new()
+            .with("Principal", &self.principal)
+            .with_some("Role", self.role.as_ref())
+            .with("Expires", &self.expiration)
+            .with("Token", text(&self.access_token))
+            .with("Access key id", &self.access_key_id)
+            .with("Secret access key", text(&self.secret_access_key))
+            .with("Session token", text(&self.session_token))
+            .table()
+    }
+}
+
+impl Show for WhoAmIReply {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Principal", &self.principal)
+            .with_some("Role", self.role.as_ref())
+            .with_some("Session", self.session.as_ref())
+            .with_some("Expires", self.expiration.as_ref())
+            .table()
+    }
+}
+
+const fn kind(kind: RevokeKind) -> &'static str {
+    match kind {
+        RevokeKind::Session => "session",
+        RevokeKind::Pod => "pod",
+        RevokeKind::ServiceAccount => "ServiceAccount",
+        RevokeKind::Node => "node",
+        RevokeKind::Role => "role",
+        RevokeKind::Cluster => "cluster",
+        RevokeKind::User => "person",
+        RevokeKind::Everything => "everything",
+    }
+}
+
+impl Show for RevocationView {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Revoked", kind(self.kind))
+            .with_some("Which", self.value.as_ref())
+            .with("Opened until", &self.issued_until)
+            .table()
+    }
+}
+
+impl Show for ListRevocationsReply {
+    fn table(&self) -> String {
+        let row = |one: &RevocationView| {
+            let which = one.value.clone().unwrap_or_default();
+            vec![kind(one.kind).to_owned(), which, one.issued_until.clone()]
+        };
+        grid(&["REVOKED", "WHICH", "OPENED UNTIL"], self.revocations.iter().map(row))
+    }
+}
+
+impl Show for BurnReply {
+    fn table(&self) -> String {
+        let said = if self.burned {
+            "The credential is void."
+        } else {
+            "This is no credential of this server, or it is void already."
+        };
+        format!("{said}\n")
+    }
+}
