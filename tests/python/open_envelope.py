@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -128,7 +129,8 @@ def age_key(shared, share, public):
 def unwrap_age(body, identity):
     require(len(body) == 112, "length of an age recipient")
     secret = X25519PrivateKey.from_private_bytes(bech32_decode("age-secret-key-", identity))
-    public = secret.public_key().public_bytes_raw()
+    raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    public = secret.public_key().public_bytes(*raw)
     require(body[:32] == public, "another age recipient")
     share = body[32:64]
     try:
