@@ -53,7 +53,7 @@ impl Source {
         let file = file.map_err(|cause| Failure::io(format!("open {name}"), cause))?;
         let about = file.metadata().map_err(|cause| Failure::io(format!("open {name}"), cause))?;
         if about.is_dir() {
-            return Err(Failure::Input(format!("{name} is a folder; pack it with tar first")));
+            return Err(Failure::Input(format!("{name} is a folder; this takes one file")));
         }
         let is_file = about.is_file();
         Ok(Self {

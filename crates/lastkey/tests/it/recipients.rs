@@ -107,6 +107,26 @@ fn file_is_encrypted_and_changed_without_a_server() {
 }
 
 #[test]
+fn file_of_the_kernel_that_says_it_is_empty_is_encrypted_whole() {
+    let desk = Desk::open();
+    desk.offline(&format!("encrypt --recipient {TO_BOB} /proc/version -o f.lk")).ok();
+    let opened = desk.offline("decrypt f.lk -i bob");
+    assert_eq!(opened.stdout, fs::read("/proc/version").unwrap());
+}
+
+#[test]
+fn fifth_passphrase_is_refused_because_nobody_would_try_it() {
+    let desk = Desk::open();
+    desk.offline(&format!("encrypt --recipient {TO_BOB} plain -o f.lk")).ok();
+    let line = "rewrap f.lk -i bob --add-passphrase-file word";
+    for _ in 0..4 {
+        desk.offline(line).ok();
+    }
+    assert!(desk.offline(line).failed(1).contains("at most 4 passphrases"));
+    desk.opens(&desk.offline("decrypt f.lk --passphrase-file word"));
+}
+
+#[test]
 fn each_suite_and_segment_size_comes_back() {
     let desk = Desk::open();
     for (number, line) in [

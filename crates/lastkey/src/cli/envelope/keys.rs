@@ -30,8 +30,9 @@ use crate::{
 /// Longer files of identities and recipients are refused, in bytes.
 const KEY_FILE_LIMIT: usize = 1 << 20;
 
-/// For whom an envelope is made.
+/// For whom an envelope is made: at least one.
 #[derive(Args, Debug, Default)]
+#[group(required = true, multiple = true)]
 pub(crate) struct RecipientArgs {
     /// Key of the server that can open it: id or alias (repeatable)
     #[arg(long)]
@@ -78,16 +79,6 @@ impl RecipientArgs {
     /// Whether standard input is the passphrase, and so cannot be the file.
     pub(super) fn takes_stdin(&self) -> bool {
         self.passphrase_file.as_deref().is_some_and(is_dash)
-    }
-
-    /// Whether nobody is named.
-    pub(super) fn is_empty(&self) -> bool {
-        let Self { key, recipient, recipients_file, passphrase, passphrase_file } = self;
-        key.is_empty()
-            && recipient.is_empty()
-            && recipients_file.is_empty()
-            && !passphrase
-            && passphrase_file.is_none()
     }
 }
 

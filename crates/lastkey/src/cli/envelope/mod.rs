@@ -134,11 +134,6 @@ pub(crate) struct DecryptArgs {
 
 /// Encrypts a file, a folder or a stream.
 pub(crate) async fn encrypt(args: EncryptArgs, session: &Session) -> Result<(), Failure> {
-    if args.recipients.is_empty() {
-        return Err(Failure::Usage(
-            "nobody could open it: give --key, --recipient or --passphrase-file".to_owned(),
-        ));
-    }
     if args.recipients.takes_stdin() && is_stdin(args.file.as_deref()) {
         return Err(one_stdin());
     }
@@ -160,7 +155,9 @@ pub(crate) async fn encrypt(args: EncryptArgs, session: &Session) -> Result<(), 
     let (mode, progress) = (source.mode, Progress::new(source.len, "encrypting"));
     let (output_file, mut writer) = (output.shared()?, output.writer()?);
     let shared = source.is_named.then_some(()).and(output_file);
-    let work = move || match (shared, source.len) {
+    // Files of the kernel say that they are empty and are not.
+    let len = source.len.filter(|len| *len > 0);
+    let work = move || match (shared, len) {
         (Some(to), Some(len)) => stream::encrypt_at(
             &progress.counted(source.file),
             len,

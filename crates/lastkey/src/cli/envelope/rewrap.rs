@@ -22,7 +22,7 @@ use lastkey_crypto::{
     entropy::{Entropy, SystemEntropy},
     envelope::{
         AgeRecipient, EnvelopeError, EnvelopeOptions, Header, KIND_LASTKEY, KIND_PASSPHRASE,
-        Recipient, RecipientName,
+        MAX_PASSPHRASES, Recipient, RecipientName,
     },
     stream,
 };
@@ -224,6 +224,12 @@ impl Changes {
         for new in self.added.wrap(data_key, header.context()).await? {
             recipients.retain(|old| !is_same(&old.name(), &new.name()));
             recipients.push(new);
+        }
+        let passphrases = recipients.iter().filter(|one| one.kind == KIND_PASSPHRASE).count();
+        if passphrases > MAX_PASSPHRASES {
+            return Err(Failure::Input(format!(
+                "a file has at most {MAX_PASSPHRASES} passphrases; see --remove-passphrases"
+            )));
         }
         if recipients.is_empty() {
             return Err(Failure::Usage(
