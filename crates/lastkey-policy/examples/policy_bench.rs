@@ -171,9 +171,10 @@ fn caller(place: u32, session: u128) -> Principal {
         methods: Vec::new(),
         second_factor_at: None,
         policy: None,
+        limits: Vec::new(),
     };
     Principal::verified(Identity {
-        name: format!("sa:prod/shop/a{place}"),
+        name: format!("k8s:prod/shop/a{place}"),
         kind: Kind::Workload(workload),
         groups: Vec::new(),
         session: Some(session),

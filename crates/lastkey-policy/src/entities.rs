@@ -30,7 +30,8 @@ pub(crate) struct Standing {
     /// What it is in, directly or not.
     pub(crate) above: Vec<Thing>,
     uid: Arc<EntityUID>,
-    entity: Arc<Entity>,
+    // `None` when no condition looks at it.
+    entity: Option<Arc<Entity>>,
 }
 
 impl Standing {
@@ -51,6 +52,17 @@ impl Standing {
             Some(_) | None => (Vec::new(), BTreeMap::new()),
         };
         Self::build(thing, above, Vec::new(), tags)
+    }
+
+    /// The same, for conditions that look at neither its tags nor what is above it.
+    pub(crate) fn in_name(resource: &Resource, key: Option<KeyFacts<'_>>) -> Option<Self> {
+        let thing = Thing::of_resource(resource);
+        let above = match key {
+            Some(key) if thing.kind == Type::Key => of_key(key).0,
+            Some(_) | None => Vec::new(),
+        };
+        let uid = Arc::new(thing.uid()?);
+        Some(Self { thing, above, uid, entity: None })
     }
 
     /// Where it stands.
@@ -77,7 +89,7 @@ impl Standing {
             above_uids,
             tags,
         );
-        Some(Self { thing, above, uid: Arc::new(uid), entity: Arc::new(entity) })
+        Some(Self { thing, above, uid: Arc::new(uid), entity: Some(Arc::new(entity)) })
     }
 }
 
@@ -93,7 +105,7 @@ fn kind_of(identity: &Identity) -> (Thing, Vec<Thing>, Attributes<'_>) {
         Kind::Federated { provider, subject } => {
             let above = vec![Thing::new(Type::Provider, provider.as_str())];
             let attributes = vec![("provider", provider.as_str()), ("subject", subject.as_str())];
-            (Thing::new(Type::Subject, format!("{provider}:{subject}")), above, attributes)
+            (Thing::new(Type::Subject, format!("{provider}/{subject}")), above, attributes)
         }
         Kind::Workload(workload) => of_workload(workload),
     }
@@ -149,7 +161,7 @@ impl Call {
             Context::empty()
         };
         let ec = if needs.encryption_context { Some(encryption_context(facts)?) } else { None };
-        Self::assemble(Some(who), what, action, Some(context), ec)
+        Self::assemble(Some(who), what, (action, needs.entities), Some(context), ec)
     }
 
     /// A call by one caller, or by anybody, in any circumstances.
@@ -158,22 +170,22 @@ impl Call {
         action: &Known,
         what: &Standing,
     ) -> Option<Self> {
-        Self::assemble(who, what, action, None, None)
+        Self::assemble(who, what, (action, true), None, None)
     }
 
     fn assemble(
         who: Option<&Standing>,
         what: &Standing,
-        action: &Known,
+        (action, looked_at): (&Known, bool),
         context: Option<Context>,
         ec: Option<Arc<Entity>>,
     ) -> Option<Self> {
         // Who acts upon himself is one entity, and is where the caller is.
         let twin = who.is_some_and(|who| who.thing == what.thing);
         let entities = [
-            who.map(|who| &who.entity),
-            (!twin).then_some(&what.entity),
-            Some(&action.entity),
+            who.and_then(|who| who.entity.as_ref()).filter(|_| looked_at),
+            what.entity.as_ref().filter(|_| looked_at && !twin),
+            Some(&action.entity).filter(|_| looked_at),
             ec.as_ref(),
         ];
         let closed = TCComputation::AssumeAlreadyComputed;

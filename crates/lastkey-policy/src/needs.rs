@@ -3,13 +3,15 @@
 //! Room      `policy`.
 //! Holds     a condition that reads the call's context is never taken for one that does not.
 
-use cedar_policy_core::ast::{Expr, ExprKind, Policy, Var};
+use cedar_policy_core::ast::{Expr, ExprKind, Literal, Policy, Var};
 
 /// Parts of the context that a decision needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// Anything of it: then the answer is good for this call alone.
     pub(crate) context: bool,
+    /// The caller, the action or the thing themselves, or anything that is named.
+    pub(crate) entities: bool,
     /// The time.
     pub(crate) now: bool,
     /// The source address.
@@ -22,8 +24,14 @@ pub(crate) struct Needs {
 
 impl Needs {
     /// Everything.
-    pub(crate) const ALL: Self =
-        Self { context: true, now: true, source: true, encryption_context: true, session: true };
+    pub(crate) const ALL: Self = Self {
+        context: true,
+        entities: true,
+        now: true,
+        source: true,
+        encryption_context: true,
+        session: true,
+    };
 
     /// What the conditions of a policy need.
     pub(crate) fn of(policy: &Policy) -> Self {
@@ -34,6 +42,7 @@ impl Needs {
     pub(crate) const fn and(self, other: Self) -> Self {
         Self {
             context: self.context || other.context,
+            entities: self.entities || other.entities,
             now: self.now || other.now,
             source: self.source || other.source,
             encryption_context: self.encryption_context || other.encryption_context,
@@ -66,8 +75,12 @@ fn of_expr(condition: &Expr) -> Needs {
                 seen += 1;
                 None
             }
-            ExprKind::Lit(_)
-            | ExprKind::Var(Var::Principal | Var::Action | Var::Resource)
+            ExprKind::Lit(Literal::EntityUID(_))
+            | ExprKind::Var(Var::Principal | Var::Action | Var::Resource) => {
+                needs.entities = true;
+                None
+            }
+            ExprKind::Lit(Literal::Bool(_) | Literal::Long(_) | Literal::String(_))
             | ExprKind::Slot(_)
             | ExprKind::Unknown(_)
             | ExprKind::If { .. }

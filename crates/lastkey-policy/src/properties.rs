@@ -38,7 +38,7 @@ fn who_scope() -> impl Strategy<Value = String> {
         "Namespace::\"c/n\"",
         "Cluster::\"c\"",
         "Provider::\"p\"",
-        "Subject::\"p:x\"",
+        "Subject::\"p/x\"",
     ];
     scope("principal", kinds.to_vec(), things.iter().map(|t| (*t).to_owned()).collect())
 }
@@ -175,13 +175,13 @@ fn kind() -> impl Strategy<Value = (&'static str, Kind)> {
         Workload { service_account: "b".to_owned(), pod: None, node: None, ..workload.clone() };
     let federated = Kind::Federated { provider: "p".to_owned(), subject: "x".to_owned() };
     select(vec![
-        ("sa:c/n/a", Kind::Workload(workload)),
-        ("sa:c/n/b", Kind::Workload(unbound)),
+        ("k8s:c/n/a", Kind::Workload(workload)),
+        ("k8s:c/n/b", Kind::Workload(unbound)),
         ("user:u", Kind::User),
         ("user:v", Kind::User),
         ("node:m", Kind::Node),
         ("admin", Kind::System),
-        ("p:x", federated),
+        ("oidc:p/x", federated),
     ])
 }
 
@@ -200,6 +200,7 @@ fn caller() -> impl Strategy<Value = Principal> {
             methods: if otp { vec!["otp".to_owned()] } else { Vec::new() },
             second_factor_at: factor.map(|ago| Timestamp(1_780_000_000 - ago)),
             policy: None,
+            limits: Vec::new(),
         });
         Principal::verified(Identity { name: name.to_owned(), kind, groups, session })
     })
@@ -346,7 +347,7 @@ proptest! {
                 let holds = |answer: &crate::who_can::Answer| {
                     let rule = set.rules.iter().find(|rule| rule.id == answer.policy).unwrap();
                     let about = answer.side.matches(&caller.place);
-                    let holds = about.then(|| rule.holds(&call.evaluator()));
+                    let holds = about.then(|| rule.holds(Some(&call.evaluator())));
                     assert!(!(about && answer.conditions.is_empty()) || holds != Some(Ok(false)), "{answer:?}");
                     holds
                 };

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use cedar_policy_core::ast::{Effect, Expr, Literal, Policy, Value, ValueKind};
+use cedar_policy_core::ast::{Effect, Literal, Policy, Value, ValueKind};
 use cedar_policy_core::evaluator::Evaluator;
 use lastkey_core::permit::{Decision, DecisionPoint, Question, Why};
 use lastkey_core::principal::{Identity, Kind, Principal, Workload};
@@ -65,7 +65,6 @@ pub(crate) struct Rule {
     pub(crate) id: String,
     pub(crate) forbids: bool,
     pub(crate) policy: Policy,
-    condition: Expr,
     needs: Needs,
     text: String,
     why: Arc<str>,
@@ -222,7 +221,8 @@ impl PolicySet {
         let Some(caller) = self.caller(question) else {
             return Verdict::refused("who asks cannot be named");
         };
-        let Some(what) = Standing::of_resource(question.resource, question.facts.key) else {
+        let (resource, names) = (question.resource, question.facts.key);
+        let Some(what) = Standing::in_name(resource, names) else {
             return Verdict::refused("what it is about cannot be named");
         };
         if !action.is_done_to(what.thing.kind) {
@@ -232,7 +232,20 @@ impl PolicySet {
         let twin = caller.standing.thing == what.thing;
         let place = if twin { caller.place.clone() } else { what.place(&self.register) };
         let slice = self.index.slice(&caller.place, action, &place);
-        self.judge_slice(&slice, question, action, (&caller.standing, &what))
+        let what = if self.needs(&slice).entities {
+            Standing::of_resource(resource, names)
+        } else {
+            Some(what)
+        };
+        match what {
+            Some(what) => self.judge_slice(&slice, question, action, (&caller.standing, &what)),
+            None => Verdict::refused("what it is about cannot be named"),
+        }
+    }
+
+    fn needs(&self, slice: &[u32]) -> Needs {
+        let rules = slice.iter().filter_map(|number| self.rule(*number));
+        rules.fold(Needs::default(), |all, rule| all.and(rule.needs))
     }
 
     pub(crate) fn judge_slice(
@@ -243,18 +256,21 @@ impl PolicySet {
         standings: (&Standing, &Standing),
     ) -> Verdict {
         let rules = || slice.iter().filter_map(|number| Some((*number, self.rule(*number)?)));
-        let needs = rules().fold(Needs::default(), |all, (_, rule)| all.and(rule.needs));
-        if slice.is_empty() {
-            return Verdict { lasting: true, ..Verdict::default() };
-        }
-        let Some(call) = call(question, action, standings, needs) else {
-            return Verdict::refused("the call cannot be put to the policies");
+        let needs = self.needs(slice);
+        // Where no policy has conditions there is nothing to evaluate.
+        let call = if rules().any(|(_, rule)| rule.policy.non_scope_constraints().is_some()) {
+            let Some(call) = call(question, action, standings, needs) else {
+                return Verdict::refused("the call cannot be put to the policies");
+            };
+            Some(call)
+        } else {
+            None
         };
-        let evaluator = call.evaluator();
+        let evaluator = call.as_ref().map(Call::evaluator);
         let mut verdict = Verdict { lasting: !needs.context, ..Verdict::default() };
         let (mut permits, mut forbids) = (Vec::new(), Vec::new());
         for (number, rule) in rules() {
-            match rule.holds(&evaluator) {
+            match rule.holds(evaluator.as_ref()) {
                 Ok(true) if rule.forbids => forbids.push(number),
                 Ok(true) => permits.push(number),
                 Ok(false) => {}
@@ -366,20 +382,22 @@ impl Rule {
         let forbids = policy.effect() == Effect::Forbid;
         let why = format!("{} by {id}", if forbids { "forbidden" } else { "allowed" }).into();
         let text = policy.loc().and_then(|loc| loc.snippet()).unwrap_or_default().to_owned();
-        let (condition, needs) = (policy.condition(), Needs::of(&policy));
-        Self { id, forbids, policy, condition, needs, text, why }
+        let needs = Needs::of(&policy);
+        Self { id, forbids, policy, needs, text, why }
     }
 
     fn info(&self) -> PolicyInfo<'_> {
         PolicyInfo { id: &self.id, forbids: self.forbids, text: &self.text }
     }
 
-    /// Whether scope and conditions hold.
+    /// Whether the conditions hold, for a call that the scope matches.
     ///
     /// # Errors
     /// The fault, in words, when they cannot be evaluated.
-    pub(crate) fn holds(&self, evaluator: &Evaluator<'_>) -> Result<bool, String> {
-        let value = evaluator.interpret(&self.condition, self.policy.env());
+    pub(crate) fn holds(&self, evaluator: Option<&Evaluator<'_>>) -> Result<bool, String> {
+        let Some(condition) = self.policy.non_scope_constraints() else { return Ok(true) };
+        let evaluator = evaluator.ok_or_else(|| "the call was not put together".to_owned())?;
+        let value = evaluator.interpret(condition, self.policy.env());
         truth(&value.map_err(|fault| fault.to_string())?)
     }
 }

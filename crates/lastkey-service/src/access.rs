@@ -64,9 +64,7 @@ impl DecisionPoint for Access {
 fn leaves(limit: &Limit, question: &Question<'_>) -> bool {
     match (limit, question.resource) {
         (Limit::Actions(actions), _) => actions.iter().any(|one| one == question.action),
-        (Limit::Keys(keys), Resource::Key(key)) => {
-            keys.contains(&key.to_string())
-        }
+        (Limit::Keys(keys), Resource::Key(key)) => keys.contains(&key.to_string()),
         (Limit::Keys(_), Resource::Instance | Resource::Named(_, _)) => false,
     }
 }

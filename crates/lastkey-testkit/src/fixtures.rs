@@ -154,8 +154,6 @@ fn access_records() -> Vec<Record> {
         url: Some("https://keys.example/jwks".to_owned()),
         authority: Some("-----BEGIN CERTIFICATE-----".to_owned()),
     };
-    let enrolment = Some(Enrolment { code_hash: [4; 32], expires: Elapsed(900) });
-    let what = RevokedWhat::ServiceAccount("prod/shop/api".to_owned());
     vec![
         Record::Cluster(Cluster {
             name: name("prod"),
@@ -190,26 +188,10 @@ fn access_records() -> Vec<Record> {
             changed_at: CREATED,
             changed_by: "user:alice".to_owned(),
         }),
-        Record::User(User {
-            name: name("alice"),
-            groups: vec![name("security-administrators")],
-            password: Some(PasswordHash { costs: (65_536, 3, 4), salt: [5; 16], hash: [6; 32] }),
-            second_factor: Some(wrapped_key(0x77)),
-            last_step: 57_850_000,
-            enrolment,
-            disabled: true,
-            created_at: CREATED,
-        }),
-        Record::Node(Node {
-            name: name("worker-1"),
-            cluster: Some(name("prod")),
-            join: Some(Enrolment { code_hash: [8; 32], expires: Elapsed(3_600) }),
-            certificate: Some([9; 32]),
-            certificate_ends: Some(Timestamp(1_735_700_000)),
-            created_at: CREATED,
-        }),
+        Record::User(user()),
+        Record::Node(node()),
         Record::Revocation(Revocation {
-            what,
+            what: RevokedWhat::ServiceAccount("prod/shop/api".to_owned()),
             issued_until: CREATED,
             needed_until: Timestamp(1_735_732_800),
         }),
@@ -220,6 +202,30 @@ fn access_records() -> Vec<Record> {
         }),
         Record::Access(12),
     ]
+}
+
+fn user() -> User {
+    User {
+        name: name("alice"),
+        groups: vec![name("security-administrators")],
+        password: Some(PasswordHash { costs: (65_536, 3, 4), salt: [5; 16], hash: [6; 32] }),
+        second_factor: Some(wrapped_key(0x77)),
+        last_step: 57_850_000,
+        enrolment: Some(Enrolment { code_hash: [4; 32], expires: Elapsed(900) }),
+        disabled: true,
+        created_at: CREATED,
+    }
+}
+
+fn node() -> Node {
+    Node {
+        name: name("worker-1"),
+        cluster: Some(name("prod")),
+        join: Some(Enrolment { code_hash: [8; 32], expires: Elapsed(3_600) }),
+        certificate: Some([9; 32]),
+        certificate_ends: Some(Timestamp(1_735_700_000)),
+        created_at: CREATED,
+    }
 }
 
 fn role() -> Role {

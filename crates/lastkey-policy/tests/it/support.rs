@@ -54,7 +54,7 @@ pub(crate) fn pod(role: &str) -> Principal {
         node: bound("n1", "n-1"),
     };
     Principal::verified(Identity {
-        name: "sa:prod/shop/api".to_owned(),
+        name: "k8s:prod/shop/api".to_owned(),
         kind: Kind::Workload(workload),
         groups: Vec::new(),
         session: Some(session(Some(role))),

@@ -48,7 +48,7 @@ impl Access {
     /// [`Error::Internal`].
     pub(crate) async fn load(
         store: &dyn Store,
-        changed: Option<(&RecordPath, Option<Record>)>,
+        changed: Option<(&Self, &RecordPath, Option<Record>)>,
     ) -> Result<Self, Error> {
         let (before, expected) = match store.get(&RecordPath::access()).await? {
             None => (0, Expected::Absent),
@@ -67,11 +67,17 @@ impl Access {
         }
         let is_changed = changed.is_some();
         let changes = if is_changed { before.saturating_add(1) } else { before };
-        match changed {
-            Some((path, Some(record))) => drop(records.insert(path.clone(), record)),
-            Some((path, None)) => drop(records.remove(path)),
-            None => {}
-        }
+        let last = match changed {
+            Some((last, path, Some(record))) => {
+                records.insert(path.clone(), record);
+                Some(last)
+            }
+            Some((last, path, None)) => {
+                records.remove(path);
+                Some(last)
+            }
+            None => None,
+        };
         let mut parts = Parts::default();
         for record in records.into_values() {
             parts.take(record)?;
@@ -79,8 +85,11 @@ impl Access {
         parts.check_roles()?;
         let bootstrap = if parts.is_enrolled { Bootstrap::Closed } else { Bootstrap::Open };
         let Parts { documents, clusters, providers, roles, people, .. } = parts;
-        let policies = PolicySet::compile(&documents, bootstrap)
-            .map_err(|error| Error::invalid("policy", error.to_string()))?;
+        let policies = match last {
+            Some(last) => last.policies.recompile(&documents, bootstrap),
+            None => PolicySet::compile(&documents, bootstrap),
+        };
+        let policies = policies.map_err(|error| Error::invalid("policy", error.to_string()))?;
         let this = Self { changes, expected, policies, clusters, providers, roles };
         if is_changed && !this.leaves_an_administrator(bootstrap, &people) {
             let message = "nobody would be left who may change policies";
@@ -257,6 +266,7 @@ impl Engine {
         path: &RecordPath,
         record: Option<Record>,
     ) -> Result<Access, Error> {
-        Access::load(&*self.store, Some((path, record))).await
+        let last = self.access.get();
+        Access::load(&*self.store, Some((&*last, path, record))).await
     }
 }
