@@ -42,7 +42,9 @@ fn python(args: &[&str]) -> Output {
 
 /// Whether Python and `cryptography` are here; says so loudly when they are not.
 fn python_is_missing(test: &str) -> bool {
-    let probe = Command::new("python3").args(["-c", "import cryptography"]).output();
+    let probe = Command::new("python3")
+        .args(["-c", "import cryptography.hazmat.primitives.kdf.argon2"])
+        .output();
     let is_missing = !probe.is_ok_and(|output| output.status.success());
     if is_missing {
         skip(test, "needs python3 with the PyPI package `cryptography`");
