@@ -168,8 +168,14 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     match route.page {
-        Page::Token => sessions::token(door, json_body(request).await?, peer, id).await,
-        Page::Burn => sessions::burn(door, json_body(request).await?, peer, id).await,
+        Page::Token => {
+            let engine = door.gate().engine()?;
+            sessions::token(&engine, json_body(request).await?, peer, id).await
+        }
+        Page::Burn => {
+            let engine = door.gate().engine()?;
+            sessions::burn(&engine, json_body(request).await?, peer, id).await
+        }
         Page::Health => Ok(Answer::json(to_json(&HealthReply { status: "ok".to_owned() }))),
         Page::Ready => Ok(ready(door).await),
         Page::Status => status(door).await,

@@ -18,6 +18,8 @@ mod directory;
 mod envelope;
 mod forms;
 mod http;
+mod identity;
+mod issuer;
 mod operations;
 mod process;
 mod recipients;

@@ -20,7 +20,7 @@ fn sealed_server_answers_health_and_unseal_and_nothing_else() {
     assert!(server.ready.contains("sealed; unseal it by `lastkey unseal`"), "{}", server.ready);
     let mut open = Vec::new();
     for (route, is_public) in routes(&mut server.anybody()) {
-        if is_public {
+        if is_public && !route.contains("/sts/") {
             open.push(route);
         } else {
             let error = call(&server, &route).refused(503, "Sealed");

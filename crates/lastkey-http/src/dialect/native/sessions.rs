@@ -2,11 +2,13 @@
 //!
 //! Room      `http`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lastkey_core::access::{Revocation, RevokedWhat};
 use lastkey_core::ids::{Name, RequestId};
 use lastkey_core::principal::Peer;
+use lastkey_service::engine::Engine;
 use lastkey_service::ops::Opening;
 use lastkey_service::ops::exchange_token::Request;
 use lastkey_service::ops::revoke::Burned;
@@ -20,7 +22,6 @@ use lastkey_wire::native::sessions::{
 use super::decode::{Ask, RequestBody, parse};
 use super::encode::{rfc3339, to_json};
 use crate::answer::Answer;
-use crate::door::Door;
 use crate::problem::{Problem, Syntax};
 
 impl RequestBody for RevokeRequest {}
@@ -30,7 +31,7 @@ const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// `POST /v1/sts/token`
 pub(crate) async fn token(
-    door: &Door,
+    engine: &Arc<Engine>,
     body: TokenRequest,
     peer: &Peer,
     id: RequestId,
@@ -43,7 +44,6 @@ pub(crate) async fn token(
         duration: body.duration_seconds.map(Duration::from_secs),
         policy: body.policy,
     };
-    let engine = door.gate().engine()?;
     let opening = engine.exchange_token(id, peer, request).await?;
     Ok(Answer::json(to_json(&token_reply(opening))))
 }
@@ -80,7 +80,7 @@ pub(crate) fn token_reply(opening: Opening) -> TokenReply {
 
 /// `POST /v1/sts/burn`
 pub(crate) async fn burn(
-    door: &Door,
+    engine: &Arc<Engine>,
     body: BurnRequest,
     peer: &Peer,
     id: RequestId,
@@ -95,7 +95,7 @@ pub(crate) async fn burn(
             return Err(Syntax::field("token", expected).into());
         }
     };
-    let burned = door.gate().engine()?.burn(id, peer, credential).await?;
+    let burned = engine.burn(id, peer, credential).await?;
     Ok(Answer::json(to_json(&BurnReply { burned })))
 }
 
