@@ -53,6 +53,13 @@ for kind in ("good", "bad"):
         write("context", f"{kind}_{vector['name']}", vector["encoded"])
 for vector in folder("envelope") + folder("envelope_refused"):
     write("envelope", vector["name"], vector["envelope"])
+for name, text in {
+    "recipient": "age1p5z6n9gplrv72tah09ydesmg5z59nv6p0yqy7fkahhq07dd7732smyg0pd",
+    "identity": "# a\nAGE-SECRET-KEY-1V5V6FRYJKY6N4JN8JZL6YHWCTMFKE3HD3DYGSUENT8XJRN39W9NQHTPM0Y\n",
+}.items():
+    write("age", name, text.encode().hex())
+for name, changes in {"good": "", "flip": "000064", "cut": "011014", "swap": "030001"}.items():
+    write("segments", name, changes)
 for number, line in enumerate(RECORDS.read_text(encoding="utf-8").split(), 1):
     write("record", f"golden_{number}", line)
 SESSIONS = load(TRUST / "session.json")

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use lastkey_crypto::{
     blob::{BlobKey, open},
     digest::sha256,
-    envelope::{Header, KIND_LASTKEY, PREFIX_LEN, RandomAccess, Recipient},
+    envelope::{AgeIdentity, Header, KIND_LASTKEY, PREFIX_LEN, RandomAccess, Recipient},
     material::MaterialSpec,
     stream::{decrypt_stream, read_header},
 };
@@ -16,6 +16,12 @@ use libfuzzer_sys::fuzz_target;
 static KEY: LazyLock<BlobKey> = LazyLock::new(|| {
     let material = SecretVec::copy_of(&sha256(b"material/AES_256/0"));
     BlobKey::new(MaterialSpec::Aes256, &material).expect("material has the right length")
+});
+
+/// The identity of the vectors.
+static IDENTITY: LazyLock<Vec<AgeIdentity>> = LazyLock::new(|| {
+    let text = b"AGE-SECRET-KEY-1V5V6FRYJKY6N4JN8JZL6YHWCTMFKE3HD3DYGSUENT8XJRN39W9NQHTPM0Y";
+    AgeIdentity::parse_file(&SecretVec::copy_of(text)).expect("an identity")
 });
 
 fn data_key(header: &Header) -> SecretArray<32> {
@@ -35,6 +41,10 @@ fuzz_target!(|envelope: &[u8]| {
     assert_eq!(Header::len_from_prefix(prefix), Ok(header.len()));
     assert_eq!(header.len() + rest.len(), envelope.len());
     let data_key = data_key(&header);
+    // Whoever holds this identity tries it on what strangers send.
+    if let Ok(data_key) = header.data_key_by_age(&IDENTITY) {
+        assert!(header.unlock(&data_key).is_ok());
+    }
     let Ok(keys) = header.unlock(&data_key) else { return };
     let located = RandomAccess::locate_last(&keys, envelope.len() as u64);
     let mut plaintext = Vec::new();

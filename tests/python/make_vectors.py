@@ -13,10 +13,13 @@ import pathlib
 import sys
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from open_blob import SUITES, encode_context, message_keys, u32
-from open_envelope import MAGIC, align, payload_keys, slot_mac
+
+from open_envelope import MAGIC, age_key, align, bech32_decode, payload_keys, slot_mac
 
 
 def fixed(label, size):
@@ -163,16 +166,22 @@ def context_vectors():
     }
 
 
+# Of `age-keygen`.
+IDENTITY = "AGE-SECRET-KEY-1V5V6FRYJKY6N4JN8JZL6YHWCTMFKE3HD3DYGSUENT8XJRN39W9NQHTPM0Y"
+PASSPHRASE = "correct horse battery staple"
+
+
 class Envelope:
     """The parts of an envelope under construction; each may be replaced before `join`."""
 
-    def __init__(self, name, plaintext, context=None, log2=12, slot_len=512):
+    def __init__(self, name, plaintext, context=None, log2=12, slot_len=512, suite=1):
+        self.suite = suite
         self.slot_len, self.segment_len = slot_len, 1 << log2
         self.context, self.salt = encode_context(context), fixed(f"salt/{name}", 32)
         self.material, self.data_key = fixed("material/AES_256", 32), fixed(f"key/{name}", 32)
         self.blob_salt = fixed(f"blob salt/{name}", 32)
         self.hashed = (
-            MAGIC + bytes([1, 1, log2, 0]) + u32(slot_len) + u32(len(self.context))
+            MAGIC + bytes([1, suite, log2, 0]) + u32(slot_len) + u32(len(self.context))
             + bytes(12) + self.salt
         )
         self.hash = hashlib.sha256(self.hashed + self.context).digest()
@@ -193,7 +202,32 @@ class Envelope:
 
     def seal(self, piece, index, is_last):
         nonce = bytes(3) + index.to_bytes(8, "big") + bytes([is_last])
-        return AESGCM(self.key).encrypt(nonce, piece, b"")
+        if self.suite == 2:
+            return ChaCha20Poly1305(self.key).encrypt(nonce, piece, b"")
+        return seal_aead(self.suite, self.key, nonce, piece, b"")
+
+    def age(self, share_secret=None):
+        """The data key for IDENTITY."""
+        secret = X25519PrivateKey.from_private_bytes(bech32_decode("age-secret-key-", IDENTITY))
+        public = secret.public_key()
+        ephemeral = X25519PrivateKey.from_private_bytes(share_secret or fixed("ephemeral", 32))
+        share, public_bytes = ephemeral.public_key().public_bytes_raw(), public.public_bytes_raw()
+        key = age_key(ephemeral.exchange(public), share, public_bytes)
+        wrapped = ChaCha20Poly1305(key).encrypt(bytes(12), self.data_key, b"")
+        return public_bytes + share + wrapped
+
+    def passphrase(self, memory=64, passes=2, lanes=2):
+        """The data key under PASSPHRASE, at a cost for tests."""
+        salt = fixed("argon2 salt", 16)
+        key = Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes,
+                       memory_cost=memory).derive(PASSPHRASE.encode())
+        wrapped = ChaCha20Poly1305(key).encrypt(bytes(12), self.data_key, b"")
+        return u32(memory) + u32(passes) + u32(lanes) + salt + wrapped
+
+    def opened_by(self, recipients):
+        """The same with these recipients."""
+        self.slots[0] = self.slot(1, recipients)
+        return self
 
     def slot(self, sequence, recipients, mac_key=None):
         body = len(recipients).to_bytes(2, "big") + b"".join(
@@ -212,7 +246,7 @@ class Envelope:
         return fixed_part + b"".join(self.slots) + b"".join(self.segments)
 
 
-def envelope_vector(name, envelope, sequence=1, recipients=1, data=None):
+def envelope_vector(name, envelope, sequence=1, recipients=1, data=None, **means):
     return {
         "name": name,
         "spec": "AES_256",
@@ -225,6 +259,7 @@ def envelope_vector(name, envelope, sequence=1, recipients=1, data=None):
         "recipients": recipients,
         "plaintext": envelope.plaintext.hex(),
         "envelope": (envelope.join() if data is None else data).hex(),
+        **means,
     }
 
 
@@ -258,6 +293,16 @@ def good_envelopes():
     envelope.slots[1] = envelope.slot(2, [*envelope.recipients, (2, b"age")])
     envelope.slots[0] = envelope.slot(3, envelope.recipients)
     yield envelope_vector(name, envelope, 3, 1)
+    for name, suite in {"chacha20_poly1305": 2, "sm4_gcm": 3}.items():
+        yield envelope_vector(name, Envelope(name, LONG, PAIRS, suite=suite))
+    name = "age_recipient"
+    envelope = Envelope(name, b"attack at dawn", PAIRS)
+    envelope.opened_by([*envelope.recipients, (2, envelope.age())])
+    yield envelope_vector(name, envelope, 1, 2, identity=IDENTITY)
+    name = "passphrase"
+    envelope = Envelope(name, b"attack at dawn", PAIRS)
+    envelope.opened_by([*envelope.recipients, (3, envelope.passphrase())])
+    yield envelope_vector(name, envelope, 1, 2, passphrase=PASSPHRASE)
     name = "torn_while_rewrapping"
     envelope = Envelope(name, b"attack at dawn")
     envelope.slots[1] = replace(bytes(512), 0, envelope.slot(2, envelope.recipients)[:200])
@@ -268,7 +313,8 @@ def bad_headers(base):
     data = base.join()
     yield "wrong_magic", replace(data, 5, b"\n")
     yield "unknown_format", replace(data, 8, b"\2")
-    yield "unknown_suite", replace(data, 9, b"\2")
+    yield "unknown_suite", replace(data, 9, b"\4")
+    yield "suite_of_another_envelope", replace(data, 9, b"\2")
     yield "segment_too_short", replace(data, 10, b"\x0b")
     yield "segment_too_long", replace(data, 10, b"\x19")
     yield "segment_of_another_length", replace(data, 10, b"\x0d")
@@ -349,6 +395,34 @@ def bad_segments(fresh):
     yield change("counter_from_one", lambda e: [e.seal(LONG[:4096], 1, 0), e.seal(b"x", 2, 1)])
 
 
+def bad_recipients(fresh):
+    envelope = fresh()
+    yield "age_share_of_low_order", envelope, {"identity": IDENTITY}, (
+        2, replace(envelope.age(), 32, bytes(32)))
+    yield "age_wrapped_key_altered", envelope, {"identity": IDENTITY}, (
+        2, flip(envelope.age(), 100))
+    yield "age_body_cut_off", envelope, {"identity": IDENTITY}, (2, envelope.age()[:-1])
+    yield "age_body_too_long", envelope, {"identity": IDENTITY}, (2, envelope.age() + b"x")
+    yield "age_key_of_somebody_else", envelope, {"identity": IDENTITY}, (
+        2, replace(envelope.age(), 0, fixed("somebody", 32)))
+    yield "age_key_of_another_envelope", envelope, {"identity": IDENTITY}, (
+        2, Envelope("other", b"").age())
+    right = {"passphrase": PASSPHRASE}
+    yield "another_passphrase", envelope, {"passphrase": "correct horse"}, (
+        3, envelope.passphrase())
+    yield "passphrase_salt_altered", envelope, right, (3, flip(envelope.passphrase(), 20))
+    yield "passphrase_body_cut_off", envelope, right, (3, envelope.passphrase()[:-1])
+    for what, at, number in [
+        ("memory_of_two_gib", 0, 1 << 21), ("memory_of_nothing", 0, 0), ("no_pass", 4, 0),
+        ("seventeen_passes", 4, 17), ("no_lane", 8, 0), ("seventeen_lanes", 8, 17),
+    ]:
+        yield f"passphrase_with_{what}", envelope, right, (
+            3, replace(envelope.passphrase(), at, u32(number)))
+    yield "passphrase_of_too_much_work", envelope, right, (
+        3, replace(envelope.passphrase(), 0, u32(1 << 20) + u32(5)))
+    yield "no_recipient_of_age", envelope, {"identity": IDENTITY}, (3, envelope.passphrase())
+
+
 def bad_envelopes():
     base = Envelope("base", b"attack at dawn", PAIRS)
     for name, data in bad_headers(base):
@@ -357,6 +431,12 @@ def bad_envelopes():
         yield envelope_vector(name, envelope)
     for name, envelope in bad_segments(lambda: Envelope("base", LONG)):
         yield envelope_vector(name, envelope)
+    for name, envelope, means, recipient in bad_recipients(lambda: Envelope("base", b"x", PAIRS)):
+        envelope.opened_by([*envelope.recipients, recipient])
+        yield envelope_vector(name, envelope, 1, 2, **means)
+    envelope = Envelope("base", b"x", slot_len=4096)
+    envelope.opened_by([*envelope.recipients, *[(200, b"")] * 1024])
+    yield envelope_vector("too_many_recipients", envelope, 1, 1025)
 
 
 def write(path, value):

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  bench                    the table of measurements (see `make bench`)
+  bench [files]            the table of measurements (see `make bench`), or that of files alone
   rooms                    allowed imports (rooms.toml) against cargo metadata
   secrets                  owned secrets outside the secret types
   size [--lower]           long functions and files against xtask/size.toml
@@ -47,7 +47,8 @@ fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let root = workspace_root()?;
     match words.as_slice() {
-        ["bench"] => bench::run(),
+        ["bench"] => bench::run(bench::Part::All),
+        ["bench", "files"] => bench::run(bench::Part::Files),
         ["rooms"] => rooms::run(&root),
         ["secrets"] => secrets::run(&root),
         ["size"] => size::run(&root, size::Mode::Check),

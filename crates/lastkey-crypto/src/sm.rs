@@ -67,6 +67,47 @@ pub(crate) fn open_sm4(
         .map_err(|_| Refused)
 }
 
+/// A key of SM4-GCM that is kept ready, for many messages without associated data.
+pub(crate) struct Sm4Cipher(Box<Sm4Gcm>);
+
+impl Sm4Cipher {
+    pub(crate) fn new(key: &[u8; 16]) -> Self {
+        Self(Box::new(Sm4Gcm::new(key.into())))
+    }
+
+    /// Encrypts where the plaintext lies and answers the tag.
+    pub(crate) fn seal_in_place(
+        &self,
+        nonce: &[u8; 12],
+        text: &mut [u8],
+    ) -> Result<[u8; TAG_LEN], Refused> {
+        let made = self.0.encrypt_inout_detached(nonce.into(), &[], text.into());
+        made.map(Into::into).map_err(|_| Refused)
+    }
+
+    /// Decrypts ciphertext ‖ tag where it lies.
+    pub(crate) fn open_in_place(
+        &self,
+        nonce: &[u8; 12],
+        segment: &mut [u8],
+    ) -> Result<(), Refused> {
+        let (text, tag) = segment.split_last_chunk_mut::<TAG_LEN>().ok_or(Refused)?;
+        self.open_in_place_separate(nonce, text, tag)
+    }
+
+    /// Decrypts a ciphertext where it lies.
+    pub(crate) fn open_in_place_separate(
+        &self,
+        nonce: &[u8; 12],
+        text: &mut [u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), Refused> {
+        self.0
+            .decrypt_inout_detached(nonce.into(), &[], text.into(), tag.into())
+            .map_err(|_| Refused)
+    }
+}
+
 /// An SM2 private key. Boxed: the key has one home.
 pub(crate) struct Sm2Key(Box<SigningKey>);
 

@@ -1,20 +1,27 @@
-//! Envelopes from a reader to a writer, in constant memory.
+//! Envelopes from a reader to a writer, between files, and in memory.
 //!
 //! Room      `crypto`. The only module here that reads and writes, and only what it is given.
 //! Source    `docs/formats/envelope.md`.
-//! Holds     A segment reaches the writer only after it was authenticated. Two buffers of one
-//!           segment each are all the memory; they are wiped.
+//! Holds     A segment reaches the writer only after it was authenticated. Memory does not
+//!           grow with the data: one buffer of a segment for each thread; they are wiped.
+
+mod positioned;
+mod slice;
 
 use std::io::{self, Read, Write};
 
 use lastkey_secret::SecretArray;
 use zeroize::Zeroizing;
 
+pub use self::{
+    positioned::{ReadAt, WriteAt, decrypt_at, decrypt_range, decrypt_range_at, encrypt_at},
+    slice::{decrypt_slice, decrypt_slice_into, encrypt_slice},
+};
 use crate::{
     entropy::Entropy,
     envelope::{
-        EnvelopeError, EnvelopeOptions, Header, Opener, PREFIX_LEN, Recipient,
-        SEGMENT_OVERHEAD_LEN, Sealer, build,
+        EnvelopeError, EnvelopeOptions, Header, MAX_SEGMENTS, PREFIX_LEN, Recipient,
+        SEGMENT_OVERHEAD_LEN, SegmentCipher, build, sealed_len_of,
     },
 };
 
@@ -36,6 +43,9 @@ pub enum StreamError {
     /// The writer failed.
     #[error("cannot write the output")]
     Write(#[source] io::Error),
+    /// The input has another length than when the work began.
+    #[error("the input changed while it was read")]
+    Changed,
     /// The envelope is wrong.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
@@ -56,19 +66,24 @@ pub fn encrypt_stream(
     let (header, keys) = build(options, data_key, recipients, entropy)?;
     writer.write_all(&header).map_err(StreamError::Write)?;
     let mut stats = StreamStats { plaintext_len: 0, envelope_len: as_u64(header.len()) };
-    let mut sealer = Sealer::new(&keys)?;
-    let mut input = Segments::new(reader, sealer.segment_len());
-    while let Some(segment) = input.next_inner()? {
-        stats.plaintext_len += as_u64(segment.len());
-        sealer.seal(segment)?;
-        stats.envelope_len += as_u64(segment.len());
+    let cipher = SegmentCipher::new(&keys)?;
+    let mut input = Pieces::new(reader, keys.segment_len());
+    for index in 0.. {
+        if index == MAX_SEGMENTS {
+            return Err(EnvelopeError::TooManySegments.into());
+        }
+        let piece = input.next()?;
+        let sealed_len = sealed_len_of(piece.len);
+        let segment = input.buffer.get_mut(..sealed_len).ok_or(EnvelopeError::WrongSegment)?;
+        cipher.seal(index, piece.is_last, segment)?;
         writer.write_all(segment).map_err(StreamError::Write)?;
+        stats.plaintext_len += as_u64(piece.len);
+        stats.envelope_len += as_u64(sealed_len);
+        if piece.is_last {
+            break;
+        }
     }
-    let last = input.last();
-    stats.plaintext_len += as_u64(last.len());
-    sealer.seal_last(last)?;
-    stats.envelope_len += as_u64(last.len());
-    writer.write_all(last).and_then(|()| writer.flush()).map_err(StreamError::Write)?;
+    writer.flush().map_err(StreamError::Write)?;
     Ok(stats)
 }
 
@@ -105,68 +120,67 @@ pub fn decrypt_stream(
 ) -> Result<StreamStats, StreamError> {
     let keys = header.unlock(data_key)?;
     let mut stats = StreamStats { plaintext_len: 0, envelope_len: as_u64(header.len()) };
-    let mut opener = Opener::new(&keys)?;
-    let mut input = Segments::new(reader, opener.sealed_segment_len());
-    while let Some(segment) = input.next_inner()? {
-        stats.envelope_len += as_u64(segment.len());
-        opener.open(segment)?;
-        stats.plaintext_len += as_u64(segment.len());
-        writer.write_all(segment).map_err(StreamError::Write)?;
+    let cipher = SegmentCipher::new(&keys)?;
+    let mut input = Pieces::new(reader, sealed_len_of(keys.segment_len()));
+    for index in 0.. {
+        if index == MAX_SEGMENTS {
+            return Err(EnvelopeError::TooManySegments.into());
+        }
+        let piece = input.next()?;
+        if piece.is_last {
+            cipher.check_last(piece.len, index)?;
+        }
+        let segment = input.buffer.get_mut(..piece.len).ok_or(EnvelopeError::WrongSegment)?;
+        cipher.open(index, piece.is_last, segment)?;
+        let plaintext_len = piece.len.saturating_sub(SEGMENT_OVERHEAD_LEN);
+        let plaintext = segment.get(..plaintext_len).unwrap_or_default();
+        writer.write_all(plaintext).map_err(StreamError::Write)?;
+        stats.plaintext_len += as_u64(plaintext_len);
+        stats.envelope_len += as_u64(piece.len);
+        if piece.is_last {
+            break;
+        }
     }
-    let last = input.last();
-    stats.envelope_len += as_u64(last.len());
-    opener.open_last(last)?;
-    stats.plaintext_len += as_u64(last.len());
-    writer.write_all(last).and_then(|()| writer.flush()).map_err(StreamError::Write)?;
+    writer.flush().map_err(StreamError::Write)?;
     Ok(stats)
 }
 
-/// Cuts a reader into pieces of one length and knows which one is the last: it reads one
-/// piece ahead.
-struct Segments<'a> {
+/// Cuts a reader into pieces of one length and knows which one is the last: it reads one byte
+/// ahead.
+struct Pieces<'a> {
     reader: &'a mut dyn Read,
     piece_len: usize,
-    current: Zeroizing<Vec<u8>>,
-    ahead: Zeroizing<Vec<u8>>,
-    has_ahead: bool,
+    /// A piece, and room for the byte ahead or a tag.
+    buffer: Zeroizing<Vec<u8>>,
+    ahead: Option<u8>,
 }
 
-impl<'a> Segments<'a> {
+#[derive(Clone, Copy)]
+struct Piece {
+    len: usize,
+    is_last: bool,
+}
+
+impl<'a> Pieces<'a> {
     fn new(reader: &'a mut dyn Read, piece_len: usize) -> Self {
-        // Room for a tag, so that sealing in place never moves the buffer.
-        let buffer =
-            || Zeroizing::new(Vec::with_capacity(piece_len.saturating_add(SEGMENT_OVERHEAD_LEN)));
-        Self { reader, piece_len, current: buffer(), ahead: buffer(), has_ahead: false }
+        let buffer = Zeroizing::new(vec![0; sealed_len_of(piece_len)]);
+        Self { reader, piece_len, buffer, ahead: None }
     }
 
-    /// The next full piece that others follow. After `None` the rest is in [`Self::last`].
-    fn next_inner(&mut self) -> Result<Option<&mut Vec<u8>>, StreamError> {
-        if !self.has_ahead {
-            read_piece(self.reader, self.piece_len, &mut self.ahead)?;
-            self.has_ahead = true;
+    /// Fills the buffer with the next piece. Nothing comes after the last one.
+    fn next(&mut self) -> Result<Piece, StreamError> {
+        let held = usize::from(self.ahead.is_some());
+        if let (Some(byte), Some(first)) = (self.ahead.take(), self.buffer.first_mut()) {
+            *first = byte;
         }
-        core::mem::swap(&mut self.current, &mut self.ahead);
-        if self.current.len() < self.piece_len {
-            return Ok(None);
+        let window = self.buffer.get_mut(held..=self.piece_len).unwrap_or_default();
+        let len = held.saturating_add(fill(self.reader, window)?);
+        if len <= self.piece_len {
+            return Ok(Piece { len, is_last: true });
         }
-        read_piece(self.reader, self.piece_len, &mut self.ahead)?;
-        Ok((!self.ahead.is_empty()).then_some(&mut *self.current))
+        self.ahead = self.buffer.get(self.piece_len).copied();
+        Ok(Piece { len: self.piece_len, is_last: false })
     }
-
-    fn last(&mut self) -> &mut Vec<u8> {
-        &mut self.current
-    }
-}
-
-fn read_piece(
-    reader: &mut dyn Read,
-    piece_len: usize,
-    buffer: &mut Vec<u8>,
-) -> Result<(), StreamError> {
-    buffer.resize(piece_len, 0);
-    let len = fill(reader, buffer)?;
-    buffer.truncate(len);
-    Ok(())
 }
 
 /// Reads until `dest` is full or the input ends; answers how much there was.

@@ -3,6 +3,7 @@
 //! Ratios are medians of paired runs (A B A B); their range is shown beside them. Absolute
 //! figures mean little on a shared machine. Servers are pinned to core 0, load to core 1.
 
+mod files;
 mod http;
 mod programs;
 mod report;
@@ -10,7 +11,7 @@ mod server;
 
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use self::report::{Report, Row};
 
@@ -21,18 +22,35 @@ const VERY_MANY_KEYS: usize = 100_000;
 /// Paired runs behind a ratio.
 const PAIRS: usize = 5;
 
-/// Runs everything and prints the table.
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything.
+    All,
+    /// Files, folders and their peers.
+    Files,
+}
+
+/// Runs a part and prints the table.
 ///
 /// # Errors
 /// When a program is missing or a run fails; the error says which.
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     let binary = programs::target_dir().join("release/lastkey");
     ensure!(binary.exists(), "no {}; run `make bench`", binary.display());
-    programs::require(&["wrk", "taskset"])?;
-    let scratch = programs::Scratch::new()?;
     let mut report = Report::default();
-    in_process(&mut report)?;
-    files(&mut report)?;
+    programs::require(&["taskset"])?;
+    if part == Part::All {
+        programs::require(&["wrk"])?;
+        in_process(&mut report)?;
+    }
+    files::in_process(&mut report)?;
+    files::beside_peers(&mut report, &std::path::absolute(&binary)?)?;
+    if part == Part::Files {
+        report.print();
+        return Ok(());
+    }
+    let scratch = programs::Scratch::new()?;
     served(&mut report, &binary, scratch.path())?;
     report.print();
     Ok(())
@@ -44,20 +62,6 @@ fn in_process(report: &mut Report) -> anyhow::Result<()> {
         let figure = figures.get(&format!("blob.{name}_32_bytes_per_second"))?;
         let what = format!("{what} 32 bytes in process, one core");
         report.add(Row::rate(what, figure, "/s", 500_000.0));
-    }
-    Ok(())
-}
-
-/// In memory, where there is a file system for that: the disk is not what is measured.
-fn files(report: &mut Report) -> anyhow::Result<()> {
-    let scratch = programs::Scratch::in_memory()?;
-    let dir = scratch.path().to_str().context("the scratch directory has no name")?;
-    let figures =
-        programs::example("lastkey-crypto", "crypto_bench", &["file", dir, "1024"], None)?;
-    for (what, name, goal) in [("encrypt", "encrypt", 1.35), ("decrypt", "decrypt", 1.35)] {
-        let ratio = figures.text(&format!("file.{name}_over_copy"))?;
-        let what = format!("file of 1 GiB, {what}, against a plain copy");
-        report.add(Row::ratio_at_most(what, ratio, goal));
     }
     Ok(())
 }

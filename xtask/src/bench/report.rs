@@ -71,6 +71,49 @@ impl Row {
         }
     }
 
+    /// A ratio, as `median (min to max)`, that should reach a goal.
+    pub(crate) fn ratio_at_least(
+        what: impl Into<String>,
+        ratio: &str,
+        limit: &str,
+        goal: f64,
+    ) -> Self {
+        let median = ratio.split_whitespace().next().and_then(|text| text.parse().ok());
+        Self {
+            what: what.into(),
+            ours: String::new(),
+            limit: limit.to_owned(),
+            ratio: ratio.to_owned(),
+            goal: format!("at least {goal:.2}"),
+            met: median.is_some_and(|median: f64| median >= goal),
+        }
+    }
+
+    /// Pairs of our seconds and a peer's: how many times as long it takes. Shown in a unit of
+    /// which a second has `scale`.
+    pub(crate) fn faster(
+        what: impl Into<String>,
+        pairs: &[(f64, f64)],
+        scale: f64,
+        unit: &str,
+        peer: &str,
+        goal: f64,
+    ) -> Self {
+        let ratios: Vec<f64> = pairs.iter().map(|(ours, peer)| peer / ours).collect();
+        let least = ratios.iter().copied().fold(f64::MAX, f64::min);
+        let most = ratios.iter().copied().fold(0.0, f64::max);
+        let times = median(ratios);
+        let shown = |times: Vec<f64>| format!("{:.2} {unit}", median(times) * scale);
+        Self {
+            what: what.into(),
+            ours: shown(pairs.iter().map(|pair| pair.0).collect()),
+            limit: format!("{peer} {}", shown(pairs.iter().map(|pair| pair.1).collect())),
+            ratio: format!("{times:.1} times ({least:.1} to {most:.1})"),
+            goal: format!("at least {goal:.1} times"),
+            met: times >= goal,
+        }
+    }
+
     /// Pairs of our figure and the limit's, whose median ratio should reach a goal.
     pub(crate) fn against(
         what: impl Into<String>,
@@ -112,5 +155,10 @@ mod tests {
         assert!(Row::ratio_at_most("x", "1.20 (1.1 to 2.0)", 1.35).met);
         assert!(!Row::ratio_at_most("x", "1.40 (1.1 to 2.0)", 1.35).met);
         assert!(!Row::ratio_at_most("x", "none", 1.35).met);
+        assert!(Row::ratio_at_least("x", "0.95 (0.9 to 1.0)", "bare", 0.90).met);
+        assert!(!Row::ratio_at_least("x", "0.85 (0.8 to 0.9)", "bare", 0.90).met);
+        let pairs = [(1.0, 3.0), (1.0, 4.0), (2.0, 10.0)];
+        assert!(Row::faster("x", &pairs, 1.0, "s", "peer", 4.0).met);
+        assert!(!Row::faster("x", &pairs, 1.0, "s", "peer", 4.1).met);
     }
 }

@@ -7,11 +7,15 @@
 
 use core::fmt;
 
-use lastkey_secret::{SecretArray, ct_eq};
+use lastkey_secret::{SecretArray, SecretVec, ct_eq};
 
 use super::{
-    EnvelopeError, MAX_SEGMENT_LOG2, MAX_SLOT_LEN, MIN_SEGMENT_LOG2, SLOT_UNIT_LEN,
-    slot::{self, Recipient, Slot},
+    EnvelopeError, Layout, MAX_PASSPHRASES, MAX_SEGMENT_LOG2, MAX_SLOT_LEN, MIN_SEGMENT_LOG2,
+    SLOT_UNIT_LEN,
+    age::{AgeIdentity, AgeRecipient},
+    recipient::{KIND_AGE, KIND_PASSPHRASE, Recipient},
+    slot::{self, Slot},
+    suite::Suite,
 };
 use crate::{
     context::{EncryptionContext, MAX_ENCODED_LEN},
@@ -25,17 +29,19 @@ pub const PREFIX_LEN: usize = HASHED_LEN + COMMITMENT_LEN;
 
 const MAGIC: &[u8; 8] = b"LKENV\r\n\x1a";
 const FORMAT: u8 = 1;
-const SUITE_AES_256_GCM: u8 = 1;
 const RESERVED_LEN: usize = 12;
 const SALT_LEN: usize = 32;
 const HASHED_LEN: usize = 8 + 4 + 4 + 4 + RESERVED_LEN + SALT_LEN;
 const COMMITMENT_LEN: usize = 32;
 const ALIGNMENT: usize = 512;
+const DEFAULT_SLOT_LEN: u32 = 1_024;
 const LABEL: &[u8] = b"lastkey/envelope/v1";
 
 /// How to make a new envelope.
 #[derive(Clone, Debug)]
 pub struct EnvelopeOptions {
+    /// How the segments are protected.
+    pub suite: Suite,
     /// Length of a segment of plaintext as a power of two, 12 to 24.
     pub segment_log2: u8,
     /// Length of one recipient slot in bytes: a multiple of 512, up to 1 MiB.
@@ -45,9 +51,36 @@ pub struct EnvelopeOptions {
 }
 
 impl Default for EnvelopeOptions {
-    /// Segments of 256 KiB, slots of 1,024 bytes, no context.
+    /// AES-256-GCM, segments of 256 KiB, slots of 1,024 bytes, no context.
     fn default() -> Self {
-        Self { segment_log2: 18, slot_len: 1_024, context: EncryptionContext::none() }
+        Self {
+            suite: Suite::default(),
+            segment_log2: 18,
+            slot_len: DEFAULT_SLOT_LEN,
+            context: EncryptionContext::none(),
+        }
+    }
+}
+
+impl EnvelopeOptions {
+    /// Makes the slots long enough for these recipients and half as many again, so that
+    /// recipients can be added later. Never makes them shorter.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::Options`] without a recipient; [`EnvelopeError::TooManyRecipients`];
+    /// [`EnvelopeError::RecipientsTooLong`] when the longest slot is too short.
+    pub fn fit(&mut self, recipients: &[Recipient]) -> Result<(), EnvelopeError> {
+        let too_long = EnvelopeError::RecipientsTooLong;
+        let filled = slot::filled_len(recipients)?;
+        let filled = u32::try_from(filled).map_err(|_| too_long)?;
+        if filled > MAX_SLOT_LEN {
+            return Err(too_long);
+        }
+        if filled > self.slot_len {
+            let roomy = filled.saturating_add(filled / 2).next_multiple_of(SLOT_UNIT_LEN);
+            self.slot_len = roomy.min(MAX_SLOT_LEN);
+        }
+        Ok(())
     }
 }
 
@@ -63,9 +96,32 @@ pub struct SlotUpdate {
 /// The keys of one envelope.
 pub struct PayloadKeys {
     pub(super) payload: SecretArray<32>,
+    pub(super) suite: Suite,
     pub(super) segment_len: usize,
     pub(super) header_len: usize,
     mac: SecretArray<32>,
+}
+
+impl PayloadKeys {
+    /// Plaintext bytes of a full segment.
+    #[must_use]
+    pub fn segment_len(&self) -> usize {
+        self.segment_len
+    }
+
+    /// Length of the header in bytes: the offset of the first segment.
+    #[must_use]
+    pub fn header_len(&self) -> usize {
+        self.header_len
+    }
+
+    /// Where the segments of an envelope of this many bytes lie.
+    ///
+    /// # Errors
+    /// As [`Layout::of_envelope`].
+    pub fn layout(&self, envelope_len: u64) -> Result<Layout, EnvelopeError> {
+        Layout::of_envelope(self.header_len, self.segment_len, envelope_len)
+    }
 }
 
 impl fmt::Debug for PayloadKeys {
@@ -175,6 +231,18 @@ impl Header {
         &self.context
     }
 
+    /// How the segments are protected.
+    #[must_use]
+    pub fn suite(&self) -> Suite {
+        self.shape.suite
+    }
+
+    /// Bytes of one recipient slot: 512 to 1 MiB.
+    #[must_use]
+    pub fn slot_len(&self) -> usize {
+        self.shape.slot_len
+    }
+
     /// Plaintext bytes of a full segment.
     #[must_use]
     pub fn segment_len(&self) -> usize {
@@ -191,6 +259,56 @@ impl Header {
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.slot.sequence
+    }
+
+    /// Recovers the data key by whichever of these identities is a recipient.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::NoRecipient`] when none is; [`EnvelopeError::Undecryptable`] when one
+    /// is, but its body is not right.
+    pub fn data_key_by_age(
+        &self,
+        identities: &[AgeIdentity],
+    ) -> Result<SecretArray<32>, EnvelopeError> {
+        let mut failure = EnvelopeError::NoRecipient;
+        for recipient in self.recipients().iter().filter(|one| one.kind == KIND_AGE) {
+            let Some(named) = AgeRecipient::of_body(&recipient.body) else { continue };
+            let Some(identity) = identities.iter().find(|one| *one.recipient() == named) else {
+                continue;
+            };
+            match identity.unwrap(&recipient.body).and_then(|key| self.if_right(key)) {
+                Ok(data_key) => return Ok(data_key),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Recovers the data key by a passphrase. Each of at most four recipients of this kind
+    /// takes the time and memory that it names, within the limits of the format.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::NoRecipient`] when the envelope has no passphrase;
+    /// [`EnvelopeError::PassphraseCost`]; [`EnvelopeError::Undecryptable`] for another one;
+    /// [`EnvelopeError::Failed`] also when the memory is not there.
+    pub fn data_key_by_passphrase(
+        &self,
+        passphrase: &SecretVec,
+    ) -> Result<SecretArray<32>, EnvelopeError> {
+        let mut failure = EnvelopeError::NoRecipient;
+        let bodies = self.recipients().iter().filter(|one| one.kind == KIND_PASSPHRASE);
+        for recipient in bodies.take(MAX_PASSPHRASES) {
+            let data_key = recipient.open_by_passphrase(passphrase);
+            match data_key.and_then(|key| self.if_right(key)) {
+                Ok(data_key) => return Ok(data_key),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn if_right(&self, data_key: SecretArray<32>) -> Result<SecretArray<32>, EnvelopeError> {
+        self.unlock(&data_key).map(|_| data_key)
     }
 
     /// Proves that `data_key` belongs to this header and derives the keys of the envelope.
@@ -258,6 +376,7 @@ impl Derived {
         PayloadKeys {
             payload: self.payload,
             mac: self.mac,
+            suite: shape.suite,
             segment_len: shape.segment_len(),
             header_len: shape.header_len(),
         }
@@ -267,6 +386,7 @@ impl Derived {
 /// The lengths that an immutable part declares, checked against their limits.
 #[derive(Debug)]
 struct Shape {
+    suite: Suite,
     segment_log2: u8,
     slot_len: usize,
     context_len: usize,
@@ -275,7 +395,10 @@ struct Shape {
 impl Shape {
     fn of(options: &EnvelopeOptions) -> Result<Self, EnvelopeError> {
         let context_len = options.context.encoded().len();
-        Self::checked(options.segment_log2, options.slot_len, context_len)
+        if !options.suite.is_supported() {
+            return Err(EnvelopeError::UnsupportedSuite);
+        }
+        Self::checked(options.suite, options.segment_log2, options.slot_len, context_len)
             .ok_or(EnvelopeError::Options)
     }
 
@@ -283,9 +406,10 @@ impl Shape {
         let rest = prefix.strip_prefix(MAGIC).ok_or(EnvelopeError::Malformed)?;
         let ([format, suite, segment_log2, flags], rest) =
             rest.split_first_chunk::<4>().ok_or(EnvelopeError::Malformed)?;
-        if (*format, *suite, *flags) != (FORMAT, SUITE_AES_256_GCM, 0) {
+        if (*format, *flags) != (FORMAT, 0) {
             return Err(EnvelopeError::UnsupportedVersion);
         }
+        let suite = Suite::from_number(*suite).ok_or(EnvelopeError::UnsupportedVersion)?;
         let (slot_len, rest) = rest.split_first_chunk::<4>().ok_or(EnvelopeError::Malformed)?;
         let (context_len, rest) = rest.split_first_chunk::<4>().ok_or(EnvelopeError::Malformed)?;
         let reserved = rest.first_chunk::<RESERVED_LEN>().ok_or(EnvelopeError::Malformed)?;
@@ -294,18 +418,18 @@ impl Shape {
         }
         usize::try_from(u32::from_be_bytes(*context_len))
             .ok()
-            .and_then(|len| Self::checked(*segment_log2, u32::from_be_bytes(*slot_len), len))
+            .and_then(|len| Self::checked(suite, *segment_log2, u32::from_be_bytes(*slot_len), len))
             .ok_or(EnvelopeError::Malformed)
     }
 
-    fn checked(segment_log2: u8, slot_len: u32, context_len: usize) -> Option<Self> {
+    fn checked(suite: Suite, segment_log2: u8, slot_len: u32, context_len: usize) -> Option<Self> {
         let segment_fits = (MIN_SEGMENT_LOG2..=MAX_SEGMENT_LOG2).contains(&segment_log2);
         let slot_fits = (SLOT_UNIT_LEN..=MAX_SLOT_LEN).contains(&slot_len)
             && slot_len.is_multiple_of(SLOT_UNIT_LEN);
         let context_fits = (1..=MAX_ENCODED_LEN).contains(&context_len);
         let slot_len = usize::try_from(slot_len).ok()?;
         let fits = segment_fits && slot_fits && context_fits;
-        fits.then_some(Self { segment_log2, slot_len, context_len })
+        fits.then_some(Self { suite, segment_log2, slot_len, context_len })
     }
 
     /// Everything before the commitment.
@@ -314,7 +438,7 @@ impl Shape {
         let [slot_len, context_len] =
             [self.slot_len, self.context_len].map(|len| u32::try_from(len).unwrap_or(u32::MAX));
         let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&[FORMAT, SUITE_AES_256_GCM, self.segment_log2, 0]);
+        bytes.extend_from_slice(&[FORMAT, self.suite.number(), self.segment_log2, 0]);
         bytes.extend_from_slice(&slot_len.to_be_bytes());
         bytes.extend_from_slice(&context_len.to_be_bytes());
         bytes.extend_from_slice(&[0; RESERVED_LEN]);

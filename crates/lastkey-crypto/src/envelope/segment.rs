@@ -8,14 +8,16 @@
 
 use core::fmt;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use lastkey_secret::SecretVec;
 use zeroize::Zeroize;
 
-use super::{EnvelopeError, MAX_SEGMENTS, PayloadKeys};
+use super::{
+    EnvelopeError, Layout, MAX_SEGMENTS, PayloadKeys, Span,
+    suite::{Cipher, TAG_LEN},
+};
 
 /// Bytes that sealing adds to a segment: the tag.
-pub const SEGMENT_OVERHEAD_LEN: usize = 16;
+pub const SEGMENT_OVERHEAD_LEN: usize = TAG_LEN;
 
 /// Seals the segments of a new envelope, first to last.
 pub struct Sealer {
@@ -50,7 +52,7 @@ impl Sealer {
         // One place stays free for the last segment.
         let next = self.index.checked_add(1).filter(|next| *next < MAX_SEGMENTS);
         let next = next.ok_or(EnvelopeError::TooManySegments)?;
-        self.cipher.seal(segment, self.index, false)?;
+        self.cipher.seal_vec(segment, self.index, false)?;
         self.index = next;
         Ok(())
     }
@@ -63,7 +65,7 @@ impl Sealer {
         if !self.cipher.fits_last(segment.len(), self.index) {
             return Err(EnvelopeError::WrongSegment);
         }
-        self.cipher.seal(segment, self.index, true)
+        self.cipher.seal_vec(segment, self.index, true)
     }
 }
 
@@ -85,7 +87,7 @@ impl Opener {
     /// Bytes of a full segment with its tag.
     #[must_use]
     pub fn sealed_segment_len(&self) -> usize {
-        self.cipher.sealed_len()
+        sealed_len_of(self.cipher.segment_len)
     }
 
     /// Opens a full segment that others follow: ciphertext ‖ tag in, plaintext out. After an
@@ -95,12 +97,12 @@ impl Opener {
     /// [`EnvelopeError::WrongSegment`] unless it has [`Self::sealed_segment_len`] bytes;
     /// [`EnvelopeError::Undecryptable`]; [`EnvelopeError::TooManySegments`].
     pub fn open(&mut self, segment: &mut Vec<u8>) -> Result<(), EnvelopeError> {
-        if segment.len() != self.cipher.sealed_len() {
+        if segment.len() != sealed_len_of(self.cipher.segment_len) {
             return Err(EnvelopeError::WrongSegment);
         }
         let next = self.index.checked_add(1).filter(|next| *next < MAX_SEGMENTS);
         let next = next.ok_or(EnvelopeError::TooManySegments)?;
-        self.cipher.open(segment, self.index, false)?;
+        self.cipher.open_vec(segment, self.index, false)?;
         self.index = next;
         Ok(())
     }
@@ -112,17 +114,9 @@ impl Opener {
     /// [`EnvelopeError::WrongSegment`] when it is too long; [`EnvelopeError::Undecryptable`],
     /// also when it was not the last one.
     pub fn open_last(self, segment: &mut Vec<u8>) -> Result<(), EnvelopeError> {
-        self.cipher.open_last(segment, self.index)
+        self.cipher.check_last(segment.len(), self.index)?;
+        self.cipher.open_vec(segment, self.index, true)
     }
-}
-
-/// Where a sealed segment lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// Offset from the start of the envelope, in bytes.
-    pub offset: u64,
-    /// Length with the tag, in bytes.
-    pub len: usize,
 }
 
 /// Opens single segments of an envelope whose length is known and whose end was verified.
@@ -138,8 +132,8 @@ impl RandomAccess {
     /// [`EnvelopeError::Truncated`] when no envelope has this length;
     /// [`EnvelopeError::TooManySegments`].
     pub fn locate_last(keys: &PayloadKeys, envelope_len: u64) -> Result<Span, EnvelopeError> {
-        let layout = Layout::of(keys, envelope_len)?;
-        layout.span(layout.last_index).ok_or(EnvelopeError::Truncated)
+        let layout = keys.layout(envelope_len)?;
+        layout.span(layout.segment_count() - 1).ok_or(EnvelopeError::Truncated)
     }
 
     /// Verifies the last segment, without which the envelope may be cut or joined.
@@ -151,21 +145,27 @@ impl RandomAccess {
         envelope_len: u64,
         last_segment: Vec<u8>,
     ) -> Result<Self, EnvelopeError> {
-        let layout = Layout::of(keys, envelope_len)?;
+        let layout = keys.layout(envelope_len)?;
         let access = Self { cipher: SegmentCipher::new(keys)?, layout };
-        access.open(access.layout.last_index, last_segment).map(|_| access)
+        access.open(layout.segment_count() - 1, last_segment).map(|_| access)
     }
 
     /// Length of the whole plaintext, in bytes.
     #[must_use]
     pub fn plaintext_len(&self) -> u64 {
-        self.layout.plaintext_len
+        self.layout.plaintext_len()
     }
 
     /// Number of segments, from 1.
     #[must_use]
     pub fn segment_count(&self) -> u64 {
-        self.layout.last_index.saturating_add(1)
+        self.layout.segment_count()
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Where segment `index` lies, counted from 0.
@@ -180,108 +180,111 @@ impl RandomAccess {
     /// [`EnvelopeError::WrongSegment`] when there is no such segment or it has another length;
     /// [`EnvelopeError::Undecryptable`].
     pub fn open(&self, index: u64, mut segment: Vec<u8>) -> Result<SecretVec, EnvelopeError> {
-        let span = self.span(index).ok_or(EnvelopeError::WrongSegment)?;
-        if segment.len() != span.len {
-            return Err(EnvelopeError::WrongSegment);
-        }
-        if index == self.layout.last_index {
-            self.cipher.open_last(&mut segment, index)?;
-        } else {
-            self.cipher.open(&mut segment, index, false)?;
-        }
+        let len = self.open_in_place(index, &mut segment)?;
+        segment.truncate(len);
         Ok(SecretVec::take(segment))
     }
-}
 
-/// The segments that fill an envelope of a given length.
-struct Layout {
-    header_len: u64,
-    sealed_len: u64,
-    last_index: u64,
-    last_len: u64,
-    plaintext_len: u64,
-}
-
-impl Layout {
-    fn of(keys: &PayloadKeys, envelope_len: u64) -> Result<Self, EnvelopeError> {
-        let overhead = to_u64(SEGMENT_OVERHEAD_LEN);
-        let header_len = to_u64(keys.header_len);
-        let sealed_len = to_u64(keys.segment_len).saturating_add(overhead);
-        let sealed = envelope_len.checked_sub(header_len).filter(|len| *len >= overhead);
-        let sealed = sealed.ok_or(EnvelopeError::Truncated)?;
-        let count = sealed.div_ceil(sealed_len);
-        let last_index = count.saturating_sub(1);
-        let last_len = sealed.saturating_sub(last_index.saturating_mul(sealed_len));
-        if last_len < overhead || (last_len == overhead && last_index > 0) {
-            return Err(EnvelopeError::Truncated);
-        }
-        if count > MAX_SEGMENTS {
-            return Err(EnvelopeError::TooManySegments);
-        }
-        let plaintext_len = sealed.saturating_sub(count.saturating_mul(overhead));
-        Ok(Self { header_len, sealed_len, last_index, last_len, plaintext_len })
+    /// Opens the sealed bytes of segment `index` where they lie, and answers how many of them
+    /// are plaintext. After an error none is.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_in_place(&self, index: u64, segment: &mut [u8]) -> Result<usize, EnvelopeError> {
+        let wrong = EnvelopeError::WrongSegment;
+        let span = self.span(index).filter(|span| span.len == segment.len()).ok_or(wrong)?;
+        self.cipher.open(index, self.layout.is_last(index), segment)?;
+        Ok(span.len.saturating_sub(SEGMENT_OVERHEAD_LEN))
     }
-
-    fn span(&self, index: u64) -> Option<Span> {
-        let len = match index.cmp(&self.last_index) {
-            core::cmp::Ordering::Less => self.sealed_len,
-            core::cmp::Ordering::Equal => self.last_len,
-            core::cmp::Ordering::Greater => return None,
-        };
-        let offset = self.header_len.checked_add(index.checked_mul(self.sealed_len)?)?;
-        Some(Span { offset, len: usize::try_from(len).ok()? })
-    }
-}
-
-fn to_u64(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 /// The payload key, ready, and the length of a full segment.
-struct SegmentCipher {
-    key: LessSafeKey,
+///
+/// INVARIANT: whoever seals with it seals each position of one envelope once.
+pub(crate) struct SegmentCipher {
+    cipher: Cipher,
     segment_len: usize,
 }
 
 impl SegmentCipher {
-    fn new(keys: &PayloadKeys) -> Result<Self, EnvelopeError> {
-        let key = keys
-            .payload
-            .expose(|bytes| UnboundKey::new(&AES_256_GCM, bytes))
-            .map_err(|_| EnvelopeError::Failed)?;
-        Ok(Self { key: LessSafeKey::new(key), segment_len: keys.segment_len })
+    pub(crate) fn new(keys: &PayloadKeys) -> Result<Self, EnvelopeError> {
+        let cipher = Cipher::new(keys.suite, &keys.payload)?;
+        Ok(Self { cipher, segment_len: keys.segment_len })
     }
 
-    fn sealed_len(&self) -> usize {
-        self.segment_len.saturating_add(SEGMENT_OVERHEAD_LEN)
+    /// Seals plaintext ‖ 16 free bytes where they lie.
+    pub(crate) fn seal(
+        &self,
+        index: u64,
+        is_last: bool,
+        segment: &mut [u8],
+    ) -> Result<(), EnvelopeError> {
+        self.cipher.seal(nonce(index, is_last), segment)
+    }
+
+    /// Seals from one buffer into another, which is 16 bytes longer.
+    pub(crate) fn seal_from(
+        &self,
+        index: u64,
+        is_last: bool,
+        plaintext: &[u8],
+        segment: &mut [u8],
+    ) -> Result<(), EnvelopeError> {
+        self.cipher.seal_from(nonce(index, is_last), plaintext, segment)
+    }
+
+    /// Opens ciphertext ‖ tag where they lie; the last 16 bytes mean nothing then.
+    pub(crate) fn open(
+        &self,
+        index: u64,
+        is_last: bool,
+        segment: &mut [u8],
+    ) -> Result<(), EnvelopeError> {
+        self.cipher.open(nonce(index, is_last), segment)
+    }
+
+    /// Opens from one buffer into another, which is 16 bytes shorter.
+    pub(crate) fn open_into(
+        &self,
+        index: u64,
+        is_last: bool,
+        segment: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), EnvelopeError> {
+        self.cipher.open_into(nonce(index, is_last), segment, plaintext)
     }
 
     fn fits_last(&self, plaintext_len: usize, index: u64) -> bool {
         plaintext_len <= self.segment_len && (plaintext_len > 0 || index == 0)
     }
 
-    fn seal(&self, segment: &mut Vec<u8>, index: u64, is_last: bool) -> Result<(), EnvelopeError> {
-        self.key
-            .seal_in_place_append_tag(nonce(index, is_last), Aad::empty(), segment)
-            .map_err(|_| EnvelopeError::Failed)
+    fn seal_vec(
+        &self,
+        segment: &mut Vec<u8>,
+        index: u64,
+        is_last: bool,
+    ) -> Result<(), EnvelopeError> {
+        segment.resize(segment.len().saturating_add(SEGMENT_OVERHEAD_LEN), 0);
+        self.seal(index, is_last, segment)
     }
 
-    fn open(&self, segment: &mut Vec<u8>, index: u64, is_last: bool) -> Result<(), EnvelopeError> {
-        let opened = self.key.open_in_place(nonce(index, is_last), Aad::empty(), segment);
-        match opened.map(|plaintext| plaintext.len()) {
-            Ok(len) => {
-                segment.truncate(len);
-                Ok(())
-            }
-            Err(_) => {
-                segment.zeroize();
-                Err(EnvelopeError::Undecryptable)
-            }
+    fn open_vec(
+        &self,
+        segment: &mut Vec<u8>,
+        index: u64,
+        is_last: bool,
+    ) -> Result<(), EnvelopeError> {
+        let outcome = self.open(index, is_last, segment);
+        match outcome {
+            Ok(()) => segment.truncate(segment.len().saturating_sub(SEGMENT_OVERHEAD_LEN)),
+            Err(_) => segment.zeroize(),
         }
+        outcome
     }
 
-    fn open_last(&self, segment: &mut Vec<u8>, index: u64) -> Result<(), EnvelopeError> {
-        let plaintext_len = segment.len().checked_sub(SEGMENT_OVERHEAD_LEN);
+    /// Checks that a last segment of this sealed length may stand at this place.
+    pub(crate) fn check_last(&self, sealed_len: usize, index: u64) -> Result<(), EnvelopeError> {
+        let plaintext_len = sealed_len.checked_sub(SEGMENT_OVERHEAD_LEN);
         let plaintext_len = plaintext_len.ok_or(EnvelopeError::Truncated)?;
         if plaintext_len > self.segment_len {
             return Err(EnvelopeError::WrongSegment);
@@ -289,14 +292,19 @@ impl SegmentCipher {
         if !self.fits_last(plaintext_len, index) {
             return Err(EnvelopeError::Truncated);
         }
-        self.open(segment, index, true)
+        Ok(())
     }
 }
 
+/// Bytes of a full segment with its tag.
+pub(crate) fn sealed_len_of(segment_len: usize) -> usize {
+    segment_len.saturating_add(SEGMENT_OVERHEAD_LEN)
+}
+
 /// Three zero bytes ‖ position, 8 bytes ‖ 1 for the last segment, else 0.
-fn nonce(index: u64, is_last: bool) -> Nonce {
+fn nonce(index: u64, is_last: bool) -> [u8; 12] {
     let [a, b, c, d, e, f, g, h] = index.to_be_bytes();
-    Nonce::assume_unique_for_key([0, 0, 0, a, b, c, d, e, f, g, h, u8::from(is_last)])
+    [0, 0, 0, a, b, c, d, e, f, g, h, u8::from(is_last)]
 }
 
 macro_rules! prints_nothing {

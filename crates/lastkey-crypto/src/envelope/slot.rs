@@ -8,33 +8,13 @@
 use aws_lc_rs::hmac;
 use lastkey_secret::{SecretArray, ct_eq};
 
-use super::EnvelopeError;
+use super::{EnvelopeError, MAX_RECIPIENTS, recipient::Recipient};
 use crate::digest::sha256;
-
-/// A Lastkey key: the body is a ciphertext blob whose plaintext is the data key.
-pub const KIND_LASTKEY: u8 = 1;
 
 const MAC_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 32;
 /// Bytes of a slot besides body and padding.
 pub(super) const FRAME_LEN: usize = 8 + 4 + MAC_LEN + CHECKSUM_LEN;
-
-/// One way to recover the data key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipient {
-    /// What `body` is: [`KIND_LASTKEY`], or a kind that a later version knows.
-    pub kind: u8,
-    /// At most 65,535 bytes.
-    pub body: Vec<u8>,
-}
-
-impl Recipient {
-    /// The recipient that holds the data key as a ciphertext blob.
-    #[must_use]
-    pub fn lastkey(blob: Vec<u8>) -> Self {
-        Self { kind: KIND_LASTKEY, body: blob }
-    }
-}
 
 /// The content of a whole slot. Unauthenticated until [`Slot::verify`].
 #[derive(Debug)]
@@ -58,7 +38,7 @@ impl Slot {
             (Some(one), Some(two)) if one.sequence < two.sequence => (two, true),
             (Some(one), Some(_)) => (one, false),
         };
-        let recipients = read_recipients(frame.body).ok_or(EnvelopeError::Malformed)?;
+        let recipients = read_recipients(frame.body)?;
         let slot = Self {
             sequence: frame.sequence,
             recipients,
@@ -140,6 +120,9 @@ fn write_recipients(recipients: &[Recipient]) -> Result<Vec<u8>, EnvelopeError> 
     if count == 0 {
         return Err(EnvelopeError::Options);
     }
+    if count > MAX_RECIPIENTS {
+        return Err(EnvelopeError::TooManyRecipients);
+    }
     let mut body = count.to_be_bytes().to_vec();
     for recipient in recipients {
         let len = u16::try_from(recipient.body.len());
@@ -151,10 +134,18 @@ fn write_recipients(recipients: &[Recipient]) -> Result<Vec<u8>, EnvelopeError> 
     Ok(body)
 }
 
-fn read_recipients(body: &[u8]) -> Option<Vec<Recipient>> {
-    let (count, mut rest) = body.split_first_chunk::<2>()?;
+fn read_recipients(body: &[u8]) -> Result<Vec<Recipient>, EnvelopeError> {
+    let (count, rest) = body.split_first_chunk::<2>().ok_or(EnvelopeError::Malformed)?;
+    let count = u16::from_be_bytes(*count);
+    if count > MAX_RECIPIENTS {
+        return Err(EnvelopeError::TooManyRecipients);
+    }
+    split_recipients(count, rest).ok_or(EnvelopeError::Malformed)
+}
+
+fn split_recipients(count: u16, mut rest: &[u8]) -> Option<Vec<Recipient>> {
     let mut recipients = Vec::new();
-    for _ in 0..u16::from_be_bytes(*count) {
+    for _ in 0..count {
         let (kind, after) = rest.split_first()?;
         let (len, after) = after.split_first_chunk::<2>()?;
         let (body, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
@@ -162,4 +153,9 @@ fn read_recipients(body: &[u8]) -> Option<Vec<Recipient>> {
         rest = after;
     }
     (rest.is_empty() && !recipients.is_empty()).then_some(recipients)
+}
+
+/// Bytes of a slot that holds these recipients and nothing more.
+pub(super) fn filled_len(recipients: &[Recipient]) -> Result<usize, EnvelopeError> {
+    write_recipients(recipients).map(|body| body.len().saturating_add(FRAME_LEN))
 }

@@ -7,10 +7,12 @@ use lastkey_crypto::{
     digest::sha256,
     entropy::SystemEntropy,
     envelope::{
-        EnvelopeError, EnvelopeOptions, Header, Opener, PREFIX_LEN, RandomAccess, Recipient,
-        Sealer, Span, build,
+        AgeIdentity, EnvelopeError, EnvelopeOptions, Header, KIND_PASSPHRASE, Opener, PREFIX_LEN,
+        RandomAccess, Recipient, RecipientName, Sealer, Span, build,
     },
+    kdf::Argon2Params,
 };
+use lastkey_secret::SecretVec;
 use proptest::prelude::{any, prop_assert, proptest};
 
 use crate::support::{
@@ -101,7 +103,7 @@ fn header_refuses_lengths_outside_their_limits() {
         (Some(EnvelopeError::Malformed), Some(EnvelopeError::UnsupportedVersion));
     assert_eq!(with(0, b"X"), malformed, "magic");
     assert_eq!(with(8, &[2]), newer, "format");
-    assert_eq!(with(9, &[2]), newer, "suite");
+    assert_eq!(with(9, &[4]), newer, "suite");
     assert_eq!(with(10, &[11]), malformed, "segment too short");
     assert_eq!(with(10, &[25]), malformed, "segment too long");
     assert_eq!(with(11, &[1]), newer, "flags");
@@ -283,6 +285,137 @@ fn random_access_refuses_a_shortened_envelope_and_exchanged_segments() {
         let located = RandomAccess::locate_last(&keys, len);
         assert_eq!(located, Err(EnvelopeError::Truncated));
     }
+}
+
+fn identity(secret: &str) -> Vec<AgeIdentity> {
+    AgeIdentity::parse_file(&SecretVec::copy_of(secret.as_bytes())).unwrap()
+}
+
+/// Two identities of `age-keygen`.
+const ALICE: &str = "AGE-SECRET-KEY-1V5V6FRYJKY6N4JN8JZL6YHWCTMFKE3HD3DYGSUENT8XJRN39W9NQHTPM0Y";
+const BOB: &str = "AGE-SECRET-KEY-14VXG8TH7VYUH2GNE8708NKSAXTLFCRYECE60VPGDQW9TCCHT5UVQDA0PCD";
+
+fn cheap() -> Argon2Params {
+    Argon2Params::parse(32, 1, 1).unwrap()
+}
+
+fn passphrase(text: &str) -> SecretVec {
+    SecretVec::copy_of(text.as_bytes())
+}
+
+#[test]
+fn data_key_comes_back_by_identity_and_by_passphrase() {
+    let (alice, bob) = (identity(ALICE), identity(BOB));
+    let (key, entropy) = (data_key(1), &mut SystemEntropy);
+    let to = [
+        Recipient::age(alice[0].recipient(), &key, entropy).unwrap(),
+        Recipient::passphrase(&passphrase("one"), cheap(), &key, entropy).unwrap(),
+        Recipient::passphrase(&passphrase("two"), cheap(), &key, entropy).unwrap(),
+    ];
+    let (bytes, _) = build(&options(), &key, &to, entropy).unwrap();
+    let header = Header::parse(&bytes).unwrap();
+    assert!(header.data_key_by_age(&alice).unwrap().ct_eq(&key));
+    assert_eq!(header.data_key_by_age(&bob).err(), Some(EnvelopeError::NoRecipient));
+    for (text, opens) in [("one", true), ("two", true), ("three", false)] {
+        let opened = header.data_key_by_passphrase(&passphrase(text));
+        assert_eq!(opened.is_ok_and(|opened| opened.ct_eq(&key)), opens, "{text}");
+    }
+    let names: Vec<RecipientName> = header.recipients().iter().map(Recipient::name).collect();
+    assert_eq!(names[0], RecipientName::Age(alice[0].recipient().clone()));
+    assert_eq!(names[1], RecipientName::Passphrase(cheap()));
+}
+
+#[test]
+fn data_key_that_is_not_the_one_of_the_header_is_not_given_out() {
+    let (alice, entropy) = (identity(ALICE), &mut SystemEntropy);
+    let to = [
+        Recipient::age(alice[0].recipient(), &data_key(2), entropy).unwrap(),
+        Recipient::passphrase(&passphrase("one"), cheap(), &data_key(2), entropy).unwrap(),
+    ];
+    let (bytes, _) = build(&options(), &data_key(1), &to, entropy).unwrap();
+    let header = Header::parse(&bytes).unwrap();
+    let refused = Some(EnvelopeError::Undecryptable);
+    assert_eq!(header.data_key_by_age(&alice).err(), refused);
+    assert_eq!(header.data_key_by_passphrase(&passphrase("one")).err(), refused);
+}
+
+#[test]
+fn passphrase_that_costs_too_much_is_refused_before_it_is_tried() {
+    let key = data_key(1);
+    for (memory, passes, lanes) in [
+        (1_048_576, 16, 1),
+        (1_048_577, 1, 1),
+        (u32::MAX, 1, 1),
+        (524_288, 9, 1),
+        (64, 0, 1),
+        (64, 1, 0),
+        (64, u32::MAX, 1),
+        (64, 1, u32::MAX),
+    ] {
+        let mut body: Vec<u8> = Vec::new();
+        for number in [memory, passes, lanes] {
+            body.extend_from_slice(&u32::to_be_bytes(number));
+        }
+        body.resize(12 + 16 + 48, 1);
+        let to = [Recipient { kind: KIND_PASSPHRASE, body }];
+        let (bytes, _) = build(&options(), &key, &to, &mut SystemEntropy).unwrap();
+        let outcome = Header::parse(&bytes).unwrap().data_key_by_passphrase(&passphrase("x"));
+        assert_eq!(outcome.err(), Some(EnvelopeError::PassphraseCost), "{memory} {passes}");
+        assert_eq!(to[0].name(), RecipientName::Unknown);
+    }
+    let dear = Argon2Params::parse(1_048_576, 16, 1).unwrap();
+    let made = Recipient::passphrase(&passphrase("x"), dear, &key, &mut SystemEntropy);
+    assert_eq!(made.err(), Some(EnvelopeError::PassphraseCost));
+}
+
+#[test]
+fn only_so_many_passphrases_of_an_envelope_are_tried() {
+    let (key, entropy) = (data_key(1), &mut SystemEntropy);
+    let made = |text: &str, entropy: &mut SystemEntropy| {
+        Recipient::passphrase(&passphrase(text), cheap(), &key, entropy).unwrap()
+    };
+    let mut to: Vec<Recipient> = (0..4).map(|_| made("other", entropy)).collect();
+    to.push(made("last", entropy));
+    let (bytes, _) = build(&options(), &key, &to, entropy).unwrap();
+    let header = Header::parse(&bytes).unwrap();
+    assert!(header.data_key_by_passphrase(&passphrase("last")).is_err());
+    assert!(header.data_key_by_passphrase(&passphrase("other")).is_ok());
+}
+
+#[test]
+fn ten_thousand_recipients_are_refused_in_writing_and_in_reading() {
+    let many = vec![Recipient { kind: 9, body: Vec::new() }; 10_000];
+    let wide = EnvelopeOptions { slot_len: 1 << 20, ..options() };
+    let refused = Some(EnvelopeError::TooManyRecipients);
+    assert_eq!(build(&wide, &data_key(1), &many, &mut SystemEntropy).err(), refused);
+    let most = &many[..1_024];
+    let (mut bytes, _) = build(&wide, &data_key(1), most, &mut SystemEntropy).unwrap();
+    assert_eq!(Header::parse(&bytes).unwrap().recipients().len(), 1_024);
+    // The same with another count, and a checksum that is right.
+    let slot = &mut bytes[512..512 + (1 << 20)];
+    slot[12..14].copy_from_slice(&10_000_u16.to_be_bytes());
+    let covered = 12 + 2 + 3 * 1_024 + 32;
+    let sum = sha256(&slot[..covered]);
+    slot[covered..covered + 32].copy_from_slice(&sum);
+    assert_eq!(Header::parse(&bytes).err(), refused);
+}
+
+#[test]
+fn slots_grow_for_recipients_and_keep_room_for_more() {
+    let mut options = EnvelopeOptions::default();
+    options.fit(&recipients()).unwrap();
+    assert_eq!(options.slot_len, 1_024);
+    let twenty = vec![Recipient::lastkey(vec![1; 136]); 20];
+    options.fit(&twenty).unwrap();
+    assert_eq!((options.slot_len % 512, options.slot_len), (0, 4_608));
+    let built = build(&options, &data_key(1), &twenty, &mut SystemEntropy).unwrap();
+    let update = Header::parse(&built.0)
+        .unwrap()
+        .rewrap(&data_key(1), &vec![Recipient::lastkey(vec![1; 136]); 28]);
+    assert!(update.is_ok());
+    let huge = vec![Recipient::lastkey(vec![1; 60_000]); 20];
+    assert_eq!(options.fit(&huge), Err(EnvelopeError::RecipientsTooLong));
+    assert_eq!(options.fit(&[]), Err(EnvelopeError::Options));
 }
 
 proptest! {

@@ -5,7 +5,7 @@
 use lastkey_crypto::{
     context::EncryptionContext,
     entropy::{Entropy, EntropyError, SystemEntropy},
-    envelope::{EnvelopeOptions, Recipient},
+    envelope::{EnvelopeOptions, Recipient, Suite},
     stream::encrypt_stream,
 };
 use lastkey_secret::SecretArray;
@@ -25,6 +25,7 @@ pub(crate) fn data_key(byte: u8) -> SecretArray<32> {
 
 pub(crate) fn options() -> EnvelopeOptions {
     EnvelopeOptions {
+        suite: Suite::Aes256Gcm,
         segment_log2: 12,
         slot_len: 512,
         context: EncryptionContext::from_pairs([("file", "sample")]).unwrap(),

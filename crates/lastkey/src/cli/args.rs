@@ -144,7 +144,7 @@ impl FromStr for Span {
 
 /// Why a value on the command line is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadValue(&'static str);
+pub(crate) struct BadValue(pub(super) &'static str);
 
 impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

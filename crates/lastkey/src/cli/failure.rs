@@ -85,6 +85,17 @@ pub(crate) enum Failure {
     /// The server is not ready; the answer is printed already.
     #[error("the server is not ready")]
     NotReady,
+    /// Some files of a folder could not be done; each was talked about.
+    #[error("{failed} files failed; the others are done, and a second run goes on with these")]
+    SomeFiles {
+        /// How many.
+        failed: u64,
+        /// The exit code of the first one.
+        code: u8,
+    },
+    /// The recipients of a file do not fit into its header.
+    #[error("the recipients do not fit into the header of {0}")]
+    HeaderFull(String),
     /// The person said no.
     #[error("nothing was done")]
     Declined,
@@ -113,11 +124,17 @@ impl Failure {
             Self::Envelope(error) => envelope_exit_code(error),
             Self::File(_) | Self::Io { .. } => INPUT_OUTPUT,
             Self::NotValid(_) | Self::LogNotValid(_) => NOT_VALID,
-            Self::Input(_) | Self::WouldRefuse | Self::Declined => REFUSED,
+            Self::Input(_) | Self::HeaderFull(_) | Self::WouldRefuse | Self::Declined => REFUSED,
             Self::NotReady => UNAVAILABLE,
+            Self::SomeFiles { code, .. } => *code,
             Self::BrokenPipe => BROKEN_PIPE,
             Self::Interrupted(signal) => SIGNAL_BASE + signal,
         }
+    }
+
+    /// Whether the next call would fail in the same way: no server, or none that serves.
+    pub(crate) fn will_repeat(&self) -> bool {
+        matches!(self.exit_code(), UNREACHABLE | UNAVAILABLE)
     }
 
     /// Says on standard error what failed, why, and what to do next.
@@ -186,7 +203,7 @@ impl Failure {
     }
 
     /// What went wrong and each cause behind it.
-    fn chain(&self) -> String {
+    pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
@@ -212,6 +229,7 @@ impl Failure {
             Self::Envelope(EnvelopeError::NoRecipient) => {
                 "`lastkey inspect FILE` shows for whom the file was encrypted"
             }
+            Self::HeaderFull(_) => "`lastkey rewrap --rewrite` encrypts it anew with a longer one",
             Self::Usage(_)
             | Self::Config(_)
             | Self::Context(_)
@@ -224,6 +242,7 @@ impl Failure {
             | Self::LogNotValid(_)
             | Self::WouldRefuse
             | Self::NotReady
+            | Self::SomeFiles { .. }
             | Self::Declined
             | Self::BrokenPipe
             | Self::Interrupted(_) => return None,
@@ -269,6 +288,8 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
         | Failure::LogNotValid(_)
         | Failure::WouldRefuse
         | Failure::NotReady
+        | Failure::SomeFiles { .. }
+        | Failure::HeaderFull(_)
         | Failure::Declined
         | Failure::BrokenPipe
         | Failure::Interrupted(_) => None,
@@ -298,7 +319,9 @@ fn envelope_exit_code(error: &EnvelopeError) -> u8 {
         EnvelopeError::DataKey
         | EnvelopeError::NoRecipient
         | EnvelopeError::Stream(StreamError::Envelope(_)) => NOT_VALID,
-        EnvelopeError::Stream(StreamError::Read(_) | StreamError::Write(_)) => INPUT_OUTPUT,
+        EnvelopeError::Stream(
+            StreamError::Read(_) | StreamError::Write(_) | StreamError::Changed,
+        ) => INPUT_OUTPUT,
         EnvelopeError::Thread => REFUSED,
     }
 }

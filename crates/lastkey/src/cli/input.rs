@@ -32,6 +32,8 @@ pub(crate) struct Source {
     pub(crate) file: File,
     /// In bytes, when it is known before the end.
     pub(crate) len: Option<u64>,
+    /// Opened here by its name, so that nobody else moves its position.
+    pub(crate) is_named: bool,
     /// Permissions of a file, for the file that is made of it.
     pub(crate) mode: Option<u32>,
     name: String,
@@ -40,7 +42,8 @@ pub(crate) struct Source {
 impl Source {
     /// Opens a file, or standard input.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let (file, name) = match path.filter(|path| !is_dash(path)) {
+        let path = path.filter(|path| !is_dash(path));
+        let (file, name) = match path {
             Some(path) => (File::open(path), path.display().to_string()),
             None => {
                 let stdin = io::stdin().as_fd().try_clone_to_owned();
@@ -50,12 +53,13 @@ impl Source {
         let file = file.map_err(|cause| Failure::io(format!("open {name}"), cause))?;
         let about = file.metadata().map_err(|cause| Failure::io(format!("open {name}"), cause))?;
         if about.is_dir() {
-            return Err(Failure::Input(format!("{name} is a folder; pack it with tar first")));
+            return Err(Failure::Input(format!("{name} is a folder; this takes one file")));
         }
         let is_file = about.is_file();
         Ok(Self {
             file,
             len: is_file.then_some(about.len()),
+            is_named: path.is_some(),
             mode: is_file.then_some(about.permissions().mode()),
             name,
         })

@@ -64,6 +64,8 @@ enum ClientCommand {
     Verify(envelope::VerifyArgs),
     /// Show the header of an encrypted file
     Inspect(envelope::InspectArgs),
+    /// Change who can open encrypted files
+    Rewrap(envelope::RewrapArgs),
     /// Create, list, rotate, delete and import keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -155,7 +157,7 @@ enum ConfigCommand {
 
 /// Headings of `lastkey --help`; each command stands under one.
 const GROUPS: [(&str, &[&str]); 7] = [
-    ("Files", &["encrypt", "decrypt", "verify", "inspect"]),
+    ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
     ("Keys", &["key"]),
     (
         "Operations",
@@ -252,6 +254,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Decrypt(args) => envelope::decrypt(args, session).await,
         ClientCommand::Verify(args) => envelope::verify(args, session).await,
         ClientCommand::Inspect(args) => envelope::inspect(&args, session),
+        ClientCommand::Rewrap(args) => envelope::rewrap(args, session).await,
         ClientCommand::Key(command) => key::run(command, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
@@ -370,6 +373,15 @@ mod tests {
             "lastkey key rotate alias/app",
             "lastkey key show alias/app --output json",
             "lastkey encrypt --key alias/app FILE -o FILE.lk",
+            "lastkey encrypt --key alias/app - -o OUT",
+            "lastkey encrypt --key alias/app --context k=v DIR -o OUT",
+            "lastkey decrypt IN -o OUT --range 5-9",
+            "lastkey decrypt IN -o OUT --range -9",
+            "lastkey inspect IN --output json",
+            "lastkey rewrap IN",
+            "lastkey rewrap IN --add-key alias/app",
+            "lastkey rewrap IN --remove-key alias/app",
+            "lastkey verify IN",
             "lastkey decrypt FILE.lk -o OUT",
             "lastkey encrypt --key alias/app",
             "lastkey key rotation set alias/app 90d",

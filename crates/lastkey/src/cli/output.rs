@@ -11,7 +11,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use lastkey_client::file::{PendingFile, Replace};
+use lastkey_client::file::{PendingFile, Replace, SharedFile};
 use lastkey_secret::SecretVec;
 
 use super::{
@@ -74,6 +74,14 @@ impl Output {
             Target::Stdout(stdout) => (duplicate(stdout)?, stdout.is_terminal()),
         };
         Ok(Guarded { file, is_terminal })
+    }
+
+    /// The file to be, for several threads; `None` for a device or a pipe.
+    pub(crate) fn shared(&self) -> Result<Option<SharedFile>, Failure> {
+        match &self.target {
+            Target::File(pending) => Ok(Some(SharedFile(pending.handle()?))),
+            Target::Device(_) | Target::Stdout(_) => Ok(None),
+        }
     }
 
     /// Makes a file durable and visible, with the permissions of `mode` or else 0600.

@@ -5,9 +5,12 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Read},
+    os::unix::fs::FileExt,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use lastkey_crypto::stream::ReadAt;
 
 /// Shorter inputs are done before a bar could be read, in bytes.
 const SHORTEST_LEN: u64 = 64 << 20;
@@ -38,14 +41,65 @@ impl Progress {
         Counted { file, bar: self.bar.clone() }
     }
 
-    /// Takes the bar away.
-    pub(crate) fn finish(&self) {
-        self.bar.finish_and_clear();
+    /// The same, read at any place by several threads.
+    pub(crate) fn counted(&self, file: File) -> CountedAt {
+        CountedAt { file, bar: self.bar.clone() }
+    }
+
+    /// Counts bytes that were read otherwise.
+    pub(crate) fn advance(&self, len: usize) {
+        self.bar.inc(len as u64);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Counts the files of a run.
+pub(crate) struct TreeProgress {
+    bar: ProgressBar,
+    doing: &'static str,
+    files: AtomicU64,
+    all_files: u64,
+}
+
+impl TreeProgress {
+    /// A bar when standard error is a terminal. `total` tells the number of files and of their
+    /// bytes; it is asked for a bar only.
+    pub(crate) fn new(doing: &'static str, total: impl FnOnce() -> (u64, u64)) -> Self {
+        if !io::stderr().is_terminal() {
+            let bar = ProgressBar::hidden();
+            return Self { bar, doing, files: AtomicU64::new(0), all_files: 0 };
+        }
+        let (all_files, bytes) = total();
+        let bar = ProgressBar::new(bytes);
+        let template = "{msg}, [{bar:24}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self { bar, doing, files: AtomicU64::new(0), all_files }
+    }
+
+    /// One more file, of this many bytes.
+    pub(crate) fn advance(&self, len: u64) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;
+        self.bar.set_message(format!("{}: {files} of {} files", self.doing, self.all_files));
+        self.bar.inc(len);
+    }
+
+    /// A line above the bar.
+    pub(crate) fn say(&self, text: &str) {
+        self.bar.suspend(|| super::output::note(text));
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
@@ -59,6 +113,20 @@ pub(crate) struct Counted {
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.file.read(buffer)?;
+        self.bar.inc(len as u64);
+        Ok(len)
+    }
+}
+
+/// The same for several threads.
+pub(crate) struct CountedAt {
+    file: File,
+    bar: ProgressBar,
+}
+
+impl ReadAt for CountedAt {
+    fn read_at(&self, dest: &mut [u8], offset: u64) -> io::Result<usize> {
+        let len = self.file.read_at(dest, offset)?;
         self.bar.inc(len as u64);
         Ok(len)
     }

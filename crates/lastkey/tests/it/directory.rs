@@ -85,16 +85,16 @@ fn lost_database_is_not_replaced_by_an_empty_one() {
 }
 
 /// A small file system of its own; `None` when this process may not mount one.
-struct Disk(tempfile::TempDir);
+pub(crate) struct Disk(tempfile::TempDir);
 
 impl Disk {
-    fn of(size: &CStr) -> Option<Self> {
+    pub(crate) fn of(size: &CStr) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), size).ok()?;
         Some(Self(dir))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }

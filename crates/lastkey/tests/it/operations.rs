@@ -585,6 +585,9 @@ fn file_commands(s: &mut Shell) {
     assert_eq!(s.json("verify f.lk")["plaintext_bytes"], 6);
     assert_eq!(s.run("decrypt --context a=c f.lk", b"").code, Some(5));
     assert_eq!(s.ok("decrypt --context a=b f.lk"), "a file");
+    s.ok("key rotate alias/f");
+    assert_eq!(s.json("rewrap f.lk")["files"][0]["recipients"][0]["version"], 2);
+    assert_eq!(s.ok("decrypt --range 2-3 f.lk"), "fi");
 }
 
 fn access_commands(s: &mut Shell) {

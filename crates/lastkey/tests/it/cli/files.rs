@@ -122,8 +122,9 @@ fn interrupted_encryption_leaves_nothing() {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(&content(700_000)).unwrap();
-        // The pipe holds 64 KiB: when so much was taken, the temporary file is there.
-        assert_eq!(house.names().len(), 1);
+        // The pipe holds 64 KiB: when so much was taken, the file is there, without a name where
+        // the file system allows that.
+        assert!(house.names().iter().all(|name| name.ends_with(".lastkey-tmp")));
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code));
         assert_eq!(house.names(), Vec::<String>::new());
