@@ -7,28 +7,56 @@
 
 mod access;
 mod addr;
+pub mod blocking;
+mod cache;
 mod call;
 mod client;
 mod config;
+mod config_file;
 mod connect;
+mod decryptor;
+mod encryptor;
 pub mod envelope;
 mod error;
 pub mod file;
 mod keys;
 mod operations;
+mod range;
+mod reader;
+mod retry;
 mod transport;
 mod trust;
+mod whole;
+mod writer;
 
 pub use addr::{Addr, AddrError};
+pub use cache::{CacheLimits, CacheStats, DataKeyCache};
 pub use call::Call;
 pub use client::Client;
 pub use config::{
-    ADDR_VARIABLE, CA_FINGERPRINT_VARIABLE, CA_VARIABLE, ClientConfig, ConfigError, TOKEN_VARIABLE,
-    token_from_env, trust_from_env,
+    ADDR_VARIABLE, CA_FINGERPRINT_VARIABLE, CA_VARIABLE, CONFIG_VARIABLE, ClientConfig,
+    ConfigError, NODE_SOCKET, SYSTEM_CONFIG, SetupError, TOKEN_VARIABLE, token_from_env,
+    trust_from_env,
 };
+pub use config_file::FileProblem;
 pub use connect::ConnectError;
+pub use decryptor::Decryptor;
+pub use encryptor::Encryptor;
+pub use envelope::EnvelopeError;
 pub use error::{Error, Refusal};
 pub use keys::{KeyChange, VersionChange};
+/// Names and values that are bound to a ciphertext.
+pub use lastkey_crypto::context::{ContextError, EncryptionContext};
+/// The header of an envelope: context, recipients, sizes.
+pub use lastkey_crypto::envelope::Header;
+/// What a finished stream amounted to, and why one ended early.
+pub use lastkey_crypto::stream::{StreamError, StreamStats};
+/// Bytes that are wiped when they are dropped.
+pub use lastkey_secret::{SecretArray, SecretVec};
 /// The shapes of requests and replies.
 pub use lastkey_wire as wire;
+pub use range::RangeReader;
+pub use reader::DecryptReader;
+pub use retry::RetryPolicy;
 pub use trust::{Fingerprint, Trust, TrustError};
+pub use writer::EncryptWriter;

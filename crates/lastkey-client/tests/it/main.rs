@@ -4,7 +4,12 @@
 //!           with a real one are tests of the binary.
 #![expect(clippy::unwrap_used, reason = "helpers of tests stop at the first surprise, as tests do")]
 
+mod blocking;
 mod calls;
+mod config;
 mod envelope;
+mod keeper;
+mod library;
+mod retry;
 mod scripted;
 mod trust;
