@@ -9,11 +9,19 @@ use std::{
     future::Future,
     io::{Read, Seek},
     mem::ManuallyDrop,
+    path::Path,
+    pin::pin,
     process,
     sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
 };
 
-use lastkey_crypto::{context::EncryptionContext, stream::read_header};
+use lastkey_crypto::{
+    context::EncryptionContext,
+    envelope::{AgeIdentity, AgeRecipient, Suite},
+    stream::read_header,
+};
 use lastkey_secret::SecretVec;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -96,20 +104,50 @@ impl Client {
 #[derive(Clone, Debug)]
 pub struct Encryptor {
     inner: crate::Encryptor,
-    client: Client,
+    engine: Waiter,
 }
 
 impl Encryptor {
     /// As [`crate::Encryptor::new`].
     #[must_use]
     pub fn new(client: &Client, key: impl Into<String>) -> Self {
-        Self { inner: crate::Encryptor::new(&client.api, key), client: client.clone() }
+        Self { inner: crate::Encryptor::new(&client.api, key), engine: Waiter::of(client) }
+    }
+
+    /// As [`crate::Encryptor::for_age`].
+    #[must_use]
+    pub fn for_age(recipient: AgeRecipient) -> Self {
+        Self { inner: crate::Encryptor::for_age(recipient), engine: Waiter::default() }
+    }
+
+    /// As [`crate::Encryptor::for_passphrase`].
+    #[must_use]
+    pub fn for_passphrase(passphrase: SecretVec) -> Self {
+        Self { inner: crate::Encryptor::for_passphrase(passphrase), engine: Waiter::default() }
     }
 
     /// As [`crate::Encryptor::add_key`].
     #[must_use]
-    pub fn add_key(self, key: impl Into<String>) -> Self {
-        Self { inner: self.inner.add_key(key), ..self }
+    pub fn add_key(self, client: &Client, key: impl Into<String>) -> Self {
+        Self { inner: self.inner.add_key(&client.api, key), engine: self.engine.or(client) }
+    }
+
+    /// As [`crate::Encryptor::add_age`].
+    #[must_use]
+    pub fn add_age(self, recipient: AgeRecipient) -> Self {
+        Self { inner: self.inner.add_age(recipient), ..self }
+    }
+
+    /// As [`crate::Encryptor::add_passphrase`].
+    #[must_use]
+    pub fn add_passphrase(self, passphrase: SecretVec) -> Self {
+        Self { inner: self.inner.add_passphrase(passphrase), ..self }
+    }
+
+    /// As [`crate::Encryptor::suite`].
+    #[must_use]
+    pub fn suite(self, suite: Suite) -> Self {
+        Self { inner: self.inner.suite(suite), ..self }
     }
 
     /// As [`crate::Encryptor::context`].
@@ -135,7 +173,7 @@ impl Encryptor {
     /// # Errors
     /// [`EnvelopeError`].
     pub fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        self.client.wait(self.inner.encrypt(plaintext))
+        self.engine.wait(self.inner.encrypt(plaintext))
     }
 
     /// As [`crate::Encryptor::encrypt_into`].
@@ -143,7 +181,7 @@ impl Encryptor {
     /// # Errors
     /// [`EnvelopeError`].
     pub fn encrypt_into(&self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
-        self.client.wait(self.inner.encrypt_into(plaintext, out))
+        self.engine.wait(self.inner.encrypt_into(plaintext, out))
     }
 
     /// Encrypts what is written to a [`std::io::Write`], in constant memory. Finish it by
@@ -165,22 +203,52 @@ impl Encryptor {
     /// # Errors
     /// [`EnvelopeError`]. Nothing was written then.
     pub fn writer<W>(&self, inner: W) -> Result<EncryptWriter<W>, EnvelopeError> {
-        self.client.wait(self.inner.writer(inner))
+        self.engine.wait(self.inner.writer(inner))
     }
 }
 
 /// Decrypts on this machine; see [`crate::Decryptor`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Decryptor {
     inner: crate::Decryptor,
-    client: Client,
+    engine: Waiter,
 }
 
 impl Decryptor {
     /// As [`crate::Decryptor::new`].
     #[must_use]
     pub fn new(client: &Client) -> Self {
-        Self { inner: crate::Decryptor::new(&client.api), client: client.clone() }
+        Self::default().add_client(client)
+    }
+
+    /// As [`crate::Decryptor::offline`].
+    #[must_use]
+    pub fn offline(identities: Vec<AgeIdentity>) -> Self {
+        Self::default().identities(identities)
+    }
+
+    /// As [`crate::Decryptor::with_passphrase`].
+    #[must_use]
+    pub fn with_passphrase(passphrase: SecretVec) -> Self {
+        Self::default().passphrase(passphrase)
+    }
+
+    /// As [`crate::Decryptor::add_client`].
+    #[must_use]
+    pub fn add_client(self, client: &Client) -> Self {
+        Self { inner: self.inner.add_client(&client.api), engine: self.engine.or(client) }
+    }
+
+    /// As [`crate::Decryptor::identities`].
+    #[must_use]
+    pub fn identities(self, identities: Vec<AgeIdentity>) -> Self {
+        Self { inner: self.inner.identities(identities), ..self }
+    }
+
+    /// As [`crate::Decryptor::passphrase`].
+    #[must_use]
+    pub fn passphrase(self, passphrase: SecretVec) -> Self {
+        Self { inner: self.inner.passphrase(passphrase), ..self }
     }
 
     /// As [`crate::Decryptor::expect_context`].
@@ -200,7 +268,7 @@ impl Decryptor {
     /// # Errors
     /// [`EnvelopeError`]; nothing of the plaintext is given then.
     pub fn decrypt(&self, envelope: &[u8]) -> Result<SecretVec, EnvelopeError> {
-        self.client.wait(self.inner.decrypt(envelope))
+        self.engine.wait(self.inner.decrypt(envelope))
     }
 
     /// As [`crate::Decryptor::decrypt_into`].
@@ -208,7 +276,7 @@ impl Decryptor {
     /// # Errors
     /// [`EnvelopeError`].
     pub fn decrypt_into(&self, envelope: &[u8], out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
-        self.client.wait(self.inner.decrypt_into(envelope, out))
+        self.engine.wait(self.inner.decrypt_into(envelope, out))
     }
 
     /// Reads the header from a [`std::io::Read`] and decrypts what follows, in constant memory.
@@ -217,7 +285,7 @@ impl Decryptor {
     /// [`EnvelopeError`]; reading fails later where a segment is not authentic.
     pub fn reader<R: Read>(&self, mut inner: R) -> Result<DecryptReader<R>, EnvelopeError> {
         let header = read_header(&mut inner)?;
-        self.client.wait(self.inner.reader_behind(header, inner))
+        self.engine.wait(self.inner.reader_behind(header, inner))
     }
 
     /// Opens an envelope for reading anywhere in it.
@@ -238,7 +306,122 @@ impl Decryptor {
     /// # Errors
     /// [`EnvelopeError`].
     pub fn seekable<R: Read + Seek>(&self, inner: R) -> Result<RangeReader<R>, EnvelopeError> {
-        self.client.wait(self.inner.seekable(inner))
+        self.engine.wait(self.inner.seekable(inner))
+    }
+}
+
+/// A change of the recipients of envelopes; see [`crate::Rewrap`].
+#[derive(Clone, Debug, Default)]
+pub struct Rewrap {
+    inner: crate::Rewrap,
+    engine: Waiter,
+}
+
+impl Rewrap {
+    /// As [`crate::Rewrap::new`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// As [`crate::Rewrap::add_key`].
+    #[must_use]
+    pub fn add_key(self, client: &Client, key: impl Into<String>) -> Self {
+        Self { inner: self.inner.add_key(&client.api, key), engine: self.engine.or(client) }
+    }
+
+    /// As [`crate::Rewrap::add_age`].
+    #[must_use]
+    pub fn add_age(self, recipient: AgeRecipient) -> Self {
+        Self { inner: self.inner.add_age(recipient), ..self }
+    }
+
+    /// As [`crate::Rewrap::add_passphrase`].
+    #[must_use]
+    pub fn add_passphrase(self, passphrase: SecretVec) -> Self {
+        Self { inner: self.inner.add_passphrase(passphrase), ..self }
+    }
+
+    /// As [`crate::Rewrap::remove_key`].
+    #[must_use]
+    pub fn remove_key(self, key_id: impl Into<String>) -> Self {
+        Self { inner: self.inner.remove_key(key_id), ..self }
+    }
+
+    /// As [`crate::Rewrap::remove_age`].
+    #[must_use]
+    pub fn remove_age(self, recipient: AgeRecipient) -> Self {
+        Self { inner: self.inner.remove_age(recipient), ..self }
+    }
+
+    /// As [`crate::Rewrap::remove_passphrases`].
+    #[must_use]
+    pub fn remove_passphrases(self) -> Self {
+        Self { inner: self.inner.remove_passphrases(), ..self }
+    }
+
+    /// As [`crate::Rewrap::refresh`].
+    #[must_use]
+    pub fn refresh(self, client: &Client) -> Self {
+        Self { inner: self.inner.refresh(&client.api), engine: self.engine.or(client) }
+    }
+
+    /// As [`crate::Rewrap::file`].
+    ///
+    /// # Errors
+    /// [`EnvelopeError`].
+    pub fn file(&self, decryptor: &Decryptor, path: &Path) -> Result<(), EnvelopeError> {
+        let engine = self.engine.clone().or_waiter(&decryptor.engine);
+        engine.wait(self.inner.file(&decryptor.inner, path))
+    }
+}
+
+/// Waits: by the engine of a client, or without one where nothing goes over the network.
+#[derive(Clone, Default)]
+struct Waiter(Option<Arc<Engine>>);
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Waiter(engine)" } else { "Waiter" })
+    }
+}
+
+impl Waiter {
+    fn of(client: &Client) -> Self {
+        Self(Some(Arc::clone(&client.engine)))
+    }
+
+    fn or(self, client: &Client) -> Self {
+        if self.0.is_some() { self } else { Self::of(client) }
+    }
+
+    fn or_waiter(self, other: &Self) -> Self {
+        if self.0.is_some() { self } else { other.clone() }
+    }
+
+    fn wait<T, E: From<Error>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        match &self.0 {
+            Some(engine) => engine.wait(call),
+            None => park(call),
+        }
+    }
+}
+
+/// Sleeps between the polls of a future that needs no runtime.
+fn park<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        thread::park();
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -140,11 +141,11 @@ pub(crate) struct CacheId([u8; 32]);
 
 impl CacheId {
     /// Of parts, each with its length in front.
-    pub(crate) fn of(parts: &[&[u8]]) -> Self {
-        let lengths: Vec<[u8; 8]> =
-            parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
+    pub(crate) fn of<P: Deref<Target: AsRef<[u8]>>>(parts: &[P]) -> Self {
+        let parts = || parts.iter().map(|part| part.deref().as_ref());
+        let lengths: Vec<[u8; 8]> = parts().map(|part| (part.len() as u64).to_be_bytes()).collect();
         let framed: Vec<&[u8]> =
-            lengths.iter().zip(parts).flat_map(|(len, part)| [len.as_slice(), part]).collect();
+            lengths.iter().zip(parts()).flat_map(|(len, part)| [len.as_slice(), part]).collect();
         Self(sha256_of(&framed))
     }
 }
@@ -414,7 +415,7 @@ mod tests {
     }
 
     fn id(name: &str) -> CacheId {
-        CacheId::of(&[name.as_bytes()])
+        CacheId::of(&[name])
     }
 
     fn limits() -> CacheLimits {
@@ -423,8 +424,8 @@ mod tests {
 
     #[test]
     fn id_depends_on_where_its_parts_end() {
-        assert!(CacheId::of(&[b"ab", b"c"]) != CacheId::of(&[b"a", b"bc"]));
-        assert!(CacheId::of(&[b"ab"]) != CacheId::of(&[b"ab", b""]));
+        assert!(CacheId::of(&["ab", "c"]) != CacheId::of(&["a", "bc"]));
+        assert!(CacheId::of(&["ab"]) != CacheId::of(&["ab", ""]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,40 +6,51 @@
 use std::{
     fmt,
     io::{self, Read, Seek, SeekFrom},
+    sync::Arc,
 };
 
 use lastkey_crypto::{
     context::EncryptionContext,
     envelope::{
-        EnvelopeError as FormatError, Header, KIND_LASTKEY, Opener, PREFIX_LEN, PayloadKeys,
+        AgeIdentity, EnvelopeError as FormatError, Header, KIND_LASTKEY, Opener, PREFIX_LEN,
+        PayloadKeys,
     },
-    stream::{StreamError, read_header},
+    stream::{StreamError, decrypt_slice, decrypt_slice_into, read_header},
 };
-use lastkey_secret::SecretVec;
+use lastkey_secret::{SecretArray, SecretVec};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::Zeroize;
 
 use crate::{
-    cache::{CacheId, DataKeyCache, ProtectedKey},
+    cache::{CacheId, DataKeyCache, Loan, ProtectedKey},
     client::Client,
+    encryptor::wrong,
     envelope::EnvelopeError,
     range::RangeReader,
     reader::DecryptReader,
-    whole,
 };
 
 /// Decrypts envelopes on this machine; the server recovers the data key and never sees the
 /// data. Cheap to clone; one decryptor may serve many tasks at once. See [`crate::Encryptor`].
-#[derive(Clone)]
+///
+/// What needs no server is tried first: identities of age, then the passphrase; then the
+/// servers, in the order in which they were added.
+#[derive(Clone, Default)]
 pub struct Decryptor {
-    client: Client,
+    clients: Vec<Client>,
+    identities: Option<Arc<Vec<AgeIdentity>>>,
+    passphrase: Option<Arc<SecretVec>>,
     context: Option<EncryptionContext>,
     cache: Option<DataKeyCache>,
 }
 
 impl fmt::Debug for Decryptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decryptor").field("context", &self.context).finish_non_exhaustive()
+        f.debug_struct("Decryptor")
+            .field("clients", &self.clients)
+            .field("identities", &self.identities)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,7 +58,52 @@ impl Decryptor {
     /// Decrypts what the caller of `client` may decrypt.
     #[must_use]
     pub fn new(client: &Client) -> Self {
-        Self { client: client.clone(), context: None, cache: None }
+        Self::default().add_client(client)
+    }
+
+    /// Decrypts what was encrypted for keys of age, without any server.
+    ///
+    /// ```no_run
+    /// use lastkey_client::{AgeIdentity, Decryptor, SecretVec};
+    ///
+    /// # async fn example(envelope: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    /// let file = SecretVec::take(std::fs::read("recovery.key")?);
+    /// let text = Decryptor::offline(AgeIdentity::parse_file(&file)?).decrypt(envelope).await?;
+    /// # let _ = text;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn offline(identities: Vec<AgeIdentity>) -> Self {
+        Self::default().identities(identities)
+    }
+
+    /// Decrypts what was encrypted under a passphrase, without any server.
+    #[must_use]
+    pub fn with_passphrase(passphrase: SecretVec) -> Self {
+        Self::default().passphrase(passphrase)
+    }
+
+    /// Asks one more server when those before did not recover the data key.
+    #[must_use]
+    pub fn add_client(mut self, client: &Client) -> Self {
+        self.clients.push(client.clone());
+        self
+    }
+
+    /// Tries these identities of age; they replace earlier ones.
+    #[must_use]
+    pub fn identities(mut self, identities: Vec<AgeIdentity>) -> Self {
+        self.identities = Some(Arc::new(identities));
+        self
+    }
+
+    /// Tries a passphrase. Costs what the envelope says, at most 1 GiB of memory, on the
+    /// caller's thread.
+    #[must_use]
+    pub fn passphrase(mut self, passphrase: SecretVec) -> Self {
+        self.passphrase = Some(Arc::new(passphrase));
+        self
     }
 
     /// Refuses envelopes with another context than this, before the server is asked. Without
@@ -71,8 +127,9 @@ impl Decryptor {
     /// # Errors
     /// [`EnvelopeError`]; nothing of the plaintext is given then.
     pub async fn decrypt(&self, envelope: &[u8]) -> Result<SecretVec, EnvelopeError> {
-        let (keys, segments, len) = self.unlock_whole(envelope).await?;
-        SecretVec::try_fill(len, |out| whole::open(&keys, segments, out)).map_err(wrong)
+        let header = header_of(envelope)?;
+        let loan = self.loan(&header).await?;
+        decrypt_slice(&header, &loan.key.data_key, envelope).map_err(wrong)
     }
 
     /// [`Self::decrypt`] into a buffer, which is used again when it is large enough, and which
@@ -85,14 +142,26 @@ impl Decryptor {
         envelope: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EnvelopeError> {
-        let unlocked = self.unlock_whole(envelope).await.inspect_err(|_| out.zeroize());
-        let (keys, segments, len) = unlocked?;
-        if out.capacity() < len {
-            // The old buffer is given back below, and may hold an older plaintext.
+        let outcome = self.open_into(envelope, out).await;
+        if outcome.is_err() {
             out.zeroize();
         }
-        whole::fit(out, len);
-        whole::open(&keys, segments, out).inspect_err(|_| out.zeroize()).map_err(wrong)
+        outcome
+    }
+
+    async fn open_into(&self, envelope: &[u8], out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
+        let header = header_of(envelope)?;
+        let loan = self.loan(&header).await?;
+        let keys = header.unlock(&loan.key.data_key).map_err(wrong)?;
+        let len = keys.layout(envelope.len() as u64).map_err(wrong)?.plaintext_len();
+        let len = usize::try_from(len).map_err(|_| wrong(FormatError::TooManySegments))?;
+        if out.capacity() < len {
+            // The buffer that is given back may hold an older plaintext.
+            out.zeroize();
+            *out = vec![0; len];
+        }
+        out.resize(len, 0);
+        decrypt_slice_into(&header, &loan.key.data_key, envelope, out).map_err(wrong)
     }
 
     /// Reads the header from an `AsyncRead` and decrypts what follows, in constant memory.
@@ -146,38 +215,64 @@ impl Decryptor {
         RangeReader::open(inner, header, &keys).map_err(read_failure)
     }
 
-    async fn unlock_whole<'a>(
-        &self,
-        envelope: &'a [u8],
-    ) -> Result<(PayloadKeys, &'a [u8], usize), EnvelopeError> {
-        let (header, segments) = whole::split(envelope).map_err(wrong)?;
-        let len = whole::plaintext_len(&header, segments).map_err(wrong)?;
-        Ok((self.unlock(&header).await?, segments, len))
-    }
-
     async fn unlock(&self, header: &Header) -> Result<PayloadKeys, EnvelopeError> {
-        if self.context.as_ref().is_some_and(|context| context != header.context()) {
-            return Err(EnvelopeError::Context);
-        }
-        let Some(cache) = &self.cache else {
-            let data_key = self.client.envelope_data_key(header).await?;
-            return header.unlock(&data_key).map_err(wrong);
-        };
-        let fetch = || async {
-            let data_key = self.client.envelope_data_key(header).await?;
-            Ok(ProtectedKey { data_key, recipients: Vec::new() })
-        };
-        let loan = cache.obtain(self.cache_id(header), fetch).await?;
+        let loan = self.loan(header).await?;
         header.unlock(&loan.key.data_key).map_err(wrong)
     }
 
+    /// The data key of an envelope, from the cache when there is one.
+    pub(crate) async fn loan(&self, header: &Header) -> Result<Loan, EnvelopeError> {
+        if self.context.as_ref().is_some_and(|context| context != header.context()) {
+            return Err(EnvelopeError::Context);
+        }
+        let fetch = || async {
+            let data_key = self.data_key(header).await?;
+            Ok(ProtectedKey { data_key, recipients: Vec::new() })
+        };
+        match (&self.cache, self.clients.as_slice()) {
+            // What is recovered here is not kept: it needs no call.
+            (Some(cache), [_, ..]) => cache.obtain(self.cache_id(header), fetch).await,
+            (Some(_) | None, _) => Ok(Loan::of(fetch().await?)),
+        }
+    }
+
+    async fn data_key(&self, header: &Header) -> Result<SecretArray<32>, EnvelopeError> {
+        let mut failure = EnvelopeError::NoRecipient;
+        let by_age = self.identities.as_ref().map(|identities| header.data_key_by_age(identities));
+        let by_passphrase = || Some(header.data_key_by_passphrase(self.passphrase.as_ref()?));
+        for attempt in by_age.into_iter().chain(std::iter::once_with(by_passphrase).flatten()) {
+            match attempt {
+                Ok(data_key) => return Ok(data_key),
+                Err(FormatError::NoRecipient) => {}
+                Err(other) => failure = wrong(other),
+            }
+        }
+        for client in &self.clients {
+            match client.envelope_data_key(header).await {
+                Ok(data_key) => return Ok(data_key),
+                Err(EnvelopeError::NoRecipient) => {}
+                Err(other) => failure = other,
+            }
+        }
+        Err(failure)
+    }
+
     fn cache_id(&self, header: &Header) -> CacheId {
-        let caller = self.client.identity();
-        let mut parts: Vec<&[u8]> = vec![b"decrypt", caller, header.context().encoded()];
+        let mut parts: Vec<&[u8]> = vec![b"decrypt", header.context().encoded()];
+        parts.extend(self.clients.iter().map(|client| client.identity().as_slice()));
+        parts.push(b"");
         let ours = header.recipients().iter().filter(|recipient| recipient.kind == KIND_LASTKEY);
         parts.extend(ours.map(|recipient| recipient.body.as_slice()));
         CacheId::of(&parts)
     }
+}
+
+/// Parses the header of a whole envelope.
+fn header_of(envelope: &[u8]) -> Result<Header, EnvelopeError> {
+    let prefix = envelope.first_chunk().ok_or_else(|| wrong(FormatError::Malformed))?;
+    let len = Header::len_from_prefix(prefix).map_err(wrong)?;
+    let header = envelope.get(..len).ok_or_else(|| wrong(FormatError::Truncated))?;
+    Header::parse(header).map_err(wrong)
 }
 
 /// Reads a header and leaves the reader at the first segment.
@@ -203,10 +298,6 @@ async fn read_whole<R: AsyncRead + Unpin>(
         Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => Err(wrong(too_short)),
         Err(cause) => Err(StreamError::Read(cause).into()),
     }
-}
-
-fn wrong(failure: FormatError) -> EnvelopeError {
-    StreamError::from(failure).into()
 }
 
 /// What is wrong with the envelope as such, and what with reading it.

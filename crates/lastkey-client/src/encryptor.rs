@@ -4,24 +4,32 @@
 //! Source    `docs/formats/envelope.md`.
 //! Holds     Every envelope has a fresh salt, whether its data key is fresh or cached.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use lastkey_crypto::{
     context::EncryptionContext,
-    entropy::SystemEntropy,
-    envelope::{self, EnvelopeOptions, PayloadKeys, Recipient, Sealer},
-    stream::StreamError,
+    digest::sha256,
+    entropy::{Entropy, SystemEntropy},
+    envelope::{
+        self, AgeRecipient, EnvelopeError as FormatError, EnvelopeOptions, PayloadKeys, Recipient,
+        Sealer, Suite,
+    },
+    kdf::Argon2Params,
+    stream::{StreamError, encrypt_slice},
 };
-use lastkey_secret::SecretVec;
+use lastkey_secret::{SecretArray, SecretVec};
 use lastkey_wire::{SecretBase64, native::operations::EncryptRequest};
+use zeroize::Zeroizing;
 
 use crate::{
     cache::{CacheId, DataKeyCache, Loan, Meter, ProtectedKey},
     client::Client,
     envelope::{EnvelopeError, wire_context},
-    whole,
     writer::EncryptWriter,
 };
+
+/// From here on memory for an envelope is taken as the system gives it, zeroed.
+const LARGE_LEN: usize = 1 << 20;
 
 /// Encrypts data of any length on this machine. The server gives a data key and never sees the
 /// data. Cheap to clone; one encryptor may serve many tasks at once.
@@ -40,15 +48,32 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Encryptor {
-    client: Client,
-    keys: Vec<String>,
+    recipients: Vec<Whom>,
     options: EnvelopeOptions,
     cache: Option<DataKeyCache>,
 }
 
+/// Who can decrypt. One of each kind is an own way to the data key.
+#[derive(Clone)]
+pub(crate) enum Whom {
+    Key { client: Client, key: String },
+    Age(AgeRecipient),
+    Passphrase { passphrase: Arc<SecretVec>, cost: Argon2Params },
+}
+
 impl fmt::Debug for Encryptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Encryptor").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("Encryptor").field("recipients", &self.recipients).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key { key, .. } => write!(f, "Key({key})"),
+            Self::Age(recipient) => write!(f, "Age({recipient})"),
+            Self::Passphrase { .. } => f.write_str("Passphrase(..)"),
+        }
     }
 }
 
@@ -56,18 +81,64 @@ impl Encryptor {
     /// Encrypts under `key`, an id or an alias.
     #[must_use]
     pub fn new(client: &Client, key: impl Into<String>) -> Self {
-        Self {
-            client: client.clone(),
-            keys: vec![key.into()],
-            options: EnvelopeOptions::default(),
-            cache: None,
-        }
+        Self::of(Whom::Key { client: client.clone(), key: key.into() })
     }
 
-    /// Lets one more key decrypt: each envelope opens under any of its keys.
+    /// Encrypts for the owner of a key of age, without any server.
+    ///
+    /// ```
+    /// use lastkey_client::{AgeRecipient, Encryptor};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    /// let envelope = Encryptor::for_age(AgeRecipient::parse(recipient)?).encrypt(b"text").await?;
+    /// # let _ = envelope;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn add_key(mut self, key: impl Into<String>) -> Self {
-        self.keys.push(key.into());
+    pub fn for_age(recipient: AgeRecipient) -> Self {
+        Self::of(Whom::Age(recipient))
+    }
+
+    /// Encrypts under a passphrase, without any server, as [`Self::add_passphrase`] says.
+    #[must_use]
+    pub fn for_passphrase(passphrase: SecretVec) -> Self {
+        Self::of(passphrase_of(passphrase))
+    }
+
+    fn of(whom: Whom) -> Self {
+        Self { recipients: vec![whom], options: EnvelopeOptions::default(), cache: None }
+    }
+
+    /// Lets one more key decrypt, also one of another server: each envelope opens under any of
+    /// its keys.
+    #[must_use]
+    pub fn add_key(mut self, client: &Client, key: impl Into<String>) -> Self {
+        self.recipients.push(Whom::Key { client: client.clone(), key: key.into() });
+        self
+    }
+
+    /// Lets the owner of a key of age decrypt, without any server: for the day on which all
+    /// servers are lost.
+    #[must_use]
+    pub fn add_age(mut self, recipient: AgeRecipient) -> Self {
+        self.recipients.push(Whom::Age(recipient));
+        self
+    }
+
+    /// Lets who knows a passphrase decrypt. Costs 64 MiB of memory and a noticeable moment for
+    /// each data key, on the caller's thread: use a cache.
+    #[must_use]
+    pub fn add_passphrase(mut self, passphrase: SecretVec) -> Self {
+        self.recipients.push(passphrase_of(passphrase));
+        self
+    }
+
+    /// How the segments are protected; AES-256-GCM by default. An envelope tells it itself.
+    #[must_use]
+    pub fn suite(mut self, suite: Suite) -> Self {
+        self.options.suite = suite;
         self
     }
 
@@ -115,11 +186,16 @@ impl Encryptor {
         plaintext: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EnvelopeError> {
-        let start = self.start().await.inspect_err(|_| out.clear())?;
-        whole::seal(&start.header, &start.keys, plaintext, out)
+        let loan = self.loan().await.inspect_err(|_| out.clear())?;
+        if plaintext.len() >= LARGE_LEN && out.capacity() < plaintext.len() {
+            *out = vec![0; plaintext.len().saturating_add(plaintext.len() / 128)];
+        }
+        let options = self.options_for(&loan.key.recipients)?;
+        let (data_key, recipients) = (&loan.key.data_key, &loan.key.recipients);
+        encrypt_slice(plaintext, &options, data_key, recipients, &mut SystemEntropy, out)
             .inspect_err(|_| out.clear())
-            .map_err(StreamError::from)?;
-        start.meter.add(plaintext.len());
+            .map_err(wrong)?;
+        loan.meter.add(plaintext.len());
         Ok(())
     }
 
@@ -144,62 +220,120 @@ impl Encryptor {
     /// [`EnvelopeError`]. Nothing was written then.
     pub async fn writer<W>(&self, inner: W) -> Result<EncryptWriter<W>, EnvelopeError> {
         let start = self.start().await?;
-        let sealer = Sealer::new(&start.keys).map_err(StreamError::from)?;
+        let sealer = Sealer::new(&start.keys).map_err(wrong)?;
         Ok(EncryptWriter::new(inner, start.header, sealer, start.meter))
     }
 
     async fn start(&self) -> Result<Start, EnvelopeError> {
-        let loan = match &self.cache {
-            Some(cache) => cache.obtain(self.cache_id(), || self.protected_key()).await?,
-            None => Loan::of(self.protected_key().await?),
-        };
-        let (header, keys) = envelope::build(
-            &self.options,
-            &loan.key.data_key,
-            &loan.key.recipients,
-            &mut SystemEntropy,
-        )
-        .map_err(StreamError::from)?;
-        Ok(Start { header, keys, meter: loan.meter })
+        let Loan { key, meter } = self.loan().await?;
+        let options = self.options_for(&key.recipients)?;
+        let (header, keys) =
+            envelope::build(&options, &key.data_key, &key.recipients, &mut SystemEntropy)
+                .map_err(wrong)?;
+        Ok(Start { header, keys, meter })
     }
 
-    /// A fresh data key, protected under every key.
-    async fn protected_key(&self) -> Result<ProtectedKey, EnvelopeError> {
-        let (first, others) = self.keys.split_first().ok_or(EnvelopeError::NoRecipient)?;
-        let fresh = self.client.envelope_key(first, &self.options.context).await?;
-        let mut protected =
-            ProtectedKey { data_key: fresh.data_key, recipients: vec![fresh.recipient] };
-        for key in others {
-            let recipient = self.protect(&protected, key).await?;
-            protected.recipients.push(recipient);
+    async fn loan(&self) -> Result<Loan, EnvelopeError> {
+        let fetch = || protected_key(&self.recipients, &self.options.context);
+        match &self.cache {
+            Some(cache) => cache.obtain(self.cache_id(), fetch).await,
+            None => Ok(Loan::of(fetch().await?)),
         }
-        Ok(protected)
     }
 
-    async fn protect(
-        &self,
-        protected: &ProtectedKey,
-        key: &str,
-    ) -> Result<Recipient, EnvelopeError> {
-        let (context, context_raw) = wire_context(&self.options.context);
-        let plaintext = protected.data_key.expose(|bytes| SecretVec::copy_of(bytes));
-        let request = EncryptRequest {
-            key: key.to_owned(),
-            plaintext: SecretBase64(plaintext),
-            context,
-            context_raw,
-            dry_run: false,
-        };
-        let reply = self.client.encrypt(&request).send().await.map_err(EnvelopeError::Server)?;
-        Ok(Recipient::lastkey(reply.ciphertext.0))
+    /// With slots that are long enough.
+    fn options_for(&self, recipients: &[Recipient]) -> Result<EnvelopeOptions, EnvelopeError> {
+        let mut options = self.options.clone();
+        options.fit(recipients).map_err(wrong)?;
+        Ok(options)
     }
 
     fn cache_id(&self) -> CacheId {
-        let caller = self.client.identity();
-        let mut parts: Vec<&[u8]> = vec![b"encrypt", caller, self.options.context.encoded()];
-        parts.extend(self.keys.iter().map(String::as_bytes));
+        let of = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
+        let mut parts = vec![of(b"encrypt"), of(self.options.context.encoded())];
+        parts.extend(self.recipients.iter().flat_map(Whom::cache_parts));
         CacheId::of(&parts)
     }
+}
+
+impl Whom {
+    /// What tells it from every other in a cache.
+    fn cache_parts(&self) -> [Zeroizing<Vec<u8>>; 3] {
+        let (kind, server, name): (&[u8], &[u8], Vec<u8>) = match self {
+            Self::Key { client, key } => (b"key", client.identity(), key.clone().into_bytes()),
+            Self::Age(recipient) => (b"age", b"", recipient.to_string().into_bytes()),
+            Self::Passphrase { passphrase, .. } => {
+                (b"passphrase", b"", passphrase.expose(sha256).to_vec())
+            }
+        };
+        [kind.to_vec(), server.to_vec(), name].map(Zeroizing::new)
+    }
+}
+
+/// A fresh data key, from the first server that is named or drawn here, and its recipients.
+async fn protected_key(
+    recipients: &[Whom],
+    context: &EncryptionContext,
+) -> Result<ProtectedKey, EnvelopeError> {
+    let first = recipients.iter().position(|whom| matches!(whom, Whom::Key { .. }));
+    let mut protected = match first.and_then(|at| recipients.get(at)) {
+        Some(Whom::Key { client, key }) => {
+            let fresh = client.envelope_key(key, context).await?;
+            ProtectedKey { data_key: fresh.data_key, recipients: vec![fresh.recipient] }
+        }
+        Some(Whom::Age(_) | Whom::Passphrase { .. }) | None => {
+            let data_key = SecretArray::try_fill(|bytes| SystemEntropy.fill(bytes));
+            let data_key = data_key.map_err(|_| wrong(FormatError::Entropy))?;
+            ProtectedKey { data_key, recipients: Vec::new() }
+        }
+    };
+    for (_, whom) in recipients.iter().enumerate().filter(|(at, _)| Some(*at) != first) {
+        let recipient = whom.protect(&protected.data_key, context).await?;
+        protected.recipients.push(recipient);
+    }
+    Ok(protected)
+}
+
+impl Whom {
+    /// Protects a data key that is there already.
+    pub(crate) async fn protect(
+        &self,
+        data_key: &SecretArray<32>,
+        context: &EncryptionContext,
+    ) -> Result<Recipient, EnvelopeError> {
+        match self {
+            Self::Key { client, key } => protect_remotely(client, key, data_key, context).await,
+            Self::Age(recipient) => {
+                Recipient::age(recipient, data_key, &mut SystemEntropy).map_err(wrong)
+            }
+            Self::Passphrase { passphrase, cost } => {
+                Recipient::passphrase(passphrase, *cost, data_key, &mut SystemEntropy)
+                    .map_err(wrong)
+            }
+        }
+    }
+}
+
+pub(crate) fn passphrase_of(passphrase: SecretVec) -> Whom {
+    Whom::Passphrase { passphrase: Arc::new(passphrase), cost: Argon2Params::default() }
+}
+
+async fn protect_remotely(
+    client: &Client,
+    key: &str,
+    data_key: &SecretArray<32>,
+    context: &EncryptionContext,
+) -> Result<Recipient, EnvelopeError> {
+    let (context, context_raw) = wire_context(context);
+    let request = EncryptRequest {
+        key: key.to_owned(),
+        plaintext: SecretBase64(data_key.expose(|bytes| SecretVec::copy_of(bytes))),
+        context,
+        context_raw,
+        dry_run: false,
+    };
+    let reply = client.encrypt(&request).send().await.map_err(EnvelopeError::Server)?;
+    Ok(Recipient::lastkey(reply.ciphertext.0))
 }
 
 /// What a new envelope begins with.
@@ -207,4 +341,8 @@ struct Start {
     header: Vec<u8>,
     keys: PayloadKeys,
     meter: Meter,
+}
+
+pub(crate) fn wrong(failure: FormatError) -> EnvelopeError {
+    StreamError::from(failure).into()
 }

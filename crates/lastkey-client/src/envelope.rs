@@ -47,6 +47,9 @@ pub enum EnvelopeError {
     /// The envelope is bound to another encryption context than was asked for.
     #[error("the envelope has another encryption context")]
     Context,
+    /// A recipient that was to be removed is none of this envelope.
+    #[error("a recipient that was to be removed is none of this envelope")]
+    NotFound,
     /// A call to the server that several envelopes waited for gave no data key.
     #[error(transparent)]
     Shared(Arc<EnvelopeError>),
@@ -59,9 +62,12 @@ impl EnvelopeError {
         match self {
             Self::Server(error) => Some(error),
             Self::Shared(shared) => shared.server_error(),
-            Self::DataKey | Self::NoRecipient | Self::Stream(_) | Self::Thread | Self::Context => {
-                None
-            }
+            Self::DataKey
+            | Self::NoRecipient
+            | Self::Stream(_)
+            | Self::Thread
+            | Self::Context
+            | Self::NotFound => None,
         }
     }
 }

@@ -24,9 +24,9 @@ mod operations;
 mod range;
 mod reader;
 mod retry;
+mod rewrap;
 mod transport;
 mod trust;
-mod whole;
 mod writer;
 
 pub use addr::{Addr, AddrError};
@@ -47,10 +47,12 @@ pub use error::{Error, Refusal};
 pub use keys::{KeyChange, VersionChange};
 /// Names and values that are bound to a ciphertext.
 pub use lastkey_crypto::context::{ContextError, EncryptionContext};
-/// The header of an envelope: context, recipients, sizes.
-pub use lastkey_crypto::envelope::Header;
+/// The header of an envelope, who can open it, and keys of age.
+pub use lastkey_crypto::envelope::{
+    AgeIdentity, AgeKeyError, AgeRecipient, Header, Recipient, RecipientName, Suite,
+};
 /// What a finished stream amounted to, and why one ended early.
-pub use lastkey_crypto::stream::{StreamError, StreamStats};
+pub use lastkey_crypto::stream::{StreamError, StreamStats, read_header};
 /// Bytes that are wiped when they are dropped.
 pub use lastkey_secret::{SecretArray, SecretVec};
 /// The shapes of requests and replies.
@@ -58,5 +60,6 @@ pub use lastkey_wire as wire;
 pub use range::RangeReader;
 pub use reader::DecryptReader;
 pub use retry::RetryPolicy;
+pub use rewrap::Rewrap;
 pub use trust::{Fingerprint, Trust, TrustError};
 pub use writer::EncryptWriter;

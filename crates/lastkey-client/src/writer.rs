@@ -53,6 +53,11 @@ impl<W> EncryptWriter<W> {
     pub fn get_ref(&self) -> &W {
         &self.inner
     }
+
+    /// The writer behind. What is written to it directly is no part of the envelope.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.inner
+    }
 }
 
 impl<W: Write> EncryptWriter<W> {

@@ -27,7 +27,7 @@ fn every_form_works_without_a_runtime() {
     let encryptor = Encryptor::new(&client, "alias/app")
         .context(context.clone())
         .segment_log2(12)
-        .add_key("alias/backup")
+        .add_key(&client, "alias/backup")
         .cache(&cache);
     let decryptor = Decryptor::new(&client).expect_context(context).cache(&cache);
     let plaintext = vec![7; 10_000];

@@ -265,7 +265,7 @@ async fn envelope_opens_under_each_of_its_keys() {
     let keeper = Keeper::start().await;
     let decryptor = Decryptor::new(&keeper.client());
     for (one, two) in [("alias/theirs", "alias/app"), ("alias/app", "alias/theirs")] {
-        let encryptor = Encryptor::new(&keeper.client(), one).add_key(two);
+        let encryptor = Encryptor::new(&keeper.client(), one).add_key(&keeper.client(), two);
         let envelope = encryptor.encrypt(b"text").await.unwrap();
         let opened = decryptor.decrypt(&envelope).await.unwrap();
         assert!(opened.expose(|text| text == b"text"));
