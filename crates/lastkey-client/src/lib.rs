@@ -60,6 +60,6 @@ pub use lastkey_wire as wire;
 pub use range::RangeReader;
 pub use reader::DecryptReader;
 pub use retry::RetryPolicy;
-pub use rewrap::Rewrap;
+pub use rewrap::{Rewrap, key_id_text};
 pub use trust::{Fingerprint, Trust, TrustError};
 pub use writer::EncryptWriter;

@@ -222,8 +222,12 @@ fn write_slot(file: &File, update: &SlotUpdate) -> io::Result<()> {
     file.sync_data()
 }
 
+/// The id of a key as text, as [`RecipientName::Lastkey`] and the server have it.
+///
+/// # Source
 /// RFC 9562, section 4: groups of 8, 4, 4, 4 and 12 hex digits.
-fn key_id_text(id: &[u8; 16]) -> String {
+#[must_use]
+pub fn key_id_text(id: &[u8; 16]) -> String {
     let mut text = String::with_capacity(36);
     for (index, byte) in id.iter().enumerate() {
         if matches!(index, 4 | 6 | 8 | 10) {
