@@ -19,7 +19,6 @@ import os
 from pathlib import Path
 from types import TracebackType
 from typing import (
-    TYPE_CHECKING,
     Any,
     Dict,
     Iterable,
@@ -42,13 +41,6 @@ from ._errors import (
     UnreachableError,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Buffer
-
-    Bytes = Buffer
-else:
-    Bytes = Any
-
 __all__ = [
     "CacheStats",
     "Client",
@@ -68,6 +60,7 @@ __all__ = [
     "inspect",
 ]
 
+Bytes = Union[bytes, bytearray, memoryview]
 PathLike = Union[str, "os.PathLike[str]"]
 Context = Mapping[str, str]
 Secret = Union[str, Bytes]
@@ -557,10 +550,9 @@ def inspect(envelope: Union[PathLike, Readable, Bytes]) -> Dict[str, Any]:
     if isinstance(envelope, (str, os.PathLike)):
         with Path(envelope).open("rb") as file:
             return inspect(file)
-    is_file = hasattr(envelope, "read")
-    header: Dict[str, Any] = json.loads(
-        _lastkey.inspect(envelope if is_file else io.BytesIO(envelope))
-    )
+    if isinstance(envelope, (bytes, bytearray, memoryview)):
+        return inspect(io.BytesIO(envelope))
+    header: Dict[str, Any] = json.loads(_lastkey.inspect(envelope))
     return header
 
 
