@@ -30,6 +30,7 @@ const IDENTITY: &str = "AGE-SECRET-KEY-1NHJKXCKV03SNME4X46R7D70GLMSGKHCM4HLF5J72
 
 fn main() -> Outcome<()> {
     let mib = env::args().nth(1).map_or(Ok(32), |mib| mib.parse::<usize>())?;
+    // secrets: allow, numbers that everybody can count
     let plaintext: Vec<u8> = (0..mib << 20).map(|at| (at * 31 % 251) as u8).collect();
     let identities = AgeIdentity::parse_file(&SecretVec::copy_of(IDENTITY.as_bytes()))?;
     let recipient = identities.first().ok_or("no identity")?.recipient().clone();

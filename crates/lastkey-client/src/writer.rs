@@ -160,6 +160,7 @@ struct SealCore {
     sealer: Option<Sealer>,
     segment_len: usize,
     /// Never grows over its first capacity, a segment: it leaves no copy behind.
+    // secrets: allow, filled piece by piece, and wiped by `Zeroizing`
     plaintext: Zeroizing<Vec<u8>>,
     /// Header or sealed segment on its way out.
     sealed: Vec<u8>,
