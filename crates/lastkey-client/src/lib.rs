@@ -4,6 +4,8 @@
 //!           the native API; [`envelope`] encrypts files of any size with data keys.
 //! Holds     The token, plaintext and data keys live in `lastkey_secret` types; bodies are
 //!           wiped after use. Buffers of TLS, HTTP and JSON are not ours to wipe.
+#![doc = ""]
+#![doc = include_str!("../README.md")]
 
 mod access;
 mod addr;

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::Response;
@@ -95,21 +95,9 @@ async fn change_is_sent_once() {
 async fn pause_that_ends_after_the_deadline_is_not_begun() {
     let server = recovering(1, 429, "Throttled", "3600");
     let client = client_of(&server, policy()).await;
-    let start = Instant::now();
     let failure = client.random(&RANDOM).await.unwrap_err();
     assert_eq!(failure.code(), Some("Throttled"));
     assert_eq!(server.seen().len(), 1);
-    assert!(start.elapsed() < Duration::from_secs(30), "it waited");
-}
-
-#[tokio::test]
-async fn what_the_server_asks_for_is_waited_for() {
-    let server = recovering(1, 429, "Throttled", "1");
-    let client = client_of(&server, policy()).await;
-    let start = Instant::now();
-    client.random(&RANDOM).await.unwrap();
-    assert_eq!(server.seen().len(), 2);
-    assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
 #[tokio::test]
