@@ -23,6 +23,7 @@ run: ## build, and take a real file through the main job (FILE=path for one of y
 
 test: lint ## everything that needs no heavy part; lists first what it installs
 	cargo test --workspace --locked
+	scripts/test-python
 	scripts/check-docs
 	scripts/readme-tour
 	python3 scripts/test_oci_image.py

@@ -24,6 +24,7 @@ pub(crate) struct SourceFile {
 pub(crate) fn read_all(root: &Path) -> Result<Vec<SourceFile>> {
     let mut paths = Vec::new();
     collect(&root.join("crates"), &mut paths)?;
+    collect(&root.join("bindings"), &mut paths)?;
     collect(&root.join("xtask"), &mut paths)?;
     paths.sort();
     paths.iter().map(|path| read(root, path)).collect()

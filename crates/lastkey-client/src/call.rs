@@ -6,6 +6,7 @@ use std::{
     future::{Future, IntoFuture},
     marker::PhantomData,
     pin::Pin,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ pub struct Call<'a, B, R> {
     query: Vec<(&'static str, String)>,
     body: Option<B>,
     repeat: Repeat,
+    limit: Duration,
     flag: DryRunFlag,
     reply: PhantomData<fn() -> R>,
 }
@@ -61,7 +63,8 @@ impl<'a, B: Serialize, R: DeserializeOwned> Call<'a, B, R> {
         flag: DryRunFlag,
     ) -> Self {
         let (query, repeat) = (Vec::new(), Repeat::Never);
-        Self { transport, method, path, query, body, repeat, flag, reply: PhantomData }
+        let limit = transport.limit();
+        Self { transport, method, path, query, body, repeat, limit, flag, reply: PhantomData }
     }
 
     fn repeatable(mut self) -> Self {
@@ -79,6 +82,13 @@ impl<'a, B: Serialize, R: DeserializeOwned> Call<'a, B, R> {
         self
     }
 
+    /// Gives the call a limit of its own instead of [`crate::ClientConfig::request_timeout`]:
+    /// from now to the whole answer, pauses and further attempts included.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Sends the call.
     ///
     /// # Errors
@@ -86,7 +96,7 @@ impl<'a, B: Serialize, R: DeserializeOwned> Call<'a, B, R> {
     pub async fn send(self) -> Result<R, Error> {
         let body = self.body.as_ref().map_or(Ok(Bytes::new()), encode)?;
         let path = target(&self.path, &self.query);
-        self.transport.call(self.method, &path, body, self.repeat).await
+        self.transport.call(self.method, &path, body, self.repeat, self.limit).await
     }
 
     /// Asks whether the call would be done, without any effect.
@@ -106,7 +116,7 @@ impl<'a, B: Serialize, R: DeserializeOwned> Call<'a, B, R> {
         };
         let path = target(&self.path, &self.query);
         let reply: DryRunReply =
-            self.transport.call(self.method, &path, body, Repeat::Allowed).await?;
+            self.transport.call(self.method, &path, body, Repeat::Allowed, self.limit).await?;
         Ok(reply.dry_run)
     }
 }

@@ -2,17 +2,45 @@
 //!
 //! Room      `client`.
 
+use std::{fmt, sync::Arc};
+
 use http::Method;
+use lastkey_crypto::digest::sha256_of;
 use lastkey_wire::native::system::{
     ConfirmClockReply, HealthReply, ReadyReply, SealReply, StatusReply, UnsealReply, UnsealRequest,
 };
 
-use crate::{call::Call, config::ClientConfig, error::Error, transport::Transport};
+use crate::{
+    call::Call,
+    config::{ClientConfig, SetupError},
+    error::Error,
+    transport::Transport,
+};
 
-/// A connection to one server as one caller. Connections are pooled and made when needed;
-/// share one client between tasks by reference or `Arc`.
+/// A connection to one server as one caller. Connections are pooled and made when needed; a
+/// clone shares them, so clone it freely.
+///
+/// ```no_run
+/// use lastkey_client::{Client, wire::native::operations::RandomRequest};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect()?;
+/// println!("{}", client.status().await?.server_version);
+/// let random = client.random(&RandomRequest { bytes: 32, dry_run: false }).await?;
+/// # let _ = random;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
 pub struct Client {
-    transport: Transport,
+    transport: Arc<Transport>,
+    identity: [u8; 32],
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("addr", &self.transport.addr()).finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -22,7 +50,23 @@ impl Client {
     /// [`Error::Trust`] when TLS cannot be prepared, [`Error::Token`] when the token cannot
     /// stand in a header.
     pub fn new(config: &ClientConfig) -> Result<Self, Error> {
-        Ok(Self { transport: Transport::new(config)? })
+        let transport = Arc::new(Transport::new(config)?);
+        Ok(Self { transport, identity: identity_of(config) })
+    }
+
+    /// A client of the server that the environment, a configuration file or the node tells, as
+    /// [`ClientConfig::discover`] finds it. Connects at the first call.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub fn connect() -> Result<Self, SetupError> {
+        Ok(Self::new(&ClientConfig::discover()?)?)
+    }
+
+    /// The same for clients of one server with one token, another for every other: what one
+    /// caller was given is not another's to use.
+    pub(crate) fn identity(&self) -> &[u8; 32] {
+        &self.identity
     }
 
     /// Whether the process lives. Needs no token.
@@ -77,4 +121,11 @@ impl Client {
     pub(crate) fn transport(&self) -> &Transport {
         &self.transport
     }
+}
+
+/// A hash, so that the token is not kept a second time.
+fn identity_of(config: &ClientConfig) -> [u8; 32] {
+    let addr = config.addr.to_string();
+    let of = |token: &[u8]| sha256_of(&[addr.as_bytes(), b"\0", token]);
+    config.token.as_ref().map_or_else(|| of(b""), |token| token.expose(of))
 }

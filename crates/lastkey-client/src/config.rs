@@ -1,13 +1,20 @@
 //! What a client needs to know before its first call.
 //!
-//! Room      `client`. Given by the program; [`ClientConfig::from_env`] is the usual source.
+//! Room      `client`. Given by the program, or found: [`ClientConfig::discover`].
 
-use std::{env, fs, io, path::PathBuf, time::Duration};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use lastkey_secret::SecretVec;
 
 use crate::{
     addr::{Addr, AddrError},
+    config_file::{self, FileProblem},
+    error::Error,
+    retry::RetryPolicy,
     trust::{Trust, TrustError},
 };
 
@@ -20,8 +27,31 @@ pub const CA_VARIABLE: &str = "LASTKEY_CA";
 /// The variable with the fingerprint of the server's CA certificate.
 pub const CA_FINGERPRINT_VARIABLE: &str = "LASTKEY_CA_FINGERPRINT";
 
+/// The variable with the path of a configuration file of the client.
+pub const CONFIG_VARIABLE: &str = "LASTKEY_CLIENT_CONFIG";
+/// Where a configuration file for all users of a machine lies.
+pub const SYSTEM_CONFIG: &str = "/etc/lastkey/client.toml";
+/// Where a node offers the service to the programs on it.
+pub const NODE_SOCKET: &str = "/run/lastkey/node.sock";
+
 /// How to reach a server and as whom.
+///
+/// ```
+/// use lastkey_client::{Client, ClientConfig, RetryPolicy, Trust};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = ClientConfig::new("https://keys.example:8400".parse()?);
+/// config.trust = Trust::Pinned(
+///     "sha256:0000000000000000000000000000000000000000000000000000000000000000".parse()?,
+/// );
+/// config.retry = RetryPolicy::default().attempts(6);
+/// let client = Client::new(&config)?;
+/// # let _ = client;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ClientConfig {
     /// Where the server listens.
     pub addr: Addr,
@@ -31,13 +61,28 @@ pub struct ClientConfig {
     pub trust: Trust,
     /// Until the connection stands, TLS included. Default 5 seconds.
     pub connect_timeout: Duration,
-    /// From the call to the whole answer. Default 40 seconds: the server gives up first.
+    /// From the call to the whole answer, further attempts included. Default 40 seconds: the
+    /// server gives up first.
     pub request_timeout: Duration,
+    /// When a call is sent again.
+    pub retry: RetryPolicy,
 }
 
-/// Why the environment gives no configuration.
+/// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
+    /// Neither the environment nor a file nor a node names a server.
+    #[error("no server: set {ADDR_VARIABLE}, or write {SYSTEM_CONFIG}")]
+    NotFound,
+    /// A configuration file cannot be used.
+    #[error("{}", path.display())]
+    File {
+        /// The configuration file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FileProblem,
+    },
     /// `LASTKEY_ADDR` is not set.
     #[error("no server address: {ADDR_VARIABLE} is not set")]
     NoAddr,
@@ -57,6 +102,21 @@ pub enum ConfigError {
     Fingerprint(#[source] TrustError),
 }
 
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// No usable configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The configuration gives no client.
+    #[error(transparent)]
+    Client(#[from] Error),
+    /// A thread or a runtime could not be started.
+    #[error("cannot start a runtime")]
+    Runtime(#[source] io::Error),
+}
+
 impl ClientConfig {
     /// A client of `addr` without token and trust, with the default limits.
     #[must_use]
@@ -67,7 +127,54 @@ impl ClientConfig {
             trust: Trust::Nothing,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(40),
+            retry: RetryPolicy::default(),
         }
+    }
+
+    /// Looks for a server, in this order: the environment, when `LASTKEY_ADDR` is set; the file
+    /// of `LASTKEY_CLIENT_CONFIG`; `lastkey/client.toml` in `XDG_CONFIG_HOME` or `~/.config`;
+    /// [`SYSTEM_CONFIG`]; the socket of the node, [`NODE_SOCKET`]. The first that is there
+    /// counts, also when it is wrong. `LASTKEY_TOKEN` is used wherever the address came from.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn discover() -> Result<Self, ConfigError> {
+        if is_set(ADDR_VARIABLE) {
+            return Self::from_env();
+        }
+        if let Some(path) = path_in(CONFIG_VARIABLE) {
+            return Self::from_file(&path);
+        }
+        let mut files = user_config().into_iter().chain([PathBuf::from(SYSTEM_CONFIG)]);
+        if let Some(path) = files.find(|path| path.exists()) {
+            return Self::from_file(&path);
+        }
+        let socket = Path::new(NODE_SOCKET);
+        if socket.exists() { Ok(Self::from_socket(socket)) } else { Err(ConfigError::NotFound) }
+    }
+
+    /// Reads a configuration file: TOML with `addr` and, as needed, `token_file`, `ca`,
+    /// `ca_fingerprint`, `connect_seconds`, `request_seconds` and `attempts`. Paths are relative
+    /// to the file. Other names are refused. A token file that others can read is refused.
+    ///
+    /// # Errors
+    /// [`ConfigError::File`].
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let mut config = config_file::read(path)
+            .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+        if let Some(token) = token_from_env() {
+            config.token = Some(token);
+        }
+        Ok(config)
+    }
+
+    /// A client of a unix socket: of a node or of a server on this machine. The token is that
+    /// of `LASTKEY_TOKEN`, when there is one.
+    #[must_use]
+    pub fn from_socket(path: &Path) -> Self {
+        let mut config = Self::new(Addr::Unix(path.to_owned()));
+        config.token = token_from_env();
+        config
     }
 
     /// Reads `LASTKEY_ADDR`, `LASTKEY_TOKEN`, `LASTKEY_CA` and `LASTKEY_CA_FINGERPRINT`.
@@ -105,4 +212,20 @@ pub fn trust_from_env() -> Result<Trust, ConfigError> {
         }
         Ok(_) | Err(_) => Ok(Trust::Nothing),
     }
+}
+
+fn is_set(variable: &str) -> bool {
+    env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
+fn path_in(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn user_config() -> Option<PathBuf> {
+    // A relative XDG_CONFIG_HOME is invalid (XDG Base Directory Specification 0.8).
+    let home = path_in("XDG_CONFIG_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| path_in("HOME").map(|home| home.join(".config")))?;
+    Some(home.join("lastkey/client.toml"))
 }

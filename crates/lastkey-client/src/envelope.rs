@@ -5,7 +5,10 @@
 //! Holds     The encryption context of the header is that of the data key: a file whose
 //!           context was changed gets no key.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+};
 
 use lastkey_crypto::{
     context::EncryptionContext,
@@ -24,6 +27,7 @@ use crate::{client::Client, error::Error};
 
 /// Why an envelope was not made or not opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EnvelopeError {
     /// The server gave no data key.
     #[error("the server gave no data key")]
@@ -40,6 +44,38 @@ pub enum EnvelopeError {
     /// The thread that encrypts ended before its work.
     #[error("the encrypting thread ended early")]
     Thread,
+    /// The envelope is bound to another encryption context than was asked for.
+    #[error("the envelope has another encryption context")]
+    Context,
+    /// A recipient that was to be removed is none of this envelope.
+    #[error("a recipient that was to be removed is none of this envelope")]
+    NotFound,
+    /// A call to the server that several envelopes waited for gave no data key.
+    #[error(transparent)]
+    Shared(Arc<EnvelopeError>),
+}
+
+impl EnvelopeError {
+    /// The failed call to the server, when that is the reason.
+    #[must_use]
+    pub fn server_error(&self) -> Option<&Error> {
+        match self {
+            Self::Server(error) => Some(error),
+            Self::Shared(shared) => shared.server_error(),
+            Self::DataKey
+            | Self::NoRecipient
+            | Self::Stream(_)
+            | Self::Thread
+            | Self::Context
+            | Self::NotFound => None,
+        }
+    }
+}
+
+impl From<Error> for EnvelopeError {
+    fn from(error: Error) -> Self {
+        Self::Server(error)
+    }
 }
 
 /// A data key in the clear and the recipient that recovers it.

@@ -11,6 +11,7 @@ use crate::{connect::ConnectError, trust::TrustError};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// TLS cannot be prepared from the configuration; no call can succeed.
     #[error("TLS cannot be prepared")]
@@ -43,6 +44,9 @@ pub enum Error {
         /// The address as configured.
         addr: String,
     },
+    /// A blocking call where waiting is not possible; nothing was sent.
+    #[error("cannot wait here: {0}")]
+    CannotWait(&'static str),
     /// The server answered with an error.
     #[error("{0}")]
     Refused(Box<Refusal>),
@@ -63,6 +67,26 @@ impl Error {
         self.refusal().map(|refusal| refusal.detail.code.as_str())
     }
 
+    /// Whether the same call may go better in a moment: no connection or a broken one, or an
+    /// answer that says so (`Throttled`, `Unavailable`, `Timeout`). Calls that may be done twice
+    /// have been repeated by then, as [`crate::RetryPolicy`] says.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => source.may_pass(),
+            Self::Broken { .. } => true,
+            Self::Refused(refusal) => {
+                matches!(refusal.detail.code.as_str(), "Throttled" | "Unavailable" | "Timeout")
+            }
+            Self::Trust(_)
+            | Self::Token
+            | Self::Request
+            | Self::Timeout { .. }
+            | Self::CannotWait(_)
+            | Self::Protocol { .. } => false,
+        }
+    }
+
     /// The server's answer, when there was one.
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
@@ -74,6 +98,7 @@ impl Error {
             | Self::Connect { .. }
             | Self::Broken { .. }
             | Self::Timeout { .. }
+            | Self::CannotWait(_)
             | Self::Protocol { .. } => None,
         }
     }

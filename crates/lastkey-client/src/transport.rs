@@ -1,13 +1,13 @@
 //! Requests and answers: bodies in JSON, limits, retries, errors.
 //!
 //! Room      `client`. The typed calls say what to send; this file says how.
-//! Holds     A call is sent twice only when the first attempt never had a connection.
+//! Holds     Only a call that may be done twice is sent twice, and nothing after its deadline.
 
 use std::{error::Error as StdError, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{self, Client as Pool},
@@ -16,29 +16,37 @@ use hyper_util::{
 use lastkey_secret::SecretVec;
 use lastkey_wire::native::error::ErrorBody;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use crate::{
     config::ClientConfig,
     connect::{ConnectError, Connector},
     error::{Error, Refusal},
+    retry::Retries,
 };
 
 /// The longest answer that is read, in bytes. The server's own limits are lower.
 const MAX_ANSWER_LEN: usize = 8 << 20;
 /// Large enough for most bodies: a buffer that grows leaves copies behind.
 const BODY_CAPACITY: usize = 16 << 10;
-const RETRIES: u32 = 2;
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
-/// Whether a call may be sent again after its connection did not come about.
+/// Whether a call may be sent again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
     /// Reads and pure operations: twice is as good as once.
     Allowed,
     /// Calls that change something.
     Never,
+}
+
+/// What goes out.
+struct Outgoing<'a> {
+    method: Method,
+    path: &'a str,
+    body: Bytes,
 }
 
 /// The pool of connections to one server, with the caller's token.
@@ -48,6 +56,7 @@ pub(crate) struct Transport {
     addr: String,
     authorization: Option<HeaderValue>,
     limit: Duration,
+    retries: Retries,
 }
 
 impl Transport {
@@ -63,7 +72,18 @@ impl Transport {
             addr: config.addr.to_string(),
             authorization: config.token.as_ref().map(bearer).transpose()?,
             limit: config.request_timeout,
+            retries: Retries::new(config.retry),
         })
+    }
+
+    /// Where the server listens.
+    pub(crate) fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// How long a call may take when nothing else was said.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// Sends `body` as JSON and reads the answer as `R`. An empty answer counts as `{}`.
@@ -73,33 +93,33 @@ impl Transport {
         path: &str,
         body: Bytes,
         repeat: Repeat,
+        limit: Duration,
     ) -> Result<R, Error> {
-        let answer = self.exchange(method, path, body, repeat).await?;
-        if !answer.head.status.is_success() {
-            return Err(self.refused(&answer));
-        }
+        let outgoing = Outgoing { method, path, body };
+        let answer = self.exchange(outgoing, repeat, limit).await?;
         let text: &[u8] = if answer.body.is_empty() { b"{}" } else { &answer.body };
         serde_json::from_slice(text).map_err(|_| self.protocol("unexpected JSON"))
     }
 
-    /// Reads what is answered in the same shape whether the status is 200 or 503.
+    /// Reads what is answered in the same shape whether the status is 200 or 503. Asked once:
+    /// who probes wants to know how it is now.
     pub(crate) async fn probe<R: DeserializeOwned>(&self, path: &str) -> Result<R, Error> {
-        let answer = self.exchange(Method::GET, path, Bytes::new(), Repeat::Allowed).await?;
+        let outgoing = Outgoing { method: Method::GET, path, body: Bytes::new() };
+        let answer = self.once(&outgoing).await?;
         serde_json::from_slice(&answer.body).map_err(|_| self.refused(&answer))
     }
 
     /// Reads text that is no JSON.
     pub(crate) async fn text(&self, path: &str) -> Result<String, Error> {
-        let answer = self.exchange(Method::GET, path, Bytes::new(), Repeat::Allowed).await?;
-        if !answer.head.status.is_success() {
-            return Err(self.refused(&answer));
-        }
+        let outgoing = Outgoing { method: Method::GET, path, body: Bytes::new() };
+        let answer = self.exchange(outgoing, Repeat::Allowed, self.limit).await?;
         String::from_utf8(answer.body.to_vec()).map_err(|_| self.protocol("text is not UTF-8"))
     }
 
     /// Reads a file as it is; `None` when there is none.
     pub(crate) async fn file(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
-        let answer = self.exchange(Method::GET, path, Bytes::new(), Repeat::Allowed).await?;
+        let outgoing = Outgoing { method: Method::GET, path, body: Bytes::new() };
+        let answer = self.once(&outgoing).await?;
         match answer.head.status {
             http::StatusCode::OK => Ok(Some(answer.body.to_vec())),
             http::StatusCode::NOT_FOUND => Ok(None),
@@ -109,68 +129,74 @@ impl Transport {
 
     /// Sends text and answers status and text, whatever they are.
     pub(crate) async fn submit(&self, path: &str, text: String) -> Result<(u16, String), Error> {
-        let answer = self.exchange(Method::POST, path, text.into(), Repeat::Allowed).await?;
+        let outgoing = Outgoing { method: Method::POST, path, body: text.into() };
+        let answer = self.once(&outgoing).await?;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         Ok((answer.head.status.as_u16(), text))
     }
 
+    /// One attempt, whatever its status.
+    async fn once(&self, outgoing: &Outgoing<'_>) -> Result<Answer, Error> {
+        let attempt = self.attempt(outgoing);
+        tokio::time::timeout(self.limit, attempt).await.map_err(|_| self.timeout())?
+    }
+
+    /// Attempts until one succeeds, one fails for good, or the time is up.
     async fn exchange(
         &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
+        outgoing: Outgoing<'_>,
         repeat: Repeat,
+        limit: Duration,
     ) -> Result<Answer, Error> {
-        let work = async {
-            let response = self.send(method, path, body, repeat).await?;
-            self.read(response).await
-        };
-        tokio::time::timeout(self.limit, work)
-            .await
-            .map_err(|_| Error::Timeout { addr: self.addr.clone() })?
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        repeat: Repeat,
-    ) -> Result<Response<Incoming>, Error> {
-        let budget = if repeat == Repeat::Allowed { RETRIES } else { 0 };
-        let mut pause = FIRST_PAUSE;
-        for _ in 0..budget {
-            match self.pool.request(self.request(&method, path, body.clone())?).await {
-                Err(failure)
-                    if connect_error_in(&failure).is_some_and(|cause| cause.may_pass()) =>
-                {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
+        // A limit beyond the end of time is none; thirty years are as good.
+        let start = Instant::now();
+        let deadline = start.checked_add(limit).unwrap_or(start + FOREVER);
+        let mut made = 0;
+        loop {
+            let failure = match timeout_at(deadline, self.attempt(&outgoing)).await {
+                Err(_) => return Err(self.timeout()),
+                Ok(Ok(answer)) if answer.head.status.is_success() => {
+                    self.retries.succeeded();
+                    return Ok(answer);
                 }
-                outcome => return outcome.map_err(|failure| self.not_sent(failure)),
+                Ok(Ok(answer)) => self.refused(&answer),
+                Ok(Err(failure)) => failure,
+            };
+            made += 1;
+            if repeat == Repeat::Never || !failure.may_pass() {
+                return Err(failure);
+            }
+            let asked = failure.refusal().and_then(|refusal| refusal.retry_after);
+            match self.retries.pause(made, asked) {
+                Some(pause) if deadline.saturating_duration_since(Instant::now()) > pause => {
+                    tokio::time::sleep(pause).await;
+                }
+                Some(_) | None => return Err(failure),
             }
         }
-        let last = self.request(&method, path, body)?;
-        self.pool.request(last).await.map_err(|failure| self.not_sent(failure))
     }
 
-    fn request(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, Error> {
+    async fn attempt(&self, outgoing: &Outgoing<'_>) -> Result<Answer, Error> {
+        let request = self.request(outgoing)?;
+        let response =
+            self.pool.request(request).await.map_err(|failure| self.not_sent(failure))?;
+        self.read(response).await
+    }
+
+    fn request(&self, outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, Error> {
         let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
+            .method(&outgoing.method)
+            .uri(format!("{}{}", self.base, outgoing.path))
             .header(header::ACCEPT, "application/json");
-        if !body.is_empty() {
+        if !outgoing.body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        request.body(Full::new(body)).map_err(|_| self.protocol("the path is not valid in a URL"))
+        request
+            .body(Full::new(outgoing.body.clone()))
+            .map_err(|_| self.protocol("the path is not valid in a URL"))
     }
 
     async fn read(&self, response: Response<Incoming>) -> Result<Answer, Error> {
@@ -178,7 +204,13 @@ impl Transport {
         let mut bytes = Zeroizing::new(Vec::with_capacity(expected_len(&head.headers)));
         let mut body = Limited::new(body, MAX_ANSWER_LEN);
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|source| self.broken(source))?;
+            let frame = frame.map_err(|source| {
+                if source.is::<LengthLimitError>() {
+                    self.protocol("the answer is too long")
+                } else {
+                    self.broken(source)
+                }
+            })?;
             if let Ok(data) = frame.into_data() {
                 bytes.extend_from_slice(&data);
             }
@@ -204,6 +236,10 @@ impl Transport {
             Some(source) => Error::Connect { addr: self.addr.clone(), source },
             None => self.broken(Box::new(failure)),
         }
+    }
+
+    fn timeout(&self) -> Error {
+        Error::Timeout { addr: self.addr.clone() }
     }
 
     fn broken(&self, source: Box<dyn StdError + Send + Sync>) -> Error {

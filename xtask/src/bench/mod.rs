@@ -45,6 +45,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
         in_process(&mut report)?;
     }
     files::in_process(&mut report)?;
+    library(&mut report)?;
     files::beside_peers(&mut report, &std::path::absolute(&binary)?)?;
     if part == Part::Files {
         report.print();
@@ -62,6 +63,17 @@ fn in_process(report: &mut Report) -> anyhow::Result<()> {
         let figure = figures.get(&format!("blob.{name}_32_bytes_per_second"))?;
         let what = format!("{what} 32 bytes in process, one core");
         report.add(Row::rate(what, figure, "/s", 500_000.0));
+    }
+    Ok(())
+}
+
+/// From one buffer into another, at the segment size of the format.
+fn library(report: &mut Report) -> anyhow::Result<()> {
+    let figures = programs::example("lastkey-client", "library_bench", &["32"], Some(1))?;
+    for what in ["encrypt", "decrypt"] {
+        let ratio = figures.text(&format!("library.{what}_over_raw"))?;
+        let what = format!("library, {what} 32 MiB in memory, against bare AES-256-GCM");
+        report.add(Row::ratio_at_least(what, ratio, "aws-lc-rs", 0.90));
     }
     Ok(())
 }

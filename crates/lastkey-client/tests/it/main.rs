@@ -2,9 +2,16 @@
 //!
 //! Room      `client`, tests. A real server would hide the answers that go wrong; the journeys
 //!           with a real one are tests of the binary.
-#![expect(clippy::unwrap_used, reason = "helpers of tests stop at the first surprise, as tests do")]
+#![cfg(test)]
 
+mod blocking;
 mod calls;
+mod config;
 mod envelope;
+mod keeper;
+mod library;
+mod offline;
+mod retry;
+mod rewrap;
 mod scripted;
 mod trust;

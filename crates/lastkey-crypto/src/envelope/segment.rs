@@ -67,6 +67,35 @@ impl Sealer {
         }
         self.cipher.seal_vec(segment, self.index, true)
     }
+
+    /// Seals a full segment that others follow from one buffer into another, which is
+    /// [`SEGMENT_OVERHEAD_LEN`] longer.
+    ///
+    /// # Errors
+    /// As [`Self::seal`]; [`EnvelopeError::WrongSegment`] also for another length of `sealed`.
+    pub fn seal_from(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), EnvelopeError> {
+        let fits = sealed.len() == sealed_len_of(plaintext.len());
+        if plaintext.len() != self.cipher.segment_len || !fits {
+            return Err(EnvelopeError::WrongSegment);
+        }
+        let next = self.index.checked_add(1).filter(|next| *next < MAX_SEGMENTS);
+        let next = next.ok_or(EnvelopeError::TooManySegments)?;
+        self.cipher.seal_from(self.index, false, plaintext, sealed)?;
+        self.index = next;
+        Ok(())
+    }
+
+    /// [`Self::seal_last`] from one buffer into another, which is [`SEGMENT_OVERHEAD_LEN`] longer.
+    ///
+    /// # Errors
+    /// As [`Self::seal_last`]; [`EnvelopeError::WrongSegment`] also for another length of `sealed`.
+    pub fn seal_last_from(self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), EnvelopeError> {
+        let fits = sealed.len() == sealed_len_of(plaintext.len());
+        if !fits || !self.cipher.fits_last(plaintext.len(), self.index) {
+            return Err(EnvelopeError::WrongSegment);
+        }
+        self.cipher.seal_from(self.index, true, plaintext, sealed)
+    }
 }
 
 /// Opens the segments of an envelope, first to last.

@@ -435,3 +435,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sealing_from_one_buffer_into_another_is_sealing_in_place() {
+    let (_, keys) = build(&options(), &data_key(1), &recipients(), &mut SystemEntropy).unwrap();
+    let (mut from, mut in_place) = (Sealer::new(&keys).unwrap(), Sealer::new(&keys).unwrap());
+    let (text, rest) = (sample(SEGMENT_LEN), sample(10));
+
+    let (mut sealed, mut segment) = (vec![0; SEALED_LEN], text.clone());
+    for len in [0, SEGMENT_LEN, SEALED_LEN - 1, SEALED_LEN + 1] {
+        assert_eq!(from.seal_from(&text, &mut vec![0; len]), Err(EnvelopeError::WrongSegment));
+    }
+    assert_eq!(from.seal_from(&text[1..], &mut sealed), Err(EnvelopeError::WrongSegment));
+    from.seal_from(&text, &mut sealed).unwrap();
+    in_place.seal(&mut segment).unwrap();
+    assert_eq!(sealed, segment);
+
+    let (mut sealed, mut segment) = (vec![0; 26], rest.clone());
+    from.seal_last_from(&rest, &mut sealed).unwrap();
+    in_place.seal_last(&mut segment).unwrap();
+    assert_eq!(sealed, segment);
+    let again = Sealer::new(&keys).unwrap().seal_last_from(&rest, &mut [0; 25]);
+    assert_eq!(again, Err(EnvelopeError::WrongSegment));
+}

@@ -253,18 +253,12 @@ impl Failure {
 
 impl From<EnvelopeError> for Failure {
     fn from(error: EnvelopeError) -> Self {
-        match &error {
+        let is_closed_pipe = matches!(
+            &error,
             EnvelopeError::Stream(StreamError::Write(cause))
-                if cause.kind() == io::ErrorKind::BrokenPipe =>
-            {
-                Self::BrokenPipe
-            }
-            EnvelopeError::Stream(_)
-            | EnvelopeError::Server(_)
-            | EnvelopeError::DataKey
-            | EnvelopeError::NoRecipient
-            | EnvelopeError::Thread => Self::Envelope(error),
-        }
+                if cause.kind() == io::ErrorKind::BrokenPipe
+        );
+        if is_closed_pipe { Self::BrokenPipe } else { Self::Envelope(error) }
     }
 }
 
@@ -276,11 +270,11 @@ impl From<StreamError> for Failure {
 
 fn client_error_in(failure: &Failure) -> Option<&ClientError> {
     match failure {
-        Failure::Client(error) | Failure::Envelope(EnvelopeError::Server(error)) => Some(error),
+        Failure::Client(error) => Some(error),
+        Failure::Envelope(error) => error.server_error(),
         Failure::Usage(_)
         | Failure::Config(_)
         | Failure::Context(_)
-        | Failure::Envelope(_)
         | Failure::File(_)
         | Failure::Io { .. }
         | Failure::Input(_)
@@ -299,7 +293,7 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
 fn client_exit_code(error: &ClientError) -> u8 {
     match error {
         ClientError::Trust(_) | ClientError::Token => USAGE,
-        ClientError::Request => REFUSED,
+        ClientError::Request | ClientError::CannotWait(_) => REFUSED,
         ClientError::Connect { .. }
         | ClientError::Broken { .. }
         | ClientError::Timeout { .. }
@@ -310,19 +304,25 @@ fn client_exit_code(error: &ClientError) -> u8 {
             "Sealed" | "Unavailable" | "Throttled" | "Timeout" => UNAVAILABLE,
             _ => REFUSED,
         },
+        _ => REFUSED,
     }
 }
 
 fn envelope_exit_code(error: &EnvelopeError) -> u8 {
     match error {
         EnvelopeError::Server(error) => client_exit_code(error),
-        EnvelopeError::DataKey
-        | EnvelopeError::NoRecipient
-        | EnvelopeError::Stream(StreamError::Envelope(_)) => NOT_VALID,
-        EnvelopeError::Stream(
-            StreamError::Read(_) | StreamError::Write(_) | StreamError::Changed,
-        ) => INPUT_OUTPUT,
-        EnvelopeError::Thread => REFUSED,
+        EnvelopeError::Shared(error) => envelope_exit_code(error),
+        EnvelopeError::Stream(error) => stream_exit_code(error),
+        EnvelopeError::DataKey | EnvelopeError::NoRecipient | EnvelopeError::Context => NOT_VALID,
+        EnvelopeError::Thread | EnvelopeError::NotFound => REFUSED,
+        _ => REFUSED,
+    }
+}
+
+fn stream_exit_code(error: &StreamError) -> u8 {
+    match error {
+        StreamError::Envelope(_) => NOT_VALID,
+        StreamError::Read(_) | StreamError::Write(_) | StreamError::Changed => INPUT_OUTPUT,
     }
 }
 
@@ -346,7 +346,11 @@ fn client_next(error: &ClientError) -> Option<String> {
             "check --addr or LASTKEY_ADDR; a server that speaks TLS needs https://"
         }
         ClientError::Refused(refusal) => return refusal_next(refusal),
-        ClientError::Trust(_) | ClientError::Token | ClientError::Request => return None,
+        ClientError::Trust(_)
+        | ClientError::Token
+        | ClientError::Request
+        | ClientError::CannotWait(_) => return None,
+        _ => return None,
     };
     Some(next.to_owned())
 }
