@@ -195,7 +195,8 @@ async fn a_segment_that_is_removed_under_the_log_stops_it_but_not_an_unseal() {
 
 #[tokio::test]
 async fn a_log_cut_or_emptied_while_the_server_was_down_does_not_open() {
-    let damage: [(&str, fn(&Path)); 5] = [
+    type Damage = (&'static str, fn(&Path));
+    let damage: [Damage; 5] = [
         ("segments gone", |dir| fs::remove_dir_all(dir.join("wal")).unwrap()),
         ("segment cut", |dir| {
             let path = dir.join("wal").join(wal::segment_name(0));

@@ -128,7 +128,8 @@ fn the_second_reader_agrees_on_the_golden_log_and_on_what_is_wrong_with_others()
         fs::write(path, bytes).unwrap();
     };
     let segment = "wal/00000000000000000000.wal";
-    let changes: [(&str, &dyn Fn(&Path)); 11] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(&Path));
+    let changes: [Change<'_>; 11] = [
         ("record", &|dir| flip(&dir.join("tile/entries/000"), 3_000)),
         ("length of a record", &|dir| flip(&dir.join("tile/entries/000"), 0)),
         ("record of a partial bundle", &|dir| flip(&dir.join("tile/entries/001.p/3"), 400)),
