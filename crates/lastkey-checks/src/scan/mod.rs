@@ -1,0 +1,3 @@
+//! The scanner: secrets that lie in code, configuration and images.
+//!
+//! Room      `checks`.
