@@ -21,7 +21,7 @@ use super::args::Format;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    refused by the server, or failed
+  1    refused by the server, or failed; or something was found
   2    wrong usage: arguments, address, token or CA file
   3    the server cannot be reached
   4    not authenticated, or denied
@@ -82,6 +82,12 @@ pub(crate) enum Failure {
     /// The server is not ready; the answer is printed already.
     #[error("the server is not ready")]
     NotReady,
+    /// A scan or check found something; the report is printed already.
+    #[error("something was found")]
+    Found,
+    /// A scan or check found nothing, but could not look everywhere; the report says where.
+    #[error("not everything could be checked")]
+    NotAllChecked,
     /// The person said no.
     #[error("nothing was done")]
     Declined,
@@ -108,9 +114,9 @@ impl Failure {
             Self::Usage(_) | Self::Context(_) | Self::Config(_) => USAGE,
             Self::Client(error) => client_exit_code(error),
             Self::Envelope(error) => envelope_exit_code(error),
-            Self::File(_) | Self::Io { .. } => INPUT_OUTPUT,
+            Self::File(_) | Self::Io { .. } | Self::NotAllChecked => INPUT_OUTPUT,
             Self::NotValid(_) => NOT_VALID,
-            Self::Input(_) | Self::WouldRefuse | Self::Declined => REFUSED,
+            Self::Input(_) | Self::WouldRefuse | Self::Found | Self::Declined => REFUSED,
             Self::NotReady => UNAVAILABLE,
             Self::BrokenPipe => BROKEN_PIPE,
             Self::Interrupted(signal) => SIGNAL_BASE + signal,
@@ -120,9 +126,15 @@ impl Failure {
     /// Says on standard error what failed, why, and what to do next.
     pub(crate) fn report(&self, format: Format) {
         let mut text = match (self, format) {
-            (Self::BrokenPipe | Self::Interrupted(_) | Self::WouldRefuse | Self::NotReady, _) => {
-                return;
-            }
+            (
+                Self::BrokenPipe
+                | Self::Interrupted(_)
+                | Self::WouldRefuse
+                | Self::NotReady
+                | Self::Found
+                | Self::NotAllChecked,
+                _,
+            ) => return,
             (_, Format::Json) => self.json(),
             (_, Format::Table) => self.text(),
         };
@@ -220,6 +232,8 @@ impl Failure {
             | Self::NotValid(_)
             | Self::WouldRefuse
             | Self::NotReady
+            | Self::Found
+            | Self::NotAllChecked
             | Self::Declined
             | Self::BrokenPipe
             | Self::Interrupted(_) => return None,
@@ -264,6 +278,8 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
         | Failure::NotValid(_)
         | Failure::WouldRefuse
         | Failure::NotReady
+        | Failure::Found
+        | Failure::NotAllChecked
         | Failure::Declined
         | Failure::BrokenPipe
         | Failure::Interrupted(_) => None,

@@ -13,6 +13,7 @@ mod input;
 mod key;
 mod output;
 mod progress;
+mod scan;
 mod session;
 mod signals;
 mod signature;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::{
-    args::{ConnectionArgs, DryRunArgs, Format},
+    args::{ConnectionArgs, DryRunArgs, Format, OutputForm},
     failure::{EXIT_CODES, Failure},
     session::Session,
 };
@@ -34,9 +35,16 @@ use crate::{hardening, roles};
 #[derive(Parser, Debug)]
 #[command(name = "lastkey", version = crate::VERSION, disable_help_subcommand = true)]
 struct Cli {
-    /// Print for people (table), or for programs the JSON of the API
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
-    output: Format,
+    /// Print for people (table), or for programs (json); findings also as sarif, junit or html
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_possible_values = true
+    )]
+    output: OutputForm,
     #[command(flatten)]
     connection: ConnectionArgs,
     #[command(subcommand)]
@@ -94,6 +102,8 @@ enum ClientCommand {
     Seal(DryRunArgs),
     /// Let time go on after the server's clock jumped
     ConfirmClock(DryRunArgs),
+    /// Find secrets that lie in files, git history and images; needs no server
+    Scan(Box<scan::ScanArgs>),
     /// Write the completions of a shell
     Completions(completions::CompletionsArgs),
 }
@@ -123,9 +133,10 @@ enum ConfigCommand {
 }
 
 /// Headings of `lastkey --help`; each command stands under one.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect"]),
     ("Keys", &["key"]),
+    ("Findings", &["scan"]),
     (
         "Operations",
         &[
@@ -170,9 +181,27 @@ pub(crate) fn run() -> ExitCode {
             if hardening::apply().is_err() {
                 output::note("warning: the kernel refuses to switch core dumps off");
             }
-            let session = Session::new(cli.connection, cli.output);
-            ended(cli.output, start(run_client(command, &session)))
+            let command = match reported(command, cli.output) {
+                Ok(ended) => return ended,
+                Err(command) => command,
+            };
+            let Some(format) = cli.output.plain() else {
+                let refused = "only `lastkey scan` prints sarif, junit and html";
+                return ended(Format::Table, Err(Failure::Usage(refused.to_owned())));
+            };
+            let session = Session::new(cli.connection, format);
+            ended(format, start(run_client(command, &session)))
         }
+    }
+}
+
+/// Runs a command that reports findings; gives any other one back.
+fn reported(command: ClientCommand, form: OutputForm) -> Result<ExitCode, ClientCommand> {
+    match command {
+        ClientCommand::Scan(args) => {
+            Ok(ended(form.plain().unwrap_or_default(), scan::run(&args, form)))
+        }
+        other => Err(other),
     }
 }
 
@@ -220,6 +249,8 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Seal(args) => system::seal(args, session).await,
         ClientCommand::ConfirmClock(args) => system::confirm_clock(args, session).await,
         ClientCommand::Completions(args) => completions::completions(&args),
+        // `reported` took these.
+        ClientCommand::Scan(_) => Ok(()),
     }
 }
 
@@ -320,6 +351,9 @@ mod tests {
             "lastkey verify --key alias/s --signature AAAA FILE",
             "lastkey random --bytes 16 --format hex",
             "lastkey --output json status",
+            "lastkey scan .",
+            "lastkey scan --git REPO --rules F --pack F --output sarif --baseline F",
+            "lastkey scan --stdin --output json --fail-on high",
             "lastkey reencrypt --to-key alias/b --context a=b --to-context c=d FILE",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -338,6 +372,10 @@ mod tests {
             "lastkey verify FILE --signature AAAA",
             "lastkey data-key --key k --spec AES_256 --bytes 16",
             "lastkey status --token secret",
+            "lastkey scan",
+            "lastkey scan . --stdin",
+            "lastkey scan --staged",
+            "lastkey scan . --fail-on dreadful",
             "lastkey key create --token secret",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
