@@ -329,7 +329,8 @@ impl Name {
     fn of(name: &[u8]) -> Self {
         let lower = name.to_ascii_lowercase();
         let has = |part: &str| memchr::memmem::find(&lower, part.as_bytes()).is_some();
-        if HARMLESS.iter().any(|part| has(part)) {
+        // The member `auth` of a Docker configuration has a rule of its own.
+        if lower == b"auth" || HARMLESS.iter().any(|part| has(part)) {
             return Self { kind: None, is_strong: false };
         }
         let is_password = ["passw", "passphrase", "pwd"].iter().any(|part| has(part));

@@ -5,7 +5,7 @@
 //!           find in the whole text, up to matches of [`LONGEST_MATCH`] bytes.
 
 use regex_automata::{meta::Regex, util::syntax};
-use regex_syntax::hir::{Capture, Class, Hir, HirKind};
+use regex_syntax::hir::{Capture, Class, ClassUnicodeRange, Hir, HirKind};
 
 /// Longest match that is found whole, in bytes.
 pub(super) const LONGEST_MATCH: usize = 16 << 10;
@@ -177,14 +177,23 @@ fn spellings(hir: &Hir) -> Option<Vec<Vec<u8>>> {
 }
 
 fn letters(class: &Class) -> Option<Vec<Vec<u8>>> {
-    const FEW: usize = 6;
-    let Class::Bytes(class) = class else { return None };
+    /// More letters than this at one place are not followed.
+    const FEW: usize = 12;
+    let ranges: Vec<(u8, u8)> = match class {
+        Class::Bytes(class) => class.iter().map(|range| (range.start(), range.end())).collect(),
+        Class::Unicode(class) => {
+            let narrow = |letter: char| u8::try_from(letter).ok().filter(u8::is_ascii);
+            let range =
+                |range: &ClassUnicodeRange| Some((narrow(range.start())?, narrow(range.end())?));
+            class.iter().map(range).collect::<Option<_>>()?
+        }
+    };
     let mut letters = Vec::new();
-    for range in class.iter() {
-        if range.len() > FEW {
+    for (first, last) in ranges {
+        if usize::from(last - first) >= FEW {
             return None;
         }
-        letters.extend((range.start()..=range.end()).map(|byte| byte.to_ascii_lowercase()));
+        letters.extend((first..=last).map(|byte| byte.to_ascii_lowercase()));
     }
     letters.sort_unstable();
     letters.dedup();

@@ -213,7 +213,9 @@ impl Engine {
         if text.is_empty() || (rule.min_entropy > 0.0 && shannon(text) <= rule.min_entropy) {
             return false;
         }
-        if rule.is_generic && rule.assignment.is_none() && !text.iter().any(u8::is_ascii_digit) {
+        // As gitleaks: what its generic rules find has a digit.
+        let is_imported = !rule.drops_placeholders;
+        if rule.is_generic && is_imported && !text.iter().any(u8::is_ascii_digit) {
             return false;
         }
         if rule.drops_placeholders && rule.assignment.is_none() && is_placeholder(text) {

@@ -199,7 +199,8 @@ pub(crate) fn run() -> ExitCode {
 fn reported(command: ClientCommand, form: OutputForm) -> Result<ExitCode, ClientCommand> {
     match command {
         ClientCommand::Scan(args) => {
-            Ok(ended(form.plain().unwrap_or_default(), scan::run(&args, form)))
+            let outcome = start(async { scan::run(&args, form) });
+            Ok(ended(form.plain().unwrap_or_default(), outcome))
         }
         other => Err(other),
     }

@@ -20,6 +20,7 @@ mod forms;
 mod http;
 mod operations;
 mod process;
+mod scan;
 mod sealing;
 mod secrets;
 mod shutdown;

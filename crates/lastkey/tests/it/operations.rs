@@ -351,6 +351,7 @@ fn every_command_does_what_it_says() {
     signature_commands(&mut shell);
     import_commands(&mut shell);
     file_commands(&mut shell);
+    scan_commands(&mut shell);
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));
@@ -369,6 +370,15 @@ fn server_commands(s: &mut Shell) {
     }
     let config = s.ok("config show");
     assert!(config.contains("[limits]") && config.contains("body_bytes"), "{config}");
+}
+
+fn scan_commands(s: &mut Shell) {
+    let token = format!("lastkey_admin_{}", "0f1e2d3c4b5a".repeat(6));
+    let found = s.run("--output json scan --stdin", token.as_bytes());
+    assert_eq!(found.code, Some(1), "{}", found.stderr);
+    let report: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(report["findings"][0]["rule"], "lastkey-admin-token");
+    assert_eq!(s.run("scan --stdin", b"nothing").code, Some(0));
 }
 
 fn key_commands(s: &mut Shell) {
