@@ -546,7 +546,7 @@ mod tests {
     fn secret_of(line: &str, word: &str) -> Option<(Assignment, String)> {
         let start = line.to_ascii_lowercase().find(word).unwrap();
         let found = find(line.as_bytes(), start, start + word.len())?;
-        Some((found.kind, line[found.start..found.end].to_owned()))
+        Some((found.kind, line.get(found.start..found.end)?.to_owned()))
     }
 
     #[test]

@@ -251,7 +251,7 @@ fn strength(stretch: &[u8]) -> f64 {
     let variety = different.len() as f64 / stretch.len() as f64;
     let words = super::entropy::wordiness(stretch).unwrap_or(0.0);
     let word_share = if words > 0.45 { 0.4 } else { 1.0 };
-    stretch.len() as f64 * alphabet.max(1.0).log2() * variety.min(1.0).max(0.4).sqrt() * word_share
+    stretch.len() as f64 * alphabet.max(1.0).log2() * variety.clamp(0.4, 1.0).sqrt() * word_share
 }
 
 /// The first 32 hex digits of a text that are not few different ones, as the bytes they mean.
@@ -352,7 +352,6 @@ impl Matcher {
         Self { about, keys, entries, sieve, sieve_bits }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a sieve has at most 2^26 bits")]
     fn sieve_place(tag: u64, tag_bits: u8, sieve_bits: u32) -> (usize, u32) {
         let place = tag >> (u32::from(tag_bits) - sieve_bits);
         ((place >> 6) as usize, (place & 63) as u32)
