@@ -1,9 +1,14 @@
 //! Foreign bytes: nothing that a file holds makes the scanner fall.
 
-use lastkey_checks::scan::Rules;
+use std::sync::LazyLock;
+
+use lastkey_checks::scan::{Rules, Scanner};
 use proptest::prelude::*;
 
 use crate::made::{scan, scanner};
+
+/// Compiles its rules once, not for each case.
+static SCANNER: LazyLock<Scanner> = LazyLock::new(scanner);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -15,13 +20,13 @@ proptest! {
             b"password=\"", b"-----BEGIN PRIVATE KEY-----",
         ];
         let content = [HEADS[head], &tail].concat();
-        let outcome = scan(&scanner(), "f", &content);
+        let outcome = scan(&SCANNER, "f", &content);
         prop_assert!(outcome.files <= 1_000);
     }
 
     #[test]
     fn text_near_secrets_is_scanned(text in "((secret|token|password|AKIA|LTAI|ghp_|eyJ|://)[ =:\"'(\\\\>a-zA-Z0-9+/._-]{0,30}\n?){0,20}") {
-        let outcome = scan(&scanner(), "f", text.as_bytes());
+        let outcome = scan(&SCANNER, "f", text.as_bytes());
         for finding in outcome.findings {
             prop_assert!(finding.location.line >= 1);
         }
