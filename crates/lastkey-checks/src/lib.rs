@@ -7,5 +7,7 @@
 
 pub mod acceptance;
 pub mod finding;
+pub mod posture;
 pub mod report;
 pub mod scan;
+pub mod snapshot;

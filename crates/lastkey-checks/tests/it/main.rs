@@ -9,3 +9,4 @@ mod archives;
 mod foreign;
 mod made;
 mod planted;
+mod planted_posture;

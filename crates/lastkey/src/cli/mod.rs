@@ -5,6 +5,7 @@
 
 mod args;
 mod blob;
+mod check;
 mod completions;
 mod data_key;
 mod envelope;
@@ -102,6 +103,8 @@ enum ClientCommand {
     Seal(DryRunArgs),
     /// Let time go on after the server's clock jumped
     ConfirmClock(DryRunArgs),
+    /// Check manifests, nodes and etcd snapshots: who reads Secrets, and what guards them
+    Check(Box<check::CheckArgs>),
     /// Find secrets that lie in files, git history and images; needs no server
     Scan(Box<scan::ScanArgs>),
     /// Write the completions of a shell
@@ -136,7 +139,7 @@ enum ConfigCommand {
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect"]),
     ("Keys", &["key"]),
-    ("Findings", &["scan"]),
+    ("Findings", &["check", "scan"]),
     (
         "Operations",
         &[
@@ -186,7 +189,7 @@ pub(crate) fn run() -> ExitCode {
                 Err(command) => command,
             };
             let Some(format) = cli.output.plain() else {
-                let refused = "only `lastkey scan` prints sarif, junit and html";
+                let refused = "only `lastkey check` and `lastkey scan` print sarif, junit and html";
                 return ended(Format::Table, Err(Failure::Usage(refused.to_owned())));
             };
             let session = Session::new(cli.connection, format);
@@ -198,6 +201,9 @@ pub(crate) fn run() -> ExitCode {
 /// Runs a command that reports findings; gives any other one back.
 fn reported(command: ClientCommand, form: OutputForm) -> Result<ExitCode, ClientCommand> {
     match command {
+        ClientCommand::Check(args) => {
+            Ok(ended(form.plain().unwrap_or_default(), check::run(&args, form)))
+        }
         ClientCommand::Scan(args) => {
             let outcome = start(async { scan::run(&args, form) });
             Ok(ended(form.plain().unwrap_or_default(), outcome))
@@ -251,7 +257,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::ConfirmClock(args) => system::confirm_clock(args, session).await,
         ClientCommand::Completions(args) => completions::completions(&args),
         // `reported` took these.
-        ClientCommand::Scan(_) => Ok(()),
+        ClientCommand::Check(_) | ClientCommand::Scan(_) => Ok(()),
     }
 }
 
@@ -352,6 +358,9 @@ mod tests {
             "lastkey verify --key alias/s --signature AAAA FILE",
             "lastkey random --bytes 16 --format hex",
             "lastkey --output json status",
+            "lastkey check --manifests . --output sarif --fail-on high",
+            "lastkey check --manifests a --manifests b --node-root / --etcd-snapshot F",
+            "lastkey check policy -o DIR",
             "lastkey scan .",
             "lastkey scan --git REPO --rules F --pack F --output sarif --baseline F",
             "lastkey scan --stdin --output json --fail-on high",
