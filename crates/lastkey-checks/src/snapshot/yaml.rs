@@ -2,7 +2,7 @@
 //!
 //! Room      `checks`.
 //! Source    YAML 1.2.2; plain scalars are resolved as Kubernetes does it (sigs.k8s.io/yaml, which
-//!           still takes `yes` and `on` for true).
+//!           still takes `y`, `yes` and `on` for true, as tried against an API server).
 //! Holds     No input makes the tree larger or deeper than [`MAX_NODES`] and [`MAX_DEPTH`]: an
 //!           alias counts as often as it is used.
 
@@ -352,8 +352,8 @@ fn merge(node: &mut Node) {
 fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Value::Bool(true),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+        "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Value::Bool(true),
+        "false" | "False" | "FALSE" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
             Value::Bool(false)
         }
         _ => number(text).map_or_else(|| Value::Text(text.to_owned()), Value::Int),
