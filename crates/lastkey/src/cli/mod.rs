@@ -202,7 +202,8 @@ pub(crate) fn run() -> ExitCode {
 fn reported(command: ClientCommand, form: OutputForm) -> Result<ExitCode, ClientCommand> {
     match command {
         ClientCommand::Check(args) => {
-            Ok(ended(form.plain().unwrap_or_default(), check::run(&args, form)))
+            let outcome = start(async { check::run(&args, form) });
+            Ok(ended(form.plain().unwrap_or_default(), outcome))
         }
         ClientCommand::Scan(args) => {
             let outcome = start(async { scan::run(&args, form) });

@@ -11,6 +11,8 @@
 )]
 
 mod bad_input;
+mod check;
+mod check_admission;
 mod cli;
 mod config;
 mod crash;

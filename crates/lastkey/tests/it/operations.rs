@@ -500,4 +500,8 @@ fn file_commands(s: &mut Shell) {
     assert_eq!(s.json("verify f.lk")["plaintext_bytes"], 6);
     assert_eq!(s.run("decrypt --context a=c f.lk", b"").code, Some(5));
     assert_eq!(s.ok("decrypt --context a=b f.lk"), "a file");
+    fs::write(there.join("c.yaml"), "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}")
+        .unwrap();
+    assert!(s.ok("check --manifests c.yaml").contains("found: nothing"));
+    assert!(s.ok("check policy -o policies").contains("policies/rba-12"));
 }
