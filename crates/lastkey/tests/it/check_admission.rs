@@ -59,6 +59,7 @@ impl Cluster {
         );
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(there.join("sa.key"), key.serialize_pem()).unwrap();
+        fs::write(there.join("sa.pub"), key.public_key_pem()).unwrap();
         fs::write(there.join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
         let server = spawn(
             "kube-apiserver",
@@ -67,7 +68,7 @@ impl Cluster {
                 format!("--secure-port={port}"),
                 "--bind-address=127.0.0.1".to_owned(),
                 "--cert-dir=certs".to_owned(),
-                "--service-account-key-file=sa.key".to_owned(),
+                "--service-account-key-file=sa.pub".to_owned(),
                 "--service-account-signing-key-file=sa.key".to_owned(),
                 "--service-account-issuer=https://test".to_owned(),
                 "--token-auth-file=tokens.csv".to_owned(),
