@@ -184,10 +184,9 @@ pub(crate) fn run() -> ExitCode {
             if hardening::apply().is_err() {
                 output::note("warning: the kernel refuses to switch core dumps off");
             }
-            let command = match reported(command, cli.output) {
-                Ok(ended) => return ended,
-                Err(command) => command,
-            };
+            if let Some(ended) = reported(&command, cli.output) {
+                return ended;
+            }
             let Some(format) = cli.output.plain() else {
                 let refused = "only `lastkey check` and `lastkey scan` print sarif, junit and html";
                 return ended(Format::Table, Err(Failure::Usage(refused.to_owned())));
@@ -198,19 +197,16 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// Runs a command that reports findings; gives any other one back.
-fn reported(command: ClientCommand, form: OutputForm) -> Result<ExitCode, ClientCommand> {
-    match command {
-        ClientCommand::Check(args) => {
-            let outcome = start(async { check::run(&args, form) });
-            Ok(ended(form.plain().unwrap_or_default(), outcome))
-        }
-        ClientCommand::Scan(args) => {
-            let outcome = start(async { scan::run(&args, form) });
-            Ok(ended(form.plain().unwrap_or_default(), outcome))
-        }
-        other => Err(other),
-    }
+/// Runs a command that reports findings; none for any other one.
+fn reported(command: &ClientCommand, form: OutputForm) -> Option<ExitCode> {
+    let outcome = if let ClientCommand::Check(args) = command {
+        start(async { check::run(args, form) })
+    } else if let ClientCommand::Scan(args) = command {
+        start(async { scan::run(args, form) })
+    } else {
+        return None;
+    };
+    Some(ended(form.plain().unwrap_or_default(), outcome))
 }
 
 /// Runs a command of the client side to its end.
