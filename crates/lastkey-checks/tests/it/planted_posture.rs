@@ -1,6 +1,8 @@
 //! The planted set of the posture checks: each fault is found, and its safe twin is not.
 
-use std::{collections::BTreeSet, fs, path::Path};
+#![expect(clippy::string_slice, reason = "positions come from searches in the same text")]
+
+use std::collections::BTreeSet;
 
 use lastkey_checks::{
     finding::Severity,
@@ -11,7 +13,11 @@ use lastkey_checks::{
     },
 };
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/planted/posture");
+const PODS: &str = include_str!("../../../../tests/planted/posture/pods.txt");
+const RBAC: &str = include_str!("../../../../tests/planted/posture/rbac.txt");
+const CONTROL_PLANE: &str = include_str!("../../../../tests/planted/posture/control_plane.txt");
+const NODES: &str = include_str!("../../../../tests/planted/posture/nodes.txt");
+const CLEAN: &[u8] = include_bytes!("../../../../tests/planted/posture/clean.yaml");
 /// 2026-11-23.
 const NOW: u64 = 1_795_392_000;
 
@@ -22,9 +28,8 @@ struct Case {
 }
 
 /// Bases and cases of one file.
-fn read(path: &Path) -> (Vec<(String, String)>, Vec<Case>) {
+fn read(text: &str) -> (Vec<(String, String)>, Vec<Case>) {
     let (mut bases, mut cases) = (Vec::new(), Vec::new());
-    let text = fs::read_to_string(path).unwrap();
     for part in text.split_inclusive('\n').fold(Vec::<String>::new(), |mut parts, line| {
         if line.starts_with("base ") || line.starts_with("fault ") {
             parts.push(String::new());
@@ -143,11 +148,8 @@ fn alarms(outcome: &Outcome, check: &str) -> usize {
 fn planted_faults_are_found_and_their_twins_are_not() {
     let (mut missed, mut false_alarms, mut all) = (Vec::new(), Vec::new(), Vec::new());
     let mut checks = BTreeSet::new();
-    let mut files: Vec<_> =
-        fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    for path in files.iter().filter(|path| path.extension().is_some_and(|end| end == "txt")) {
-        let (bases, cases) = read(path);
+    for text in [PODS, RBAC, CONTROL_PLANE, NODES] {
+        let (bases, cases) = read(text);
         for case in cases {
             let fault = outcome(&case.text, &bases, true, &case.name);
             let twin = outcome(&case.text, &bases, false, &case.name);
@@ -177,8 +179,7 @@ fn planted_faults_are_found_and_their_twins_are_not() {
 #[test]
 fn a_cluster_in_order_gives_no_finding() {
     let mut snapshot = Snapshot::default();
-    let text = fs::read(Path::new(FOLDER).join("clean.yaml")).unwrap();
-    snapshot.add_file("clean.yaml", &text);
+    snapshot.add_file("clean.yaml", CLEAN);
     snapshot.settle();
     assert!(snapshot.unreadable.is_empty(), "{:?}", snapshot.unreadable);
     let outcome = judge(&snapshot, Settings { now: NOW });
@@ -191,8 +192,8 @@ fn a_cluster_in_order_gives_no_finding() {
 
 #[test]
 fn every_finding_has_evidence_a_place_a_fix_and_its_own_fingerprint() {
-    let (bases, cases) = read(&Path::new(FOLDER).join("rbac.txt"));
-    let (more_bases, more) = read(&Path::new(FOLDER).join("pods.txt"));
+    let (bases, cases) = read(RBAC);
+    let (more_bases, more) = read(PODS);
     let bases = [bases, more_bases].concat();
     for case in cases.into_iter().chain(more) {
         let outcome = outcome(&case.text, &bases, true, &case.name);

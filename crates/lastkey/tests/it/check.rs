@@ -254,10 +254,10 @@ fn tour_of_the_manual_works() {
         for part in
             expected.lines().flat_map(|line| line.split('…')).filter(|part| !part.is_empty())
         {
-            let at = rest
-                .find(part)
-                .unwrap_or_else(|| panic!("{line}\nlacks {part:?} in\n{text}\n{}", ended.stderr));
-            rest = &rest[at + part.len()..];
+            rest = match rest.split_once(part) {
+                Some((_, after)) => after,
+                None => panic!("{line}\nlacks {part:?} in\n{text}\n{}", ended.stderr),
+            };
         }
         count += 1;
     }
