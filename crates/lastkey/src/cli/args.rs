@@ -29,6 +29,34 @@ pub(crate) struct ConnectionArgs {
     pub(crate) ca_fingerprint: Option<String>,
 }
 
+/// What `--output` takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputForm {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+    /// SARIF 2.1.0, of findings
+    Sarif,
+    /// JUnit XML, of findings
+    Junit,
+    /// One HTML page, of findings
+    Html,
+}
+
+impl OutputForm {
+    /// The format of a command whose output is no report of findings; none when that has no
+    /// such form.
+    pub(crate) const fn plain(self) -> Option<Format> {
+        match self {
+            Self::Table => Some(Format::Table),
+            Self::Json => Some(Format::Json),
+            Self::Sarif | Self::Junit | Self::Html => None,
+        }
+    }
+}
+
 /// For whom to print: people, or programs (the JSON of the API).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {

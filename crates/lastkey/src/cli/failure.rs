@@ -21,7 +21,7 @@ use super::args::Format;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    refused by the server, or failed
+  1    refused by the server, or failed; or something was found
   2    wrong usage: arguments, address, token or CA file
   3    the server cannot be reached
   4    not authenticated, or denied
@@ -96,6 +96,12 @@ pub(crate) enum Failure {
     /// The recipients of a file do not fit into its header.
     #[error("the recipients do not fit into the header of {0}")]
     HeaderFull(String),
+    /// A scan or check found something; the report is printed already.
+    #[error("something was found")]
+    Found,
+    /// A scan or check found nothing, but could not look everywhere; the report says where.
+    #[error("not everything could be checked")]
+    NotAllChecked,
     /// The person said no.
     #[error("nothing was done")]
     Declined,
@@ -122,9 +128,13 @@ impl Failure {
             Self::Usage(_) | Self::Context(_) | Self::Config(_) => USAGE,
             Self::Client(error) => client_exit_code(error),
             Self::Envelope(error) => envelope_exit_code(error),
-            Self::File(_) | Self::Io { .. } => INPUT_OUTPUT,
+            Self::File(_) | Self::Io { .. } | Self::NotAllChecked => INPUT_OUTPUT,
             Self::NotValid(_) | Self::LogNotValid(_) => NOT_VALID,
-            Self::Input(_) | Self::HeaderFull(_) | Self::WouldRefuse | Self::Declined => REFUSED,
+            Self::Input(_)
+            | Self::HeaderFull(_)
+            | Self::WouldRefuse
+            | Self::Found
+            | Self::Declined => REFUSED,
             Self::NotReady => UNAVAILABLE,
             Self::SomeFiles { code, .. } => *code,
             Self::BrokenPipe => BROKEN_PIPE,
@@ -140,9 +150,15 @@ impl Failure {
     /// Says on standard error what failed, why, and what to do next.
     pub(crate) fn report(&self, format: Format) {
         let mut text = match (self, format) {
-            (Self::BrokenPipe | Self::Interrupted(_) | Self::WouldRefuse | Self::NotReady, _) => {
-                return;
-            }
+            (
+                Self::BrokenPipe
+                | Self::Interrupted(_)
+                | Self::WouldRefuse
+                | Self::NotReady
+                | Self::Found
+                | Self::NotAllChecked,
+                _,
+            ) => return,
             (_, Format::Json) => self.json(),
             (_, Format::Table) => self.text(),
         };
@@ -243,6 +259,8 @@ impl Failure {
             | Self::WouldRefuse
             | Self::NotReady
             | Self::SomeFiles { .. }
+            | Self::Found
+            | Self::NotAllChecked
             | Self::Declined
             | Self::BrokenPipe
             | Self::Interrupted(_) => return None,
@@ -284,6 +302,8 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
         | Failure::NotReady
         | Failure::SomeFiles { .. }
         | Failure::HeaderFull(_)
+        | Failure::Found
+        | Failure::NotAllChecked
         | Failure::Declined
         | Failure::BrokenPipe
         | Failure::Interrupted(_) => None,

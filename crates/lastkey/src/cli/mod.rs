@@ -7,6 +7,7 @@ mod access;
 mod args;
 mod audit;
 mod blob;
+mod check;
 mod completions;
 mod data_key;
 mod envelope;
@@ -15,6 +16,7 @@ mod input;
 mod key;
 mod output;
 mod progress;
+mod scan;
 mod session;
 mod signals;
 mod signature;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::{
-    args::{ConnectionArgs, DryRunArgs, Format},
+    args::{ConnectionArgs, DryRunArgs, Format, OutputForm},
     failure::{EXIT_CODES, Failure},
     session::Session,
 };
@@ -36,9 +38,16 @@ use crate::{hardening, roles};
 #[derive(Parser, Debug)]
 #[command(name = "lastkey", version = crate::VERSION, disable_help_subcommand = true)]
 struct Cli {
-    /// Print for people (table), or for programs the JSON of the API
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
-    output: Format,
+    /// Print for people (table), or for programs (json); findings also as sarif, junit or html
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_possible_values = true
+    )]
+    output: OutputForm,
     #[command(flatten)]
     connection: ConnectionArgs,
     #[command(subcommand)]
@@ -127,6 +136,10 @@ enum ClientCommand {
     Seal(DryRunArgs),
     /// Let time go on after the server's clock jumped
     ConfirmClock(DryRunArgs),
+    /// Check manifests, nodes and etcd snapshots: who reads Secrets, and what guards them
+    Check(Box<check::CheckArgs>),
+    /// Find secrets that lie in files, git history and images; needs no server
+    Scan(Box<scan::ScanArgs>),
     /// Write the completions of a shell
     Completions(completions::CompletionsArgs),
 }
@@ -156,9 +169,10 @@ enum ConfigCommand {
 }
 
 /// Headings of `lastkey --help`; each command stands under one.
-const GROUPS: [(&str, &[&str]); 7] = [
+const GROUPS: [(&str, &[&str]); 8] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
     ("Keys", &["key"]),
+    ("Findings", &["check", "scan"]),
     (
         "Operations",
         &[
@@ -220,10 +234,29 @@ pub(crate) fn run() -> ExitCode {
             if hardening::apply().is_err() {
                 output::note("warning: the kernel refuses to switch core dumps off");
             }
-            let session = Session::new(cli.connection, cli.output);
-            ended(cli.output, start(run_client(command, &session)))
+            if let Some(ended) = reported(&command, cli.output) {
+                return ended;
+            }
+            let Some(format) = cli.output.plain() else {
+                let refused = "only `lastkey check` and `lastkey scan` print sarif, junit and html";
+                return ended(Format::Table, Err(Failure::Usage(refused.to_owned())));
+            };
+            let session = Session::new(cli.connection, format);
+            ended(format, start(run_client(command, &session)))
         }
     }
+}
+
+/// Runs a command that reports findings; none for any other one.
+fn reported(command: &ClientCommand, form: OutputForm) -> Option<ExitCode> {
+    let outcome = if let ClientCommand::Check(args) = command {
+        start(async { check::run(args, form) })
+    } else if let ClientCommand::Scan(args) = command {
+        start(async { scan::run(args, form) })
+    } else {
+        return None;
+    };
+    Some(ended(form.plain().unwrap_or_default(), outcome))
 }
 
 /// Runs a command of the client side to its end.
@@ -283,6 +316,8 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Seal(args) => system::seal(args, session).await,
         ClientCommand::ConfirmClock(args) => system::confirm_clock(args, session).await,
         ClientCommand::Completions(args) => completions::completions(&args),
+        // `reported` took these.
+        ClientCommand::Check(_) | ClientCommand::Scan(_) => Ok(()),
     }
 }
 
@@ -399,6 +434,12 @@ mod tests {
             "lastkey audit search --key K --since 2h --action kms:*",
             "lastkey audit export --format ocsf --cursor C --follow",
             "lastkey audit receipt 7 -o r",
+            "lastkey check --manifests . --output sarif --fail-on high",
+            "lastkey check --manifests a --manifests b --node-root / --etcd-snapshot F",
+            "lastkey check policy -o DIR",
+            "lastkey scan .",
+            "lastkey scan --git REPO --rules F --pack F --output sarif --baseline F",
+            "lastkey scan --stdin --output json --fail-on high",
             "lastkey reencrypt --to-key alias/b --context a=b --to-context c=d FILE",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -417,6 +458,10 @@ mod tests {
             "lastkey verify FILE --signature AAAA",
             "lastkey data-key --key k --spec AES_256 --bytes 16",
             "lastkey status --token secret",
+            "lastkey scan",
+            "lastkey scan . --stdin",
+            "lastkey scan --staged",
+            "lastkey scan . --fail-on dreadful",
             "lastkey key create --token secret",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

@@ -104,6 +104,36 @@ impl TreeProgress {
     }
 }
 
+/// A sign of life for work whose length is not known before, to be moved by many threads.
+pub(crate) struct Spinner {
+    bar: ProgressBar,
+}
+
+impl Spinner {
+    /// Shown when standard error is a terminal.
+    pub(crate) fn new(doing: &'static str) -> Self {
+        let is_shown = io::stderr().is_terminal();
+        let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bytes}, {bytes_per_sec}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_message(doing);
+        Self { bar }
+    }
+
+    /// Counts bytes that are done.
+    pub(crate) fn add(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// An input whose bytes move the bar.
 pub(crate) struct Counted {
     file: File,

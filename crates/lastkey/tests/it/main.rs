@@ -11,6 +11,8 @@
 )]
 
 mod bad_input;
+mod check;
+mod check_admission;
 mod cli;
 mod config;
 mod crash;
@@ -23,6 +25,7 @@ mod issuer;
 mod operations;
 mod process;
 mod recipients;
+mod scan;
 mod sealing;
 mod secrets;
 mod shutdown;

@@ -446,6 +446,8 @@ fn every_command_does_what_it_says() {
     file_commands(&mut shell);
     access_commands(&mut shell);
     audit_commands(&mut shell);
+    scan_commands(&mut shell);
+    check_commands(&mut shell);
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));
@@ -464,6 +466,15 @@ fn server_commands(s: &mut Shell) {
     }
     let config = s.ok("config show");
     assert!(config.contains("[limits]") && config.contains("body_bytes"), "{config}");
+}
+
+fn scan_commands(s: &mut Shell) {
+    let token = format!("lastkey_admin_{}", "0f1e2d3c4b5a".repeat(6));
+    let found = s.run("--output json scan --stdin", token.as_bytes());
+    assert_eq!(found.code, Some(1), "{}", found.stderr);
+    let report: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(report["findings"][0]["rule"], "lastkey-admin-token");
+    assert_eq!(s.run("scan --stdin", b"nothing").code, Some(0));
 }
 
 fn key_commands(s: &mut Shell) {
@@ -668,4 +679,12 @@ fn audit_commands(s: &mut Shell) {
     assert!(s.ok("audit witness list").contains("https://127.0.0.1:1/w"));
     s.ok(&format!("audit witness remove {key}"));
     assert_eq!(s.ok("audit witness list"), "none");
+}
+
+fn check_commands(s: &mut Shell) {
+    let there = s.folder.path().to_owned();
+    fs::write(there.join("c.yaml"), "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}")
+        .unwrap();
+    assert!(s.ok("check --manifests c.yaml").contains("found: nothing"));
+    assert!(s.ok("check policy -o policies").contains("policies/rba-12"));
 }
