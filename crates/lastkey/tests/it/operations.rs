@@ -4,16 +4,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use lastkey_testkit::authenticator::Authenticator;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Http, base64, bytes};
-use crate::issuer::{ISSUER, Issuer, now};
+use crate::issuer::{ISSUER, Issuer};
+use crate::people;
 use crate::process::{Ended, lastkey, run};
 use crate::world::{Installation, PASSPHRASE, Server, routes, text};
 
 /// A connection that remembers which routes it took.
-struct Recorder {
+pub(crate) struct Recorder {
     http: Http,
     taken: BTreeSet<String>,
 }
@@ -21,7 +21,7 @@ struct Recorder {
 impl Recorder {
     /// Calls a route; `{..}` in it are filled in order.
     #[track_caller]
-    fn answer(&mut self, route: &str, parameters: &[&str], body: Value) -> Answer {
+    pub(crate) fn answer(&mut self, route: &str, parameters: &[&str], body: Value) -> Answer {
         self.taken.insert(route.to_owned());
         let (method, pattern) = route.split_once(' ').unwrap();
         let mut parameters = parameters.iter();
@@ -38,7 +38,7 @@ impl Recorder {
     }
 
     #[track_caller]
-    fn call(&mut self, route: &str, parameters: &[&str], body: Value) -> Value {
+    pub(crate) fn call(&mut self, route: &str, parameters: &[&str], body: Value) -> Value {
         let answer = self.answer(route, parameters, body);
         assert_eq!(answer.status, 200, "{route}: {}", answer.text());
         answer.json()
@@ -65,7 +65,7 @@ fn every_route_does_what_it_says() {
     import(&mut recorder);
     access(&mut recorder);
     audit(&mut recorder, &server);
-    people(&mut recorder);
+    people::routes(&mut recorder);
     end_of_a_server(&mut recorder);
     let all: BTreeSet<String> =
         routes(&mut server.anybody()).into_iter().map(|(route, _)| route).collect();
@@ -383,39 +383,6 @@ fn audit(r: &mut Recorder, server: &Server) {
     assert_eq!(r.call("delete /v1/audit/witnesses", &[], body)["logs"], json!([]));
 }
 
-/// The person enrolled here is no administrator: the token holds to the end of the journey.
-fn people(r: &mut Recorder) {
-    let body = json!({ "name": "bob", "groups": ["developers"] });
-    let added = r.call("post /v1/iam/users", &[], body);
-    assert_eq!((&added["user"]["enrolled"], &added["expires_in"]), (&json!(false), &json!(900)));
-    let renewed = r.call("post /v1/iam/users/{name}/enrolment", &["bob"], Value::Null);
-    let mut body = json!({ "user": "bob", "enrolment_code": added["enrolment_code"] });
-    r.answer("post /v1/sts/enrol", &[], body.clone()).refused(401, "Unauthenticated");
-    body["enrolment_code"] = renewed["enrolment_code"].clone();
-    let offered = r.call("post /v1/sts/enrol", &[], body.clone());
-    let bob = Authenticator::scan(&text(&offered["otpauth_uri"]));
-    body["password"] = json!(PASSPHRASE);
-    body["one_time_code"] = json!(bob.code_at(now()));
-    let enrolled = r.call("post /v1/sts/enrol", &[], body);
-    assert_eq!(enrolled, json!({ "user": "bob", "enrolled": true, "groups": ["developers"] }));
-    // The code of the next step is good already; that of this one is used up.
-    let code = bob.code_at(now() + 30);
-    let body = json!({ "user": "bob", "password": PASSPHRASE, "one_time_code": code });
-    let session = r.call("post /v1/sts/login", &[], body.clone());
-    assert_eq!(session["principal"], "user:bob");
-    r.answer("post /v1/sts/login", &[], body).refused(401, "Unauthenticated");
-    let shown = r.call("get /v1/iam/users/{name}", &["bob"], Value::Null);
-    assert_eq!(shown["enrolled"], true);
-    let list = r.call("get /v1/iam/users", &[], Value::Null);
-    let names: Vec<_> = list["users"].as_array().unwrap().iter().map(|u| &u["name"]).collect();
-    assert_eq!(names, ["bob", "first-administrator"]);
-    let patch = json!({ "groups": [], "disabled": true });
-    let patched = r.call("patch /v1/iam/users/{name}", &["bob"], patch);
-    assert_eq!((&patched["groups"], &patched["disabled"]), (&json!([]), &json!(true)));
-    r.call("delete /v1/iam/users/{name}", &["bob"], Value::Null);
-    r.answer("get /v1/iam/users/{name}", &["bob"], Value::Null).refused(403, "AccessDenied");
-}
-
 fn end_of_a_server(r: &mut Recorder) {
     assert_eq!(r.call("post /v1/sys/clock/confirm", &[], Value::Null)["confirmed"], true);
     assert_eq!(r.call("post /v1/sys/seal", &[], Value::Null)["sealed"], true);
@@ -423,26 +390,26 @@ fn end_of_a_server(r: &mut Recorder) {
 }
 
 /// The command line of a server, remembering which commands were typed.
-struct Shell {
+pub(crate) struct Shell {
     server: Server,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     typed: Vec<String>,
 }
 
 impl Shell {
-    fn run(&mut self, line: &str, input: &[u8]) -> Ended {
+    pub(crate) fn run(&mut self, line: &str, input: &[u8]) -> Ended {
         self.typed.push(line.to_owned());
         let mut command = self.server.client(line.split_whitespace());
         run(command.current_dir(self.folder.path()), input)
     }
 
     #[track_caller]
-    fn ok(&mut self, line: &str) -> String {
+    pub(crate) fn ok(&mut self, line: &str) -> String {
         self.run(line, b"").ok()
     }
 
     #[track_caller]
-    fn json(&mut self, line: &str) -> Value {
+    pub(crate) fn json(&mut self, line: &str) -> Value {
         self.run(&format!("{line} --output json"), b"").json()
     }
 
@@ -484,6 +451,7 @@ fn every_command_does_what_it_says() {
     scan_commands(&mut shell);
     check_commands(&mut shell);
     people_commands(&mut shell);
+    people::commands(&mut shell);
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));
@@ -670,66 +638,6 @@ fn access_commands(s: &mut Shell) {
     assert!(s.ok("revocations").contains("everything"));
     s.ok("role delete r");
     s.ok("cluster remove prod");
-}
-
-fn people_commands(s: &mut Shell) {
-    let there = s.folder.path().to_owned();
-    fs::write(there.join("password"), PASSPHRASE).unwrap();
-    s.ok("user add bob --group developers");
-    assert!(s.ok("user show bob").contains("not enrolled"));
-    let code = text(&s.json("user enrol-code bob")["enrolment_code"]);
-    fs::write(there.join("code"), &code).unwrap();
-    let offered = s.json("user enrol --name bob --code-file code --offer");
-    let bob = Authenticator::scan(&text(&offered["otpauth_uri"]));
-    let line = "user enrol --name bob --code-file code --password-file password --otp-stdin";
-    let done = s.run(line, bob.code_at(now()).as_bytes());
-    assert!(done.ok().contains("developers"), "{done:?}");
-    let line = "login --user bob --password-file password --otp-stdin --output json";
-    let session = s.run(line, bob.code_at(now() + 30).as_bytes()).json();
-    assert_eq!(session["principal"], "user:bob");
-    assert_eq!(s.run(line, bob.code_at(now() + 30).as_bytes()).code, Some(4));
-    assert_eq!(s.json("user groups bob --group a --group b")["groups"], json!(["a", "b"]));
-    assert_eq!(s.json("user disable bob")["disabled"], true);
-    assert_eq!(s.json("user enable bob")["disabled"], false);
-    assert!(s.ok("user list").contains("first-administrator"));
-    s.ok("user remove bob");
-    assert_eq!(s.run("user show bob", b"").code, Some(4));
-    assert_eq!(s.run("user enrol --name bob --code-stdin --offer", code.as_bytes()).code, Some(4));
-}
-
-/// From `init` to an administrator with a role, as the manual tells it.
-#[test]
-fn first_administrator_enrols_and_the_token_of_init_is_void() {
-    let folder = tempfile::tempdir().unwrap();
-    let installation = Installation::found(folder.path());
-    let server = installation.serve_unsealed("");
-    let there = |name: &str| folder.path().join(name).display().to_string();
-    fs::write(there("password"), PASSPHRASE).unwrap();
-    fs::write(there("code"), &installation.enrolment_code).unwrap();
-    let enrol = format!("user enrol --name alice --code-file {}", there("code"));
-    let offered = server.cli(&format!("{enrol} --offer --output json")).json();
-    let alice = Authenticator::scan(&text(&offered["otpauth_uri"]));
-    server.cli("whoami").ok();
-    let line = format!("{enrol} --password-file {} --otp-stdin", there("password"));
-    server.cli_with(&line, alice.code_at(now()).as_bytes()).ok();
-    assert_eq!(server.cli("whoami").code, Some(4));
-    let login = format!(
-        "login --user alice --role security-administrator --password-file {} --otp-stdin",
-        there("password")
-    );
-    let code = alice.code_at(now() + 30);
-    let session = server.cli_with(&format!("{login} --output json"), code.as_bytes()).json();
-    fs::write(there("session"), text(&session["access_token"])).unwrap();
-    let by_session = |line: &str| server.cli(&format!("{line} --token-file {}", there("session")));
-    by_session("user add bob --group system-administrator").ok();
-    // In this role she is no one who uses keys, and she cannot lock everybody out.
-    assert_eq!(by_session("key create").code, Some(4));
-    assert!(by_session("user disable alice").failed(1).contains("nobody would be left"));
-    // Whoever knows the passphrase gets a code now, and no token.
-    drop(server);
-    let mut again = lastkey(["admin-token", "--data"]);
-    again.arg(&installation.data).arg("--passphrase-file").arg(&installation.passphrase);
-    assert!(run(&mut again, b"").ok().starts_with("lastkey_enrol_"));
 }
 
 const RANDOM: &str = r#"permit (principal, action == Action::"kms:GenerateRandom", resource);"#;
