@@ -21,13 +21,18 @@ use crate::cli::{
 
 /// Arguments of `login`.
 #[derive(Args, Debug)]
-#[group(id = "who", required = true, multiple = false)]
 pub(crate) struct LoginArgs {
     /// File with the token that shows who you are, such as a pod's ServiceAccount token
-    #[arg(long, value_name = "FILE", group = "who", requires = "role")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "user",
+        conflicts_with = "user",
+        requires = "role"
+    )]
     jwt_file: Option<PathBuf>,
     /// Your name, if you log in by password and one-time code
-    #[arg(long, value_name = "NAME", group = "who")]
+    #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// With --user: file with the password, instead of asking
     #[arg(long, value_name = "FILE", conflicts_with = "jwt_file")]
