@@ -450,7 +450,6 @@ fn every_command_does_what_it_says() {
     audit_commands(&mut shell);
     scan_commands(&mut shell);
     check_commands(&mut shell);
-    people_commands(&mut shell);
     people::commands(&mut shell);
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
