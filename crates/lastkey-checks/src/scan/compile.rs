@@ -50,9 +50,8 @@ pub(super) fn group_count(regex: &str) -> Result<usize, String> {
 /// Bytes, not characters: `\w`, `\b` and `(?i)` are ASCII, as in the tools that rules come from.
 fn parse(regex: &str) -> Result<Hir, String> {
     let config = syntax::Config::new().unicode(false).utf8(false);
-    syntax::parse_with(regex, &config)
-        .or_else(|error| syntax::parse_with(&literal_braces(regex), &config).map_err(|_| error))
-        .map_err(|error| error.to_string())
+    let parsed = syntax::parse_with(regex, &config).map_err(|error| error.to_string());
+    parsed.or_else(|fault| syntax::parse_with(&literal_braces(regex), &config).map_err(|_| fault))
 }
 
 /// RE2 takes a brace that begins no count for itself; here it has to be escaped.
