@@ -12,9 +12,10 @@ use lastkey_wire::native::{
     },
     query::PageQuery,
     sessions::{
-        BurnReply, BurnRequest, ListRevocationsReply, RevocationView, RevokeRequest, TokenReply,
-        TokenRequest, WhoAmIReply,
+        BurnReply, BurnRequest, EnrolReply, EnrolRequest, ListRevocationsReply, LoginRequest,
+        RevocationView, RevokeRequest, TokenReply, TokenRequest, WhoAmIReply,
     },
+    users::{AddUserRequest, EnrolmentReply, ListUsersReply, UpdateUserRequest, UserView},
 };
 
 use crate::{
@@ -138,6 +139,60 @@ impl Client {
         request: &'a TokenRequest,
     ) -> Call<'a, &'a TokenRequest, TokenReply> {
         self.post("/v1/sts/token", request)
+    }
+
+    /// Opens a session for a person. Needs no other credential.
+    pub fn log_in<'a>(
+        &'a self,
+        request: &'a LoginRequest,
+    ) -> Call<'a, &'a LoginRequest, TokenReply> {
+        self.post("/v1/sts/login", request)
+    }
+
+    /// Sets a person's password and second factor. Needs no other credential than his code.
+    pub fn enrol<'a>(
+        &'a self,
+        request: &'a EnrolRequest,
+    ) -> Call<'a, &'a EnrolRequest, EnrolReply> {
+        self.post("/v1/sts/enrol", request)
+    }
+
+    /// Makes a person known.
+    pub fn add_user<'a>(
+        &'a self,
+        request: &'a AddUserRequest,
+    ) -> Call<'a, &'a AddUserRequest, EnrolmentReply> {
+        self.post("/v1/iam/users", request)
+    }
+
+    /// Lets a person enrol anew.
+    pub fn renew_enrolment(&self, name: &str) -> Bare<'_, EnrolmentReply> {
+        let path = format!("/v1/iam/users/{}/enrolment", escape(name));
+        Call::route(self.transport(), Method::POST, path)
+    }
+
+    /// Changes a person.
+    pub fn update_user<'a>(
+        &'a self,
+        name: &str,
+        request: &'a UpdateUserRequest,
+    ) -> Call<'a, &'a UpdateUserRequest, UserView> {
+        self.named(Method::PATCH, "/v1/iam/users", name).with_body(request)
+    }
+
+    /// One person.
+    pub fn describe_user(&self, name: &str) -> Bare<'_, UserView> {
+        self.named(Method::GET, "/v1/iam/users", name)
+    }
+
+    /// One page of people.
+    pub fn list_users(&self, page: &PageQuery) -> Bare<'_, ListUsersReply> {
+        paged(Call::route(self.transport(), Method::GET, "/v1/iam/users".to_owned()), page)
+    }
+
+    /// Forgets a person.
+    pub fn remove_user(&self, name: &str) -> Bare<'_, Empty> {
+        self.named(Method::DELETE, "/v1/iam/users", name)
     }
 
     /// Ends the session of whoever shows its credential. Needs no other credential.

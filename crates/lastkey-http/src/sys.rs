@@ -12,7 +12,9 @@ use lastkey_core::ids::RequestId;
 use lastkey_core::principal::Peer;
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
-use lastkey_wire::native::sessions::{BurnReply, BurnRequest, TokenReply, TokenRequest};
+use lastkey_wire::native::sessions::{
+    BurnReply, BurnRequest, EnrolReply, EnrolRequest, LoginRequest, TokenReply, TokenRequest,
+};
 use lastkey_wire::native::system::{
     ClockHold, HealthReply, ReadyReply, SealView, StatusReply, UnsealReply, UnsealRequest,
 };
@@ -22,7 +24,9 @@ use serde::de::DeserializeOwned;
 use crate::answer::{Answer, Content};
 use crate::auth_layer::admit;
 use crate::dialect::native::routes::SchemaOf;
-use crate::dialect::native::{check_content_type, json, openapi, rfc3339, sessions, to_json};
+use crate::dialect::native::{
+    check_content_type, json, openapi, rfc3339, sessions, to_json, users,
+};
 use crate::door::Door;
 use crate::limits::read_body;
 use crate::metrics::MetricsAccess;
@@ -57,6 +61,8 @@ enum Page {
     OpenApi,
     Metrics,
     Token,
+    Login,
+    Enrol,
     Burn,
     AddCheckpoint,
 }
@@ -125,6 +131,26 @@ pub(crate) static PUBLIC: &[PublicRoute] = &[
     },
     PublicRoute {
         method: Method::POST,
+        path: "/v1/sts/login",
+        operation: "sts:Login",
+        summary: "Opens a session for a person by password and one-time code. Attempts are limited and recorded.",
+        request: Some(SchemaGenerator::subschema_for::<LoginRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<TokenReply>),
+        always: false,
+        page: Page::Login,
+    },
+    PublicRoute {
+        method: Method::POST,
+        path: "/v1/sts/enrol",
+        operation: "sts:Enrol",
+        summary: "Sets a person's password and second factor by the code that he was given. Attempts are limited and recorded.",
+        request: Some(SchemaGenerator::subschema_for::<EnrolRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<EnrolReply>),
+        always: false,
+        page: Page::Enrol,
+    },
+    PublicRoute {
+        method: Method::POST,
         path: "/v1/sts/burn",
         operation: "sts:Burn",
         summary: "Ends the session of whoever shows its credential.",
@@ -187,6 +213,14 @@ where
         Page::Burn => {
             let engine = door.gate().engine()?;
             sessions::burn(&engine, json_body(request).await?, peer, id).await
+        }
+        Page::Login => {
+            let engine = door.gate().engine()?;
+            users::log_in(&engine, json_body(request).await?, peer, id).await
+        }
+        Page::Enrol => {
+            let engine = door.gate().engine()?;
+            users::enrol(&engine, json_body(request).await?, peer, id).await
         }
         Page::Health => Ok(Answer::json(to_json(&HealthReply { status: "ok".to_owned() }))),
         Page::Ready => Ok(ready(door).await),

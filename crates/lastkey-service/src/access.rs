@@ -20,7 +20,7 @@ use lastkey_policy::PolicySet;
 use lastkey_trust::oidc::IssuerTrust;
 use lastkey_trust::service_account::ClusterTrust;
 
-pub(crate) use self::load::bound;
+pub(crate) use self::load::{bound, is_enrolled_administrator};
 pub use self::sessions::Opening;
 pub(crate) use self::sessions::{SessionKeys, check_revocation};
 use crate::engine::Engine;

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lastkey_core::audit::{Event, Phase};
-use lastkey_core::ids::{KeyId, VersionNo};
+use lastkey_core::ids::{KeyId, RequestId, VersionNo};
 use lastkey_core::permit::{Action, Why};
+use lastkey_core::principal::{Peer, Principal, Source};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::context::EncryptionContext;
 
+use crate::access::Opening;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::keyring::LoadedKey;
+use crate::ops::exchange_token::Refused;
 
 /// What is known of a running operation.
 pub(crate) struct Trail<'a> {
@@ -124,5 +127,122 @@ impl<'a> Trail<'a> {
             source: self.call.caller.source,
             target: self.target.as_deref(),
         }
+    }
+}
+
+/// The trail of somebody who is not known yet.
+pub(crate) struct Visit {
+    at: Timestamp,
+    request: RequestId,
+    source: Source,
+    action: &'static str,
+    target: String,
+    intended: AtomicBool,
+}
+
+impl Visit {
+    /// The trail of a visit that begins.
+    pub(crate) fn of(
+        engine: &Engine,
+        request: RequestId,
+        peer: &Peer,
+        action: &'static str,
+        target: String,
+    ) -> Self {
+        let source = Source { address: peer.address, by_node_agent: peer.node.is_some() };
+        let (at, intended) = (engine.clock.wall(), AtomicBool::new(false));
+        Self { at, request, source, action, target, intended }
+    }
+
+    /// When it began, by the wall clock.
+    pub(crate) const fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// Records whether a session was opened, and hands it on only then.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] whatever is wrong with what was shown;
+    /// [`Error::Unavailable`] when the log cannot be written; else that of the outcome.
+    pub(crate) async fn close_opening(
+        &self,
+        engine: &Engine,
+        outcome: Result<Opening, Refused>,
+    ) -> Result<Opening, Error> {
+        let (outcome, reason) = told(outcome);
+        let anonymous = Principal::named(Self::ANONYMOUS);
+        let who = outcome.as_ref().map_or(&anonymous, |opening| &opening.principal);
+        let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+        self.record(engine, who, Phase::Whole, (result, reason)).await?;
+        outcome
+    }
+
+    /// Makes the intent durable, before the first effect.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the log cannot be written.
+    pub(crate) async fn intend(&self, engine: &Engine) -> Result<(), Error> {
+        self.intended.store(true, Ordering::Relaxed);
+        let anonymous = Principal::named(Self::ANONYMOUS);
+        self.record(engine, &anonymous, Phase::Intent, ("pending", "")).await
+    }
+
+    /// Records how the visit ended, and hands its outcome on.
+    ///
+    /// # Errors
+    /// As [`Visit::close_opening`].
+    pub(crate) async fn close<T>(
+        &self,
+        engine: &Engine,
+        outcome: Result<T, Refused>,
+    ) -> Result<T, Error> {
+        let (outcome, reason) = told(outcome);
+        let is_intended = self.intended.load(Ordering::Relaxed);
+        let phase = if is_intended { Phase::Outcome } else { Phase::Whole };
+        let anonymous = Principal::named(Self::ANONYMOUS);
+        let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+        self.record(engine, &anonymous, phase, (result, reason)).await?;
+        outcome
+    }
+
+    /// Who it is until that is known.
+    const ANONYMOUS: &'static str = "anonymous";
+
+    async fn record(
+        &self,
+        engine: &Engine,
+        who: &Principal,
+        phase: Phase,
+        (result, reason): (&'static str, &str),
+    ) -> Result<(), Error> {
+        let event = Event {
+            at: self.at,
+            request: self.request,
+            who,
+            action: self.action,
+            phase,
+            key: None,
+            version: None,
+            context_hash: None,
+            result,
+            reason,
+            source: self.source,
+            target: Some(&self.target),
+        };
+        let recorded = match phase {
+            Phase::Whole => engine.ports.audit.append_answer(&event).await,
+            Phase::Intent => engine.ports.audit.append_durably(&event).await,
+            Phase::Outcome => engine.ports.audit.append(&event),
+        };
+        recorded.map_err(Error::Unavailable)
+    }
+}
+
+/// What the caller is told, and the word for the log.
+fn told<T>(outcome: Result<T, Refused>) -> (Result<T, Error>, &'static str) {
+    match outcome {
+        Ok(done) => (Ok(done), ""),
+        Err(Refused::Token(word)) => (Err(Error::Unauthenticated), word),
+        Err(Refused::Other(error)) => (Err(error), ""),
     }
 }

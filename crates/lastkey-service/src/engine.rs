@@ -15,11 +15,13 @@ use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
 use crate::access::{Access, Current, SessionKeys};
+use crate::attempts::AttemptsOfPeople;
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
 use crate::error::Error;
 use crate::keyring::{Keyring, LoadedKey, Opened};
+use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
 
 /// The world as use cases see it, the store aside.
@@ -44,6 +46,10 @@ pub struct Engine {
     /// Held while that is changed.
     pub(crate) access_changes: tokio::sync::Mutex<()>,
     pub(crate) sessions: SessionKeys,
+    /// What people tried, and how often.
+    pub(crate) attempts: AttemptsOfPeople,
+    /// A permit for each password that is stretched.
+    pub(crate) stretching: tokio::sync::Semaphore,
     pub(crate) instance: InstanceId,
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
@@ -81,6 +87,8 @@ impl Engine {
             access,
             access_changes: tokio::sync::Mutex::default(),
             sessions,
+            attempts: AttemptsOfPeople::none(),
+            stretching: tokio::sync::Semaphore::new(STRETCHED_AT_ONCE),
             instance,
             principals,
             rewrite_not_before,

@@ -5,6 +5,7 @@
 //!           permit, and its id is taken from the permit.
 
 mod access;
+mod attempts;
 mod audited;
 mod authenticate;
 mod change;
@@ -18,5 +19,6 @@ pub mod engine;
 pub mod error;
 pub mod jobs;
 pub mod ops;
+pub mod people;
 pub mod sealing;
 pub mod view;

@@ -11,24 +11,28 @@ use lastkey_core::audit::archive::LogState;
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::permit::{Resource, SealServer};
-use lastkey_core::ports::{Expected, SealedStore, Write};
+use lastkey_core::ports::{Expected, SealedStore, Store, Stored, Write};
 use lastkey_core::principal::{Principal, Source};
-use lastkey_core::record::PathRange;
+use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::seal_record::Bootstrap;
 use lastkey_core::time::Hold;
-use lastkey_crypto::entropy::EntropyError;
+use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_secret::SecretVec;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::access::is_enrolled_administrator;
+use crate::attempts::{Attempts, Pace};
 use crate::audited::Trail;
 use crate::authenticate::{mint_token, token_record};
 use crate::call::Call;
+use crate::clock::ServiceClock;
 use crate::engine::{Engine, Ports};
 use crate::error::Error;
 use crate::jobs;
+use crate::people::{first_administrator, offer_enrolment};
 pub use crate::root::NewSeal;
-use crate::root::{RootKey, draw_id, found};
+use crate::root::{MaterialKeys, RootKey, draw_id, found};
 
 /// One seal, as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +72,20 @@ pub struct Unsealed {
 pub struct Initialised {
     /// The installation.
     pub instance: InstanceId,
-    /// The administrator's token, shown once.
+    /// The administrator's token, shown once. Void as soon as an administrator is enrolled.
     pub admin_token: SecretVec,
+    /// The code with which the first administrator enrols, shown once; good for
+    /// [`ENROLMENT_SECS`](crate::people::ENROLMENT_SECS) of service time.
+    pub enrolment_code: SecretVec,
+}
+
+/// A new way in, for whoever opens a seal.
+#[derive(Debug)]
+pub enum WayIn {
+    /// Nobody is enrolled: a new administrator's token.
+    Token(SecretVec),
+    /// Administrators are enrolled: a code with which one more enrols.
+    EnrolmentCode(SecretVec),
 }
 
 /// Founds an installation: root key, keyring, first seal, administrator's token.
@@ -94,7 +110,10 @@ pub async fn initialise(
         .map_err(|error| Error::Internal(error.into()))?;
     let admin = Principal::named(Principal::ADMIN);
     let (path, record) = token_record(&admin_token, admin, now);
-    records.commit(vec![Write { path, expected: Expected::Absent, record: Some(record) }]).await?;
+    let (first, enrolment_code) =
+        offer_first(&*records, ports, &keys.materials, &mut *entropy).await?;
+    let token = Write { path, expected: Expected::Absent, record: Some(record) };
+    records.commit(vec![token, first]).await?;
     if let Some(archive) = ports.audit.archive() {
         // The log begins with its own founding, and with a key to check it by.
         let request = draw_id(&mut *entropy).map_err(|error| Error::Internal(error.into()))?;
@@ -102,11 +121,30 @@ pub async fn initialise(
         archive.unsealed(keys.log).await.map_err(Error::Unavailable)?;
         archive.sealed().await.map_err(Error::Unavailable)?;
     }
-    Ok(Initialised { instance: bootstrap.instance.id, admin_token })
+    Ok(Initialised { instance: bootstrap.instance.id, admin_token, enrolment_code })
 }
 
-/// Mints a new administrator's token and makes every earlier token void. Needs what opens a seal;
-/// the server must not be running.
+/// A new code for the first administrator, and the record that knows it.
+async fn offer_first(
+    records: &dyn Store,
+    ports: &Ports,
+    materials: &MaterialKeys,
+    entropy: &mut dyn Entropy,
+) -> Result<(Write, SecretVec), Error> {
+    // The time that the code is good begins now, and not when the server runs first.
+    let clock = ServiceClock::resume(Arc::clone(&ports.clock), records).await?;
+    let first = first_administrator(clock.wall()).map_err(Error::Internal)?;
+    let path = RecordPath::user(&first.name);
+    let stored = records.get(&path).await?;
+    let expected = stored.map_or(Expected::Absent, |stored| Expected::At(stored.revision));
+    let offered = offer_enrolment(first, &clock.observe(), materials, entropy);
+    let (first, code) = offered.map_err(Error::Internal)?;
+    Ok((Write { path, expected, record: Some(Record::User(first)) }, code))
+}
+
+/// Mints a new administrator's token and makes every earlier token void; once administrators are
+/// enrolled there is no token, and it is a code with which one more enrols. Needs what opens a
+/// seal; the server must not be running.
 ///
 /// # Errors
 /// [`Error::Unauthenticated`] when no seal opens; [`Error::Invalid`] before `init`;
@@ -115,26 +153,49 @@ pub async fn replace_admin_token(
     store: &dyn SealedStore,
     ports: &Ports,
     presented: &SecretVec,
-) -> Result<SecretVec, Error> {
+) -> Result<WayIn, Error> {
     let bootstrap = store.bootstrap().await?.ok_or_else(not_initialised)?;
     let (root, _) = open_any(&bootstrap, presented).ok_or(Error::Unauthenticated)?;
     let keys = root.open_keyring(&bootstrap).map_err(Error::Internal)?;
     let records = store.open(keys.records)?;
-    let mut batch = Vec::new();
-    for stored in records.scan(&PathRange::tokens()).await? {
-        let expected = Expected::At(stored.revision);
-        batch.push(Write { path: stored.path, expected, record: None });
-    }
+    let mut batch = remove_tokens(&*records).await?;
     let internal = |error: EntropyError| Error::Internal(error.into());
     let mut entropy = ports.entropy.open();
     let request = RequestId(draw_id(&mut *entropy).map_err(internal)?);
-    let token = mint_token("lastkey_admin", &mut *entropy).map_err(internal)?;
-    let now = ports.clock.read().wall;
-    let (path, record) = token_record(&token, Principal::named(Principal::ADMIN), now);
-    batch.push(Write { path, expected: Expected::Absent, record: Some(record) });
+    let way_in = if is_anybody_enrolled(&*records).await? {
+        let (first, code) = offer_first(&*records, ports, &keys.materials, &mut *entropy).await?;
+        batch.push(first);
+        WayIn::EnrolmentCode(code)
+    } else {
+        let token = mint_token("lastkey_admin", &mut *entropy).map_err(internal)?;
+        let (admin, now) = (Principal::named(Principal::ADMIN), ports.clock.read().wall);
+        let (path, record) = token_record(&token, admin, now);
+        batch.push(Write { path, expected: Expected::Absent, record: Some(record) });
+        WayIn::Token(token)
+    };
     audit_operator(ports, request, "sys:ReplaceAdminToken", "ok").await?;
     records.commit(batch).await?;
-    Ok(token)
+    Ok(way_in)
+}
+
+/// The writes that remove every token.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub(crate) async fn remove_tokens(records: &dyn Store) -> Result<Vec<Write>, Error> {
+    let tokens = records.scan(&PathRange::tokens()).await?;
+    let removal = |stored: Stored| {
+        let expected = Expected::At(stored.revision);
+        Write { path: stored.path, expected, record: None }
+    };
+    Ok(tokens.into_iter().map(removal).collect())
+}
+
+async fn is_anybody_enrolled(records: &dyn Store) -> Result<bool, Error> {
+    let people = records.scan(&PathRange::kind("user", None, usize::MAX)).await?;
+    let is_one =
+        |record: &Record| matches!(record, Record::User(user) if is_enrolled_administrator(user));
+    Ok(people.iter().any(|stored| is_one(&stored.record)))
 }
 
 fn not_initialised() -> Error {
@@ -188,7 +249,7 @@ impl Gate {
     /// A sealed service. `open_keys` is how many keys are kept ready in memory.
     #[must_use]
     pub fn new(store: Arc<dyn SealedStore>, ports: Ports, open_keys: usize) -> Self {
-        let attempts = tokio::sync::Mutex::new(Attempts::full());
+        let attempts = tokio::sync::Mutex::new(Attempts::full(Pace::UNSEAL));
         let (running, retired) = (Mutex::new(None), tokio::sync::Mutex::new(None));
         Self { store, ports, open_keys, running, retired, attempts }
     }
@@ -370,57 +431,4 @@ pub(crate) async fn detached<T: Send + 'static>(
     operation: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::spawn(operation).await.map_err(|error| Error::Internal(error.into()))
-}
-
-/// A bucket of attempts: five at once, one more every ten seconds.
-struct Attempts {
-    left: u64,
-    /// Seconds since boot when `left` was brought up to date.
-    counted_at: u64,
-}
-
-impl Attempts {
-    const BURST: u64 = 5;
-    const SECONDS_EACH: u64 = 10;
-
-    const fn full() -> Self {
-        Self { left: Self::BURST, counted_at: 0 }
-    }
-
-    const fn refill(&mut self) {
-        self.left = Self::BURST;
-    }
-
-    /// Takes one attempt.
-    fn take(&mut self, now: u64) -> Result<(), Error> {
-        let gained = now.saturating_sub(self.counted_at) / Self::SECONDS_EACH;
-        if gained > 0 {
-            self.left = self.left.saturating_add(gained).min(Self::BURST);
-            self.counted_at = now;
-        }
-        let Some(left) = self.left.checked_sub(1) else {
-            let next = self.counted_at.saturating_add(Self::SECONDS_EACH);
-            let retry_after = Duration::from_secs(next.saturating_sub(now).max(1));
-            return Err(Error::Throttled { retry_after });
-        };
-        self.left = left;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_run_out_and_come_back_one_by_one() {
-        let mut attempts = Attempts::full();
-        let taken = (0..10).filter(|_| attempts.take(100).is_ok()).count();
-        assert_eq!(taken, 5);
-        let Err(Error::Throttled { retry_after }) = attempts.take(103) else {
-            panic!("a sixth attempt was let through");
-        };
-        assert_eq!(retry_after, Duration::from_secs(7));
-        assert!(attempts.take(110).is_ok() && attempts.take(111).is_err());
-    }
 }

@@ -6,6 +6,7 @@
 
 #![expect(clippy::expect_used, reason = "a suite or fixture that does not hold fails its test")]
 
+pub mod authenticator;
 pub mod clock;
 pub mod conformance;
 pub mod entropy;

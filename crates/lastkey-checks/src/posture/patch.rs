@@ -53,14 +53,14 @@ mod tests {
     #[test]
     fn patches_stand_at_the_depth_of_their_kind() {
         let mut snapshot = Snapshot::default();
-        snapshot.add_file("x", b"apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c, namespace: n}\nspec: {jobTemplate: {spec: {template: {spec: {containers: [{name: a}]}}}}}");
+        snapshot.add_file("x", b"apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c, namespace: shop}\nspec: {jobTemplate: {spec: {template: {spec: {containers: [{name: a}]}}}}}");
         let views = pods(&snapshot);
         let container = views[0].containers().next().unwrap();
         let patch =
             super::container(&views[0], &container, "securityContext:\n  privileged: false");
         assert_eq!(
             patch,
-            "apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: c\n  namespace: n\nspec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          containers:\n          - name: a\n            securityContext:\n              privileged: false\n"
+            "apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: c\n  namespace: shop\nspec:\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          containers:\n          - name: a\n            securityContext:\n              privileged: false\n"
         );
     }
 }

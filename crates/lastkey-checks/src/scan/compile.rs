@@ -50,7 +50,37 @@ pub(super) fn group_count(regex: &str) -> Result<usize, String> {
 /// Bytes, not characters: `\w`, `\b` and `(?i)` are ASCII, as in the tools that rules come from.
 fn parse(regex: &str) -> Result<Hir, String> {
     let config = syntax::Config::new().unicode(false).utf8(false);
-    syntax::parse_with(regex, &config).map_err(|error| error.to_string())
+    let parsed = syntax::parse_with(regex, &config).map_err(|error| error.to_string());
+    parsed.or_else(|fault| syntax::parse_with(&literal_braces(regex), &config).map_err(|_| fault))
+}
+
+/// RE2 takes a brace that begins no count for itself; here it has to be escaped.
+fn literal_braces(regex: &str) -> String {
+    let mut out = String::with_capacity(regex.len() + 16);
+    let mut rest = regex.chars();
+    while let Some(letter) = rest.next() {
+        if letter == '{' && !begins_count(rest.as_str()) {
+            out.push('\\');
+        }
+        out.push(letter);
+        if letter == '\\' {
+            let escaped = rest.next();
+            out.extend(escaped);
+            // `\x{..}` and `\p{..}` keep their brace.
+            if matches!(escaped, Some('x' | 'p' | 'P')) && rest.as_str().starts_with('{') {
+                out.extend(rest.next());
+            }
+        }
+    }
+    out
+}
+
+fn begins_count(rest: &str) -> bool {
+    rest.split_once('}').is_some_and(|(count, _)| {
+        let (least, most) = count.split_once(',').unwrap_or((count, ""));
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        !least.is_empty() && is_number(least) && is_number(most)
+    })
 }
 
 fn build(hir: &Hir) -> Result<Regex, String> {
@@ -216,6 +246,14 @@ mod tests {
         assert_eq!(reach("x{0,3}(?:passw(?:or)?d|pwd)=", &["passwd", "password", "pwd"]), Some(12));
         assert_eq!(reach("(?:token|(?:[Aa]pi|API)key)", &["token", "api"]), Some(6));
         assert_eq!(reach("(?:abc[0-9]+|xabc)", &["abc"]), Some(LONGEST_MATCH));
+    }
+
+    #[test]
+    fn braces_that_count_nothing_are_letters_as_in_re2() {
+        for (regex, text) in [("{{[^}]+}}", "{{x}}"), (r"\$\{a{2}\x{41}{b", "${aaA{b")] {
+            assert!(super::regex(regex).unwrap().is_match(text), "{regex}");
+        }
+        assert!(super::regex("a{2,1}").is_err());
     }
 
     #[test]

@@ -410,8 +410,8 @@ mod tests {
 
     #[test]
     fn merge_keys_give_what_the_mapping_does_not_say() {
-        let root = parse("x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3}", 1).unwrap();
-        assert_eq!((root.at("y.a").int(), root.at("y.b").int()), (Some(1), Some(3)));
+        let root = parse("x: &x {a: 1, b: 2}\nz: {<<: *x, b: 3}", 1).unwrap();
+        assert_eq!((root.at("z.a").int(), root.at("z.b").int()), (Some(1), Some(3)));
     }
 
     #[test]

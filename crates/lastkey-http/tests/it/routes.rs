@@ -81,6 +81,12 @@ const BODIES: &[(&str, &str)] = &[
         r#"{"text":"permit(principal == User::\"a\",action,resource);"}"#,
     ),
     ("delete /v1/iam/policies/{name}", ""),
+    ("get /v1/iam/users", ""),
+    ("post /v1/iam/users", r#"{"name":"new","groups":["a"]}"#),
+    ("get /v1/iam/users/{name}", ""),
+    ("patch /v1/iam/users/{name}", r#"{"disabled":true}"#),
+    ("delete /v1/iam/users/{name}", ""),
+    ("post /v1/iam/users/{name}/enrolment", ""),
     ("post /v1/iam/can", r#"{"principal":"user:a","action":"kms:Decrypt","key":"KEY"}"#),
     ("post /v1/iam/who-can", r#"{"action":"kms:Decrypt","key":"KEY"}"#),
     ("get /v1/sts/whoami", ""),
@@ -126,6 +132,7 @@ impl Things {
         let sealed = admin.done("POST", "/v1/encrypt", &body).await;
         let cluster = format!(r#"{{"issuers":["https://k"],"jwks":"{JWKS}"}}"#);
         admin.done("PUT", "/v1/sys/clusters/here", &cluster).await;
+        admin.done("POST", "/v1/iam/users", r#"{"name":"here"}"#).await;
         Self { key, blob: sealed["ciphertext"].as_str().unwrap().to_owned(), signer, mac }
     }
 

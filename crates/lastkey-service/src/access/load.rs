@@ -66,6 +66,10 @@ impl Access {
             }
         }
         let is_changed = changed.is_some();
+        // Once an administrator was enrolled, the first hour is over for good.
+        let was_enrolled = records
+            .values()
+            .any(|record| matches!(record, Record::User(user) if is_enrolled_administrator(user)));
         let changes = if is_changed { before.saturating_add(1) } else { before };
         let last = match changed {
             Some((last, path, Some(record))) => {
@@ -83,7 +87,8 @@ impl Access {
             parts.take(record)?;
         }
         parts.check_roles()?;
-        let bootstrap = if parts.is_enrolled { Bootstrap::Closed } else { Bootstrap::Open };
+        let is_closed = was_enrolled || parts.is_enrolled;
+        let bootstrap = if is_closed { Bootstrap::Closed } else { Bootstrap::Open };
         let Parts { documents, clusters, providers, roles, people, .. } = parts;
         let policies = match last {
             Some(last) => last.policies.recompile(&documents, bootstrap),
@@ -119,6 +124,11 @@ impl Access {
 
 fn is_security_administrator(group: &Name) -> bool {
     group.as_str() == SECURITY_ADMINISTRATOR
+}
+
+/// Whether this is an administrator of policies who has enrolled, kept out or not.
+pub(crate) fn is_enrolled_administrator(user: &User) -> bool {
+    user.password.is_some() && user.groups.iter().any(is_security_administrator)
 }
 
 /// A person in a session for that role.
@@ -185,7 +195,7 @@ impl Parts {
 
     fn take_user(&mut self, user: User) {
         if user.password.is_some() {
-            self.is_enrolled |= user.groups.iter().any(is_security_administrator);
+            self.is_enrolled |= is_enrolled_administrator(&user);
             if !user.disabled {
                 self.people.push(user);
             }

@@ -11,10 +11,9 @@ use std::time::Duration;
 use lastkey_core::access::{
     DEFAULT_SESSION_SECS, MAX_SESSION_SECS, MIN_SESSION_SECS, Role, RoleHolders,
 };
-use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{Name, RequestId};
-use lastkey_core::ports::Cause;
-use lastkey_core::principal::{Peer, Principal, Source};
+use lastkey_core::ports::{Cause, StoreError};
+use lastkey_core::principal::Peer;
 use lastkey_core::time::Timestamp;
 use lastkey_policy::PolicySet;
 use lastkey_secret::SecretVec;
@@ -24,6 +23,7 @@ use lastkey_trust::session::{AuthStrength, Federated, Session, SessionId, Subjec
 use lastkey_trust::{oidc, service_account};
 
 use crate::access::{Access, Opening, bound};
+use crate::audited::Visit;
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -41,10 +41,7 @@ pub struct Request {
 }
 
 /// What the audit log calls it.
-const ACTION: &str = "sts:OpenSession";
-
-/// Who it is until that is known.
-const ANONYMOUS: &str = "anonymous";
+pub(crate) const ACTION: &str = "sts:OpenSession";
 
 impl Engine {
     /// Opens a session for the holder of a token.
@@ -59,31 +56,10 @@ impl Engine {
         peer: &Peer,
         request: Request,
     ) -> Result<Opening, Error> {
-        let now = self.clock.wall();
-        check_request(&request)?;
-        let target = format!("role/{}", request.role);
-        let (outcome, reason) = match self.try_exchange(&request, now) {
-            Ok(opening) => (Ok(opening), ""),
-            Err(Refused::Token(word)) => (Err(Error::Unauthenticated), word),
-            Err(Refused::Other(error)) => (Err(error), ""),
-        };
-        let anonymous = Principal::named(ANONYMOUS);
-        let event = Event {
-            at: now,
-            request: id,
-            who: outcome.as_ref().map_or(&anonymous, |opening| &opening.principal),
-            action: ACTION,
-            phase: Phase::Whole,
-            key: None,
-            version: None,
-            context_hash: None,
-            result: outcome.as_ref().map_or_else(Error::code, |_| "ok"),
-            reason,
-            source: Source { address: peer.address, by_node_agent: peer.node.is_some() },
-            target: Some(&target),
-        };
-        self.ports.audit.append_answer(&event).await.map_err(Error::Unavailable)?;
-        outcome
+        check_wishes(request.duration, request.policy.as_deref())?;
+        let visit = Visit::of(self, id, peer, ACTION, format!("role/{}", request.role));
+        let outcome = self.try_exchange(&request, visit.at());
+        visit.close_opening(self, outcome).await
     }
 
     fn try_exchange(&self, request: &Request, now: Timestamp) -> Result<Opening, Refused> {
@@ -114,7 +90,7 @@ impl Engine {
 }
 
 /// Why there is no session.
-enum Refused {
+pub(crate) enum Refused {
     /// Token and role do not go together; a word for the log.
     Token(&'static str),
     /// Something else.
@@ -127,13 +103,29 @@ impl From<Refusal> for Refused {
     }
 }
 
-fn check_request(request: &Request) -> Result<(), Error> {
-    if let Some(duration) = request.duration
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Whether a session may last so long and be narrowed like this.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(crate) fn check_wishes(duration: Option<Duration>, policy: Option<&str>) -> Result<(), Error> {
+    if let Some(duration) = duration
         && !(MIN_SESSION_SECS..=MAX_SESSION_SECS).contains(&duration.as_secs())
     {
         return Err(Error::invalid("duration_seconds", "expected 60 to 43200"));
     }
-    match &request.policy {
+    match policy {
         Some(text) => PolicySet::check_session_policy(text)
             .map_err(|error| Error::invalid("policy", error.to_string())),
         None => Ok(()),

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use lastkey_core::access::{Cluster, Node, Policy, Provider, Role, User};
+use lastkey_core::access::{Cluster, Node, Policy, Provider, Revocation, RevokedWhat, Role, User};
 use lastkey_core::ids::Name;
 use lastkey_core::permit::{
     Action, ReadClusters, ReadNodes, ReadPolicies, ReadProviders, ReadRoles, ReadUsers, Resource,
@@ -22,6 +22,7 @@ use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::ops::describe::check_limit;
+use crate::ops::revoke::revocation;
 use crate::sealing::detached;
 use crate::view::Page;
 
@@ -87,17 +88,24 @@ pub(crate) struct Planned<T> {
     pub(crate) after: Option<T>,
     /// What is written beside it.
     pub(crate) beside: Vec<Write>,
+    /// Sessions that end with the change, those included that were opened just before.
+    pub(crate) revokes: Option<RevokedWhat>,
 }
 
 impl<T> Planned<T> {
     /// Writes this and nothing beside it.
     pub(crate) const fn put(after: T) -> Self {
-        Self { after: Some(after), beside: Vec::new() }
+        Self { after: Some(after), beside: Vec::new(), revokes: None }
     }
 
     /// Removes it.
     pub(crate) const fn remove() -> Self {
-        Self { after: None, beside: Vec::new() }
+        Self { after: None, beside: Vec::new(), revokes: None }
+    }
+
+    /// The same, and ends these sessions.
+    pub(crate) fn revoking(self, what: RevokedWhat) -> Self {
+        Self { revokes: Some(what), ..self }
     }
 }
 
@@ -157,8 +165,9 @@ impl Engine {
             clock: self.clock.observe(),
             by: trail.call().caller.principal.name(),
         };
-        let Planned { after, beside } = plan(&before)?;
+        let Planned { after, beside, revokes } = plan(&before)?;
         let mut batch = beside;
+        let revocation = self.revoke_beside(revokes, &mut batch).await?;
         if current.is_some() || after.is_some() {
             let record = after.clone().map(T::into_record);
             batch.push(Write { path: path.clone(), expected, record });
@@ -169,8 +178,31 @@ impl Engine {
         batch.push(candidate.count());
         self.store.commit(batch).await?;
         self.install(candidate);
+        if let Some(revocation) = &revocation {
+            self.sessions.revoke(revocation);
+        }
         drop(changing);
         Ok(after)
+    }
+
+    /// Adds a revocation of what was opened until now to a batch. It counts once that is
+    /// written.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn revoke_beside(
+        &self,
+        what: Option<RevokedWhat>,
+        batch: &mut Vec<Write>,
+    ) -> Result<Option<Revocation>, Error> {
+        let Some(what) = what else { return Ok(None) };
+        let path = RecordPath::revocation(&what);
+        let stored = self.store.get(&path).await?;
+        let expected = stored.map_or(Expected::Absent, |stored| Expected::At(stored.revision));
+        let revocation = revocation(what, self.clock.wall());
+        let record = Some(Record::Revocation(revocation.clone()));
+        batch.push(Write { path, expected, record });
+        Ok(Some(revocation))
     }
 
     /// One of the things that administrators name.

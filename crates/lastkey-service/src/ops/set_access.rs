@@ -207,7 +207,7 @@ impl Engine {
                 expected: Expected::Absent,
                 record: Some(Record::Policy(policy.clone())),
             });
-            Ok(Planned { after: Some(policy), beside: beside.into_iter().collect() })
+            Ok(Planned { beside: beside.into_iter().collect(), ..Planned::put(policy) })
         });
         set.await?.ok_or_else(nothing_written)
     }
@@ -264,11 +264,15 @@ pub fn key_ids(jwks: &str) -> Vec<String> {
 }
 
 /// A plan that writes something always gives it back.
-fn nothing_written() -> Error {
+pub(crate) fn nothing_written() -> Error {
     Error::Internal("a plan wrote nothing".into())
 }
 
-fn check_list(field: &'static str, list: &[String], least: usize) -> Result<(), Error> {
+/// Whether a list has so many texts, none of them empty or too long.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(crate) fn check_list(field: &'static str, list: &[String], least: usize) -> Result<(), Error> {
     let long = list.iter().any(|text| text.is_empty() || text.len() > MAX_TEXT);
     if long || list.len() < least || list.len() > MAX_LIST {
         let message = format!("expected {least} to {MAX_LIST} texts of 1 to {MAX_TEXT} bytes");

@@ -7,6 +7,7 @@ mod deletion;
 mod import;
 mod lifecycle;
 mod operations;
+mod people;
 mod rotation;
 mod sealing;
 mod world;

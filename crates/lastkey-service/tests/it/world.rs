@@ -36,6 +36,7 @@ pub(crate) struct World {
     pub(crate) audit: Arc<MemoryAudit>,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) token: SecretVec,
+    pub(crate) enrolment_code: SecretVec,
     pub(crate) store: Arc<FakeSealedStore>,
     pub(crate) ports: Ports,
 }
@@ -55,7 +56,8 @@ pub(crate) async fn world() -> World {
     let gate = Arc::new(Gate::new(store.clone(), ports.clone(), 100));
     gate.unseal(RequestId([1; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
     let engine = gate.engine().unwrap();
-    World { gate, engine, audit, clock, token: founded.admin_token, store, ports }
+    let (token, enrolment_code) = (founded.admin_token, founded.enrolment_code);
+    World { gate, engine, audit, clock, token, enrolment_code, store, ports }
 }
 
 /// A call by somebody.

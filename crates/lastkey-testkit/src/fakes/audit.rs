@@ -37,6 +37,8 @@ pub struct KeptEvent {
     pub result: &'static str,
     /// Why it was refused.
     pub reason: String,
+    /// What was acted on, when it is no key.
+    pub target: Option<String>,
     /// Whether the caller waited until it was durable.
     pub durable: bool,
 }
@@ -95,6 +97,7 @@ impl MemoryAudit {
             version: event.version,
             context_hash: event.context_hash,
             result,
+            target: event.target.map(str::to_owned),
             reason: event.reason.to_owned(),
             durable,
         };

@@ -15,6 +15,7 @@ pub mod operations;
 pub mod query;
 pub mod sessions;
 pub mod system;
+pub mod users;
 pub mod versions;
 
 /// A request or an answer without content: `{}`.
@@ -45,8 +46,9 @@ mod tests {
         DataKeyPairRequest, DataKeyRequest, DecryptRequest, EncryptReply, EncryptRequest,
         MacRequest, RandomRequest, ReencryptRequest, SignRequest, VerifyMacRequest, VerifyRequest,
     };
-    use super::sessions::{BurnRequest, RevokeRequest, TokenRequest};
+    use super::sessions::{BurnRequest, EnrolRequest, LoginRequest, RevokeRequest, TokenRequest};
     use super::system::UnsealRequest;
+    use super::users::{AddUserRequest, UpdateUserRequest};
     use super::*;
 
     /// Whether the body is refused because of a field that there is not.
@@ -62,6 +64,10 @@ mod tests {
             refuses_unknown::<SetAliasRequest>(),
             refuses_unknown::<AddWitnessRequest>(),
             refuses_unknown::<RemoveWitnessRequest>(),
+            refuses_unknown::<EnrolRequest>(),
+            refuses_unknown::<LoginRequest>(),
+            refuses_unknown::<AddUserRequest>(),
+            refuses_unknown::<UpdateUserRequest>(),
             refuses_unknown::<BatchRequest<EncryptRequest>>(),
             refuses_unknown::<CreateKeyRequest>(),
             refuses_unknown::<UpdateKeyRequest>(),

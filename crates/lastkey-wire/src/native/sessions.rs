@@ -33,6 +33,60 @@ pub struct TokenRequest {
     pub policy: Option<String>,
 }
 
+/// `POST /v1/sts/login`: a person's password and one-time code. Needs no other credential.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    /// His name.
+    pub user: String,
+    /// His password.
+    pub password: SecretText,
+    /// The six digits that his authenticator shows; each is good once.
+    pub one_time_code: SecretText,
+    /// The administrator's role to take, one of his groups; left out to act by his groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// How long, in seconds, 60 to 43,200; 900 when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<u64>,
+    /// A policy in Cedar that only takes away, at most 2,048 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+}
+
+/// `POST /v1/sts/enrol`: a person sets password and second factor. Needs no other credential
+/// than the code. Without `password` and `one_time_code` it answers the second factor, as often
+/// as it is asked; with both it enrols, once.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// His name; the first administrator chooses one.
+    pub user: String,
+    /// The code that he was given.
+    pub enrolment_code: SecretText,
+    /// The password, 12 to 1,024 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretText>,
+    /// The first six digits, which show that his authenticator works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_time_code: Option<SecretText>,
+}
+
+/// Answer to `POST /v1/sts/enrol`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct EnrolReply {
+    /// His name.
+    pub user: String,
+    /// Whether he is enrolled now.
+    pub enrolled: bool,
+    /// Before that: his second factor, as authenticators read it, `otpauth://totp/...`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otpauth_uri: Option<SecretText>,
+    /// After that: his groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+}
+
 /// A session: one bearer token, and a triple for clients that sign.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TokenReply {

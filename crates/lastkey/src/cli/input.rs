@@ -135,6 +135,31 @@ pub(crate) fn passphrase(file: Option<&Path>) -> Result<SecretVec, Failure> {
         .map_err(|error| Failure::Input(format!("no passphrase: {error:#}")))
 }
 
+/// A secret: from a file (`-` is standard input), or typed without echo. `option` names the file
+/// to whoever has no terminal.
+pub(crate) fn typed(file: Option<&Path>, prompt: &str, option: &str) -> Result<SecretVec, Failure> {
+    if file.is_none() && !io::stdin().is_terminal() {
+        return Err(Failure::Input(format!("no terminal to ask on: use {option}")));
+    }
+    passphrase::read(file, prompt).map_err(|error| Failure::Input(format!("{error:#}")))
+}
+
+/// A new secret, typed twice.
+pub(crate) fn typed_twice(prompt: &str, option: &str) -> Result<SecretVec, Failure> {
+    let first = typed(None, prompt, option)?;
+    if first.ct_eq(&typed(None, "The same again: ", option)?) {
+        Ok(first)
+    } else {
+        Err(Failure::Input("the two differ; nothing was done".to_owned()))
+    }
+}
+
+/// A one-time code: typed without echo, or from standard input.
+pub(crate) fn one_time_code(from_stdin: bool) -> Result<SecretVec, Failure> {
+    let file = from_stdin.then_some(Path::new("-"));
+    typed(file, "One-time code: ", "--otp-stdin")
+}
+
 fn first_line(text: &SecretVec) -> SecretVec {
     text.expose(|bytes| {
         let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();

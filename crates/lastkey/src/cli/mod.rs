@@ -111,7 +111,10 @@ enum ClientCommand {
     /// What may be done, by whom
     #[command(subcommand)]
     Policy(access::policy::PolicyCommand),
-    /// Open a session for the holder of a token
+    /// People who log in with a password and a one-time code
+    #[command(subcommand)]
+    User(access::user::UserCommand),
+    /// Open a session for a person, or for the holder of a token
     Login(access::login::LoginArgs),
     /// Show who you are to the server
     Whoami,
@@ -195,6 +198,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "provider",
             "role",
             "policy",
+            "user",
             "login",
             "whoami",
             "can",
@@ -303,6 +307,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Provider(command) => access::provider::run(command, session).await,
         ClientCommand::Role(command) => access::role::run(command, session).await,
         ClientCommand::Policy(command) => access::policy::run(command, session).await,
+        ClientCommand::User(command) => access::user::run(command, session).await,
         ClientCommand::Login(args) => access::login::login(args, session).await,
         ClientCommand::Whoami => access::ask::whoami(session).await,
         ClientCommand::Can(args) => access::ask::can(args, session).await,
@@ -440,6 +445,10 @@ mod tests {
             "lastkey scan .",
             "lastkey scan --git REPO --rules F --pack F --output sarif --baseline F",
             "lastkey scan --stdin --output json --fail-on high",
+            "lastkey login --jwt-file F --role R --output json",
+            "lastkey login --user alice --role security-administrator",
+            "lastkey user enrol --name alice --code-stdin",
+            "lastkey user enrol-code",
             "lastkey reencrypt --to-key alias/b --context a=b --to-context c=d FILE",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -457,6 +466,11 @@ mod tests {
             "lastkey key import alias/a --material-file m --wrapped-file w --import-token-file t",
             "lastkey verify FILE --signature AAAA",
             "lastkey data-key --key k --spec AES_256 --bytes 16",
+            "lastkey login --role R",
+            "lastkey login --jwt-file F",
+            "lastkey login --jwt-file F --role R --user alice",
+            "lastkey login --user alice --otp-stdin",
+            "lastkey user enrol --name alice",
             "lastkey status --token secret",
             "lastkey scan",
             "lastkey scan . --stdin",

@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
-use lastkey_service::sealing::replace_admin_token;
+use lastkey_service::sealing::{WayIn, replace_admin_token};
 use lastkey_store::audit_log::AuditOptions;
 
 use super::dev;
 use crate::wiring::{Opened, open_data};
 use crate::{hardening, passphrase, say};
 
-/// Mints a new administrator's token and makes the old one void. Stop the server first.
+/// Mints a new administrator's token and makes the old one void; once an administrator is
+/// enrolled, prints a code with which another one enrols. Stop the server first.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The data directory.
@@ -41,9 +42,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Some(path) => read_keyfile(path)?,
         None => passphrase::read(args.passphrase_file.as_deref(), "Passphrase: ")?,
     };
-    let token = replace(&args.data, &presented)?;
-    token.expose(|text| say::line(&String::from_utf8_lossy(text)))?;
-    dev::take_over_token(&args.data, &token)
+    match replace(&args.data, &presented)? {
+        WayIn::Token(token) => {
+            token.expose(|text| say::line(&String::from_utf8_lossy(text)))?;
+            dev::take_over_token(&args.data, &token)
+        }
+        WayIn::EnrolmentCode(code) => code.expose(|text| say::line(&String::from_utf8_lossy(text))),
+    }
 }
 
 /// Reads a key file.
@@ -63,11 +68,12 @@ pub(crate) fn read_keyfile(path: &Path) -> anyhow::Result<SecretVec> {
     Ok(key)
 }
 
-/// Mints a new administrator's token and makes the old one void.
+/// Mints a new administrator's token and makes the old one void; once an administrator is
+/// enrolled, a code with which another one enrols.
 ///
 /// # Errors
 /// When another process has the data directory, or what is presented does not unseal.
-pub(crate) fn replace(data: &Path, presented: &SecretVec) -> anyhow::Result<SecretVec> {
+pub(crate) fn replace(data: &Path, presented: &SecretVec) -> anyhow::Result<WayIn> {
     let Opened { store, ports } = open_data(data, AuditOptions::KEEP_ALL)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(replace_admin_token(&*store, &ports, presented)) {

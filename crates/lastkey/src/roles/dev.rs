@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use lastkey_http::Address;
 use lastkey_secret::SecretVec;
-use lastkey_service::sealing::NewSeal;
+use lastkey_service::sealing::{NewSeal, WayIn};
 
 use super::{admin_token, init, server};
 use crate::config::file::{ConfigFile, Listen, Log, Tls, TlsMode, Unseal};
@@ -83,7 +83,13 @@ fn found(data: &Path, keyfile: &Path) -> anyhow::Result<SecretVec> {
     })?;
     let token = match founded {
         Some(founded) => founded.admin_token,
-        None => admin_token::replace(data, &admin_token::read_keyfile(keyfile)?)?,
+        None => match admin_token::replace(data, &admin_token::read_keyfile(keyfile)?)? {
+            WayIn::Token(token) => token,
+            WayIn::EnrolmentCode(_) => bail!(
+                "an administrator is enrolled in {}, so there is no token; use `lastkey server`",
+                data.display()
+            ),
+        },
     };
     // Written at once: a stop before the server is ready must not lose the token.
     write_private(&token_path(data), &token)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use lastkey_crypto::kdf::Argon2Params;
 use lastkey_secret::{SecretArray, SecretVec};
+use lastkey_service::people::ENROLMENT_SECS;
 use lastkey_service::sealing::{NewSeal, initialise};
 use lastkey_store::audit_log::AuditOptions;
 
@@ -49,6 +50,7 @@ enum Seal {
 pub(crate) struct Founded {
     pub(crate) instance: String,
     pub(crate) admin_token: SecretVec,
+    pub(crate) enrolment_code: SecretVec,
     pub(crate) ca_fingerprint: String,
 }
 
@@ -65,19 +67,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             args.data.display()
         );
     };
-    let token = founded.admin_token.expose(|text| String::from_utf8_lossy(text).into_owned());
+    let shown =
+        |secret: &SecretVec| secret.expose(|text| String::from_utf8_lossy(text).into_owned());
+    let (token, code) = (shown(&founded.admin_token), shown(&founded.enrolment_code));
     let ca = ca_path(&args.data);
     let text = format!(
         "Installation {instance} is founded in {data}.\n\n\
-         Administrator's token, shown this once:\n  {token}\n\n\
+         Administrator's token, shown this once, void when the first administrator is enrolled:\n  {token}\n\n\
+         Enrolment code of the first administrator, good for {minutes} minutes:\n  {code}\n\n\
          CA certificate for clients (LASTKEY_CA): {ca}\n  {fingerprint}\n\n\
-         Next:\n  lastkey server --data {data}\n  lastkey unseal    # with LASTKEY_ADDR and LASTKEY_CA set",
+         Next:\n  lastkey server --data {data}\n  lastkey unseal    # with LASTKEY_ADDR and LASTKEY_CA set\n  \
+         lastkey user enrol --name YOU --code-stdin",
         instance = founded.instance,
+        minutes = ENROLMENT_SECS / 60,
         data = args.data.display(),
         ca = ca.display(),
         fingerprint = founded.ca_fingerprint,
     );
-    drop(SecretVec::take_text(token));
+    drop((SecretVec::take_text(token), SecretVec::take_text(code)));
     let text = SecretVec::take_text(text);
     text.expose(|text| say::line(&String::from_utf8_lossy(text)))
 }
@@ -104,6 +111,7 @@ pub(crate) fn found(
     Ok(Some(Founded {
         instance: founded.instance.to_string(),
         admin_token: founded.admin_token,
+        enrolment_code: founded.enrolment_code,
         ca_fingerprint,
     }))
 }

@@ -23,6 +23,7 @@ mod http;
 mod identity;
 mod issuer;
 mod operations;
+mod people;
 mod process;
 mod recipients;
 mod scan;

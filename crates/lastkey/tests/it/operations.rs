@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, Http, base64, bytes};
 use crate::issuer::{ISSUER, Issuer};
+use crate::people;
 use crate::process::{Ended, lastkey, run};
 use crate::world::{Installation, PASSPHRASE, Server, routes, text};
 
 /// A connection that remembers which routes it took.
-struct Recorder {
+pub(crate) struct Recorder {
     http: Http,
     taken: BTreeSet<String>,
 }
@@ -20,7 +21,7 @@ struct Recorder {
 impl Recorder {
     /// Calls a route; `{..}` in it are filled in order.
     #[track_caller]
-    fn answer(&mut self, route: &str, parameters: &[&str], body: Value) -> Answer {
+    pub(crate) fn answer(&mut self, route: &str, parameters: &[&str], body: Value) -> Answer {
         self.taken.insert(route.to_owned());
         let (method, pattern) = route.split_once(' ').unwrap();
         let mut parameters = parameters.iter();
@@ -37,7 +38,7 @@ impl Recorder {
     }
 
     #[track_caller]
-    fn call(&mut self, route: &str, parameters: &[&str], body: Value) -> Value {
+    pub(crate) fn call(&mut self, route: &str, parameters: &[&str], body: Value) -> Value {
         let answer = self.answer(route, parameters, body);
         assert_eq!(answer.status, 200, "{route}: {}", answer.text());
         answer.json()
@@ -64,6 +65,7 @@ fn every_route_does_what_it_says() {
     import(&mut recorder);
     access(&mut recorder);
     audit(&mut recorder, &server);
+    people::routes(&mut recorder);
     end_of_a_server(&mut recorder);
     let all: BTreeSet<String> =
         routes(&mut server.anybody()).into_iter().map(|(route, _)| route).collect();
@@ -388,26 +390,26 @@ fn end_of_a_server(r: &mut Recorder) {
 }
 
 /// The command line of a server, remembering which commands were typed.
-struct Shell {
+pub(crate) struct Shell {
     server: Server,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     typed: Vec<String>,
 }
 
 impl Shell {
-    fn run(&mut self, line: &str, input: &[u8]) -> Ended {
+    pub(crate) fn run(&mut self, line: &str, input: &[u8]) -> Ended {
         self.typed.push(line.to_owned());
         let mut command = self.server.client(line.split_whitespace());
         run(command.current_dir(self.folder.path()), input)
     }
 
     #[track_caller]
-    fn ok(&mut self, line: &str) -> String {
+    pub(crate) fn ok(&mut self, line: &str) -> String {
         self.run(line, b"").ok()
     }
 
     #[track_caller]
-    fn json(&mut self, line: &str) -> Value {
+    pub(crate) fn json(&mut self, line: &str) -> Value {
         self.run(&format!("{line} --output json"), b"").json()
     }
 
@@ -448,6 +450,7 @@ fn every_command_does_what_it_says() {
     audit_commands(&mut shell);
     scan_commands(&mut shell);
     check_commands(&mut shell);
+    people::commands(&mut shell);
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));

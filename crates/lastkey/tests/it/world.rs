@@ -93,6 +93,7 @@ pub(crate) fn dev_command(data: &Path) -> Command {
 pub(crate) struct Installation {
     pub(crate) data: PathBuf,
     pub(crate) token: String,
+    pub(crate) enrolment_code: String,
     pub(crate) fingerprint: String,
     pub(crate) passphrase: PathBuf,
 }
@@ -112,8 +113,8 @@ impl Installation {
             let found = said.split_whitespace().find(|word| word.starts_with(start));
             found.unwrap_or_else(|| panic!("no {start} in {said}")).to_owned()
         };
-        let (token, fingerprint) = (word("lastkey_admin_"), word("sha256:"));
-        Self { data, token, fingerprint, passphrase }
+        let (token, enrolment_code) = (word("lastkey_admin_"), word("lastkey_enrol_"));
+        Self { data, token, enrolment_code, fingerprint: word("sha256:"), passphrase }
     }
 
     /// Starts `lastkey server` by a configuration file with these lines; sealed.

@@ -25,16 +25,25 @@ impl RequestBody for SetPolicyRequest {}
 impl RequestBody for CanRequest {}
 impl RequestBody for WhoCanRequest {}
 
-fn name(field: &str, text: &str) -> Result<Name, Syntax> {
+/// A name of a field.
+///
+/// # Errors
+/// [`Syntax`].
+pub(super) fn name(field: &str, text: &str) -> Result<Name, Syntax> {
     parse(field, text, Name::parse)
 }
 
-fn page(query: &PageQuery) -> Result<(Option<Name>, usize), Syntax> {
+/// Where a page begins, and how long it is.
+///
+/// # Errors
+/// [`Syntax`].
+pub(super) fn page(query: &PageQuery) -> Result<(Option<Name>, usize), Syntax> {
     let after = query.marker.as_deref().map(|marker| name("marker", marker)).transpose()?;
     Ok((after, page_len(query.limit)?))
 }
 
-fn marker(last: Option<&String>, more: bool) -> Option<String> {
+/// Where the next page begins, if there is one.
+pub(super) fn marker(last: Option<&String>, more: bool) -> Option<String> {
     last.filter(|_| more).cloned()
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod routes;
 pub(crate) mod sessions;
 mod syntax;
 mod system;
+pub(crate) mod users;
 mod versions;
 mod words;
 

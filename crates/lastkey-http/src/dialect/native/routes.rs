@@ -35,13 +35,16 @@ use lastkey_wire::native::sessions::{
     ListRevocationsReply, RevocationView, RevokeRequest, WhoAmIReply,
 };
 use lastkey_wire::native::system::{ConfirmClockReply, SealReply};
+use lastkey_wire::native::users::{
+    AddUserRequest, EnrolmentReply, ListUsersReply, UpdateUserRequest, UserView,
+};
 use lastkey_wire::native::versions::{ListVersionsReply, VersionView};
 use schemars::{Schema, SchemaGenerator};
 
 use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
-use super::{access, aliases, audit, busy, keys, operations, sessions, system, versions};
+use super::{access, aliases, audit, busy, keys, operations, sessions, system, users, versions};
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
 use crate::problem::Problem;
@@ -301,6 +304,18 @@ pub(crate) static ROUTES: &[Route] = &[
         "Writes a policy."),
     body!(DELETE "/v1/iam/policies/{name}", "iam:UpdatePolicy", access::remove_policy, Empty => Empty,
         "Removes a policy."),
+    query!("/v1/iam/users", "iam:ReadUsers", users::list_users, PageQuery => ListUsersReply,
+        "Lists people."),
+    body!(POST "/v1/iam/users", "iam:UpdateUser", users::add_user, AddUserRequest => EnrolmentReply,
+        "Makes a person known; answers the code with which he enrols."),
+    query!("/v1/iam/users/{name}", "iam:ReadUsers", users::describe_user, DryRunQuery => UserView,
+        "Describes a person."),
+    body!(PATCH "/v1/iam/users/{name}", "iam:UpdateUser", users::update_user, UpdateUserRequest => UserView,
+        "Changes a person's groups, keeps him out or lets him in again."),
+    body!(DELETE "/v1/iam/users/{name}", "iam:UpdateUser", users::remove_user, Empty => Empty,
+        "Forgets a person and ends his sessions."),
+    body!(POST "/v1/iam/users/{name}/enrolment", "iam:UpdateUser", users::renew_enrolment, Empty => EnrolmentReply,
+        "Lets a person enrol anew; his password and second factor are void."),
     body!(POST "/v1/iam/can", "iam:ReadPolicies", access::can, CanRequest => CanReply,
         "Whether somebody may do something, and why."),
     body!(POST "/v1/iam/who-can", "iam:ReadPolicies", access::who_can, WhoCanRequest => WhoCanReply,

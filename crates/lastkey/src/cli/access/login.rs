@@ -8,7 +8,7 @@ use clap::Args;
 use lastkey_client::token_from_env;
 use lastkey_wire::{
     SecretText,
-    native::sessions::{BurnRequest, RevokeKind, RevokeRequest, TokenRequest},
+    native::sessions::{BurnRequest, LoginRequest, RevokeKind, RevokeRequest, TokenRequest},
 };
 
 use super::text;
@@ -23,11 +23,26 @@ use crate::cli::{
 #[derive(Args, Debug)]
 pub(crate) struct LoginArgs {
     /// File with the token that shows who you are, such as a pod's ServiceAccount token
-    #[arg(long, value_name = "FILE")]
-    jwt_file: PathBuf,
-    /// Role to open a session for
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "user",
+        conflicts_with = "user",
+        requires = "role"
+    )]
+    jwt_file: Option<PathBuf>,
+    /// Your name, if you log in by password and one-time code
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// With --user: file with the password, instead of asking
+    #[arg(long, value_name = "FILE", conflicts_with = "jwt_file")]
+    password_file: Option<PathBuf>,
+    /// With --user: read the one-time code from standard input instead of asking
+    #[arg(long, requires = "password_file")]
+    otp_stdin: bool,
+    /// Role to open a session for; with --user one of the administrator roles, or none
     #[arg(long, value_name = "ROLE")]
-    role: String,
+    role: Option<String>,
     /// How long, such as 15m (the default); at most what the role allows
     #[arg(long, value_name = "TIME")]
     duration: Option<Span>,
@@ -70,15 +85,32 @@ pub(crate) struct RevokeArgs {
 
 /// Opens a session and prints its credentials.
 pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Failure> {
-    let request = TokenRequest {
-        grant_type: None,
-        subject_token: SecretText(input::token_file(&args.jwt_file)?),
-        subject_token_type: None,
-        role: args.role,
-        duration_seconds: args.duration.map(|span| span.seconds),
-        policy: args.policy.as_deref().map(text).transpose()?,
+    let client = session.client()?;
+    let duration_seconds = args.duration.map(|span| span.seconds);
+    let policy = args.policy.as_deref().map(text).transpose()?;
+    // The parser takes exactly one of the two, and a role with a token.
+    let reply = match (args.user, args.jwt_file) {
+        (Some(user), _) => {
+            let file = args.password_file.as_deref();
+            let password = input::typed(file, "Password: ", "--password-file")?;
+            let one_time_code = SecretText(input::one_time_code(args.otp_stdin)?);
+            let (password, role) = (SecretText(password), args.role);
+            let request =
+                LoginRequest { user, password, one_time_code, role, duration_seconds, policy };
+            client.log_in(&request).await?
+        }
+        (None, file) => {
+            let request = TokenRequest {
+                grant_type: None,
+                subject_token: SecretText(input::token_file(&file.unwrap_or_default())?),
+                subject_token_type: None,
+                role: args.role.unwrap_or_default(),
+                duration_seconds,
+                policy,
+            };
+            client.exchange_token(&request).await?
+        }
     };
-    let reply = session.client()?.exchange_token(&request).await?;
     session.show(&reply)
 }
 

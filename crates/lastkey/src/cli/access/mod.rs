@@ -1,4 +1,4 @@
-//! Who may come in, and as what: `cluster`, `provider`, `role`, `policy`, and questions.
+//! Who may come in, and as what: `cluster`, `provider`, `role`, `policy`, `user`, and questions.
 //!
 //! Room      `lastkey`.
 
@@ -9,6 +9,7 @@ pub(crate) mod policy;
 pub(crate) mod provider;
 pub(crate) mod role;
 mod show;
+pub(crate) mod user;
 
 use std::path::Path;
 

@@ -9,8 +9,10 @@ use lastkey_wire::native::{
         ListRolesReply, PolicyView, ProviderView, RoleView, WhoCanAnswer, WhoCanReply,
     },
     sessions::{
-        BurnReply, ListRevocationsReply, RevocationView, RevokeKind, TokenReply, WhoAmIReply,
+        BurnReply, EnrolReply, ListRevocationsReply, RevocationView, RevokeKind, TokenReply,
+        WhoAmIReply,
     },
+    users::{EnrolmentReply, ListUsersReply, UserView},
 };
 
 use crate::cli::table::{Fields, Show, grid};
@@ -149,11 +151,65 @@ impl Show for WhoCanReply {
     }
 }
 
+/// How far a person has come.
+const fn standing(user: &UserView) -> &'static str {
+    match (user.disabled, user.enrolled) {
+        (true, _) => "kept out",
+        (false, true) => "enrolled",
+        (false, false) => "not enrolled",
+    }
+}
+
+impl Show for UserView {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Person", &self.name)
+            .with("Groups", self.groups.join(", "))
+            .with("Standing", standing(self))
+            .with("Made known", &self.created_at)
+            .table()
+    }
+}
+
+impl Show for ListUsersReply {
+    fn table(&self) -> String {
+        let row = |one: &UserView| {
+            vec![one.name.clone(), standing(one).to_owned(), one.groups.join(", ")]
+        };
+        grid(&["PERSON", "STANDING", "GROUPS"], self.users.iter().map(row))
+    }
+}
+
+impl Show for EnrolmentReply {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Person", &self.user.name)
+            .with("Groups", self.user.groups.join(", "))
+            .with("Enrolment code", text(&self.enrolment_code))
+            .with("Good for", format!("{} s", self.expires_in))
+            .table()
+    }
+}
+
+impl Show for EnrolReply {
+    fn table(&self) -> String {
+        let groups = self.enrolled.then(|| self.groups.join(", "));
+        Fields::new()
+            .with("Person", &self.user)
+            .with("Enrolled", if self.enrolled { "yes" } else { "not yet" })
+            .with_some("For the authenticator", self.otpauth_uri.as_ref().map(text))
+            .with_some("Groups", groups)
+            .table()
+    }
+}
+
+/// A secret that is printed because it was asked for.
+fn text(secret: &lastkey_wire::SecretText) -> String {
+    secret.0.expose(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
 impl Show for TokenReply {
     fn table(&self) -> String {
-        let text = |secret: &lastkey_wire::SecretText| {
-            secret.0.expose(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        };
         Fields::new()
             .with("Principal", &self.principal)
             .with_some("Role", self.role.as_ref())

@@ -9,6 +9,7 @@ use lastkey_wire::native::{
     aliases::ListAliasesReply,
     keys::ListKeysReply,
     query::PageQuery,
+    users::ListUsersReply,
     versions::ListVersionsReply,
 };
 
@@ -75,6 +76,7 @@ pages! {
     ListPoliciesReply: policies,
     ListProvidersReply: providers,
     ListRolesReply: roles,
+    ListUsersReply: users,
     ListVersionsReply: versions,
     ListAliasesReply: aliases,
 }

@@ -1,0 +1,180 @@
+//! Attempts that are limited: buckets that fill again with time.
+//!
+//! Room      `service`.
+//! Holds     what somebody sends who is not known yet takes no memory that does not come back.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use lastkey_core::ids::Name;
+
+use crate::error::Error;
+
+/// How many attempts there are at once, and how fast they come back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// At once.
+    burst: u64,
+    /// Until the next one, in seconds; at least 1.
+    seconds_each: u64,
+}
+
+impl Pace {
+    /// For what opens a seal.
+    pub(crate) const UNSEAL: Self = Self { burst: 5, seconds_each: 10 };
+    /// For one person's password and codes. Whoever knows the password guesses fewer than 1,500
+    /// codes a day.
+    const PERSON: Self = Self { burst: 5, seconds_each: 60 };
+    /// For everybody's: what stretching passwords may cost.
+    const EVERYBODY: Self = Self { burst: 20, seconds_each: 1 };
+}
+
+/// A bucket of attempts.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    pace: Pace,
+    left: u64,
+    /// Seconds since boot when `left` was brought up to date.
+    counted_at: u64,
+}
+
+impl Attempts {
+    /// All of them left.
+    pub(crate) const fn full(pace: Pace) -> Self {
+        Self { pace, left: pace.burst, counted_at: 0 }
+    }
+
+    /// Forgets what was taken.
+    pub(crate) const fn refill(&mut self) {
+        self.left = self.pace.burst;
+    }
+
+    /// Takes one attempt; `now` in seconds since boot.
+    ///
+    /// # Errors
+    /// [`Error::Throttled`].
+    pub(crate) fn take(&mut self, now: u64) -> Result<(), Error> {
+        self.catch_up(now);
+        let Some(left) = self.left.checked_sub(1) else {
+            let next = self.counted_at.saturating_add(self.pace.seconds_each);
+            let retry_after = Duration::from_secs(next.saturating_sub(now).max(1));
+            return Err(Error::Throttled { retry_after });
+        };
+        self.left = left;
+        Ok(())
+    }
+
+    fn catch_up(&mut self, now: u64) {
+        let gained = now.saturating_sub(self.counted_at) / self.pace.seconds_each;
+        if gained > 0 {
+            self.left = self.left.saturating_add(gained).min(self.pace.burst);
+            self.counted_at = now;
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.left = self.left.saturating_add(1).min(self.pace.burst);
+    }
+
+    fn is_full(&mut self, now: u64) -> bool {
+        self.catch_up(now);
+        self.left == self.pace.burst
+    }
+}
+
+/// Attempts of people, whether there are such people or not: by name and in all.
+#[derive(Debug)]
+pub(crate) struct AttemptsOfPeople(Mutex<Buckets>);
+
+#[derive(Debug)]
+struct Buckets {
+    in_all: Attempts,
+    by_name: HashMap<Name, Attempts>,
+}
+
+/// From this many names on, those with a full bucket are forgotten. Together with the limit for
+/// everybody that bounds the names: a bucket is full again after five minutes.
+const MANY_NAMES: usize = 1_000;
+
+impl AttemptsOfPeople {
+    /// Nobody has tried anything.
+    pub(crate) fn none() -> Self {
+        let in_all = Attempts::full(Pace::EVERYBODY);
+        Self(Mutex::new(Buckets { in_all, by_name: HashMap::new() }))
+    }
+
+    /// Takes one attempt of somebody of this name.
+    ///
+    /// # Errors
+    /// [`Error::Throttled`].
+    pub(crate) fn take(&self, name: &Name, now: u64) -> Result<(), Error> {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Buckets { in_all, by_name } = &mut *buckets;
+        in_all.take(now)?;
+        if by_name.len() >= MANY_NAMES {
+            by_name.retain(|_, attempts| !attempts.is_full(now));
+        }
+        let full = || Attempts::full(Pace::PERSON);
+        let taken = by_name.entry(name.clone()).or_insert_with(full).take(now);
+        // Who is over his own limit takes nothing from the others.
+        taken.inspect_err(|_| in_all.give_back())
+    }
+
+    /// Forgets the attempts of somebody who has shown who he is.
+    pub(crate) fn forget(&self, name: &Name) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).by_name.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn attempts_run_out_and_come_back_one_by_one() {
+        let mut attempts = Attempts::full(Pace::UNSEAL);
+        let taken = (0..10).filter(|_| attempts.take(100).is_ok()).count();
+        assert_eq!(taken, 5);
+        let Err(Error::Throttled { retry_after }) = attempts.take(103) else {
+            panic!("a sixth attempt was let through");
+        };
+        assert_eq!(retry_after, Duration::from_secs(7));
+        assert!(attempts.take(110).is_ok() && attempts.take(111).is_err());
+    }
+
+    #[test]
+    fn one_person_over_his_limit_takes_nothing_from_the_others() {
+        let people = AttemptsOfPeople::none();
+        let taken = (0..100).filter(|_| people.take(&name("alice"), 1_000).is_ok()).count();
+        assert_eq!(taken, 5);
+        let others =
+            (0..100).filter(|i| people.take(&name(&format!("u{i}")), 1_000).is_ok()).count();
+        assert_eq!(others, 15);
+        assert!(people.take(&name("alice"), 1_059).is_err());
+        assert!(people.take(&name("alice"), 1_060).is_ok());
+    }
+
+    #[test]
+    fn names_without_recent_attempts_are_forgotten() {
+        let people = AttemptsOfPeople::none();
+        for second in 0..5_000_u64 {
+            people.take(&name(&format!("u{second}")), 10_000 + second).unwrap();
+        }
+        assert!(people.0.lock().unwrap().by_name.len() <= MANY_NAMES);
+    }
+
+    #[test]
+    fn success_forgets_the_attempts_before_it() {
+        let people = AttemptsOfPeople::none();
+        for _ in 0..5 {
+            people.take(&name("alice"), 1_000).unwrap();
+        }
+        people.forget(&name("alice"));
+        assert!(people.take(&name("alice"), 1_000).is_ok());
+    }
+}
