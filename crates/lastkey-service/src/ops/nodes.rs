@@ -9,10 +9,9 @@
 use std::sync::Arc;
 
 use lastkey_core::access::{Enrolment, NODE_JOIN_SECS, Node, NodeAuthority};
-use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{Name, RequestId};
 use lastkey_core::ports::{Expected, Revision, Write};
-use lastkey_core::principal::{Peer, Principal, Source};
+use lastkey_core::principal::Peer;
 use lastkey_core::record::{Record, RecordPath};
 use lastkey_core::time::Elapsed;
 use lastkey_crypto::digest::sha256;
@@ -21,10 +20,12 @@ use lastkey_secret::SecretVec;
 use lastkey_trust::node_authority::{self, Authority, Issued};
 use lastkey_trust::x509::SpiffeId;
 
+use crate::audited::Visit;
 use crate::authenticate::mint_token;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::ops::exchange_token::Refused;
 use crate::ops::named::Planned;
 use crate::root::SecretPlace;
 use crate::sealing::detached;
@@ -56,9 +57,6 @@ enum Shown {
     /// The certificate that it has, by SHA-256.
     Certificate([u8; 32]),
 }
-
-/// Who it is until that is known.
-const ANONYMOUS: &str = "anonymous";
 
 impl Engine {
     /// Makes a node known, or lets one that is known join anew; the certificate that it has stays
@@ -116,9 +114,10 @@ impl Engine {
         token: SecretVec,
         request: &[u8],
     ) -> Result<Joined, Error> {
-        let attempt = self.attempt("sys:JoinNode", id, peer, name, Shown::Token(token), request)?;
-        let engine = Arc::clone(self);
-        detached(async move { engine.certify(attempt).await }).await?
+        let request = parse_request(request)?;
+        let visit = Visit::of(self, id, peer, "sys:JoinNode", format!("node/{name}"));
+        let attempt = Attempt { name, shown: Shown::Token(token), request };
+        Arc::clone(self).certify(visit, attempt).await
     }
 
     /// Signs the next certificate of the node whose agent calls; the one that it shows is void
@@ -135,95 +134,58 @@ impl Engine {
     ) -> Result<Joined, Error> {
         let agent = self.agent(peer).ok_or(Error::Unauthenticated)?;
         let shown = Shown::Certificate(agent.fingerprint);
-        let mut attempt =
-            self.attempt("sys:RenewNode", id, peer, agent.node.clone(), shown, request)?;
-        attempt.who = agent.principal();
-        let engine = Arc::clone(self);
-        detached(async move { engine.certify(attempt).await }).await?
+        let request = parse_request(request)?;
+        let visit = Visit::of(self, id, peer, "sys:RenewNode", format!("node/{}", agent.node));
+        let visit = visit.by(agent.principal());
+        Arc::clone(self).certify(visit, Attempt { name: agent.node, shown, request }).await
     }
 
-    fn attempt(
-        &self,
-        action: &'static str,
-        id: RequestId,
-        peer: &Peer,
-        name: Name,
-        shown: Shown,
-        request: &[u8],
-    ) -> Result<Attempt, Error> {
-        let request = node_authority::Request::parse(request).map_err(|_| {
-            let expected = "expected a PKCS #10 request for a key on P-256, signed by that key";
-            Error::invalid("csr", expected)
-        })?;
-        let who = Principal::named(ANONYMOUS);
-        let source = Source { address: peer.address, by_node_agent: false };
-        Ok(Attempt { action, id, source, who, name, shown, request })
+    async fn certify(self: Arc<Self>, visit: Visit, attempt: Attempt) -> Result<Joined, Error> {
+        detached(async move {
+            let outcome = self.try_certify(&visit, &attempt).await;
+            visit.close(&self, outcome).await
+        })
+        .await?
     }
 
-    async fn certify(&self, attempt: Attempt) -> Result<Joined, Error> {
-        let outcome = self.try_certify(&attempt).await;
-        let (outcome, phase, reason) = match outcome {
-            Ok(joined) => (Ok(joined), Phase::Outcome, ""),
-            Err(Refused::Credential(word)) => (Err(Error::Unauthenticated), Phase::Whole, word),
-            Err(Refused::Early(error)) => (Err(error), Phase::Whole, ""),
-            Err(Refused::Late(error)) => (Err(error), Phase::Outcome, ""),
-        };
-        let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
-        let target = attempt.target();
-        let event = self.event(&attempt, &target, phase, result, reason);
-        let recorded = match phase {
-            Phase::Whole => self.ports.audit.append_answer(&event).await,
-            Phase::Intent | Phase::Outcome => self.ports.audit.append(&event),
-        };
-        recorded.map_err(Error::Unavailable)?;
-        outcome
-    }
-
-    async fn try_certify(&self, attempt: &Attempt) -> Result<Joined, Refused> {
+    async fn try_certify(&self, visit: &Visit, attempt: &Attempt) -> Result<Joined, Refused> {
         // Most of what is wrong is found before anybody has to wait for it.
-        let known = self.nodes.get(&attempt.name).ok_or(Refused::Credential("no_such_node"))?;
+        let known = self.nodes.get(&attempt.name).ok_or(Refused::Token("no_such_node"))?;
         self.check_shown(&attempt.shown, &known)?;
         // Held until the new certificate counts: a second use of the same token or certificate
         // waits here, and finds that it is over.
         let changing = self.access_changes.lock().await;
         let path = RecordPath::node(&attempt.name);
-        let found = self.read_one::<Node>(&path).await.map_err(Refused::Early)?;
-        let (mut node, revision) = found.ok_or(Refused::Credential("no_such_node"))?;
+        let found = self.read_one::<Node>(&path).await?;
+        let (mut node, revision) = found.ok_or(Refused::Token("no_such_node"))?;
         self.check_shown(&attempt.shown, &node)?;
-        let target = attempt.target();
-        let intent = self.event(attempt, &target, Phase::Intent, "pending", "");
-        let intended = self.ports.audit.append_durably(&intent).await;
-        intended.map_err(|cause| Refused::Early(Error::Unavailable(cause)))?;
-        let joined = async {
-            let (issued, authority) = self.sign_certificate(attempt)?;
-            node.join = None;
-            node.certificate = Some(issued.kept);
-            self.write_node(path, &node, revision, authority).await?;
-            let spiffe_id = self.spiffe_id(&node.name)?;
-            Ok(Joined { node, certificate: issued.der, spiffe_id })
-        };
-        let joined = joined.await.map_err(Refused::Late);
+        let spiffe_id = self.spiffe_id(&node.name)?;
+        let (issued, authority) = self.sign_certificate(attempt)?;
+        visit.intend(self).await?;
+        node.join = None;
+        node.certificate = Some(issued.kept);
+        self.write_node(path, &node, revision, authority).await?;
         drop(changing);
-        joined
+        Ok(Joined { node, certificate: issued.der, spiffe_id })
     }
 
     fn check_shown(&self, shown: &Shown, node: &Node) -> Result<(), Refused> {
         match shown {
             Shown::Token(token) => {
-                let join = node.join.as_ref().ok_or(Refused::Credential("no_token"))?;
+                let join = node.join.as_ref().ok_or(Refused::Token("no_token"))?;
                 // Equality of hashes tells nothing of a token that somebody guesses at.
                 if token.expose(sha256) != join.code_hash {
-                    return Err(Refused::Credential("wrong_token"));
+                    return Err(Refused::Token("wrong_token"));
                 }
                 if self.clock.observe().elapsed >= join.expires {
-                    return Err(Refused::Credential("expired"));
+                    return Err(Refused::Token("expired"));
                 }
                 Ok(())
             }
             Shown::Certificate(fingerprint) => {
                 let held = node.certificate.as_ref().map(|held| held.fingerprint);
                 let is_held = held == Some(*fingerprint);
-                if is_held { Ok(()) } else { Err(Refused::Credential("superseded")) }
+                if is_held { Ok(()) } else { Err(Refused::Token("superseded")) }
             }
         }
     }
@@ -283,55 +245,17 @@ impl Engine {
         let id = id.map_err(|_| Error::invalid("name", "a node has no @ in its name"))?;
         Ok(id.as_str().to_owned())
     }
-
-    fn event<'a>(
-        &self,
-        attempt: &'a Attempt,
-        target: &'a str,
-        phase: Phase,
-        result: &'static str,
-        reason: &'a str,
-    ) -> Event<'a> {
-        Event {
-            at: self.clock.wall(),
-            request: attempt.id,
-            who: &attempt.who,
-            action: attempt.action,
-            phase,
-            key: None,
-            version: None,
-            context_hash: None,
-            result,
-            reason,
-            source: attempt.source,
-            target: Some(target),
-        }
-    }
 }
 
 /// An attempt to get a certificate.
 struct Attempt {
-    action: &'static str,
-    id: RequestId,
-    source: Source,
-    who: Principal,
     name: Name,
     shown: Shown,
     request: node_authority::Request,
 }
 
-impl Attempt {
-    fn target(&self) -> String {
-        format!("node/{}", self.name)
-    }
-}
-
-/// Why there is no certificate.
-enum Refused {
-    /// What was shown is not good; a word for the log.
-    Credential(&'static str),
-    /// Something else, before the intent was recorded.
-    Early(Error),
-    /// Something else, after that.
-    Late(Error),
+fn parse_request(der: &[u8]) -> Result<node_authority::Request, Error> {
+    node_authority::Request::parse(der).map_err(|_| {
+        Error::invalid("csr", "expected a PKCS #10 request for a key on P-256, signed by that key")
+    })
 }
