@@ -33,6 +33,15 @@ def write_bytes(target, name, data):
     (directory / name).write_bytes(data)
 
 
+# Made by `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=worker-1`; the key is gone.
+REQUEST = (
+    "3081cd307502010030133111300f06035504030c08776f726b65722d313059301306072a8648ce3d02010608"
+    "2a8648ce3d0301070342000437490fd203522c3ffa79bd569d3c568d265d0853684beff7930c03a0dc892a0e"
+    "7a0181c5b9f833fbd260dbac9f81727f22cff996ce44ad1005dbd2e7f03fea2ba000300a06082a8648ce3d04"
+    "0302034800304502201c4c893bdfaf90f46cd6fc92bdc219b83a7585dc2bc0838f0bd1bd575cd1211d022100"
+    "8738bee83a144d3bac341526d6b605768e59422ff17727df44d89f15a7cc0061"
+)
+
 # RFC 7515, appendix A.3, and RFC 8037, appendix A.2.
 TOKEN = (
     "eyJhbGciOiJFUzI1NiJ9"
@@ -73,6 +82,7 @@ for vector in load(TRUST / "sigv4.json"):
     text = "\n".join([vector["authorization"], vector["path"], vector["query"], "a  b"])
     write_bytes("sigv4", vector["name"], text.encode())
 write_bytes("jwt", "es256", TOKEN.encode())
+write("node_request", "p256", REQUEST)
 write_bytes("jwks", "two_keys", KEYS.encode())
 for number, example in enumerate(POLICIES.read_text(encoding="utf-8").split("```cedar\n")[1:], 1):
     write("policy", f"example_{number}", example.split("```")[0].encode().hex())

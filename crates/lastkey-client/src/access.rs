@@ -10,6 +10,10 @@ use lastkey_wire::native::{
         ListProvidersReply, ListRolesReply, PolicyView, ProviderView, RoleView, SetClusterRequest,
         SetPolicyRequest, SetProviderRequest, SetRoleRequest, WhoCanReply, WhoCanRequest,
     },
+    nodes::{
+        JoinRequest, JoinTokenReply, ListNodesReply, NodeCertificateReply, NodeView, RenewRequest,
+        SetNodeRequest,
+    },
     query::PageQuery,
     sessions::{
         BurnReply, BurnRequest, EnrolReply, EnrolRequest, ListRevocationsReply, LoginRequest,
@@ -29,14 +33,14 @@ type Bare<'a, R> = Call<'a, (), R>;
 
 /// Methods for one kind of thing that administrators name.
 macro_rules! named {
-    ($path:literal, $what:literal, $set:ident($request:ty), $describe:ident, $list:ident, $remove:ident, $view:ty, $page:ty) => {
+    ($path:literal, $what:literal, $set:ident($request:ty => $reply:ty), $describe:ident, $list:ident, $remove:ident, $view:ty, $page:ty) => {
         impl Client {
             #[doc = concat!("Writes down a ", $what, ".")]
             pub fn $set<'a>(
                 &'a self,
                 name: &str,
                 request: &'a $request,
-            ) -> Call<'a, &'a $request, $view> {
+            ) -> Call<'a, &'a $request, $reply> {
                 self.named(Method::PUT, $path, name).with_body(request)
             }
 
@@ -61,7 +65,7 @@ macro_rules! named {
 named!(
     "/v1/sys/clusters",
     "cluster",
-    set_cluster(SetClusterRequest),
+    set_cluster(SetClusterRequest => ClusterView),
     describe_cluster,
     list_clusters,
     remove_cluster,
@@ -71,7 +75,7 @@ named!(
 named!(
     "/v1/iam/providers",
     "provider of identities",
-    set_provider(SetProviderRequest),
+    set_provider(SetProviderRequest => ProviderView),
     describe_provider,
     list_providers,
     remove_provider,
@@ -81,7 +85,7 @@ named!(
 named!(
     "/v1/iam/roles",
     "role",
-    set_role(SetRoleRequest),
+    set_role(SetRoleRequest => RoleView),
     describe_role,
     list_roles,
     remove_role,
@@ -91,12 +95,23 @@ named!(
 named!(
     "/v1/iam/policies",
     "policy",
-    set_policy(SetPolicyRequest),
+    set_policy(SetPolicyRequest => PolicyView),
     describe_policy,
     list_policies,
     remove_policy,
     PolicyView,
     ListPoliciesReply
+);
+
+named!(
+    "/v1/sys/nodes",
+    "node",
+    invite_node(SetNodeRequest => JoinTokenReply),
+    describe_node,
+    list_nodes,
+    remove_node,
+    NodeView,
+    ListNodesReply
 );
 
 impl Client {
@@ -206,6 +221,22 @@ impl Client {
         request: &'a RevokeRequest,
     ) -> Call<'a, &'a RevokeRequest, RevocationView> {
         self.post("/v1/sts/revoke", request)
+    }
+
+    /// Exchanges a node's one-time token for its certificate. Needs no other credential.
+    pub fn join_node<'a>(
+        &'a self,
+        request: &'a JoinRequest,
+    ) -> Call<'a, &'a JoinRequest, NodeCertificateReply> {
+        self.post("/v1/nodes/join", request)
+    }
+
+    /// The next certificate of the node whose certificate is the identity of this client.
+    pub fn renew_node<'a>(
+        &'a self,
+        request: &'a RenewRequest,
+    ) -> Call<'a, &'a RenewRequest, NodeCertificateReply> {
+        self.post("/v1/nodes/renew", request)
     }
 
     /// The revocations in force.

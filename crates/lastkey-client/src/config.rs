@@ -33,6 +33,8 @@ pub const CONFIG_VARIABLE: &str = "LASTKEY_CLIENT_CONFIG";
 pub const SYSTEM_CONFIG: &str = "/etc/lastkey/client.toml";
 /// Where a node offers the service to the programs on it.
 pub const NODE_SOCKET: &str = "/run/lastkey/node.sock";
+/// The variable with the path of a PEM file of a client certificate and its key.
+pub const IDENTITY_VARIABLE: &str = "LASTKEY_IDENTITY";
 
 /// How to reach a server and as whom.
 ///
@@ -59,6 +61,8 @@ pub struct ClientConfig {
     pub token: Option<SecretVec>,
     /// What vouches for an `https://` server.
     pub trust: Trust,
+    /// A certificate of one's own and its key, in PEM, shown to an `https://` server.
+    pub identity: Option<SecretVec>,
     /// Until the connection stands, TLS included. Default 5 seconds.
     pub connect_timeout: Duration,
     /// From the call to the whole answer, further attempts included. Default 40 seconds: the
@@ -97,6 +101,14 @@ pub enum ConfigError {
         /// What went wrong.
         source: io::Error,
     },
+    /// `LASTKEY_IDENTITY` cannot be read.
+    #[error("{IDENTITY_VARIABLE}: cannot read {path}")]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
     /// `LASTKEY_CA_FINGERPRINT` is no fingerprint.
     #[error("{CA_FINGERPRINT_VARIABLE} is wrong")]
     Fingerprint(#[source] TrustError),
@@ -125,6 +137,7 @@ impl ClientConfig {
             addr,
             token: None,
             trust: Trust::Nothing,
+            identity: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(40),
             retry: RetryPolicy::default(),
@@ -177,15 +190,17 @@ impl ClientConfig {
         config
     }
 
-    /// Reads `LASTKEY_ADDR`, `LASTKEY_TOKEN`, `LASTKEY_CA` and `LASTKEY_CA_FINGERPRINT`.
+    /// Reads `LASTKEY_ADDR`, `LASTKEY_TOKEN`, `LASTKEY_CA`, `LASTKEY_CA_FINGERPRINT` and
+    /// `LASTKEY_IDENTITY`.
     ///
     /// # Errors
-    /// See [`ConfigError`]; an absent token or CA is no error.
+    /// See [`ConfigError`]; an absent token, CA or identity is no error.
     pub fn from_env() -> Result<Self, ConfigError> {
         let addr = env::var(ADDR_VARIABLE).map_err(|_| ConfigError::NoAddr)?;
         let mut config = Self::new(addr.parse().map_err(ConfigError::Addr)?);
         config.token = token_from_env();
         config.trust = trust_from_env()?;
+        config.identity = identity_from_env()?;
         Ok(config)
     }
 }
@@ -194,6 +209,19 @@ impl ClientConfig {
 #[must_use]
 pub fn token_from_env() -> Option<SecretVec> {
     env::var(TOKEN_VARIABLE).ok().filter(|text| !text.is_empty()).map(SecretVec::take_text)
+}
+
+/// The certificate and key of `LASTKEY_IDENTITY`, when it is set and not empty.
+///
+/// # Errors
+/// [`ConfigError::Identity`].
+pub fn identity_from_env() -> Result<Option<SecretVec>, ConfigError> {
+    let Some(path) = env::var_os(IDENTITY_VARIABLE).filter(|path| !path.is_empty()) else {
+        return Ok(None);
+    };
+    let path = PathBuf::from(path);
+    let pem = fs::read(&path).map_err(|source| ConfigError::Identity { path, source })?;
+    Ok(Some(SecretVec::take(pem)))
 }
 
 /// The trust of `LASTKEY_CA` or, when that is not set, `LASTKEY_CA_FINGERPRINT`.

@@ -24,7 +24,8 @@ use tower_service::Service;
 
 use crate::{
     addr::Addr,
-    trust::{Trust, TrustError, tls_config},
+    config::ClientConfig,
+    trust::{TrustError, tls_config},
 };
 
 /// Why no connection came about. Nothing was sent.
@@ -68,12 +69,16 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(addr: Addr, trust: &Trust, limit: Duration) -> Result<Self, TrustError> {
-        let tls = match &addr {
-            Addr::Https { .. } => Some(TlsConnector::from(Arc::new(tls_config(trust)?))),
-            Addr::Http { .. } | Addr::Unix(_) => None,
+    pub(crate) fn new(config: &ClientConfig) -> Result<Self, TrustError> {
+        let identity = config.identity.as_ref();
+        let tls = match (&config.addr, identity) {
+            (Addr::Https { .. }, _) => {
+                Some(TlsConnector::from(Arc::new(tls_config(&config.trust, identity)?)))
+            }
+            (Addr::Http { .. } | Addr::Unix(_), None) => None,
+            (Addr::Http { .. } | Addr::Unix(_), Some(_)) => return Err(TrustError::IdentityUnseen),
         };
-        Ok(Self { addr: Arc::new(addr), tls, limit })
+        Ok(Self { addr: Arc::new(config.addr.clone()), tls, limit: config.connect_timeout })
     }
 
     async fn connect(self) -> Result<Stream, ConnectError> {

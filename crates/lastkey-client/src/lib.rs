@@ -38,8 +38,8 @@ pub use call::Call;
 pub use client::Client;
 pub use config::{
     ADDR_VARIABLE, CA_FINGERPRINT_VARIABLE, CA_VARIABLE, CONFIG_VARIABLE, ClientConfig,
-    ConfigError, NODE_SOCKET, SYSTEM_CONFIG, SetupError, TOKEN_VARIABLE, token_from_env,
-    trust_from_env,
+    ConfigError, IDENTITY_VARIABLE, NODE_SOCKET, SYSTEM_CONFIG, SetupError, TOKEN_VARIABLE,
+    identity_from_env, token_from_env, trust_from_env,
 };
 pub use config_file::FileProblem;
 pub use connect::ConnectError;

@@ -61,7 +61,7 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(config: &ClientConfig) -> Result<Self, Error> {
-        let connector = Connector::new(config.addr.clone(), &config.trust, config.connect_timeout)?;
+        let connector = Connector::new(config)?;
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)

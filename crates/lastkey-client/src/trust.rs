@@ -7,6 +7,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use lastkey_crypto::digest::sha256;
+use lastkey_secret::SecretVec;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
     SignatureScheme,
@@ -16,7 +17,7 @@ use rustls::{
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 
 /// What vouches for the server of an `https://` address.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +48,12 @@ pub enum TrustError {
     /// Not `sha256:` and 64 hex digits.
     #[error("not a fingerprint; use sha256: and 64 hex digits")]
     Fingerprint,
+    /// The PEM text holds no certificate and key that fit together.
+    #[error("the identity holds no certificate and key in PEM that fit together")]
+    Identity,
+    /// There is an identity, and no TLS to show it by.
+    #[error("a client certificate can only be shown to an https:// address")]
+    IdentityUnseen,
     /// The TLS library refused the configuration.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
@@ -96,8 +103,11 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// TLS 1.2 and 1.3, HTTP/2 preferred, no client certificate.
-pub(crate) fn tls_config(trust: &Trust) -> Result<ClientConfig, TrustError> {
+/// TLS 1.2 and 1.3, HTTP/2 preferred, with a client certificate if there is an identity.
+pub(crate) fn tls_config(
+    trust: &Trust,
+    identity: Option<&SecretVec>,
+) -> Result<ClientConfig, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -110,9 +120,24 @@ pub(crate) fn tls_config(trust: &Trust) -> Result<ClientConfig, TrustError> {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
-    let mut config = builder.with_no_client_auth();
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let (chain, key) = pem.expose(identity_in)?;
+            builder.with_client_auth_cert(chain, key).map_err(|_| TrustError::Identity)?
+        }
+    };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+fn identity_in(
+    pem: &[u8],
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TrustError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|_| TrustError::Identity)?;
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| TrustError::Identity)?;
+    if chain.is_empty() { Err(TrustError::Identity) } else { Ok((chain, key)) }
 }
 
 fn roots_in(pem: &[u8]) -> Result<RootCertStore, TrustError> {
@@ -202,6 +227,7 @@ impl ServerCertVerifier for PinnedAuthority {
 
 #[cfg(test)]
 mod tests {
+    use lastkey_secret::SecretVec;
     use rustls_pki_types::CertificateDer;
 
     use super::{Fingerprint, Trust, TrustError, tls_config};
@@ -230,8 +256,22 @@ mod tests {
 
     #[test]
     fn tls_refuses_to_start_without_an_authority() {
-        assert!(matches!(tls_config(&Trust::Nothing), Err(TrustError::Nothing)));
+        assert!(matches!(tls_config(&Trust::Nothing, None), Err(TrustError::Nothing)));
         let text = Trust::Authority(b"not pem".to_vec());
-        assert!(matches!(tls_config(&text), Err(TrustError::Authority)));
+        assert!(matches!(tls_config(&text, None), Err(TrustError::Authority)));
+    }
+
+    #[test]
+    fn tls_refuses_an_identity_that_is_none() {
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let other = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let trust = Trust::Authority(made.cert.pem().into_bytes());
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let identity =
+            |pem: &str| tls_config(&trust, Some(&SecretVec::copy_of(pem.as_bytes()))).map(drop);
+        assert!(identity(&format!("{key}{cert}")).is_ok());
+        for pem in ["", &cert, &key, &format!("{}{key}", other.cert.pem())] {
+            assert!(matches!(identity(pem), Err(TrustError::Identity)), "{pem}");
+        }
     }
 }

@@ -29,6 +29,12 @@ pub const MAX_SESSION_SECS: u64 = 43_200;
 /// a day, which is the longest that a kubelet keeps one before it asks for the next.
 pub const DEFAULT_TOKEN_SECS: u64 = 86_400;
 
+/// How long the certificate of a node is good, in seconds: a day.
+pub const NODE_CERTIFICATE_SECS: u64 = 86_400;
+
+/// How long a node may join with its token, in seconds of service time: an hour.
+pub const NODE_JOIN_SECS: u64 = 3_600;
+
 /// Where the keys come from that tokens are signed by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenKeys {
@@ -183,11 +189,31 @@ pub struct Node {
     pub cluster: Option<Name>,
     /// A one-time token with which it joins.
     pub join: Option<Enrolment>,
-    /// SHA-256 of the certificate that it holds.
-    pub certificate: Option<[u8; 32]>,
-    /// When that certificate ends, by the wall clock.
-    pub certificate_ends: Option<Timestamp>,
+    /// The certificate that it holds; every other one of the same name is void.
+    pub certificate: Option<NodeCertificate>,
     /// When it was made known.
+    pub created_at: Timestamp,
+}
+
+/// The certificate of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeCertificate {
+    /// SHA-256 of it.
+    pub fingerprint: [u8; 32],
+    /// When it was signed, by the wall clock.
+    pub issued_at: Timestamp,
+    /// When it ends, by the wall clock.
+    pub expires_at: Timestamp,
+}
+
+/// What signs the certificates of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAuthority {
+    /// Its private key.
+    pub private_key: WrappedKey,
+    /// Its own certificate, in DER.
+    pub certificate: Vec<u8>,
+    /// When it was made.
     pub created_at: Timestamp,
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use lastkey_secret::SecretVec;
 
-use crate::ids::{RequestId, SessionId};
+use crate::ids::{Name, RequestId, SessionId};
 use crate::time::Timestamp;
 
 /// Who calls, after authentication. Cheap to clone.
@@ -197,6 +197,9 @@ impl fmt::Debug for Principal {
 pub enum Presented {
     /// Nothing.
     Nothing,
+    /// Something that is no credential. Unlike nothing, it never stands back behind a
+    /// certificate: who meant to be somebody else is not taken for the node.
+    Unreadable,
     /// A bearer token.
     Bearer(SecretVec),
     /// A signature over the request.
@@ -224,10 +227,18 @@ pub struct SignedHead {
 pub struct Peer {
     /// Its address; `None` on a unix socket.
     pub address: Option<IpAddr>,
-    /// SHA-256 of its certificate, if it showed one of ours.
-    pub certificate: Option<[u8; 32]>,
-    /// The node whose agent it is, by that certificate.
-    pub node: Option<String>,
+    /// Its certificate, if it showed one that the authority of nodes has signed.
+    pub certificate: Option<PeerCertificate>,
+}
+
+/// A certificate that TLS verified when the connection was made. Whether it is still the one of
+/// its node is asked anew for each call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// SHA-256 of it.
+    pub fingerprint: [u8; 32],
+    /// The node that it names.
+    pub node: Name,
 }
 
 /// Where a call came from.

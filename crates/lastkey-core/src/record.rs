@@ -6,7 +6,8 @@
 use core::fmt;
 
 use crate::access::{
-    Cluster, Node, Policy, Provider, Revocation, RevokedWhat, Role, SessionEpoch, User,
+    Cluster, Node, NodeAuthority, Policy, Provider, Revocation, RevokedWhat, Role, SessionEpoch,
+    User,
 };
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
@@ -113,6 +114,12 @@ impl RecordPath {
     #[must_use]
     pub fn node(name: &Name) -> Self {
         Self(format!("node/{name}"))
+    }
+
+    /// What signs the certificates of nodes.
+    #[must_use]
+    pub fn node_authority() -> Self {
+        Self("node-authority".to_owned())
     }
 
     /// A revocation of sessions.
@@ -316,6 +323,8 @@ pub enum Record {
     SessionEpoch(SessionEpoch),
     /// How often it was changed who may come in and as what.
     Access(u64),
+    /// What signs the certificates of nodes.
+    NodeAuthority(NodeAuthority),
 }
 
 #[cfg(test)]

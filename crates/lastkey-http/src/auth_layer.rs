@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::Request;
 use http::header::{AUTHORIZATION, HOST};
 use lastkey_core::ids::RequestId;
-use lastkey_core::principal::{Caller, Peer, Presented, SignedHead, Source};
+use lastkey_core::principal::{Caller, Peer, Presented, SignedHead};
 use lastkey_crypto::digest::sha256;
 use lastkey_secret::SecretVec;
 use lastkey_service::call::Call;
@@ -67,12 +67,11 @@ pub(crate) async fn admit<B>(
 ) -> Result<(Admitted, SignedBody), Error> {
     let engine = gate.engine()?;
     let presented = presented(request);
-    let principal = engine.authenticate(&presented, peer).await?;
+    let (principal, source) = engine.authenticate(&presented, peer).await?;
     let signed = match presented {
         Presented::Signed(head) => SignedBody(Some(head.body_sha256)),
-        Presented::Nothing | Presented::Bearer(_) => SignedBody(None),
+        Presented::Nothing | Presented::Unreadable | Presented::Bearer(_) => SignedBody(None),
     };
-    let source = Source { address: peer.address, by_node_agent: peer.node.is_some() };
     let call = Call { caller: Caller { principal, source, request: id }, dry_run: false };
     Ok((Admitted { gate: Arc::clone(gate), engine, call }, signed))
 }
@@ -95,20 +94,24 @@ impl SignedBody {
 }
 
 /// The credential of a request: RFC 6750, section 2.1, or AWS Signature Version 4. More than one
-/// is none.
+/// is none that can be read.
 fn presented<B>(request: &Request<B>) -> Presented {
     let mut values = request.headers().get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return Presented::Nothing };
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Presented::Nothing,
+        (Some(value), None) => value,
+        (Some(_), Some(_)) => return Presented::Unreadable,
+    };
     if value.as_bytes().starts_with(SIGNATURE) {
-        return signed_head(request).map_or(Presented::Nothing, Presented::Signed);
+        return signed_head(request).map_or(Presented::Unreadable, Presented::Signed);
     }
     let Some((scheme, token)) = value.as_bytes().split_at_checked(BEARER.len()) else {
-        return Presented::Nothing;
+        return Presented::Unreadable;
     };
     if scheme.eq_ignore_ascii_case(BEARER) && !token.is_empty() {
         Presented::Bearer(SecretVec::copy_of(token))
     } else {
-        Presented::Nothing
+        Presented::Unreadable
     }
 }
 
@@ -180,10 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_credential() {
-        for values in [&[][..], &[""], &["Bearer"], &["Bearer "], &["Basic abc"], &["Bearerabc"]] {
-            assert!(matches!(of(values), Presented::Nothing), "{values:?}");
+    fn anything_else_is_no_credential_and_not_the_same_as_none() {
+        assert!(matches!(of(&[]), Presented::Nothing));
+        for values in [&[""][..], &["Bearer"], &["Bearer "], &["Basic abc"], &["Bearerabc"]] {
+            assert!(matches!(of(values), Presented::Unreadable), "{values:?}");
         }
-        assert!(matches!(of(&["Bearer abc", "Bearer abc"]), Presented::Nothing));
+        assert!(matches!(of(&["Bearer abc", "Bearer abc"]), Presented::Unreadable));
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::connection::{Phase, handshake, serve};
 use crate::door::Door;
+use crate::node_peers::shown_by;
 use crate::tls::TlsHandle;
 
 /// Where to listen.
@@ -176,14 +177,15 @@ async fn admit(accepted: Accepted, door: Arc<Door>, phase: watch::Receiver<Phase
     }
     match accepted {
         Accepted::Tcp(stream, address, tls) => {
-            let peer = Peer { address: Some(address), ..Peer::default() };
+            let peer = Peer { address: Some(address), certificate: None };
             // Answers are small and complete: waiting for more to send only delays them.
             drop(stream.set_nodelay(true));
             match tls {
                 None => serve(stream, &door, peer, phase, welcome).await,
                 Some(tls) => {
                     if let Some(stream) = handshake(&tls, stream, &door).await {
-                        serve(stream, &door, peer, phase, welcome).await;
+                        let certificate = shown_by(&stream, door.gate());
+                        serve(stream, &door, Peer { certificate, ..peer }, phase, welcome).await;
                     }
                 }
             }

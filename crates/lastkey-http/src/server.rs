@@ -46,6 +46,9 @@ impl Server {
     pub async fn bind(config: ServerConfig, gate: Arc<Gate>) -> Result<Self, BindError> {
         let mut bound = Vec::with_capacity(config.listeners.len());
         for listen in config.listeners {
+            if let Listen::Tcp { tls: Some(tls), .. } = &listen {
+                tls.admit_nodes_of(&gate);
+            }
             bound.push(Bound::open(listen).await?);
         }
         let door = Door::new(DoorParts {

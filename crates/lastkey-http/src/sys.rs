@@ -12,6 +12,7 @@ use lastkey_core::ids::RequestId;
 use lastkey_core::principal::Peer;
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
+use lastkey_wire::native::nodes::{JoinRequest, NodeCertificateReply, RenewRequest};
 use lastkey_wire::native::sessions::{
     BurnReply, BurnRequest, EnrolReply, EnrolRequest, LoginRequest, TokenReply, TokenRequest,
 };
@@ -25,7 +26,7 @@ use crate::answer::{Answer, Content};
 use crate::auth_layer::admit;
 use crate::dialect::native::routes::SchemaOf;
 use crate::dialect::native::{
-    check_content_type, json, openapi, rfc3339, sessions, to_json, users,
+    check_content_type, json, nodes, openapi, rfc3339, sessions, to_json, users,
 };
 use crate::door::Door;
 use crate::limits::read_body;
@@ -65,6 +66,8 @@ enum Page {
     Enrol,
     Burn,
     AddCheckpoint,
+    Join,
+    Renew,
 }
 
 impl Routed for PublicRoute {
@@ -160,6 +163,26 @@ pub(crate) static PUBLIC: &[PublicRoute] = &[
         page: Page::Burn,
     },
     PublicRoute {
+        method: Method::POST,
+        path: "/v1/nodes/join",
+        operation: "sys:JoinNode",
+        summary: "Exchanges the one-time token of a node for its certificate.",
+        request: Some(SchemaGenerator::subschema_for::<JoinRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<NodeCertificateReply>),
+        always: false,
+        page: Page::Join,
+    },
+    PublicRoute {
+        method: Method::POST,
+        path: "/v1/nodes/renew",
+        operation: "sys:RenewNode",
+        summary: "Signs the next certificate of the node whose certificate is on the connection.",
+        request: Some(SchemaGenerator::subschema_for::<RenewRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<NodeCertificateReply>),
+        always: false,
+        page: Page::Renew,
+    },
+    PublicRoute {
         method: Method::GET,
         path: "/v1/openapi.json",
         operation: "sys:OpenApi",
@@ -221,6 +244,14 @@ where
         Page::Enrol => {
             let engine = door.gate().engine()?;
             users::enrol(&engine, json_body(request).await?, peer, id).await
+        }
+        Page::Join => {
+            let engine = door.gate().engine()?;
+            nodes::join(&engine, json_body(request).await?, peer, id).await
+        }
+        Page::Renew => {
+            let engine = door.gate().engine()?;
+            nodes::renew(&engine, json_body(request).await?, peer, id).await
         }
         Page::Health => Ok(Answer::json(to_json(&HealthReply { status: "ok".to_owned() }))),
         Page::Ready => Ok(ready(door).await),

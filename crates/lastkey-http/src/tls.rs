@@ -9,11 +9,14 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lastkey_secret::SecretVec;
+use lastkey_service::sealing::Gate;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
+
+use crate::node_peers::NodePeers;
 
 /// Why a TLS identity cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +34,10 @@ pub enum TlsError {
 
 /// The TLS identity of a listener. Clones share it.
 #[derive(Clone)]
-pub struct TlsHandle(Arc<RwLock<Arc<ServerConfig>>>);
+pub struct TlsHandle {
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+    peers: Arc<NodePeers>,
+}
 
 impl TlsHandle {
     /// An identity of a certificate chain, leaf first, and its private key, both in PEM.
@@ -39,7 +45,14 @@ impl TlsHandle {
     /// # Errors
     /// [`TlsError`].
     pub fn from_pem(chain: &[u8], key: &SecretVec) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(RwLock::new(config(chain, key)?))))
+        let peers = Arc::new(NodePeers::default());
+        let config = Arc::new(RwLock::new(config(chain, key, &peers)?));
+        Ok(Self { config, peers })
+    }
+
+    /// Takes certificates of the nodes of this service from now on.
+    pub(crate) fn admit_nodes_of(&self, gate: &Arc<Gate>) {
+        self.peers.admit_nodes_of(gate);
     }
 
     /// Replaces the identity for connections to come.
@@ -47,14 +60,14 @@ impl TlsHandle {
     /// # Errors
     /// [`TlsError`]; then the old identity stays.
     pub fn reload(&self, chain: &[u8], key: &SecretVec) -> Result<(), TlsError> {
-        let fresh = config(chain, key)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let fresh = config(chain, key, &self.peers)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 
     /// Takes connections with the identity of this moment.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        let config = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
         TlsAcceptor::from(config)
     }
 }
@@ -65,7 +78,11 @@ impl fmt::Debug for TlsHandle {
     }
 }
 
-fn config(chain: &[u8], key: &SecretVec) -> Result<Arc<ServerConfig>, TlsError> {
+fn config(
+    chain: &[u8],
+    key: &SecretVec,
+    peers: &Arc<NodePeers>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<_, _>>()
         .map_err(|_| TlsError::Certificate)?;
@@ -76,7 +93,7 @@ fn config(chain: &[u8], key: &SecretVec) -> Result<Arc<ServerConfig>, TlsError> 
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Unusable)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::clone(peers) as _)
         .with_single_cert(chain, key)
         .map_err(TlsError::Unusable)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -102,7 +119,7 @@ mod tests {
     fn identity_that_does_not_fit_is_refused_and_the_old_one_stays() {
         let ((chain, key), (_, other)) = (identity(), identity());
         let handle = TlsHandle::from_pem(chain.as_bytes(), &key).unwrap();
-        let before = Arc::as_ptr(&handle.0.read().unwrap());
+        let before = Arc::as_ptr(&handle.config.read().unwrap());
         for (chain, key) in [
             (chain.as_bytes(), &other),
             (&b""[..], &key),
@@ -110,8 +127,8 @@ mod tests {
         ] {
             assert!(handle.reload(chain, key).is_err());
         }
-        assert_eq!(Arc::as_ptr(&handle.0.read().unwrap()), before);
+        assert_eq!(Arc::as_ptr(&handle.config.read().unwrap()), before);
         handle.reload(chain.as_bytes(), &key).unwrap();
-        assert_ne!(Arc::as_ptr(&handle.0.read().unwrap()), before);
+        assert_ne!(Arc::as_ptr(&handle.config.read().unwrap()), before);
     }
 }

@@ -5,6 +5,7 @@
 //!           only then put in the old one's place; every decision is made by one snapshot.
 
 mod load;
+mod nodes;
 mod sessions;
 
 use std::collections::HashMap;
@@ -21,8 +22,10 @@ use lastkey_trust::oidc::IssuerTrust;
 use lastkey_trust::service_account::ClusterTrust;
 
 pub(crate) use self::load::{bound, is_enrolled_administrator};
+pub use self::nodes::NodeTrust;
+pub(crate) use self::nodes::{Agent, Nodes};
 pub use self::sessions::Opening;
-pub(crate) use self::sessions::{SessionKeys, check_revocation};
+pub(crate) use self::sessions::{Origin, SessionKeys, check_revocation};
 use crate::engine::Engine;
 
 /// One state of who may come in and as what.

@@ -5,17 +5,19 @@
 //!           answer; one that changes state leaves its intent, durable, before the change. When
 //!           the log cannot be written the operation is refused.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{KeyId, RequestId, VersionNo};
 use lastkey_core::permit::{Action, Why};
-use lastkey_core::principal::{Peer, Principal, Source};
+use lastkey_core::principal::{Peer, Principal};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::context::EncryptionContext;
 
-use crate::access::Opening;
+use crate::access::{Agent, Opening};
+use crate::authenticate::source_of;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -130,11 +132,14 @@ impl<'a> Trail<'a> {
     }
 }
 
-/// The trail of somebody who is not known yet.
+/// The trail of somebody who is not known yet, or known by something else than a credential of
+/// his request.
 pub(crate) struct Visit {
+    who: Principal,
     at: Timestamp,
     request: RequestId,
-    source: Source,
+    address: Option<IpAddr>,
+    agent: Option<Agent>,
     action: &'static str,
     target: String,
     intended: AtomicBool,
@@ -149,9 +154,15 @@ impl Visit {
         action: &'static str,
         target: String,
     ) -> Self {
-        let source = Source { address: peer.address, by_node_agent: peer.node.is_some() };
+        let (address, agent) = (peer.address, engine.agent(peer));
         let (at, intended) = (engine.clock.wall(), AtomicBool::new(false));
-        Self { at, request, source, action, target, intended }
+        let who = Principal::named(Self::ANONYMOUS);
+        Self { who, at, request, address, agent, action, target, intended }
+    }
+
+    /// The same by somebody who is known.
+    pub(crate) fn by(self, who: Principal) -> Self {
+        Self { who, ..self }
     }
 
     /// When it began, by the wall clock.
@@ -170,8 +181,7 @@ impl Visit {
         outcome: Result<Opening, Refused>,
     ) -> Result<Opening, Error> {
         let (outcome, reason) = told(outcome);
-        let anonymous = Principal::named(Self::ANONYMOUS);
-        let who = outcome.as_ref().map_or(&anonymous, |opening| &opening.principal);
+        let who = outcome.as_ref().map_or(&self.who, |opening| &opening.principal);
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
         self.record(engine, who, Phase::Whole, (result, reason)).await?;
         outcome
@@ -183,8 +193,7 @@ impl Visit {
     /// [`Error::Unavailable`] when the log cannot be written.
     pub(crate) async fn intend(&self, engine: &Engine) -> Result<(), Error> {
         self.intended.store(true, Ordering::Relaxed);
-        let anonymous = Principal::named(Self::ANONYMOUS);
-        self.record(engine, &anonymous, Phase::Intent, ("pending", "")).await
+        self.record(engine, &self.who, Phase::Intent, ("pending", "")).await
     }
 
     /// Records how the visit ended, and hands its outcome on.
@@ -199,9 +208,8 @@ impl Visit {
         let (outcome, reason) = told(outcome);
         let is_intended = self.intended.load(Ordering::Relaxed);
         let phase = if is_intended { Phase::Outcome } else { Phase::Whole };
-        let anonymous = Principal::named(Self::ANONYMOUS);
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
-        self.record(engine, &anonymous, phase, (result, reason)).await?;
+        self.record(engine, &self.who, phase, (result, reason)).await?;
         outcome
     }
 
@@ -226,7 +234,7 @@ impl Visit {
             context_hash: None,
             result,
             reason,
-            source: self.source,
+            source: source_of(self.address, self.agent.as_ref(), who),
             target: Some(&self.target),
         };
         let recorded = match phase {

@@ -4,7 +4,9 @@
 //! Holds     the text of a token is nowhere; it is found by its SHA-256, and since it was drawn
 //!           with 256 bits of entropy the hash needs no stretching.
 
-use lastkey_core::principal::{Peer, Presented, Principal};
+use core::net::IpAddr;
+
+use lastkey_core::principal::{Peer, Presented, Principal, Source};
 use lastkey_core::record::{Record, RecordPath, TokenRecord};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::digest::sha256;
@@ -13,6 +15,7 @@ use lastkey_secret::{SecretArray, SecretVec};
 
 use lastkey_trust::session::looks_like_bearer;
 
+use crate::access::{Agent, Origin};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::draw_secret;
@@ -54,8 +57,13 @@ pub(crate) fn token_record(
     (RecordPath::token(&hash), Record::Token(TokenRecord { principal, created_at }))
 }
 
+/// Where somebody calls from, as policy and audit are told.
+pub(crate) fn source_of(address: Option<IpAddr>, agent: Option<&Agent>, who: &Principal) -> Source {
+    Source { address, by_node_agent: agent.is_some_and(|agent| agent.serves(who)) }
+}
+
 impl Engine {
-    /// Finds out who calls.
+    /// Finds out who calls, and from where.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] without a valid credential; [`Error::Unavailable`].
@@ -63,12 +71,22 @@ impl Engine {
         &self,
         presented: &Presented,
         peer: &Peer,
-    ) -> Result<Principal, Error> {
+    ) -> Result<(Principal, Source), Error> {
+        let agent = self.agent(peer);
+        let principal = self.identify(presented, Origin { peer, agent: agent.as_ref() }).await?;
+        let source = source_of(peer.address, agent.as_ref(), &principal);
+        Ok((principal, source))
+    }
+
+    async fn identify(&self, presented: &Presented, from: Origin<'_>) -> Result<Principal, Error> {
         let opened = match presented {
-            Presented::Nothing => return Err(Error::Unauthenticated),
-            Presented::Signed(head) => self.sessions.open_signed(head, peer, self.clock.wall()),
+            Presented::Nothing => {
+                return from.agent.map(Agent::principal).ok_or(Error::Unauthenticated);
+            }
+            Presented::Unreadable => return Err(Error::Unauthenticated),
+            Presented::Signed(head) => self.sessions.open_signed(head, from, self.clock.wall()),
             Presented::Bearer(token) if token.expose(looks_like_bearer) => {
-                self.sessions.open_bearer(token, peer, self.clock.wall())
+                self.sessions.open_bearer(token, from, self.clock.wall())
             }
             Presented::Bearer(token) => return self.find_token(token).await,
         };

@@ -14,7 +14,7 @@ use lastkey_core::state::{Purpose, State};
 use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
-use crate::access::{Access, Current, SessionKeys};
+use crate::access::{Access, Current, Nodes, SessionKeys};
 use crate::attempts::AttemptsOfPeople;
 use crate::audited::Trail;
 use crate::call::Call;
@@ -50,6 +50,7 @@ pub struct Engine {
     pub(crate) attempts: AttemptsOfPeople,
     /// A permit for each password that is stretched.
     pub(crate) stretching: tokio::sync::Semaphore,
+    pub(crate) nodes: Nodes,
     pub(crate) instance: InstanceId,
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
@@ -76,6 +77,7 @@ impl Engine {
         let clock = ServiceClock::resume(Arc::clone(&ports.clock), &*store).await?;
         let access = Current::new(Access::load(&*store, None).await?);
         let sessions = SessionKeys::load(&*store, &materials).await?;
+        let nodes = Nodes::load(&*store).await?;
         let keyring = Keyring::new(materials, open_keys);
         let principals = Cache::new(Self::REMEMBERED_TOKENS);
         let rewrite_not_before = AtomicU64::new(0);
@@ -89,6 +91,7 @@ impl Engine {
             sessions,
             attempts: AttemptsOfPeople::none(),
             stretching: tokio::sync::Semaphore::new(STRETCHED_AT_ONCE),
+            nodes,
             instance,
             principals,
             rewrite_not_before,

@@ -242,6 +242,8 @@ pub(crate) enum SecretPlace<'a> {
     SessionEpoch(u32),
     /// The seed of a person's second factor.
     SecondFactor(&'a Name),
+    /// The private key of the authority of nodes.
+    NodeAuthority,
 }
 
 impl SecretPlace<'_> {
@@ -256,6 +258,7 @@ impl SecretPlace<'_> {
                 aad.push(2);
                 aad.extend_from_slice(name.as_str().as_bytes());
             }
+            Self::NodeAuthority => aad.push(3),
         }
         aad
     }

@@ -3,8 +3,8 @@
 //! Room      `testkit`.
 
 use lastkey_core::access::{
-    Cluster, Enrolment, Node, PasswordHash, Policy, Provider, Revocation, RevokedWhat, Role,
-    RoleHolders, SessionEpoch, TokenKeys, User,
+    Cluster, Enrolment, Node, NodeAuthority, NodeCertificate, PasswordHash, Policy, Provider,
+    Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
 };
 use lastkey_core::ids::{AliasName, InstanceId, KeyId, Name, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, KeyUsage, Tags};
@@ -201,6 +201,11 @@ fn access_records() -> Vec<Record> {
             created_at: CREATED,
         }),
         Record::Access(12),
+        Record::NodeAuthority(NodeAuthority {
+            private_key: wrapped_key(0x18),
+            certificate: vec![0x30, 0x82, 0x01, 0x02],
+            created_at: CREATED,
+        }),
     ]
 }
 
@@ -222,8 +227,11 @@ fn node() -> Node {
         name: name("worker-1"),
         cluster: Some(name("prod")),
         join: Some(Enrolment { code_hash: [8; 32], expires: Elapsed(3_600) }),
-        certificate: Some([9; 32]),
-        certificate_ends: Some(Timestamp(1_735_700_000)),
+        certificate: Some(NodeCertificate {
+            fingerprint: [9; 32],
+            issued_at: CREATED,
+            expires_at: Timestamp(1_735_776_000),
+        }),
         created_at: CREATED,
     }
 }

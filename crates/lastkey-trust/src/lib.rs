@@ -10,6 +10,7 @@
 pub mod glob;
 pub mod jwks;
 pub mod jwt;
+pub mod node_authority;
 pub mod oidc;
 pub mod refusal;
 pub mod revocation;

@@ -208,6 +208,24 @@ impl Revocations {
         }
     }
 
+    /// The word of the entry that ends the certificate of a node, signed at `issued_at`:
+    /// `revoked_everything`, `revoked_subject` or `revoked_node`.
+    #[must_use]
+    pub fn is_node_revoked(&self, name: &str, issued_at: Timestamp) -> Option<&'static str> {
+        let ends = |kind, target: Candidate<'_>| {
+            self.find(kind, target).is_some_and(|times| issued_at <= times.issued_until)
+        };
+        if ends(Kind::Everything, &|| Some(Target::Everything)) {
+            return Some("revoked_everything");
+        }
+        let subject = Subject::Node { name: name.to_owned() };
+        if ends(Kind::Subject, &|| Some(Target::Subject { name: subject.to_string() })) {
+            return Some("revoked_subject");
+        }
+        let node = || Some(Target::Node { name: name.to_owned() });
+        ends(Kind::Node, &node).then_some("revoked_node")
+    }
+
     fn ends_workload(
         &self,
         one: &Workload,

@@ -33,6 +33,8 @@ struct Parts {
     clusters: HashMap<Name, ClusterTrust>,
     providers: HashMap<Name, IssuerTrust>,
     roles: HashMap<Name, Role>,
+    /// Nodes, and the clusters that they belong to.
+    nodes: Vec<(Name, Name)>,
     /// People who are enrolled and not kept out.
     people: Vec<User>,
     /// Whether an administrator of policies was enrolled.
@@ -86,7 +88,7 @@ impl Access {
         for record in records.into_values() {
             parts.take(record)?;
         }
-        parts.check_roles()?;
+        parts.check_references()?;
         let is_closed = was_enrolled || parts.is_enrolled;
         let bootstrap = if is_closed { Bootstrap::Closed } else { Bootstrap::Open };
         let Parts { documents, clusters, providers, roles, people, .. } = parts;
@@ -177,6 +179,9 @@ impl Parts {
                 text: policy.text,
             }),
             Record::User(user) => self.take_user(user),
+            Record::Node(node) => {
+                self.nodes.extend(node.cluster.map(|cluster| (node.name, cluster)));
+            }
             Record::Key(_)
             | Record::Version(_)
             | Record::Usage(_)
@@ -185,7 +190,7 @@ impl Parts {
             | Record::Import(_)
             | Record::Token(_)
             | Record::Clock(_)
-            | Record::Node(_)
+            | Record::NodeAuthority(_)
             | Record::Revocation(_)
             | Record::SessionEpoch(_)
             | Record::Access(_) => {}
@@ -202,8 +207,16 @@ impl Parts {
         }
     }
 
-    /// A role is for a cluster or a provider that there is.
-    fn check_roles(&self) -> Result<(), Error> {
+    /// A role is for a cluster or a provider that there is, and a node belongs to a cluster that
+    /// there is: another cluster of the same name, later, does not come by the nodes of this one.
+    fn check_references(&self) -> Result<(), Error> {
+        for (node, cluster) in &self.nodes {
+            if !self.clusters.contains_key(cluster) {
+                let message =
+                    format!("node {node} belongs to cluster {cluster}, which is not there");
+                return Err(Error::invalid("cluster", message));
+            }
+        }
         for role in self.roles.values() {
             let (known, what, name) = match &role.holders {
                 RoleHolders::ServiceAccounts { cluster, .. } => {

@@ -7,7 +7,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lastkey_core::access::{MAX_SESSION_SECS, Revocation, RevokedWhat, SessionEpoch};
-use lastkey_core::ids::SessionId;
+use lastkey_core::ids::{Name, SessionId};
 use lastkey_core::ports::{Expected, Store, StoreError, Write};
 use lastkey_core::principal::{
     Bound, Identity, Kind, Limit, Peer, Principal, Session, SignedHead, Workload,
@@ -23,6 +23,7 @@ use lastkey_trust::session::{
 };
 use lastkey_trust::sigv4;
 
+use crate::access::Agent;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::{MaterialKeys, SecretPlace, draw_secret};
@@ -83,12 +84,12 @@ impl SessionKeys {
     pub(crate) fn open_bearer(
         &self,
         bearer: &SecretVec,
-        peer: &Peer,
+        from: Origin<'_>,
         now: Timestamp,
     ) -> Result<Principal, NotAccepted> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
-        ring.open_bearer(bearer, &presentation(peer, now, &revocations)).map(principal)
+        ring.open_bearer(bearer, &presentation(from, now, &revocations)).map(principal)
     }
 
     /// Opens the session of a signed request.
@@ -98,7 +99,7 @@ impl SessionKeys {
     pub(crate) fn open_signed(
         &self,
         head: &SignedHead,
-        peer: &Peer,
+        from: Origin<'_>,
         now: Timestamp,
     ) -> Result<Principal, NotAccepted> {
         let headers: Vec<_> = head.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -111,7 +112,7 @@ impl SessionKeys {
         };
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
-        let presentation = presentation(peer, now, &revocations);
+        let presentation = presentation(from, now, &revocations);
         sigv4::open_signed(&ring, &request, SIGNED_SERVICE, &presentation).map(principal)
     }
 
@@ -152,6 +153,12 @@ impl SessionKeys {
         ring.holder_of_triple(id, secret).map(|id| SessionId(id.0))
     }
 
+    /// Whether the certificate of a node that was signed at this time is revoked.
+    pub(crate) fn is_node_revoked(&self, node: &Name, issued_at: Timestamp) -> bool {
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        revocations.is_node_revoked(node.as_str(), issued_at).is_some()
+    }
+
     /// Lets a revocation count from now on.
     pub(crate) fn revoke(&self, revocation: &Revocation) {
         if let Some(entry) = entry(revocation) {
@@ -185,16 +192,25 @@ fn open_epoch(epoch: &SessionEpoch, materials: &MaterialKeys) -> Result<EpochKey
     EpochKeys::derive(epoch.number, &secret).map_err(|error| Error::Internal(error.into()))
 }
 
+/// Where a session is presented from.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    /// The other end of the connection.
+    pub(crate) peer: &'a Peer,
+    /// The agent there, if its certificate is good now.
+    pub(crate) agent: Option<&'a Agent>,
+}
+
 fn presentation<'a>(
-    peer: &'a Peer,
+    from: Origin<'a>,
     now: Timestamp,
     revocations: &'a Revocations,
 ) -> Presentation<'a> {
     Presentation {
         now,
-        source: peer.address,
-        certificate: peer.certificate.as_ref(),
-        node: peer.node.as_deref(),
+        source: from.peer.address,
+        certificate: from.agent.map(|agent| &agent.fingerprint),
+        agent: from.agent.map(Agent::as_trusted),
         revocations,
     }
 }

@@ -21,6 +21,7 @@ mod generate_random;
 pub mod import;
 pub mod log_in;
 pub mod named;
+pub mod nodes;
 pub mod public_key;
 pub mod read_audit;
 pub mod reencrypt;
@@ -34,5 +35,6 @@ pub mod verify;
 pub mod verify_mac;
 pub mod witness;
 
-pub use crate::access::Opening;
+pub use crate::access::{NodeTrust, Opening};
 pub use crate::change::{StateChange, VersionChange};
+pub use lastkey_trust::node_authority::SUBJECT_DER as NODE_AUTHORITY_SUBJECT;

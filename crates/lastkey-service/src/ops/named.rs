@@ -176,7 +176,11 @@ impl Engine {
         trail.call().go_on()?;
         trail.intend(self).await?;
         batch.push(candidate.count());
-        self.store.commit(batch).await?;
+        let committed = self.store.commit(batch).await;
+        if T::KIND == ResourceKind::Node {
+            self.reload_node(name).await;
+        }
+        committed?;
         self.install(candidate);
         if let Some(revocation) = &revocation {
             self.sessions.revoke(revocation);

@@ -109,10 +109,8 @@ impl Engine {
         peer: &Peer,
         credential: Burned,
     ) -> Result<bool, Error> {
-        let (engine, source) = (
-            Arc::clone(self),
-            Source { address: peer.address, by_node_agent: peer.node.is_some() },
-        );
+        let (engine, source) =
+            (Arc::clone(self), Source { address: peer.address, by_node_agent: false });
         detached(async move { engine.try_burn(id, source, &credential).await }).await?
     }
 

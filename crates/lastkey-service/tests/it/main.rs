@@ -6,6 +6,7 @@ mod audit;
 mod deletion;
 mod import;
 mod lifecycle;
+mod nodes;
 mod operations;
 mod people;
 mod rotation;

@@ -43,7 +43,7 @@ async fn only_the_token_that_was_minted_authenticates() {
     let bearer = |token: SecretVec| Presented::Bearer(token);
     let token = world.token.expose(SecretVec::copy_of);
     let who = world.engine.authenticate(&bearer(token), &Peer::default()).await.unwrap();
-    assert_eq!(who.name(), Principal::ADMIN);
+    assert_eq!(who.0.name(), Principal::ADMIN);
     for wrong in [&b""[..], b"lastkey_admin_0", &[b'x'; 10_000]] {
         let refused =
             world.engine.authenticate(&bearer(SecretVec::copy_of(wrong)), &Peer::default()).await;

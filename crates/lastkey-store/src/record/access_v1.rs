@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use lastkey_core::access::{
-    Cluster, Enrolment, Node, PasswordHash, Policy, Provider, Revocation, RevokedWhat, Role,
-    RoleHolders, SessionEpoch, TokenKeys, User,
+    Cluster, Enrolment, Node, NodeAuthority, NodeCertificate, PasswordHash, Policy, Provider,
+    Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
 };
 use lastkey_core::ids::Name;
 use lastkey_core::time::{Elapsed, Timestamp};
@@ -405,12 +405,40 @@ pub(super) struct NodeV1<'a> {
     cluster: Option<&'a str>,
     #[n(2)]
     join: Option<EnrolmentV1>,
-    #[cbor(n(3), with = "minicbor::bytes")]
-    certificate: Option<[u8; 32]>,
+    #[n(3)]
+    certificate: Option<NodeCertificateV1>,
     #[n(4)]
-    certificate_ends: Option<u64>,
-    #[n(5)]
     created_at: u64,
+}
+
+#[derive(Encode, Decode)]
+struct NodeCertificateV1 {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    fingerprint: [u8; 32],
+    #[n(1)]
+    issued_at: u64,
+    #[n(2)]
+    expires_at: u64,
+}
+
+impl From<&NodeCertificate> for NodeCertificateV1 {
+    fn from(certificate: &NodeCertificate) -> Self {
+        Self {
+            fingerprint: certificate.fingerprint,
+            issued_at: certificate.issued_at.0,
+            expires_at: certificate.expires_at.0,
+        }
+    }
+}
+
+impl From<NodeCertificateV1> for NodeCertificate {
+    fn from(certificate: NodeCertificateV1) -> Self {
+        Self {
+            fingerprint: certificate.fingerprint,
+            issued_at: Timestamp(certificate.issued_at),
+            expires_at: Timestamp(certificate.expires_at),
+        }
+    }
 }
 
 impl<'a> From<&'a Node> for NodeV1<'a> {
@@ -419,8 +447,7 @@ impl<'a> From<&'a Node> for NodeV1<'a> {
             name: node.name.as_str(),
             cluster: node.cluster.as_ref().map(Name::as_str),
             join: node.join.as_ref().map(EnrolmentV1::from),
-            certificate: node.certificate,
-            certificate_ends: node.certificate_ends.map(|at| at.0),
+            certificate: node.certificate.as_ref().map(NodeCertificateV1::from),
             created_at: node.created_at.0,
         }
     }
@@ -434,10 +461,39 @@ impl TryFrom<NodeV1<'_>> for Node {
             name: name(node.name)?,
             cluster: node.cluster.map(name).transpose()?,
             join: node.join.map(Enrolment::from),
-            certificate: node.certificate,
-            certificate_ends: node.certificate_ends.map(Timestamp),
+            certificate: node.certificate.map(NodeCertificate::from),
             created_at: Timestamp(node.created_at),
         })
+    }
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct NodeAuthorityV1<'a> {
+    #[b(0)]
+    private_key: WrappedV1<'a>,
+    #[cbor(b(1), with = "minicbor::bytes")]
+    certificate: &'a [u8],
+    #[n(2)]
+    created_at: u64,
+}
+
+impl<'a> From<&'a NodeAuthority> for NodeAuthorityV1<'a> {
+    fn from(authority: &'a NodeAuthority) -> Self {
+        Self {
+            private_key: WrappedV1::from(&authority.private_key),
+            certificate: &authority.certificate,
+            created_at: authority.created_at.0,
+        }
+    }
+}
+
+impl From<NodeAuthorityV1<'_>> for NodeAuthority {
+    fn from(authority: NodeAuthorityV1<'_>) -> Self {
+        Self {
+            private_key: authority.private_key.into(),
+            certificate: authority.certificate.to_vec(),
+            created_at: Timestamp(authority.created_at),
+        }
     }
 }
 

@@ -23,12 +23,28 @@ pub struct Presentation<'a> {
     pub source: Option<IpAddr>,
     /// SHA-256 of the client certificate that TLS verified.
     pub certificate: Option<&'a [u8; 32]>,
-    /// Name of the node whose agent made the connection, by its verified node certificate. Names
-    /// of nodes must be unique over all clusters of an instance: whoever issues the certificates
-    /// sees to that.
-    pub node: Option<&'a str>,
+    /// The node whose agent made the connection, by its verified certificate.
+    pub agent: Option<NodeAgent<'a>>,
     /// What was revoked.
     pub revocations: &'a Revocations,
+}
+
+/// The agent of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeAgent<'a> {
+    /// The cluster that its node belongs to, by the name here.
+    pub cluster: &'a str,
+    /// Its node.
+    pub node: &'a str,
+}
+
+impl NodeAgent<'_> {
+    /// Whether a pod of this cluster and node is one of its own. Two clusters may have nodes of
+    /// the same name, so the name alone says nothing.
+    #[must_use]
+    pub fn serves(&self, cluster: &str, node: Option<&str>) -> bool {
+        self.cluster == cluster && node == Some(self.node)
+    }
 }
 
 /// A session that is good for this request.
@@ -76,7 +92,7 @@ pub(super) fn admit(
     if session.certificate.is_some() && session.certificate.as_ref() != request.certificate {
         return Err(NotAccepted("certificate"));
     }
-    if session.via_provider && !comes_by_provider(&session.subject, request.node) {
+    if session.via_provider && !comes_by_provider(&session.subject, request.agent) {
         return Err(NotAccepted("provider"));
     }
     match request.revocations.is_revoked(&session) {
@@ -91,9 +107,11 @@ fn comes_from_its_source(session: &Session, source: Option<IpAddr>) -> bool {
 }
 
 /// A pod's credential comes by the agent of the pod's own node, which is known for both.
-fn comes_by_provider(subject: &Subject, agent: Option<&str>) -> bool {
+fn comes_by_provider(subject: &Subject, agent: Option<NodeAgent<'_>>) -> bool {
     match subject {
-        Subject::Workload(workload) => workload.node.is_some() && workload.node.as_deref() == agent,
+        Subject::Workload(workload) => {
+            agent.is_some_and(|agent| agent.serves(&workload.cluster, workload.node.as_deref()))
+        }
         Subject::Federated(_)
         | Subject::User(_)
         | Subject::Node { .. }

@@ -11,7 +11,7 @@ use lastkey_trust::oidc::TokenAnswer;
 use lastkey_trust::refusal::Refusal;
 use lastkey_trust::revocation::{Revocation, Revocations, Target};
 use lastkey_trust::service_account::{ServiceAccountBinding, verify};
-use lastkey_trust::session::{Network, Session, Subject};
+use lastkey_trust::session::{Network, NodeAgent, Session, Subject};
 use lastkey_trust::sigv4::{Authorization, Request, SignatureError};
 use lastkey_trust::totp::{Totp, TotpHash};
 use serde_json::{Value, json};
@@ -84,13 +84,15 @@ fn attack_compromised_pod_goes_around_its_provider() {
     bound.via_provider = true;
     let bearer = ring.newest().unwrap().seal_bearer(&bound, &mut SystemEntropy).unwrap();
     let nothing = Revocations::default();
-    let by = |node| {
-        let request = lastkey_trust::session::Presentation { node, ..presentation(&nothing) };
+    let by = |agent: Option<(&'static str, &'static str)>| {
+        let agent = agent.map(|(cluster, node)| NodeAgent { cluster, node });
+        let request = lastkey_trust::session::Presentation { agent, ..presentation(&nothing) };
         ring.open_bearer(&bearer, &request).map(|_| ()).map_err(|error| error.word())
     };
     assert_eq!(by(None), Err("provider"));
-    assert_eq!(by(Some("node-8")), Err("provider"));
-    assert_eq!(by(Some("node-7")), Ok(()));
+    assert_eq!(by(Some(("prod", "node-8"))), Err("provider"));
+    assert_eq!(by(Some(("test", "node-7"))), Err("provider"));
+    assert_eq!(by(Some(("prod", "node-7"))), Ok(()));
     let mut homeless = workload();
     homeless.node = None;
     bound.subject = Subject::Workload(homeless);

@@ -10,6 +10,7 @@
 )]
 
 mod attacks;
+mod node_authority;
 mod oidc;
 mod oracle;
 mod sessions;

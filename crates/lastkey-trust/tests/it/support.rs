@@ -230,7 +230,7 @@ pub(crate) fn presentation(revocations: &Revocations) -> Presentation<'_> {
         now: Timestamp(NOW.0 + 10),
         source: Some([10, 1, 2, 3].into()),
         certificate: None,
-        node: None,
+        agent: None,
         revocations,
     }
 }

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod batch;
 pub mod error;
 pub mod keys;
+pub mod nodes;
 pub mod operations;
 pub mod query;
 pub mod sessions;

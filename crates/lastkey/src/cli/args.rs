@@ -27,6 +27,10 @@ pub(crate) struct ConnectionArgs {
     /// SHA-256 of that CA certificate, as `lastkey init` printed it [env: LASTKEY_CA_FINGERPRINT]
     #[arg(long, global = true, value_name = "sha256:HEX", conflicts_with = "ca")]
     pub(crate) ca_fingerprint: Option<String>,
+    /// PEM file with a client certificate and its key, as `lastkey node join` wrote it
+    /// [env: LASTKEY_IDENTITY]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
 }
 
 /// What `--output` takes.

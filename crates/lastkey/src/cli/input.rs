@@ -25,6 +25,8 @@ pub(crate) const MESSAGE_LIMIT: usize = MAX_PLAINTEXT_LEN + 1;
 /// Enough for every ciphertext, signature, token and wrapped material, in any encoding.
 const TEXT_LIMIT: usize = 1 << 20;
 const TOKEN_LIMIT: usize = 4_096;
+/// Enough for a chain of certificates and a key.
+const IDENTITY_LIMIT: usize = 64 << 10;
 
 /// An input that is read as a stream.
 pub(crate) struct Source {
@@ -125,6 +127,11 @@ fn decode_hex(text: &[u8]) -> Option<Vec<u8>> {
 /// A token from a file: its first line.
 pub(crate) fn token_file(path: &Path) -> Result<SecretVec, Failure> {
     Source::open(Some(path))?.read_secret(TOKEN_LIMIT).map(|text| first_line(&text))
+}
+
+/// A certificate and its key from a file.
+pub(crate) fn identity_file(path: &Path) -> Result<SecretVec, Failure> {
+    Source::open(Some(path))?.read_secret(IDENTITY_LIMIT)
 }
 
 /// A passphrase: from a file, typed without echo, or from standard input.

@@ -102,6 +102,9 @@ enum ClientCommand {
     /// Clusters whose ServiceAccount tokens are taken
     #[command(subcommand)]
     Cluster(access::cluster::ClusterCommand),
+    /// Machines that agents run on: how they join and renew
+    #[command(subcommand)]
+    Node(access::node::NodeCommand),
     /// Other providers of identities whose tokens are taken
     #[command(subcommand)]
     Provider(access::provider::ProviderCommand),
@@ -195,6 +198,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
         "Who may do what",
         &[
             "cluster",
+            "node",
             "provider",
             "role",
             "policy",
@@ -304,6 +308,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Random(args) => data_key::random(args, session).await,
         ClientCommand::Batch(args) => blob::batch(args, session).await,
         ClientCommand::Cluster(command) => access::cluster::run(command, session).await,
+        ClientCommand::Node(command) => access::node::run(command, session).await,
         ClientCommand::Provider(command) => access::provider::run(command, session).await,
         ClientCommand::Role(command) => access::role::run(command, session).await,
         ClientCommand::Policy(command) => access::policy::run(command, session).await,

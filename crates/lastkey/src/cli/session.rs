@@ -2,9 +2,13 @@
 //!
 //! Room      `lastkey`.
 
+use std::path::Path;
+
 use lastkey_client::{
-    Addr, Call, Client, ClientConfig, ConfigError, Trust, token_from_env, trust_from_env,
+    Addr, Call, Client, ClientConfig, ConfigError, Trust, identity_from_env, token_from_env,
+    trust_from_env,
 };
+use lastkey_secret::SecretVec;
 use lastkey_wire::native::Empty;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -32,19 +36,41 @@ impl Session {
 
     /// A client by flags and environment; flags win.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let mut config = ClientConfig::new(self.addr()?);
-        config.trust = self.trust()?;
+        let mut config = self.config()?;
+        config.identity = match &self.connection.identity {
+            Some(path) => Some(input::identity_file(path)?),
+            None => identity_from_env()?,
+        };
         config.token = match &self.connection.token_file {
             Some(path) => Some(input::token_file(path)?),
             None => token_from_env(),
         };
-        if config.addr.is_exposed() && config.token.is_some() {
-            output::note(&format!(
-                "warning: {} is not encrypted; everyone on the way can read the token",
-                config.addr
-            ));
+        if config.token.is_some() {
+            warn_if_exposed(&config.addr);
         }
         Ok(Client::new(&config)?)
+    }
+
+    /// A client of this certificate and key, and no token.
+    pub(crate) fn client_as(&self, identity: &Path) -> Result<Client, Failure> {
+        let identity = Some(input::identity_file(identity)?);
+        Ok(Client::new(&ClientConfig { identity, ..self.config()? })?)
+    }
+
+    /// A client without credentials, for a call that has the token of `--token-file` inside;
+    /// and that token.
+    pub(crate) fn client_and_token(&self) -> Result<(Client, SecretVec), Failure> {
+        let path = self.connection.token_file.as_deref();
+        let path = path.ok_or_else(|| Failure::Usage("give --token-file".to_owned()))?;
+        let (config, token) = (self.config()?, input::token_file(path)?);
+        warn_if_exposed(&config.addr);
+        Ok((Client::new(&config)?, token))
+    }
+
+    fn config(&self) -> Result<ClientConfig, Failure> {
+        let mut config = ClientConfig::new(self.addr()?);
+        config.trust = self.trust()?;
+        Ok(config)
     }
 
     fn addr(&self) -> Result<Addr, Failure> {
@@ -139,5 +165,13 @@ impl Session {
             .and_then(|()| std::io::Write::write_all(&mut text, b"\n"))
             .and_then(|()| std::io::Write::flush(&mut text))
             .map_err(|cause| Failure::io("write to standard output", cause))
+    }
+}
+
+fn warn_if_exposed(addr: &Addr) {
+    if addr.is_exposed() {
+        output::note(&format!(
+            "warning: {addr} is not encrypted; everyone on the way can read the token"
+        ));
     }
 }

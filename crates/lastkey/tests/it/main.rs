@@ -22,6 +22,7 @@ mod forms;
 mod http;
 mod identity;
 mod issuer;
+mod nodes;
 mod operations;
 mod people;
 mod process;

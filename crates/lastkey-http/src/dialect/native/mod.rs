@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 pub(crate) mod errors;
 mod keys;
+pub(crate) mod nodes;
 pub(crate) mod openapi;
 mod operations;
 mod query;

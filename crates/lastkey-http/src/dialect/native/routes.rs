@@ -24,6 +24,7 @@ use lastkey_wire::native::keys::{
     ListKeysReply, PublicKeyReply, RemoveTagsRequest, RotationReply, ScheduleDeletionRequest,
     SetRotationRequest, SetTagsRequest, UpdateKeyRequest,
 };
+use lastkey_wire::native::nodes::{JoinTokenReply, ListNodesReply, NodeView, SetNodeRequest};
 use lastkey_wire::native::operations::{
     DataKeyPairReply, DataKeyPairRequest, DataKeyReply, DataKeyRequest, DecryptReply,
     DecryptRequest, EncryptReply, EncryptRequest, MacReply, MacRequest, RandomReply, RandomRequest,
@@ -44,7 +45,9 @@ use schemars::{Schema, SchemaGenerator};
 use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
-use super::{access, aliases, audit, busy, keys, operations, sessions, system, users, versions};
+use super::{
+    access, aliases, audit, busy, keys, nodes, operations, sessions, system, users, versions,
+};
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
 use crate::problem::Problem;
@@ -278,6 +281,14 @@ pub(crate) static ROUTES: &[Route] = &[
         "Names a cluster whose tokens are taken, or changes it."),
     body!(DELETE "/v1/sys/clusters/{name}", "sys:UpdateCluster", access::remove_cluster, Empty => Empty,
         "Takes no more tokens of a cluster."),
+    query!("/v1/sys/nodes", "sys:ReadNodes", nodes::list, PageQuery => ListNodesReply,
+        "Lists nodes."),
+    query!("/v1/sys/nodes/{name}", "sys:ReadNodes", nodes::describe, DryRunQuery => NodeView,
+        "Describes a node."),
+    body!(PUT "/v1/sys/nodes/{name}", "sys:UpdateNode", nodes::invite, SetNodeRequest => JoinTokenReply,
+        "Makes a node known, and hands out the token that it joins with."),
+    body!(DELETE "/v1/sys/nodes/{name}", "sys:UpdateNode", nodes::remove, Empty => Empty,
+        "Removes a node; its certificate is void at once."),
     query!("/v1/iam/providers", "iam:ReadProviders", access::list_providers, PageQuery => ListProvidersReply,
         "Lists other providers of identities."),
     query!("/v1/iam/providers/{name}", "iam:ReadProviders", access::describe_provider, DryRunQuery => ProviderView,

@@ -8,6 +8,7 @@ use lastkey_wire::native::{
         CanReply, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
         ListRolesReply, PolicyView, ProviderView, RoleView, WhoCanAnswer, WhoCanReply,
     },
+    nodes::{JoinTokenReply, ListNodesReply, NodeCertificateReply, NodeView},
     sessions::{
         BurnReply, EnrolReply, ListRevocationsReply, RevocationView, RevokeKind, TokenReply,
         WhoAmIReply,
@@ -36,6 +37,52 @@ impl Show for ListClustersReply {
             vec![one.name.clone(), one.issuers.join(", "), one.audiences.join(", ")]
         };
         grid(&["CLUSTER", "ISSUERS", "AUDIENCES"], self.clusters.iter().map(row))
+    }
+}
+
+impl Show for NodeView {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Node", &self.name)
+            .with_some("Cluster", self.cluster.as_deref())
+            .with_some("Certificate", self.certificate.as_deref())
+            .with_some("Signed", self.issued_at.as_deref())
+            .with_some("Ends", self.expires_at.as_deref())
+            .with("May join", if self.may_join { "yes" } else { "no" })
+            .with("Created", &self.created_at)
+            .table()
+    }
+}
+
+impl Show for ListNodesReply {
+    fn table(&self) -> String {
+        let row = |one: &NodeView| {
+            let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            vec![one.name.clone(), or_none(&one.cluster), or_none(&one.expires_at)]
+        };
+        grid(&["NODE", "CLUSTER", "CERTIFICATE ENDS"], self.nodes.iter().map(row))
+    }
+}
+
+impl Show for JoinTokenReply {
+    fn table(&self) -> String {
+        let token = self.join_token.0.expose(|text| String::from_utf8_lossy(text).into_owned());
+        Fields::new()
+            .with("Node", &self.node.name)
+            .with_some("Cluster", self.node.cluster.as_deref())
+            .with("Join token", token)
+            .with("Good for", format!("{} minutes, once", self.expires_in / 60))
+            .table()
+    }
+}
+
+impl Show for NodeCertificateReply {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Node", &self.name)
+            .with("SPIFFE id", &self.spiffe_id)
+            .with("Ends", &self.expires_at)
+            .table()
     }
 }
 

@@ -8,6 +8,7 @@ use lastkey_wire::native::{
     access::{ListClustersReply, ListPoliciesReply, ListProvidersReply, ListRolesReply},
     aliases::ListAliasesReply,
     keys::ListKeysReply,
+    nodes::ListNodesReply,
     query::PageQuery,
     users::ListUsersReply,
     versions::ListVersionsReply,
@@ -72,6 +73,7 @@ macro_rules! pages {
 
 pages! {
     ListClustersReply: clusters,
+    ListNodesReply: nodes,
     ListKeysReply: keys,
     ListPoliciesReply: policies,
     ListProvidersReply: providers,

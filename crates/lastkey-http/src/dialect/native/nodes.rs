@@ -1,0 +1,129 @@
+//! Nodes: decode, one use case, encode. Two of the routes need no other credential.
+//!
+//! Room      `http`.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lastkey_core::access::{NODE_JOIN_SECS, Node};
+use lastkey_core::ids::{Name, RequestId};
+use lastkey_core::principal::Peer;
+use lastkey_service::engine::Engine;
+use lastkey_service::ops::nodes::{Invited, Joined};
+use lastkey_wire::SecretText;
+use lastkey_wire::native::Empty;
+use lastkey_wire::native::nodes::{
+    JoinRequest, JoinTokenReply, ListNodesReply, NodeCertificateReply, NodeView, RenewRequest,
+    SetNodeRequest,
+};
+use lastkey_wire::native::query::{DryRunQuery, PageQuery};
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use super::access::{marker, page};
+use super::decode::{Ask, RequestBody, parse};
+use super::encode::{rfc3339, to_json};
+use crate::answer::Answer;
+use crate::problem::{Problem, Syntax};
+
+impl RequestBody for SetNodeRequest {}
+
+fn view(node: Node) -> NodeView {
+    let certificate = node.certificate.as_ref();
+    NodeView {
+        name: node.name.to_string(),
+        cluster: node.cluster.map(|cluster| cluster.to_string()),
+        certificate: certificate.map(|held| fingerprint(&held.fingerprint)),
+        issued_at: certificate.map(|held| rfc3339(held.issued_at)),
+        expires_at: certificate.map(|held| rfc3339(held.expires_at)),
+        may_join: node.join.is_some(),
+        created_at: rfc3339(node.created_at),
+    }
+}
+
+fn fingerprint(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold("sha256:".to_owned(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// `PUT /v1/sys/nodes/{name}`
+pub(super) async fn invite(ask: &Ask, body: SetNodeRequest) -> Result<JoinTokenReply, Problem> {
+    let cluster = parse("cluster", &body.cluster, Name::parse)?;
+    let Invited { node, token } =
+        ask.engine().invite_node(ask.call(), ask.name()?, cluster).await?;
+    let (node, join_token) = (view(node), SecretText(token));
+    Ok(JoinTokenReply { node, join_token, expires_in: NODE_JOIN_SECS })
+}
+
+/// `GET /v1/sys/nodes/{name}`
+pub(super) async fn describe(ask: &Ask, _: DryRunQuery) -> Result<NodeView, Problem> {
+    Ok(view(ask.engine().read_named::<Node>(ask.call(), &ask.name()?).await?))
+}
+
+/// `DELETE /v1/sys/nodes/{name}`
+pub(super) async fn remove(ask: &Ask, _: Empty) -> Result<Empty, Problem> {
+    ask.engine().remove_named::<Node>(ask.call(), ask.name()?).await?;
+    Ok(Empty {})
+}
+
+/// `GET /v1/sys/nodes`
+pub(super) async fn list(ask: &Ask, query: PageQuery) -> Result<ListNodesReply, Problem> {
+    let (after, limit) = page(&query)?;
+    let page = ask.engine().list_named::<Node>(ask.call(), after, limit).await?;
+    let nodes: Vec<_> = page.items.into_iter().map(view).collect();
+    let next_marker = marker(nodes.last().map(|last| &last.name), page.more);
+    Ok(ListNodesReply { nodes, next_marker })
+}
+
+/// `POST /v1/nodes/join`
+pub(crate) async fn join(
+    engine: &Arc<Engine>,
+    body: JoinRequest,
+    peer: &Peer,
+    id: RequestId,
+) -> Result<Answer, Problem> {
+    let (name, csr) = (parse("name", &body.name, Name::parse)?, csr(&body.csr)?);
+    Ok(certificate(engine.join_node(id, peer, name, body.token.0, &csr).await?))
+}
+
+/// `POST /v1/nodes/renew`
+pub(crate) async fn renew(
+    engine: &Arc<Engine>,
+    body: RenewRequest,
+    peer: &Peer,
+    id: RequestId,
+) -> Result<Answer, Problem> {
+    let csr = csr(&body.csr)?;
+    Ok(certificate(engine.renew_node(id, peer, &csr).await?))
+}
+
+fn csr(pem: &str) -> Result<CertificateSigningRequestDer<'static>, Syntax> {
+    CertificateSigningRequestDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| Syntax::field("csr", "expected a CERTIFICATE REQUEST in PEM"))
+}
+
+fn certificate(joined: Joined) -> Answer {
+    let expires_at = joined.node.certificate.map(|held| rfc3339(held.expires_at));
+    Answer::json(to_json(&NodeCertificateReply {
+        name: joined.node.name.to_string(),
+        spiffe_id: joined.spiffe_id,
+        certificate: pem(&joined.certificate),
+        expires_at: expires_at.unwrap_or_default(),
+    }))
+}
+
+/// A certificate as RFC 7468 writes it.
+fn pem(der: &[u8]) -> String {
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in der.chunks(48) {
+        STANDARD.encode_string(line, &mut text);
+        text.push('\n');
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}

@@ -1,0 +1,121 @@
+//! Certificates of nodes on TLS connections.
+//!
+//! Room      `http`. What a certificate is worth is asked of the service, for each call; here TLS
+//!           learns who may have signed one.
+//! Holds     nobody has to have one. A certificate that the authority of nodes has not signed, or
+//!           that is over, ends the handshake; it is never taken for none.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use lastkey_core::principal::PeerCertificate;
+use lastkey_service::ops::{NODE_AUTHORITY_SUBJECT, NodeTrust};
+use lastkey_service::sealing::Gate;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// Verifies certificates of nodes by the authority that the service has at that moment.
+pub(crate) struct NodePeers {
+    gate: OnceLock<Weak<Gate>>,
+    provider: Arc<CryptoProvider>,
+    subjects: Vec<DistinguishedName>,
+}
+
+impl Default for NodePeers {
+    /// Asks for no certificate until it knows a service.
+    fn default() -> Self {
+        Self {
+            gate: OnceLock::new(),
+            provider: Arc::new(default_provider()),
+            subjects: vec![NODE_AUTHORITY_SUBJECT.to_vec().into()],
+        }
+    }
+}
+
+impl NodePeers {
+    /// Takes the nodes of this service. The first one stays.
+    pub(crate) fn admit_nodes_of(&self, gate: &Arc<Gate>) {
+        self.gate.get_or_init(|| Arc::downgrade(gate));
+    }
+
+    /// `None` while the server is sealed, and while no node has ever joined.
+    fn trust(&self) -> Option<NodeTrust> {
+        self.gate.get()?.upgrade()?.engine().ok()?.node_trust()
+    }
+}
+
+/// What a peer has shown, if it is the certificate of a node.
+pub(crate) fn shown_by(stream: &TlsStream<TcpStream>, gate: &Gate) -> Option<PeerCertificate> {
+    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
+    gate.engine().ok()?.read_peer(leaf)
+}
+
+impl fmt::Debug for NodePeers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodePeers(..)")
+    }
+}
+
+impl ClientCertVerifier for NodePeers {
+    fn offer_client_auth(&self) -> bool {
+        self.trust().is_some()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.subjects
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _by_the_machine: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let trust = self.trust().ok_or_else(|| unknown.clone())?;
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(trust.authority.certificate.as_slice()).into_owned())?;
+        let by_the_service = UnixTime::since_unix_epoch(Duration::from_secs(trust.now.0));
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
+            .build()
+            .map_err(|_| unknown)?
+            .verify_client_cert(end_entity, intermediates, by_the_service)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

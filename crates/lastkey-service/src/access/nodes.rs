@@ -1,0 +1,168 @@
+//! Nodes in memory: whose certificate is good, and which agent made a connection.
+//!
+//! Room      `service`.
+//! Holds     a certificate is good while it is the one that its node's record holds, and no
+//!           longer: not after the next one was signed, and not after the node was removed. That
+//!           is asked for each call, whatever TLS said when the connection was made.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use lastkey_core::access::{Node, NodeAuthority};
+use lastkey_core::ids::Name;
+use lastkey_core::ports::{Store, StoreError};
+use lastkey_core::principal::{Identity, Kind, Peer, PeerCertificate, Principal};
+use lastkey_core::record::{PathRange, Record, RecordPath};
+use lastkey_core::time::Timestamp;
+use lastkey_trust::session::NodeAgent;
+use lastkey_trust::x509;
+
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// The nodes, and what signs their certificates.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    known: RwLock<HashMap<Name, Node>>,
+    authority: RwLock<Option<Arc<NodeAuthority>>>,
+}
+
+impl Nodes {
+    /// Reads nodes and authority.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn load(store: &dyn Store) -> Result<Self, Error> {
+        let mut known = HashMap::new();
+        for stored in store.scan(&PathRange::kind("node", None, usize::MAX)).await? {
+            let Record::Node(node) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            known.insert(node.name.clone(), node);
+        }
+        let authority = read_authority(store).await?;
+        Ok(Self { known: RwLock::new(known), authority: RwLock::new(authority) })
+    }
+
+    /// A node.
+    pub(crate) fn get(&self, name: &Name) -> Option<Node> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn set(&self, name: &Name, node: Option<Node>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        match node {
+            Some(node) => known.insert(name.clone(), node),
+            None => known.remove(name),
+        };
+    }
+
+    /// What signs certificates, once there was a node that needed one.
+    pub(crate) fn authority(&self) -> Option<Arc<NodeAuthority>> {
+        self.authority.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+async fn read_authority(store: &dyn Store) -> Result<Option<Arc<NodeAuthority>>, Error> {
+    match store.get(&RecordPath::node_authority()).await? {
+        None => Ok(None),
+        Some(stored) => {
+            let Record::NodeAuthority(authority) = stored.record else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            Ok(Some(Arc::new(authority)))
+        }
+    }
+}
+
+/// The agent of a node, whose certificate is good now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Agent {
+    /// Its node.
+    pub(crate) node: Name,
+    /// The cluster that the node belongs to.
+    cluster: Name,
+    /// SHA-256 of its certificate.
+    pub(crate) fingerprint: [u8; 32],
+}
+
+impl Agent {
+    /// It as sessions want to know it.
+    pub(crate) fn as_trusted(&self) -> NodeAgent<'_> {
+        NodeAgent { cluster: self.cluster.as_str(), node: self.node.as_str() }
+    }
+
+    /// Whether somebody is a pod on its own node.
+    pub(crate) fn serves(&self, who: &Principal) -> bool {
+        match &who.identity().kind {
+            Kind::Workload(pod) => {
+                let node = pod.node.as_ref().map(|node| node.name.as_str());
+                self.as_trusted().serves(&pod.cluster, node)
+            }
+            Kind::System | Kind::User | Kind::Node | Kind::Federated { .. } => false,
+        }
+    }
+
+    /// It as a caller of its own.
+    pub(crate) fn principal(&self) -> Principal {
+        let name = format!("node:{}", self.node);
+        Principal::verified(Identity { name, kind: Kind::Node, groups: Vec::new(), session: None })
+    }
+}
+
+/// What a listener checks certificates of nodes by.
+#[derive(Clone, Debug)]
+pub struct NodeTrust {
+    /// The authority's certificate, in DER.
+    pub authority: Arc<NodeAuthority>,
+    /// The wall clock.
+    pub now: Timestamp,
+}
+
+impl Engine {
+    /// The agent at the other end of a connection, if its certificate is good now.
+    pub(crate) fn agent(&self, peer: &Peer) -> Option<Agent> {
+        let shown = peer.certificate.as_ref()?;
+        let known = self.nodes.known.read().unwrap_or_else(PoisonError::into_inner);
+        let node = known.get(&shown.node)?;
+        let held = node.certificate.as_ref()?;
+        let is_good = held.fingerprint == shown.fingerprint
+            && self.clock.wall() < held.expires_at
+            && !self.sessions.is_node_revoked(&node.name, held.issued_at);
+        let cluster = node.cluster.clone()?;
+        let fingerprint = held.fingerprint;
+        is_good.then(|| Agent { node: node.name.clone(), cluster, fingerprint })
+    }
+
+    /// Reads a node again, and the authority, after a write of them that succeeded or may have:
+    /// what the store holds counts. A node that cannot be read is unknown. Called while changes
+    /// are held, so that the last write counts last.
+    pub(crate) async fn reload_node(&self, name: &Name) {
+        let read = self.read_one::<Node>(&RecordPath::node(name)).await;
+        if let Err(error) = &read {
+            tracing::error!(node = %name, %error, "a node could not be read; it is kept out");
+        }
+        self.nodes.set(name, read.ok().flatten().map(|(node, _)| node));
+        if self.nodes.authority().is_none()
+            && let Ok(Some(authority)) = read_authority(&*self.store).await
+        {
+            let mut place = self.nodes.authority.write().unwrap_or_else(PoisonError::into_inner);
+            *place = Some(authority);
+        }
+    }
+
+    /// What certificates of nodes are checked by; `None` while no node has ever joined.
+    #[must_use]
+    pub fn node_trust(&self) -> Option<NodeTrust> {
+        Some(NodeTrust { authority: self.nodes.authority()?, now: self.clock.wall() })
+    }
+
+    /// Reads the certificate of a peer, in DER; TLS has verified it. `None` when it is not one of
+    /// a node of this installation.
+    #[must_use]
+    pub fn read_peer(&self, leaf: &[u8]) -> Option<PeerCertificate> {
+        let read = x509::read_peer(leaf, self.clock.wall()).ok()?;
+        let node = Name::parse(read.id.node_name(&self.instance.to_string())?).ok()?;
+        Some(PeerCertificate { fingerprint: read.fingerprint, node })
+    }
+}

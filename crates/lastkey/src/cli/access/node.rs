@@ -1,0 +1,158 @@
+//! `node`: machines that agents run on.
+//!
+//! Room      `lastkey`.
+//! Holds     a node's key is made on the node and goes nowhere. Key and certificate lie in one
+//!           file, which changes in one step: there is no moment at which they do not fit.
+
+use std::{
+    fs::DirBuilder,
+    io::Write as _,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use lastkey_client::file::{PendingFile, Replace};
+use lastkey_secret::SecretVec;
+use lastkey_wire::{
+    SecretText,
+    native::nodes::{JoinRequest, NodeCertificateReply, RenewRequest, SetNodeRequest},
+};
+use rcgen::{CertificateParams, KeyPair};
+
+use crate::cli::{
+    args::DryRunArgs,
+    failure::Failure,
+    key::paging::{ListArgs, listed},
+    session::Session,
+};
+
+/// Subcommands of `node`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum NodeCommand {
+    /// Make a node known and print the token that it joins with, once and within an hour
+    Add(AddArgs),
+    /// Show a node
+    Show {
+        /// Name of the node
+        name: String,
+    },
+    /// List the nodes
+    List(ListArgs),
+    /// Remove a node; its certificate is void at once
+    Remove {
+        /// Name of the node
+        name: String,
+        #[command(flatten)]
+        dry_run: DryRunArgs,
+    },
+    /// On the node: make a key, and exchange the token of --token-file for a certificate
+    Join(JoinArgs),
+    /// On the node: make a new key and get the next certificate; the last one is void then
+    Renew {
+        /// Folder that `node join` wrote to
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// Arguments of `node add`.
+#[derive(Args, Debug)]
+pub(crate) struct AddArgs {
+    /// Name of the node, as its cluster calls it; it stands once in an installation
+    name: String,
+    /// Cluster that it is a node of
+    #[arg(long, value_name = "CLUSTER")]
+    cluster: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+}
+
+/// Arguments of `node join`.
+#[derive(Args, Debug)]
+pub(crate) struct JoinArgs {
+    /// Name of the node
+    name: String,
+    /// Folder for the key and certificate; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// The file of key and certificate, in PEM, of mode 0600.
+const IDENTITY_FILE: &str = "node.pem";
+
+/// Runs a subcommand.
+pub(crate) async fn run(command: NodeCommand, session: &Session) -> Result<(), Failure> {
+    match command {
+        NodeCommand::Add(args) => {
+            let client = session.client()?;
+            let request = SetNodeRequest { cluster: args.cluster };
+            session.settle_and_show(client.invite_node(&args.name, &request), args.dry_run).await
+        }
+        NodeCommand::Show { name } => {
+            let client = session.client()?;
+            session.settle_and_show(client.describe_node(&name), DryRunArgs::default()).await
+        }
+        NodeCommand::List(args) => {
+            let client = session.client()?;
+            let all = listed(args, async |page| client.list_nodes(&page).await).await?;
+            session.show(&all)
+        }
+        NodeCommand::Remove { name, dry_run } => {
+            session.settle_quietly(session.client()?.remove_node(&name), dry_run).await
+        }
+        NodeCommand::Join(args) => join(args, session).await,
+        NodeCommand::Renew { dir } => renew(&dir, session).await,
+    }
+}
+
+async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
+    let (client, token) = session.client_and_token()?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&args.out)
+        .map_err(|cause| Failure::io(format!("make {}", args.out.display()), cause))?;
+    // Opened before the token is used up.
+    let fresh = Fresh::open(&args.out)?;
+    let request = JoinRequest { name: args.name, token: SecretText(token), csr: fresh.csr.clone() };
+    let reply = client.join_node(&request).await?;
+    fresh.keep(&reply)?;
+    session.show(&reply)
+}
+
+async fn renew(dir: &Path, session: &Session) -> Result<(), Failure> {
+    let client = session.client_as(&dir.join(IDENTITY_FILE))?;
+    let fresh = Fresh::open(dir)?;
+    let reply = client.renew_node(&RenewRequest { csr: fresh.csr.clone() }).await?;
+    fresh.keep(&reply)?;
+    session.show(&reply)
+}
+
+/// A new key, and the file that it will be in.
+struct Fresh {
+    key: SecretVec,
+    csr: String,
+    file: PendingFile,
+}
+
+impl Fresh {
+    fn open(dir: &Path) -> Result<Self, Failure> {
+        let failed = |_| Failure::Input("no key can be made".to_owned());
+        let key = KeyPair::generate().map_err(failed)?;
+        let csr = CertificateParams::default().serialize_request(&key).map_err(failed)?;
+        let file = PendingFile::create(&dir.join(IDENTITY_FILE), Replace::Allow)?;
+        let csr = csr.pem().map_err(failed)?;
+        Ok(Self { key: SecretVec::take_text(key.serialize_pem()), csr, file })
+    }
+
+    /// Writes key and certificate in the place of what was there.
+    fn keep(self, reply: &NodeCertificateReply) -> Result<(), Failure> {
+        let mut file = self.file.handle()?;
+        self.key
+            .expose(|key| file.write_all(key))
+            .and_then(|()| file.write_all(reply.certificate.as_bytes()))
+            .map_err(|cause| Failure::io(format!("write {IDENTITY_FILE}"), cause))?;
+        Ok(self.file.keep(None)?)
+    }
+}

@@ -1,0 +1,173 @@
+//! Nodes over TLS: how they join, what their certificate is good for, and how they lose it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lastkey_crypto::entropy::SystemEntropy;
+use lastkey_crypto::material::{MaterialSpec, generate};
+use lastkey_crypto::sign::{Message, SignAlgorithm, SigningKey};
+use serde_json::{Value, json};
+
+use crate::process::{Ended, run};
+use crate::world::{Installation, Server, text};
+
+/// A server with TLS, and a cluster whose pods are known to it.
+struct Site {
+    folder: tempfile::TempDir,
+    server: Server,
+    cluster: SigningKey,
+}
+
+impl Site {
+    fn found() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let installation = Installation::found(folder.path());
+        let mut server = installation.serve("");
+        let ca = installation.data.join("tls/ca.pem").to_str().unwrap().to_owned();
+        server.env.push(("LASTKEY_CA".to_owned(), ca));
+        installation.unseal(&server);
+        let material = generate(MaterialSpec::Ed25519, &mut SystemEntropy).unwrap();
+        let cluster = SigningKey::new(MaterialSpec::Ed25519, &material).unwrap();
+        let site = Self { folder, server, cluster };
+        let public = site.cluster.public_key_der().unwrap();
+        let x = URL_SAFE_NO_PAD.encode(&public[public.len() - 32..]);
+        let jwks = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x }] });
+        site.write("jwks", &jwks.to_string());
+        site.write("policy", "permit(principal in Role::\"app\", action, resource);");
+        site.ok("cluster add here --issuer https://k --audience lastkey --jwks jwks");
+        site.ok("role create app --cluster here --namespace shop --service-account api \
+                 --by-node-agent --policy policy");
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    fn run(&self, line: &str) -> Ended {
+        let mut command = self.server.client(line.split_whitespace());
+        run(command.current_dir(self.folder.path()), b"")
+    }
+
+    #[track_caller]
+    fn ok(&self, line: &str) -> String {
+        self.run(line).ok()
+    }
+
+    #[track_caller]
+    fn json(&self, line: &str) -> Value {
+        self.run(&format!("{line} --output json")).json()
+    }
+
+    /// Makes a node known, and the file of its token.
+    fn invite(&self, node: &str) {
+        let added = self.json(&format!("node add {node} --cluster here"));
+        let token = text(&added["join_token"]);
+        assert!(token.starts_with("lastkey_node_") && token.len() == 85, "{token}");
+        self.write(&format!("{node}.token"), &token);
+    }
+
+    fn join(&self, node: &str) -> Ended {
+        self.run(&format!("node join {node} --token-file {node}.token --out {node}"))
+    }
+
+    /// The session of a pod on a node, as a file.
+    fn pod(&self, node: &str) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = now.as_secs();
+        let claims = json!({
+            "iss": "https://k", "aud": ["lastkey"], "iat": now, "nbf": now, "exp": now + 3_000,
+            "jti": "j", "sub": "system:serviceaccount:shop:api",
+            "kubernetes.io": {
+                "namespace": "shop", "node": { "name": node, "uid": "n" },
+                "pod": { "name": "p", "uid": "u" }, "serviceaccount": { "name": "api", "uid": "s" },
+            },
+        });
+        let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let input = format!("{}.{}", encode(json!({ "alg": "EdDSA", "kid": "k" })), encode(claims));
+        let message = Message::Raw(input.as_bytes());
+        let signature = self.cluster.sign(SignAlgorithm::Ed25519, message).unwrap();
+        self.write("jwt", &format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)));
+        let opened = self.json("login --jwt-file jwt --role app");
+        self.write("session", &text(&opened["access_token"]));
+    }
+}
+
+/// Exit code of a refused credential.
+const REFUSED: Option<i32> = Some(4);
+
+#[test]
+fn session_by_node_agent_is_good_over_its_own_nodes_certificate_alone() {
+    let site = Site::found();
+    for node in ["worker-1", "worker-2"] {
+        site.invite(node);
+        site.join(node).ok();
+    }
+    site.pod("worker-1");
+    let by = |identity: &str| site.run(&format!("whoami --token-file session {identity}"));
+    let own = "--identity worker-1/node.pem --output json";
+    assert_eq!(by(own).json()["principal"], "k8s:here/shop/api");
+    assert_eq!(by("").code, REFUSED);
+    assert_eq!(by("--identity worker-2/node.pem").code, REFUSED);
+    site.ok("node remove worker-1");
+    assert_eq!(by(own).code, REFUSED);
+    assert_eq!(site.json("node list")["nodes"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn node_joins_once_renews_by_itself_and_has_no_rights() {
+    let site = Site::found();
+    site.invite("worker-1");
+    assert_eq!(site.json("node show worker-1")["may_join"], true);
+    site.write("wrong", &format!("lastkey_node_{}", "0".repeat(72)));
+    assert_eq!(site.run("node join worker-1 --token-file wrong --out x").code, REFUSED);
+    assert!(!site.path("x/node.pem").exists());
+    site.join("worker-1").ok();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let file = site.path("worker-1/node.pem");
+    assert_eq!((mode(&file), mode(&site.path("worker-1"))), (0o600, 0o700));
+    let first = fs::read(&file).unwrap();
+    assert_eq!(site.join("worker-1").code, REFUSED);
+    assert_eq!(fs::read(&file).unwrap(), first);
+
+    let renewed = site.json("node renew --dir worker-1");
+    assert!(text(&renewed["spiffe_id"]).ends_with("/node/worker-1"), "{renewed}");
+    let second = fs::read(&file).unwrap();
+    assert_ne!(first, second);
+    let shown = site.json("node show worker-1");
+    assert_eq!((&shown["may_join"], &shown["expires_at"]), (&json!(false), &renewed["expires_at"]));
+    // Without a token the node is itself, and may do nothing.
+    let bare = |line: &str| {
+        let mut command = site.server.client(line.split_whitespace());
+        command.env_remove("LASTKEY_TOKEN").current_dir(site.folder.path());
+        run(&mut command, b"")
+    };
+    let who = bare("whoami --identity worker-1/node.pem --output json").json();
+    assert_eq!(who, json!({ "principal": "node:worker-1" }));
+    assert_eq!(bare("key list --identity worker-1/node.pem").code, Some(4));
+    // The certificate before is void.
+    fs::create_dir(site.path("old")).unwrap();
+    fs::write(site.path("old/node.pem"), first).unwrap();
+    assert_eq!(bare("whoami --identity old/node.pem").code, REFUSED);
+    assert_eq!(bare("node renew --dir old").code, REFUSED);
+    site.ok("node renew --dir worker-1");
+}
+
+#[test]
+fn certificate_of_another_authority_ends_the_handshake() {
+    let (site, stranger) = (Site::found(), Site::found());
+    for one in [&site, &stranger] {
+        one.invite("worker-1");
+        one.join("worker-1").ok();
+    }
+    fs::copy(stranger.path("worker-1/node.pem"), site.path("foreign.pem")).unwrap();
+    site.run("whoami --identity foreign.pem").failed(3);
+    site.ok("whoami");
+}
