@@ -1,13 +1,15 @@
 //! Every operation, over HTTP and by the command line. A route or a command that has no place
 //! here fails the test.
 
+mod access;
+mod audit;
+
 use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Http, base64, bytes};
-use crate::issuer::{ISSUER, Issuer};
 use crate::people;
 use crate::process::{Ended, lastkey, run};
 use crate::world::{Installation, PASSPHRASE, Server, routes, text};
@@ -63,8 +65,8 @@ fn every_route_does_what_it_says() {
     signatures_and_macs(&mut recorder);
     batches(&mut recorder);
     import(&mut recorder);
-    access(&mut recorder);
-    audit(&mut recorder, &server);
+    access::access(&mut recorder);
+    audit::audit(&mut recorder, &server);
     people::routes(&mut recorder);
     end_of_a_server(&mut recorder);
     let all: BTreeSet<String> =
@@ -293,96 +295,6 @@ fn import(r: &mut Recorder) {
     r.call("post /v1/encrypt", &[], body);
 }
 
-fn access(r: &mut Recorder) {
-    let issuer = Issuer::new();
-    let cluster = json!({ "issuers": [ISSUER], "audiences": ["here"], "jwks": issuer.jwks() });
-    let set = r.call("put /v1/sys/clusters/{name}", &["prod"], cluster);
-    assert_eq!(set["key_ids"], json!(["k1"]));
-    assert_eq!(r.call("get /v1/sys/clusters/{name}", &["prod"], Value::Null), set);
-    assert_eq!(r.call("get /v1/sys/clusters", &[], Value::Null)["clusters"], json!([set]));
-    let provider =
-        json!({ "issuer": "https://ci.example", "audiences": ["here"], "jwks": issuer.jwks() });
-    let set = r.call("put /v1/iam/providers/{name}", &["ci"], provider);
-    assert_eq!(r.call("get /v1/iam/providers/{name}", &["ci"], Value::Null), set);
-    assert_eq!(r.call("get /v1/iam/providers", &[], Value::Null)["providers"], json!([set]));
-    r.call("delete /v1/iam/providers/{name}", &["ci"], Value::Null);
-    let policy = "permit (principal, action == Action::\"kms:GenerateRandom\", resource);";
-    let role = json!({ "cluster": "prod", "namespaces": ["shop"], "service_accounts": ["*"],
-        "policy": policy });
-    let set = r.call("put /v1/iam/roles/{name}", &["shop"], role);
-    assert_eq!(r.call("get /v1/iam/roles/{name}", &["shop"], Value::Null), set);
-    assert_eq!(r.call("get /v1/iam/roles", &[], Value::Null)["roles"], json!([set]));
-    let text = "forbid (principal == User::\"eve\", action, resource);";
-    let set = r.call("put /v1/iam/policies/{name}", &["base"], json!({ "text": text }));
-    assert_eq!((&set["version"], &set["changed_by"]), (&json!(1), &json!("admin")));
-    assert_eq!(r.call("get /v1/iam/policies/{name}", &["base"], Value::Null), set);
-    assert_eq!(r.call("get /v1/iam/policies", &[], Value::Null)["policies"], json!([set]));
-    let before = r.call("get /v1/iam/policies/{name}/versions", &["base"], Value::Null);
-    assert_eq!(before["policies"], json!([]));
-    questions(r);
-    sessions(r, &issuer);
-    r.call("delete /v1/iam/policies/{name}", &["base"], Value::Null);
-    r.call("delete /v1/iam/roles/{name}", &["shop"], Value::Null);
-    r.call("delete /v1/sys/clusters/{name}", &["prod"], Value::Null);
-}
-
-fn questions(r: &mut Recorder) {
-    let body = json!({ "principal": "k8s:prod/shop/api", "role": "shop",
-        "action": "kms:GenerateRandom" });
-    assert_eq!(r.call("post /v1/iam/can", &[], body)["allowed"], true);
-    let who = r.call("post /v1/iam/who-can", &[], json!({ "action": "kms:GenerateRandom" }));
-    assert!(who["may"].to_string().contains("role.shop"), "{who}");
-    assert!(who["may_not"].to_string().contains("base"), "{who}");
-    assert_eq!(r.call("get /v1/sts/whoami", &[], Value::Null)["principal"], "admin");
-}
-
-fn sessions(r: &mut Recorder, issuer: &Issuer) {
-    let body = json!({ "subject_token": issuer.pod_token("here", "shop", "api"), "role": "shop" });
-    let session = r.call("post /v1/sts/token", &[], body);
-    assert_eq!(session["principal"], "k8s:prod/shop/api");
-    let burned = r.call("post /v1/sts/burn", &[], json!({ "token": session["access_token"] }));
-    assert_eq!(burned["burned"], true);
-    let revoked = r.call("post /v1/sts/revoke", &[], json!({ "kind": "role", "value": "shop" }));
-    let all = r.call("get /v1/sts/revocations", &[], Value::Null)["revocations"].clone();
-    assert!(all.as_array().unwrap().contains(&revoked), "{all}");
-}
-
-fn audit(r: &mut Recorder, server: &Server) {
-    let sealed = r.call("post /v1/random", &[], json!({ "bytes": 1 }));
-    assert!(sealed["bytes"].is_string() || sealed.is_object());
-    let found =
-        r.call("get /v1/audit/records", &["limit=1&newest_first=true&action=kms:*"], Value::Null);
-    let record = &found["records"][0];
-    assert_eq!(
-        (&record["record"]["action"], &record["record"]["who"]),
-        (&json!("kms:GenerateRandom"), &json!("admin"))
-    );
-    let id = text(&record["record"]["request"]);
-    let proven = r.call("get /v1/audit/records/{record}/receipt", &[&id], Value::Null);
-    assert_eq!(proven["index"], record["index"]);
-    assert!(text(&proven["receipt"]).starts_with("c2sp.org/tlog-proof@v1\nindex "));
-    let signed = r.call("get /v1/audit/checkpoint", &[], Value::Null);
-    assert!(text(&signed["public_key"]).starts_with("lastkey/"));
-    assert!(signed["size"].as_u64().unwrap() > record["index"].as_u64().unwrap());
-    let file = |name: &str| server.admin().answer("GET", &format!("/v1/audit/tlog/{name}"), "");
-    let note = r.answer("get /v1/audit/tlog/{file}", &["checkpoint"], Value::Null);
-    assert_eq!(
-        (note.status, note.header("content-type")),
-        (200, Some("text/plain; charset=utf-8"))
-    );
-    assert_eq!(file("tile/9/000").status, 404);
-    assert_eq!(file("..%2F..%2Flock").status, 404);
-
-    assert_eq!(r.call("get /v1/audit/witnesses", &[], Value::Null)["logs"], json!([]));
-    let body = json!({ "key": signed["public_key"] });
-    let added = r.call("post /v1/audit/witnesses", &[], body.clone());
-    assert_eq!(added["logs"], json!([signed["public_key"]]));
-    // The log's own checkpoint, as if of another: it is cosigned once it is accepted.
-    let asked = r.answer("post /v1/audit/witness/add-checkpoint", &[], Value::Null);
-    assert_eq!(asked.status, 400);
-    assert_eq!(r.call("delete /v1/audit/witnesses", &[], body)["logs"], json!([]));
-}
-
 fn end_of_a_server(r: &mut Recorder) {
     assert_eq!(r.call("post /v1/sys/clock/confirm", &[], Value::Null)["confirmed"], true);
     assert_eq!(r.call("post /v1/sys/seal", &[], Value::Null)["sealed"], true);
@@ -446,8 +358,8 @@ fn every_command_does_what_it_says() {
     signature_commands(&mut shell);
     import_commands(&mut shell);
     file_commands(&mut shell);
-    access_commands(&mut shell);
-    audit_commands(&mut shell);
+    access::access_commands(&mut shell);
+    audit::audit_commands(&mut shell);
     scan_commands(&mut shell);
     check_commands(&mut shell);
     people::commands(&mut shell);
@@ -602,86 +514,6 @@ fn file_commands(s: &mut Shell) {
     s.ok("key rotate alias/f");
     assert_eq!(s.json("rewrap f.lk")["files"][0]["recipients"][0]["version"], 2);
     assert_eq!(s.ok("decrypt --range 2-3 f.lk"), "fi");
-}
-
-fn access_commands(s: &mut Shell) {
-    let issuer = Issuer::new();
-    let there = s.folder.path().to_owned();
-    fs::write(there.join("jwks"), issuer.jwks()).unwrap();
-    fs::write(there.join("token"), issuer.pod_token("here", "shop", "api")).unwrap();
-    fs::write(there.join("any"), "permit (principal == User::\"a\", action, resource);").unwrap();
-    fs::write(there.join("random"), RANDOM).unwrap();
-    s.ok(&format!("cluster add prod --issuer {ISSUER} --audience here --jwks jwks"));
-    assert!(s.ok("cluster list").contains("prod") && s.ok("cluster show prod").contains("k1"));
-    s.ok("provider add ci --issuer https://ci.example --audience here --jwks jwks");
-    assert!(s.ok("provider list").contains("ci"));
-    assert!(s.ok("provider show ci").contains("https://ci.example"));
-    s.ok("provider remove ci");
-    s.ok("role create r --cluster prod --namespace shop --service-account api --policy random");
-    assert!(s.ok("role list").contains("api") && s.ok("role show r").contains("permit"));
-    s.ok("policy put p any");
-    assert!(s.ok("policy list").contains('p') && s.ok("policy show p").contains("permit"));
-    s.ok("policy put p random");
-    assert_eq!(s.json("policy versions p")["policies"][0]["version"], 1);
-    s.ok("policy delete p");
-    let session = s.json("login --jwt-file token --role r --duration 5m");
-    assert_eq!(session["expires_in"], 300);
-    fs::write(there.join("session"), text(&session["access_token"])).unwrap();
-    let me = s.json("whoami --token-file session");
-    assert_eq!((&me["principal"], &me["role"]), (&json!("k8s:prod/shop/api"), &json!("r")));
-    s.ok("can generate-random --token-file session");
-    assert!(s.ok("who-can generate-random").contains("role.r"));
-    s.ok("burn session");
-    assert_eq!(s.run("whoami --token-file session", b"").code, Some(4));
-    s.ok("revoke --all");
-    assert!(s.ok("revocations").contains("everything"));
-    s.ok("role delete r");
-    s.ok("cluster remove prod");
-}
-
-const RANDOM: &str = r#"permit (principal, action == Action::"kms:GenerateRandom", resource);"#;
-
-fn audit_commands(s: &mut Shell) {
-    let there = s.folder.path().to_owned();
-    s.ok("random --bytes 1 --format hex");
-    let line = s.ok("audit tail -n 1 --output json");
-    let last: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(last["record"]["action"], "kms:GenerateRandom");
-    let id = text(&last["record"]["request"]);
-    assert_eq!(
-        s.ok("audit search --action kms:GenerateRandom --limit 1 --since 1h").lines().count(),
-        1
-    );
-    assert!(s.ok(&format!("audit search --request {id}")).contains("kms:GenerateRandom"));
-    assert_eq!(s.ok("audit search --who nobody"), "");
-
-    fs::write(there.join("log.pub"), s.ok("audit checkpoint --public-key")).unwrap();
-    assert!(s.ok("audit checkpoint").starts_with("lastkey/"));
-    s.ok(&format!("audit receipt {id} -o r"));
-    assert!(s.ok(&format!("audit receipt {} --tlog-proof", last["index"])).contains("tlog-proof"));
-    assert_eq!(s.json("audit verify --receipt r --public-key log.pub")["valid"], true);
-    let forged = fs::read_to_string(there.join("r")).unwrap().replace("GenerateRandom", "Decrypt");
-    fs::write(there.join("forged"), forged).unwrap();
-    assert_eq!(s.run("audit verify --receipt forged --public-key log.pub", b"").code, Some(5));
-
-    let online = s.json("audit verify --public-key log.pub");
-    let offline = s.json("audit verify --offline data/audit --public-key log.pub");
-    assert_eq!((&online["valid"], &offline["valid"]), (&json!(true), &json!(true)));
-    assert!(offline["size"].as_u64() >= online["size"].as_u64());
-
-    for form in ["jsonl", "otlp", "syslog", "ocsf"] {
-        let all = s.ok(&format!("audit export --format {form} --action kms:GenerateRandom"));
-        assert!(all.contains("kms:GenerateRandom"), "{all}");
-    }
-    let count = s.ok("audit export --format jsonl --cursor c").lines().count();
-    let again = s.ok("audit export --format jsonl --cursor c").lines().count();
-    assert!(count > 10 && again < 5, "{count} {again}");
-
-    let key = s.ok("audit checkpoint --witness-key");
-    s.ok(&format!("audit witness add {key} --url https://127.0.0.1:1/w"));
-    assert!(s.ok("audit witness list").contains("https://127.0.0.1:1/w"));
-    s.ok(&format!("audit witness remove {key}"));
-    assert_eq!(s.ok("audit witness list"), "none");
 }
 
 fn check_commands(s: &mut Shell) {

@@ -1,0 +1,100 @@
+//! Who may come in, and as what: each route and command.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{Recorder, Shell};
+use crate::issuer::{ISSUER, Issuer};
+use crate::world::text;
+
+pub(super) fn access(r: &mut Recorder) {
+    let issuer = Issuer::new();
+    let cluster = json!({ "issuers": [ISSUER], "audiences": ["here"], "jwks": issuer.jwks() });
+    let set = r.call("put /v1/sys/clusters/{name}", &["prod"], cluster);
+    assert_eq!(set["key_ids"], json!(["k1"]));
+    assert_eq!(r.call("get /v1/sys/clusters/{name}", &["prod"], Value::Null), set);
+    assert_eq!(r.call("get /v1/sys/clusters", &[], Value::Null)["clusters"], json!([set]));
+    let provider =
+        json!({ "issuer": "https://ci.example", "audiences": ["here"], "jwks": issuer.jwks() });
+    let set = r.call("put /v1/iam/providers/{name}", &["ci"], provider);
+    assert_eq!(r.call("get /v1/iam/providers/{name}", &["ci"], Value::Null), set);
+    assert_eq!(r.call("get /v1/iam/providers", &[], Value::Null)["providers"], json!([set]));
+    r.call("delete /v1/iam/providers/{name}", &["ci"], Value::Null);
+    let policy = "permit (principal, action == Action::\"kms:GenerateRandom\", resource);";
+    let role = json!({ "cluster": "prod", "namespaces": ["shop"], "service_accounts": ["*"],
+        "policy": policy });
+    let set = r.call("put /v1/iam/roles/{name}", &["shop"], role);
+    assert_eq!(r.call("get /v1/iam/roles/{name}", &["shop"], Value::Null), set);
+    assert_eq!(r.call("get /v1/iam/roles", &[], Value::Null)["roles"], json!([set]));
+    let text = "forbid (principal == User::\"eve\", action, resource);";
+    let set = r.call("put /v1/iam/policies/{name}", &["base"], json!({ "text": text }));
+    assert_eq!((&set["version"], &set["changed_by"]), (&json!(1), &json!("admin")));
+    assert_eq!(r.call("get /v1/iam/policies/{name}", &["base"], Value::Null), set);
+    assert_eq!(r.call("get /v1/iam/policies", &[], Value::Null)["policies"], json!([set]));
+    let before = r.call("get /v1/iam/policies/{name}/versions", &["base"], Value::Null);
+    assert_eq!(before["policies"], json!([]));
+    questions(r);
+    sessions(r, &issuer);
+    r.call("delete /v1/iam/policies/{name}", &["base"], Value::Null);
+    r.call("delete /v1/iam/roles/{name}", &["shop"], Value::Null);
+    r.call("delete /v1/sys/clusters/{name}", &["prod"], Value::Null);
+}
+
+fn questions(r: &mut Recorder) {
+    let body = json!({ "principal": "k8s:prod/shop/api", "role": "shop",
+        "action": "kms:GenerateRandom" });
+    assert_eq!(r.call("post /v1/iam/can", &[], body)["allowed"], true);
+    let who = r.call("post /v1/iam/who-can", &[], json!({ "action": "kms:GenerateRandom" }));
+    assert!(who["may"].to_string().contains("role.shop"), "{who}");
+    assert!(who["may_not"].to_string().contains("base"), "{who}");
+    assert_eq!(r.call("get /v1/sts/whoami", &[], Value::Null)["principal"], "admin");
+}
+
+fn sessions(r: &mut Recorder, issuer: &Issuer) {
+    let body = json!({ "subject_token": issuer.pod_token("here", "shop", "api"), "role": "shop" });
+    let session = r.call("post /v1/sts/token", &[], body);
+    assert_eq!(session["principal"], "k8s:prod/shop/api");
+    let burned = r.call("post /v1/sts/burn", &[], json!({ "token": session["access_token"] }));
+    assert_eq!(burned["burned"], true);
+    let revoked = r.call("post /v1/sts/revoke", &[], json!({ "kind": "role", "value": "shop" }));
+    let all = r.call("get /v1/sts/revocations", &[], Value::Null)["revocations"].clone();
+    assert!(all.as_array().unwrap().contains(&revoked), "{all}");
+}
+
+pub(super) fn access_commands(s: &mut Shell) {
+    let issuer = Issuer::new();
+    let there = s.folder.path().to_owned();
+    fs::write(there.join("jwks"), issuer.jwks()).unwrap();
+    fs::write(there.join("token"), issuer.pod_token("here", "shop", "api")).unwrap();
+    fs::write(there.join("any"), "permit (principal == User::\"a\", action, resource);").unwrap();
+    fs::write(there.join("random"), RANDOM).unwrap();
+    s.ok(&format!("cluster add prod --issuer {ISSUER} --audience here --jwks jwks"));
+    assert!(s.ok("cluster list").contains("prod") && s.ok("cluster show prod").contains("k1"));
+    s.ok("provider add ci --issuer https://ci.example --audience here --jwks jwks");
+    assert!(s.ok("provider list").contains("ci"));
+    assert!(s.ok("provider show ci").contains("https://ci.example"));
+    s.ok("provider remove ci");
+    s.ok("role create r --cluster prod --namespace shop --service-account api --policy random");
+    assert!(s.ok("role list").contains("api") && s.ok("role show r").contains("permit"));
+    s.ok("policy put p any");
+    assert!(s.ok("policy list").contains('p') && s.ok("policy show p").contains("permit"));
+    s.ok("policy put p random");
+    assert_eq!(s.json("policy versions p")["policies"][0]["version"], 1);
+    s.ok("policy delete p");
+    let session = s.json("login --jwt-file token --role r --duration 5m");
+    assert_eq!(session["expires_in"], 300);
+    fs::write(there.join("session"), text(&session["access_token"])).unwrap();
+    let me = s.json("whoami --token-file session");
+    assert_eq!((&me["principal"], &me["role"]), (&json!("k8s:prod/shop/api"), &json!("r")));
+    s.ok("can generate-random --token-file session");
+    assert!(s.ok("who-can generate-random").contains("role.r"));
+    s.ok("burn session");
+    assert_eq!(s.run("whoami --token-file session", b"").code, Some(4));
+    s.ok("revoke --all");
+    assert!(s.ok("revocations").contains("everything"));
+    s.ok("role delete r");
+    s.ok("cluster remove prod");
+}
+
+const RANDOM: &str = r#"permit (principal, action == Action::"kms:GenerateRandom", resource);"#;
