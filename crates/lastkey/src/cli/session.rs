@@ -53,8 +53,9 @@ impl Session {
 
     /// A client of this certificate and key, and no token.
     pub(crate) fn client_as(&self, identity: &Path) -> Result<Client, Failure> {
-        let identity = Some(input::identity_file(identity)?);
-        Ok(Client::new(&ClientConfig { identity, ..self.config()? })?)
+        let mut config = self.config()?;
+        config.identity = Some(input::identity_file(identity)?);
+        Ok(Client::new(&config)?)
     }
 
     /// A client without credentials, for a call that has the token of `--token-file` inside;
