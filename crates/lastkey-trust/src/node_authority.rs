@@ -21,6 +21,7 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::oid_registry::OID_SIG_ECDSA_WITH_SHA256;
 use x509_parser::prelude::FromDer;
 
 use crate::refusal::Refusal;
@@ -79,6 +80,13 @@ impl Request {
             VerifyingKey::new(KEY_SPEC, info.subject_pki.raw).map_err(|_| Refusal::Malformed)?;
         let public_key = info.subject_pki.subject_public_key.data.to_vec();
         if public_key.len() != POINT_LEN {
+            return Err(Refusal::Malformed);
+        }
+        // The algorithm stands outside of what is signed; one that is none of ours is refused.
+        let is_ours = request.signature_algorithm.algorithm == OID_SIG_ECDSA_WITH_SHA256
+            && request.signature_algorithm.parameters.is_none()
+            && request.signature_value.unused_bits == 0;
+        if !is_ours {
             return Err(Refusal::Malformed);
         }
         let message = Message::Raw(info.raw);

@@ -36,6 +36,7 @@ pub(super) fn access(r: &mut Recorder) {
     assert_eq!(before["policies"], json!([]));
     questions(r);
     sessions(r, &issuer);
+    nodes(r);
     r.call("delete /v1/iam/policies/{name}", &["base"], Value::Null);
     r.call("delete /v1/iam/roles/{name}", &["shop"], Value::Null);
     r.call("delete /v1/sys/clusters/{name}", &["prod"], Value::Null);
@@ -60,6 +61,28 @@ fn sessions(r: &mut Recorder, issuer: &Issuer) {
     let revoked = r.call("post /v1/sts/revoke", &[], json!({ "kind": "role", "value": "shop" }));
     let all = r.call("get /v1/sts/revocations", &[], Value::Null)["revocations"].clone();
     assert!(all.as_array().unwrap().contains(&revoked), "{all}");
+}
+
+fn nodes(r: &mut Recorder) {
+    let invited = r.call("put /v1/sys/nodes/{name}", &["n1"], json!({ "cluster": "prod" }));
+    assert_eq!(
+        (&invited["node"]["may_join"], &invited["expires_in"]),
+        (&json!(true), &json!(3_600))
+    );
+    let request = rcgen::CertificateParams::default();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let csr = request.serialize_request(&key).unwrap().pem().unwrap();
+    let body = json!({ "name": "n1", "token": invited["join_token"], "csr": csr });
+    let joined = r.call("post /v1/nodes/join", &[], body.clone());
+    assert!(text(&joined["certificate"]).starts_with("-----BEGIN CERTIFICATE-----"), "{joined}");
+    r.answer("post /v1/nodes/join", &[], body).refused(401, "Unauthenticated");
+    let shown = r.call("get /v1/sys/nodes/{name}", &["n1"], Value::Null);
+    assert_eq!((&shown["may_join"], &shown["expires_at"]), (&json!(false), &joined["expires_at"]));
+    assert_eq!(r.call("get /v1/sys/nodes", &[], Value::Null)["nodes"], json!([shown]));
+    // There is no certificate on this connection; tests of nodes have one.
+    let renewal = r.answer("post /v1/nodes/renew", &[], json!({ "csr": csr }));
+    renewal.refused(401, "Unauthenticated");
+    r.call("delete /v1/sys/nodes/{name}", &["n1"], Value::Null);
 }
 
 pub(super) fn access_commands(s: &mut Shell) {
@@ -93,6 +116,13 @@ pub(super) fn access_commands(s: &mut Shell) {
     assert_eq!(s.run("whoami --token-file session", b"").code, Some(4));
     s.ok("revoke --all");
     assert!(s.ok("revocations").contains("everything"));
+    let invited = s.json("node add n1 --cluster prod");
+    fs::write(there.join("join"), text(&invited["join_token"])).unwrap();
+    assert!(s.ok("node join n1 --token-file join --out n1").contains("/node/n1"));
+    assert!(s.ok("node list").contains("n1") && s.ok("node show n1").contains("prod"));
+    // Here is no TLS to show the certificate by.
+    assert!(s.run("node renew --dir n1", b"").stderr.contains("https://"));
+    s.ok("node remove n1");
     s.ok("role delete r");
     s.ok("cluster remove prod");
 }
