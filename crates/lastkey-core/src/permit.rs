@@ -304,29 +304,28 @@ pub fn authorize<A: Action>(
     }
 }
 
-/// The policy of an installation that has no policies yet: its administrator may do everything,
-/// the scheduler what is due, everybody else nothing.
-#[derive(Debug)]
-pub struct AdministratorOnly;
-
-impl DecisionPoint for AdministratorOnly {
-    fn decide(&self, question: &Question<'_>) -> Decision {
-        let by_time = [DestroyKey::NAME, ExpireImport::NAME, RecordErasure::NAME];
-        let by_time = by_time.contains(&question.action);
-        let (allowed, why) = match question.who.name() {
-            Principal::ADMIN if !by_time => (true, "the administrator may do everything"),
-            Principal::SCHEDULER if by_time || question.action == RotateKey::NAME => {
-                (true, "the scheduler may do what is due")
-            }
-            _ => (false, "no rule allows it"),
-        };
-        Decision { allowed, why: why.into() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A policy in which the administrator may do everything, the scheduler what is due, and
+    /// everybody else nothing.
+    struct AdministratorOnly;
+
+    impl DecisionPoint for AdministratorOnly {
+        fn decide(&self, question: &Question<'_>) -> Decision {
+            let by_time = [DestroyKey::NAME, ExpireImport::NAME, RecordErasure::NAME];
+            let by_time = by_time.contains(&question.action);
+            let (allowed, why) = match question.who.name() {
+                Principal::ADMIN if !by_time => (true, "the administrator may do everything"),
+                Principal::SCHEDULER if by_time || question.action == RotateKey::NAME => {
+                    (true, "the scheduler may do what is due")
+                }
+                _ => (false, "no rule allows it"),
+            };
+            Decision { allowed, why: why.into() }
+        }
+    }
 
     fn key() -> Resource {
         Resource::Key(KeyId::from_random([1; 16]))

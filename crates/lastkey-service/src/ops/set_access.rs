@@ -14,6 +14,7 @@ use lastkey_core::ids::Name;
 use lastkey_core::permit::{ReadPolicies, Resource, ResourceKind};
 use lastkey_core::ports::{Expected, StoreError, Write};
 use lastkey_core::record::{PathRange, Record, RecordPath};
+use lastkey_policy::{AUDIT_ADMINISTRATOR, SECURITY_ADMINISTRATOR, SYSTEM_ADMINISTRATOR};
 
 use crate::audited::Trail;
 use crate::call::Call;
@@ -153,6 +154,12 @@ impl Engine {
         name: Name,
         request: RoleRequest,
     ) -> Result<Role, Error> {
+        // Who takes these is said by the groups of people, and by nothing else.
+        if [SYSTEM_ADMINISTRATOR, SECURITY_ADMINISTRATOR, AUDIT_ADMINISTRATOR]
+            .contains(&name.as_str())
+        {
+            return Err(Error::invalid("name", "this name is kept for a role of administrators"));
+        }
         check_policy_len(&request.policy)?;
         check_holders(&request.holders)?;
         let max_session_secs = request.max_session_secs.unwrap_or(USUAL_MAX_SESSION_SECS);

@@ -234,6 +234,18 @@ fn policy_explains_itself() {
 }
 
 #[test]
+fn roles_of_administrators_cannot_be_given_to_tokens() {
+    let shop = Shop::open();
+    for name in ["system-administrator", "security-administrator", "audit-administrator"] {
+        let policy = shop.path("shop.cedar");
+        let line = format!(
+            "role create {name} --cluster prod --namespace shop --service-account api --policy {policy}"
+        );
+        assert!(shop.server.cli(&line).failed(1).contains("kept for a role of administrators"));
+    }
+}
+
+#[test]
 fn policy_with_a_fault_is_refused_with_its_place() {
     let shop = Shop::open();
     shop.write("bad.cedar", "permit (principal, action == Action::\"kms:Encrpyt\", resource);\n");
