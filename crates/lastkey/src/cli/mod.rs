@@ -125,6 +125,8 @@ enum ClientCommand {
     Can(access::ask::CanArgs),
     /// Ask who may do something
     WhoCan(access::ask::WhoCanArgs),
+    /// Say what became of a request, and why
+    Explain(access::ask::ExplainArgs),
     /// End sessions of others before their time
     Revoke(access::login::RevokeArgs),
     /// List the revocations in force
@@ -207,6 +209,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "whoami",
             "can",
             "who-can",
+            "explain",
             "revoke",
             "revocations",
             "burn",
@@ -317,6 +320,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Whoami => access::ask::whoami(session).await,
         ClientCommand::Can(args) => access::ask::can(args, session).await,
         ClientCommand::WhoCan(args) => access::ask::who_can(args, session).await,
+        ClientCommand::Explain(args) => access::ask::explain(args, session).await,
         ClientCommand::Revoke(args) => access::login::revoke(args, session).await,
         ClientCommand::Revocations => access::login::revocations(session).await,
         ClientCommand::Burn(args) => access::login::burn(args, session).await,

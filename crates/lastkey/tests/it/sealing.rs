@@ -18,17 +18,7 @@ fn sealed_server_answers_health_and_unseal_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let server = Installation::found(folder.path()).serve("tls.mode = 'off'");
     assert!(server.ready.contains("sealed; unseal it by `lastkey unseal`"), "{}", server.ready);
-    let mut open = Vec::new();
-    for (route, is_public) in routes(&mut server.anybody()) {
-        if is_public && !route.contains("/sts/") {
-            open.push(route);
-        } else {
-            let error = call(&server, &route).refused(503, "Sealed");
-            assert!(text(&error["next"]).contains("lastkey unseal"), "{error}");
-        }
-    }
-    open.sort_unstable();
-    let expected = [
+    let open = [
         "get /healthz",
         "get /metrics",
         "get /readyz",
@@ -37,7 +27,12 @@ fn sealed_server_answers_health_and_unseal_and_nothing_else() {
         "post /v1/audit/witness/add-checkpoint",
         "post /v1/sys/unseal",
     ];
-    assert_eq!(open, expected);
+    for (route, _) in routes(&mut server.anybody()) {
+        if !open.contains(&route.as_str()) {
+            let error = call(&server, &route).refused(503, "Sealed");
+            assert!(text(&error["next"]).contains("lastkey unseal"), "{error}");
+        }
+    }
     // A sealed server has no key to vouch for another log with.
     call(&server, "post /v1/audit/witness/add-checkpoint").refused(503, "Sealed");
     let mut anybody = server.anybody();

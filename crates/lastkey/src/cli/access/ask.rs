@@ -4,7 +4,12 @@
 
 use clap::Args;
 use lastkey_core::permit::ALL_ACTIONS;
-use lastkey_wire::native::access::{CanRequest, WhoCanRequest};
+use lastkey_wire::native::{
+    access::{CanRequest, WhoCanRequest},
+    audit::{AuditField, AuditQuery, AuditRecord},
+};
+
+use super::show::Explained;
 
 use crate::cli::{args::ContextArgs, failure::Failure, session::Session};
 
@@ -57,6 +62,64 @@ pub(crate) async fn who_can(args: WhoCanArgs, session: &Session) -> Result<(), F
     let request = WhoCanRequest { action: action(&args.action)?, key: args.key };
     let reply = session.client()?.who_can(&request).await?;
     session.show(&reply)
+}
+
+/// Arguments of `explain`.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// Id of the request, as every answer and error shows it
+    request: String,
+}
+
+/// Says what became of a request and why, from the audit log; for a refusal also what policy says
+/// of such a call now.
+pub(crate) async fn explain(args: ExplainArgs, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    let mut query = AuditQuery {
+        request: Some(args.request.clone()),
+        limit: Some(1_000),
+        newest_first: true,
+        ..AuditQuery::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = client.audit_records(&query).await?;
+        found.extend(page.records);
+        // Records of one request stand close together.
+        match page.next {
+            Some(next) if found.is_empty() => query.from = Some(next),
+            Some(_) | None => break,
+        }
+    }
+    let Some(newest) = found.first() else {
+        let message = format!("the audit log has no request {}", args.request);
+        return Err(Failure::Usage(message));
+    };
+    let now = match denied_call(newest) {
+        // Whoever may read the log need not be one who may read policies.
+        Some(request) => client.can(&request).await.ok().map(|reply| reply.why),
+        None => None,
+    };
+    found.reverse();
+    session.show(&Explained { records: found, policy_says_now: now })
+}
+
+/// What was asked for by a call that policy refused; `None` for other records.
+fn denied_call(record: &AuditRecord) -> Option<CanRequest> {
+    let text = |name: &str| match record.record.get(name) {
+        Some(AuditField::Text(text)) => Some(text.clone()),
+        Some(_) | None => None,
+    };
+    if text("result").as_deref() != Some("AccessDenied") {
+        return None;
+    }
+    Some(CanRequest {
+        principal: text("who"),
+        role: text("role"),
+        action: text("action")?,
+        key: text("key"),
+        ..CanRequest::default()
+    })
 }
 
 /// Asks who the caller is.

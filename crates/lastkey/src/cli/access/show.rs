@@ -8,6 +8,7 @@ use lastkey_wire::native::{
         CanReply, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
         ListRolesReply, PolicyView, ProviderView, RoleView, WhoCanAnswer, WhoCanReply,
     },
+    audit::{AuditField, AuditRecord},
     nodes::{JoinTokenReply, ListNodesReply, NodeCertificateReply, NodeView},
     sessions::{
         BurnReply, EnrolReply, ListRevocationsReply, RevocationView, RevokeKind, TokenReply,
@@ -16,7 +17,12 @@ use lastkey_wire::native::{
     users::{EnrolmentReply, ListUsersReply, UserView},
 };
 
-use crate::cli::table::{Fields, Show, grid};
+use serde::Serialize;
+
+use crate::cli::{
+    failure::printable,
+    table::{Fields, Show, grid},
+};
 
 impl Show for ClusterView {
     fn table(&self) -> String {
@@ -177,10 +183,56 @@ impl Show for CanReply {
         let verdict = if self.allowed { "yes" } else { "no" };
         let mut lines = format!("{verdict}\n");
         for line in &self.why {
-            lines.push_str(&super::super::failure::printable(line));
+            lines.push_str(&printable(line));
             lines.push('\n');
         }
         lines
+    }
+}
+
+/// What became of a request.
+#[derive(Serialize)]
+pub(super) struct Explained {
+    /// Its records, the oldest first.
+    pub(super) records: Vec<AuditRecord>,
+    /// What policy says of such a call now; for refused ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy_says_now: Option<Vec<String>>,
+}
+
+impl Show for Explained {
+    fn table(&self) -> String {
+        let mut all = String::new();
+        for AuditRecord { index, record } in &self.records {
+            let field = |name: &str| match record.get(name) {
+                Some(AuditField::Text(text)) => Some(text.clone()),
+                Some(AuditField::Number(number)) => Some(number.to_string()),
+                Some(_) | None => None,
+            };
+            all.push_str(
+                &Fields::new()
+                    .with("Record", index)
+                    .with_some("Who", field("who"))
+                    .with_some("Role", field("role"))
+                    .with_some("From", field("from"))
+                    .with_some("Action", field("action"))
+                    .with_some("Key", field("key"))
+                    .with_some("Version", field("version"))
+                    .with_some("On", field("target"))
+                    .with_some("Result", field("result"))
+                    .with_some("Why", field("reason"))
+                    .table(),
+            );
+            all.push('\n');
+        }
+        if let Some(lines) = &self.policy_says_now {
+            all.push_str("As policies stand now, without an encryption context:\n");
+            for line in lines {
+                all.push_str(&printable(line));
+                all.push('\n');
+            }
+        }
+        all
     }
 }
 

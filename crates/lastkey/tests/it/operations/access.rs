@@ -112,6 +112,10 @@ pub(super) fn access_commands(s: &mut Shell) {
     assert_eq!((&me["principal"], &me["role"]), (&json!("k8s:prod/shop/api"), &json!("r")));
     s.ok("can generate-random --token-file session");
     assert!(s.ok("who-can generate-random").contains("role.r"));
+    let denied = s.run("key list --token-file session --output json", b"").stderr;
+    let denied: Value = serde_json::from_str(&denied).unwrap();
+    let told = s.ok(&format!("explain {}", text(&denied["error"]["request_id"])));
+    assert!(told.contains("kms:ListKeys") && told.contains("no policy allows it"), "{told}");
     s.ok("burn session");
     assert_eq!(s.run("whoami --token-file session", b"").code, Some(4));
     s.ok("revoke --all");
