@@ -6,7 +6,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -51,7 +50,8 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Looks once.
     pub(super) fn look_after(&mut self, layout: &Layout, buffer: &Buffer, published: &Published) {
-        if let Err(reason) = self.check_current() {
+        let checked = self.current.lock().unwrap_or_else(PoisonError::into_inner).check();
+        if let Err(reason) = checked {
             tracing::error!(reason, "the audit log was tampered with; operations are refused");
             buffer.trouble(|troubles| troubles.tampered = Some(reason));
         }
@@ -109,22 +109,6 @@ impl Keeper {
             tracing::warn!(%error, action, "the audit log cannot record this about itself");
         })
         .ok()
-    }
-
-    /// The segment in use must be the file of its name, as long as it was made.
-    fn check_current(&self) -> Result<(), String> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = current.path.display();
-        let held = current.file.metadata().map_err(|error| format!("{name}: {error}"))?;
-        let named = fs::symlink_metadata(&current.path).ok();
-        let is_same = named.is_some_and(|m| m.ino() == held.ino() && m.dev() == held.dev());
-        if held.nlink() == 0 || !is_same {
-            return Err(format!("{name} was removed or replaced"));
-        }
-        if held.len() != current.len {
-            return Err(format!("{name} has {} bytes and not {}", held.len(), current.len));
-        }
-        Ok(())
     }
 
     fn space(&self, layout: &Layout) -> Space {

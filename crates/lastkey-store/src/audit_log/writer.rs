@@ -4,8 +4,9 @@
 //! Holds     records are written in the order of their numbers; those who wait for one go on only
 //!           after it is on the disk and on its way into the tree.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +36,24 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Whether it is still the file of its name, as long as it was made.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let name = self.path.display();
+        let held = self.file.metadata().map_err(|error| format!("{name}: {error}"))?;
+        let named = fs::symlink_metadata(&self.path).ok();
+        let is_same = named.is_some_and(|m| m.ino() == held.ino() && m.dev() == held.dev());
+        if held.nlink() == 0 || !is_same {
+            return Err(format!("{name} was removed or replaced"));
+        }
+        if held.len() != self.len {
+            return Err(format!("{name} has {} bytes and not {}", held.len(), self.len));
+        }
+        Ok(())
+    }
+
     /// A handle of its own on a segment.
     ///
     /// # Errors
@@ -111,8 +130,14 @@ impl Writer {
     fn append(&mut self, group: &Group) -> io::Result<()> {
         if !self.segment.has_room(group.bytes.len()) {
             self.segment = self.next_segment(group)?;
-            let watched = Watched::of(&self.segment)?;
-            *self.current.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+            let next = Watched::of(&self.segment)?;
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            // The last look at it: nobody watches it from now on.
+            if let Err(reason) = current.check() {
+                self.buffer.trouble(|troubles| troubles.tampered = Some(reason));
+            }
+            *current = next;
+            drop(current);
             // The builder ends after the writer.
             let _ = self.builder.send(ToBuilder::NewSegment(group.first));
         }
