@@ -180,6 +180,8 @@ fn service(args: &Args, time: Duration) -> anyhow::Result<Vec<Row>> {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let measured = runtime.block_on(measure_service(&scratch, time));
+    // The jobs end with it, and with them the audit log that still writes there.
+    drop(runtime);
     if args.scratch.is_none() {
         std::fs::remove_dir_all(&scratch)
             .with_context(|| format!("cannot remove {}", scratch.display()))?;
