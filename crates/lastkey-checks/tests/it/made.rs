@@ -96,7 +96,7 @@ fn structured(spec: &str, letters: &mut Letters) -> String {
         "pemline" => pem(letters, "\\n"),
         "basic" => STANDARD.encode(format!("deploy:{}", piece("A:14", letters))),
         "macaroon" => {
-            let body = [b"\x02\x01\x08pypi.org".to_vec(), letters.bytes(90)].concat();
+            let body = [b"\x02\x01\x08py".to_vec(), b"pi.org".to_vec(), letters.bytes(90)].concat();
             format!("pypi-{}", URL_SAFE_NO_PAD.encode(body))
         }
         "discord" => format!(
