@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use lastkey_connect::guard::Guard;
+use lastkey_connect::issuers::GuardedIssuers;
 use lastkey_core::outside::Nobody;
 use lastkey_core::ports::SealedStore;
 use lastkey_kube::{Access, Cluster, IN_CLUSTER_DIR};
@@ -14,7 +15,7 @@ use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
 
-use crate::adapters::{GuardedIssuers, MachineClock, SystemEntropySource, WatchedClusters};
+use crate::adapters::{MachineClock, SystemEntropySource, WatchedClusters};
 use crate::config::resolved::{Api, AskedCluster};
 
 /// An open data directory and the world around it.

@@ -202,15 +202,13 @@ impl Clusters for WatchedClusters {
             let census = watched.census(kind).read().unwrap_or_else(PoisonError::into_inner);
             census.standing(uid, bound.since, now)
         };
-        let account = ask(Kind::Accounts, bound.account);
-        match bound.pod.map_or(Standing::There, |pod| ask(Kind::Pods, pod)) {
-            Standing::There => account,
-            Standing::Gone => Standing::Gone,
-            pod if account == Standing::There => pod,
-            _ if account == Standing::Gone => Standing::Gone,
-            pod if pod == account => pod,
-            // One was there once, of the other nothing is known.
-            _ => Standing::Unknown,
+        let pod = bound.pod.map_or(Standing::There, |pod| ask(Kind::Pods, pod));
+        match (pod, ask(Kind::Accounts, bound.account)) {
+            (Standing::Gone, _) | (_, Standing::Gone) => Standing::Gone,
+            (Standing::Unknown | Standing::NotAsked, _)
+            | (_, Standing::Unknown | Standing::NotAsked) => Standing::Unknown,
+            (Standing::WasThere, _) | (_, Standing::WasThere) => Standing::WasThere,
+            (Standing::There, Standing::There) => Standing::There,
         }
     }
 

@@ -3,11 +3,9 @@
 //! Room      the binary.
 
 mod clusters;
-mod issuers;
 mod machine_clock;
 mod system_entropy;
 
 pub(crate) use clusters::WatchedClusters;
-pub(crate) use issuers::GuardedIssuers;
 pub(crate) use machine_clock::MachineClock;
 pub(crate) use system_entropy::SystemEntropySource;

@@ -1,19 +1,23 @@
 //! Documents of issuers, through the guard.
 //!
-//! Room      the binary.
+//! Room      `connect`.
 
 use async_trait::async_trait;
-use lastkey_connect::guard::{Guard, Limits, Outgoing, Trust};
 use lastkey_core::outside::Issuers;
 use lastkey_core::ports::Cause;
 
+use crate::guard::{Guard, Limits, Outgoing, Trust};
+
 /// Reads over the network whom the guard allows.
-pub(crate) struct GuardedIssuers {
+#[derive(Debug)]
+pub struct GuardedIssuers {
     guard: Guard,
 }
 
 impl GuardedIssuers {
-    pub(crate) const fn behind(guard: Guard) -> Self {
+    /// Behind this guard.
+    #[must_use]
+    pub const fn behind(guard: Guard) -> Self {
         Self { guard }
     }
 }
