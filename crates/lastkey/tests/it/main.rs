@@ -22,6 +22,8 @@ mod forms;
 mod http;
 mod identity;
 mod issuer;
+mod kms_client;
+mod kms_plugin;
 mod nodes;
 mod operations;
 mod people;
