@@ -14,6 +14,7 @@ pub mod ports;
 pub mod principal;
 pub mod record;
 pub mod rotation;
+pub mod seal_device;
 pub mod seal_record;
 pub mod state;
 pub mod time;
