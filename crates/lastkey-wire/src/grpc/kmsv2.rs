@@ -38,8 +38,8 @@ pub struct StatusResponse {
 #[prost(skip_debug)]
 pub struct EncryptRequest {
     /// The seed, 32 bytes.
-    // secrets: allow, prost fills a vector; it is wiped on drop
     #[prost(bytes = "vec", tag = "1")]
+    // secrets: allow, prost fills a vector; it is wiped on drop
     pub plaintext: Vec<u8>,
     /// A UUID of this call, for logs.
     #[prost(string, tag = "2")]
@@ -82,8 +82,8 @@ pub struct DecryptRequest {
 #[prost(skip_debug)]
 pub struct DecryptResponse {
     /// The seed.
-    // secrets: allow, prost reads a vector; it is wiped on drop
     #[prost(bytes = "vec", tag = "1")]
+    // secrets: allow, prost reads a vector; it is wiped on drop
     pub plaintext: Vec<u8>,
 }
 
