@@ -2,10 +2,12 @@
 //!
 //! Room      the binary.
 
+mod clusters;
 mod machine_clock;
 mod remote_keys;
 mod system_entropy;
 
+pub(crate) use clusters::WatchedClusters;
 pub(crate) use machine_clock::MachineClock;
 pub(crate) use remote_keys::{Access, RemoteKeys, Token};
 pub(crate) use system_entropy::SystemEntropySource;

@@ -63,7 +63,7 @@ pub(super) enum Task {
 /// A question.
 pub(super) struct Question {
     pub(super) module: String,
-    // secrets: allow, the label of a token, which is a device
+    // secrets: allow, the label of a token
     pub(super) token: String,
     pub(super) pin: SecretVec,
     /// `CKA_ID` of the key.

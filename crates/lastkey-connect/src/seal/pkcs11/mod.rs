@@ -67,7 +67,7 @@ pub struct HostOptions {
 #[derive(Clone)]
 pub struct Pkcs11Seal {
     module: PathBuf,
-    // secrets: allow, the label of a token, which is a device
+    // secrets: allow, the label of a token
     token: String,
     pin_file: PathBuf,
     key: [u8; 16],
