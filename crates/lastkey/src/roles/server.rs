@@ -74,6 +74,9 @@ pub(crate) fn start(
     ready: impl FnOnce(&Started) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     hardening::apply().context("cannot switch core dumps off")?;
+    if let Err(reason) = hardening::lock_memory() {
+        tracing::warn!(%reason, "memory is not locked: keys may reach the swap");
+    }
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(config, ready));
     runtime.shutdown_timeout(Duration::from_secs(1));
