@@ -1,0 +1,6 @@
+//! `lastkey etcd`: against a real etcd, with objects that a real API server sealed.
+
+mod enable;
+mod store;
+mod verify;
+mod xor_plugin;
