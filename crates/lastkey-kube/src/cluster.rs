@@ -198,7 +198,7 @@ impl Cluster {
     /// # Errors
     /// [`KubeError`].
     pub async fn create(&self, path: &str, object: &Value) -> Result<Value, KubeError> {
-        self.send(Method::POST, path, "application/json", object).await
+        self.send(Method::POST, path, "application/json", Form::Whole, object).await
     }
 
     /// Changes an object.
@@ -211,7 +211,18 @@ impl Cluster {
             Patch::Json => "application/json-patch+json",
             Patch::Strategic => "application/strategic-merge-patch+json",
         };
-        self.send(Method::PATCH, path, content, patch).await
+        self.send(Method::PATCH, path, content, Form::Whole, patch).await
+    }
+
+    /// Has an object written once more as it is. Only its metadata is answered, so nothing of a
+    /// Secret comes back.
+    ///
+    /// # Errors
+    /// [`KubeError`].
+    pub async fn touch(&self, path: &str) -> Result<(), KubeError> {
+        let nothing = Value::Object(serde_json::Map::new());
+        let content = "application/merge-patch+json";
+        self.send(Method::PATCH, path, content, Form::Metadata, &nothing).await.map(drop)
     }
 
     async fn send(
@@ -219,11 +230,12 @@ impl Cluster {
         method: Method,
         path: &str,
         content: &'static str,
+        form: Form,
         body: &Value,
     ) -> Result<Value, KubeError> {
         let mut asked = self
             .outgoing(method, path.to_owned())?
-            .with(ACCEPT, Form::Whole.accept(false))
+            .with(ACCEPT, form.accept(false))
             .with(CONTENT_TYPE, HeaderValue::from_static(content));
         asked.body = Bytes::from(body.to_string());
         self.json(asked).await

@@ -18,7 +18,7 @@ use aws_lc_rs::digest;
 use crate::snapshot::stored::{Class, EncryptedObject, SourceType, owner, prefix};
 
 pub use self::{
-    report::{CoverageReport, Key, Resource, Totals},
+    report::{CoverageReport, Key, Resource, Totals, key_id_hash},
     require::{BadRequirement, Requirement},
     residue::{Residue, ScanError, scan},
 };
@@ -203,6 +203,12 @@ impl Coverage {
         }
         Ok(())
     }
+}
+
+/// Whether a value is sealed as a new write under one of these key ids would be.
+#[must_use]
+pub fn is_current(value: &[u8], key_ids: &[String]) -> bool {
+    matches!(how(value).0, How::Key(name, SourceType::Seed) if key_ids.contains(&name.key_id))
 }
 
 /// Keeps a name when it is among the first.

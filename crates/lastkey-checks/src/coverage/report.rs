@@ -259,7 +259,8 @@ fn unopened(keys: &[Key]) -> Option<u64> {
 ///
 /// # Source
 /// k8s.io/apiserver: storage/value/encrypt/envelope/metrics (`sha256:` and hex).
-fn key_id_hash(key_id: &str) -> String {
+#[must_use]
+pub fn key_id_hash(key_id: &str) -> String {
     let hash = digest::digest(&digest::SHA256, key_id.as_bytes());
     let hex = hash.as_ref().iter().map(|byte| format!("{byte:02x}"));
     std::iter::once("sha256:".to_owned()).chain(hex).collect()

@@ -93,7 +93,7 @@ const RULES: [Rule; 6] = [
         severity: Severity::Critical,
         title: "stored in the clear",
         why: "Whoever reads a disk, a backup or a snapshot of etcd has them.",
-        fix: "Name the resource in the encryption configuration with the key provider first (lastkey etcd enable), then rewrite its objects.",
+        fix: "Name the resource in the encryption configuration with the key provider first (lastkey etcd enable), then rewrite its objects (lastkey etcd rewrite).",
     },
     Rule {
         id: "etcd-other-provider",
@@ -101,7 +101,7 @@ const RULES: [Rule; 6] = [
         severity: Severity::Medium,
         title: "sealed by another provider",
         why: "They stay readable only as long as the other provider and its key are kept.",
-        fix: "Rewrite them; then take the other provider out of the configuration.",
+        fix: "Rewrite them (lastkey etcd rewrite); then take the other provider out of the configuration.",
     },
     Rule {
         id: "etcd-old-key",
@@ -109,7 +109,7 @@ const RULES: [Rule; 6] = [
         severity: Severity::Low,
         title: "sealed under an older key version",
         why: "The older version cannot be destroyed, and whoever had it can read them.",
-        fix: "Rewrite them once every API server has seen the new key id.",
+        fix: "Rewrite them (lastkey etcd rewrite) once every API server has seen the new key id.",
     },
     Rule {
         id: "etcd-damaged",

@@ -128,7 +128,7 @@ const AFTER: &str = "\n\
     Needs Kubernetes 1.32 or later: older API servers cannot talk to a plugin written in Rust on\n\
     a socket file.\n";
 
-/// Writes every object once more, as it is.
+/// Writes every object once more, as it is; on the way back no key is the current one.
 const REWRITE: &str =
     "kubectl get secrets,configmaps --all-namespaces -o json | kubectl replace -f -";
 
@@ -184,8 +184,8 @@ fn start(platform: Platform, wanted: &Wanted, file: &str, target: &str) -> Strin
          2. {file} becomes {target} there, root:root 0600, the same on all nodes:\n   \
          install -D -m 0600 -o root -g root {file} {target}\n\
          {how}\
-         4. When every API server is ready again, rewrite what is there:\n   \
-         {REWRITE}\n\
+         4. When every API server is ready again, rewrite what is there: lastkey etcd rewrite,\n   \
+         with --socket {socket} and the certificates of step 5\n\
          5. Prove it: {}\n\
          6. Make the last step: lastkey etcd enable --finish --running {target}\n",
         verify(platform, "clear=0,stale=0")

@@ -141,8 +141,7 @@ fn steps_name_file_socket_and_proof_for_every_platform() {
         [Platform::Kubeadm, Platform::K3s, Platform::Rke2, Platform::Talos, Platform::StaticPod];
     for platform in platforms {
         let text = steps(platform, &wanted(Stage::Start, &[]), "encryption.yaml");
-        for part in
-            ["encryption.yaml", "/run/lastkey", "--require clear=0,stale=0", "kubectl replace"]
+        for part in ["encryption.yaml", "/run/lastkey", "--require clear=0,stale=0", "etcd rewrite"]
         {
             assert!(text.contains(part), "{platform:?} lacks {part}");
         }

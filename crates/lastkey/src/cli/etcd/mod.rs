@@ -7,6 +7,8 @@ mod connect;
 mod enable;
 mod live;
 mod plugin;
+mod resource;
+mod rewrite;
 mod source;
 mod verify;
 
@@ -22,6 +24,8 @@ use super::{
 pub(crate) enum EtcdCommand {
     /// Write the API server's encryption configuration, and say what to do with it
     Enable(enable::EnableArgs),
+    /// Have everything written once more that is not sealed under the current key
+    Rewrite(rewrite::RewriteArgs),
     /// Count what is in the clear and under which key, and prove that it can be decrypted
     Verify(verify::VerifyArgs),
 }
@@ -34,6 +38,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     match command {
         EtcdCommand::Enable(args) => enable::enable(args, form),
+        EtcdCommand::Rewrite(args) => rewrite::rewrite(args, form).await,
         EtcdCommand::Verify(args) => verify::verify(args, form).await,
     }
 }
