@@ -184,7 +184,7 @@ enum ConfigCommand {
 }
 
 /// Headings of `lastkey --help`; each command stands under one.
-const GROUPS: [(&str, &[&str]); 9] = [
+const GROUPS: [(&str, &[&str]); 10] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
     ("Keys", &["key"]),
     ("Findings", &["check", "scan"]),

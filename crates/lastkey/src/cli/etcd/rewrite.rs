@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::{
     plugin::Plugin,
     resource::{Resource, Served},
-    source::{Next, SourceArgs},
+    source::{MAX_ATTEMPTS, Next, SourceArgs, too_slow},
 };
 use crate::cli::{
     args::{OutputForm, Span},
@@ -74,6 +74,7 @@ pub(crate) async fn rewrite(args: &RewriteArgs, form: OutputForm) -> Result<(), 
             "`lastkey etcd verify` prints what is left in other forms".to_owned(),
         ));
     }
+    args.source.only_live()?;
     let current = current(args).await?;
     let resources =
         if args.resource.is_empty() { Resource::secrets_like() } else { args.resource.clone() };
@@ -142,17 +143,20 @@ async fn stale(
     served: &[Served],
     current: &[String],
 ) -> Result<Vec<String>, Failure> {
-    let mut source = args.source.open().await?;
+    let mut source = args.source.open(false).await?;
     let registry = args.source.registry.trim_end_matches('/');
-    let mut stale = Vec::new();
+    let (mut stale, mut attempts) = (Vec::new(), 1);
     loop {
         match source.next().await? {
             Next::End => return Ok(stale),
-            // Where etcd compacted, reading begins anew: what was read does not count.
-            Next::Anew => stale.clear(),
+            Next::Anew if attempts == MAX_ATTEMPTS => return Err(too_slow()),
+            Next::Anew => {
+                attempts += 1;
+                stale.clear();
+            }
             Next::Objects(objects) => {
                 for object in objects {
-                    if object.is_old || is_current(&object.value, current) {
+                    if is_current(&object.value, current) {
                         continue;
                     }
                     stale.extend(served.iter().find_map(|s| s.path(&object.path, registry)));

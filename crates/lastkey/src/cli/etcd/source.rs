@@ -45,16 +45,17 @@ pub(super) struct SourceArgs {
     /// PEM file with the key of that certificate
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// Look for old values too: in history, in free pages of the database (over --endpoints that
-    /// of the member that answers), and with --wal in the write-ahead log
-    #[arg(long)]
-    pub(super) residue: bool,
-    /// Folder of etcd's write-ahead log: member/wal in its data directory
-    #[arg(long, value_name = "DIR", requires = "residue")]
-    pub(super) wal: Option<PathBuf>,
     /// The API server's --etcd-prefix
     #[arg(long, value_name = "PREFIX", default_value = REGISTRY)]
     pub(super) registry: String,
+}
+
+/// How often reading begins anew because etcd compacted the revision away.
+pub(super) const MAX_ATTEMPTS: usize = 5;
+
+/// What is said then.
+pub(super) fn too_slow() -> Failure {
+    Failure::Input("etcd compacts faster than it can be read; verify a snapshot".to_owned())
 }
 
 /// One stored object. Its value may be a Secret in the clear: it is wiped.
@@ -88,6 +89,14 @@ pub(super) enum Next {
 }
 
 impl SourceArgs {
+    /// Refuses a file where only a running etcd will do.
+    pub(super) fn only_live(&self) -> Result<(), Failure> {
+        if self.snapshot.is_none() {
+            return Ok(());
+        }
+        Err(Failure::Usage("a file cannot be rewritten: give --endpoints".to_owned()))
+    }
+
     /// Where it is, for people.
     pub(super) fn place(&self) -> String {
         match &self.snapshot {
@@ -96,11 +105,12 @@ impl SourceArgs {
         }
     }
 
-    pub(super) async fn open(&self) -> Result<Source, Failure> {
+    /// Opens it; with `with_old` a running etcd's whole database is taken, old values included.
+    pub(super) async fn open(&self, with_old: bool) -> Result<Source, Failure> {
         if let Some(path) = &self.snapshot {
             let file = File::open(path)
                 .map_err(|cause| Failure::io(format!("open {}", path.display()), cause))?;
-            return self.file(file, path.display().to_string());
+            return database(file, path.display().to_string(), with_old);
         }
         let tls = match &self.cacert {
             None => None,
@@ -112,8 +122,9 @@ impl SourceArgs {
         let mut last = None;
         for endpoint in &self.endpoints {
             match connect::tcp(endpoint, tls.as_ref()).await {
-                Ok(client) if self.residue => {
-                    return self.file(download(client, endpoint).await?, endpoint.clone());
+                Ok(client) if with_old => {
+                    let file = download(client, endpoint).await?;
+                    return database(file, endpoint.clone(), with_old);
                 }
                 Ok(client) => {
                     let registry = self.registry.trim_end_matches('/');
@@ -124,12 +135,12 @@ impl SourceArgs {
         }
         Err(last.unwrap_or_else(|| Failure::Usage("--endpoints names none".to_owned())))
     }
+}
 
-    fn file(&self, file: File, name: String) -> Result<Source, Failure> {
-        let revisions = Revisions::open(BufReader::new(file))
-            .map_err(|error| Failure::Input(format!("{name}: {error}")))?;
-        Ok(Source::File(Box::new(Database { revisions, name, with_old: self.residue })))
-    }
+fn database(file: File, name: String, with_old: bool) -> Result<Source, Failure> {
+    let revisions = Revisions::open(BufReader::new(file))
+        .map_err(|error| Failure::Input(format!("{name}: {error}")))?;
+    Ok(Source::File(Box::new(Database { revisions, name, with_old })))
 }
 
 impl Source {

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::{
     plugin::Plugin,
-    source::{Next, Source, SourceArgs, Stored, scan_log},
+    source::{MAX_ATTEMPTS, Next, Source, SourceArgs, Stored, scan_log, too_slow},
 };
 use crate::cli::{
     args::{OutArgs, OutputForm},
@@ -47,6 +47,13 @@ pub(crate) struct VerifyArgs {
     /// Resource that has to be encrypted beside secrets; * for all (repeatable)
     #[arg(long, value_name = "RESOURCE")]
     resource: Vec<String>,
+    /// Look for old values too: in history, in free pages of the database (over --endpoints that
+    /// of the member that answers), and with --wal in the write-ahead log
+    #[arg(long)]
+    residue: bool,
+    /// Folder of etcd's write-ahead log: member/wal in its data directory
+    #[arg(long, value_name = "DIR", requires = "residue")]
+    wal: Option<PathBuf>,
     /// What has to hold, such as clear=0,stale=0; else exit code 1
     #[arg(long, value_name = "NAME=MOST", value_delimiter = ',')]
     require: Vec<Requirement>,
@@ -62,9 +69,6 @@ enum Level {
     Decrypt,
 }
 
-/// How often reading begins anew because etcd compacted the revision away.
-const MAX_ATTEMPTS: usize = 5;
-
 /// Reads all, prints the report, and ends by what was required.
 pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Failure> {
     check(args)?;
@@ -72,7 +76,7 @@ pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Fa
         None => None,
         Some(path) => Some(Opener::connect(path, args.level).await?),
     };
-    let mut source = args.source.open().await?;
+    let mut source = args.source.open(args.residue).await?;
     let counted = read(args, &mut source, &mut opener).await?;
     let mut expected = Expected {
         providers: args.provider.clone(),
@@ -91,12 +95,12 @@ pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Fa
     }
     let revision = source.revision();
     if let Source::File(database) = source
-        && args.source.residue
+        && args.residue
     {
         let registry = &args.source.registry;
         let (mut pages, mut log) = (Coverage::new(registry), Coverage::new(registry));
         database.scan_free_pages(registry, &mut pages)?;
-        if let Some(folder) = &args.source.wal {
+        if let Some(folder) = &args.wal {
             scan_log(folder, registry, &mut log)?;
         }
         let pinned = report.pinned();
@@ -104,7 +108,7 @@ pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Fa
         report.residue = Some(Residue {
             history: totals(counted.old),
             free_pages: totals(pages),
-            wal: args.source.wal.as_ref().map(|_| totals(log)),
+            wal: args.wal.as_ref().map(|_| totals(log)),
         });
     }
     let broken = args.require.iter().filter_map(|r| r.broken(&report)).collect();
@@ -125,7 +129,7 @@ fn check(args: &VerifyArgs) -> Result<(), Failure> {
         let advice = "seeds are unwrapped by a plugin: give --socket PATH and --level unwrap";
         return Err(Failure::Usage(advice.to_owned()));
     }
-    if args.require.iter().any(Requirement::needs_residue) && !args.source.residue {
+    if args.require.iter().any(Requirement::needs_residue) && !args.residue {
         return Err(Failure::Usage("old values are looked for with --residue".to_owned()));
     }
     Ok(())
@@ -155,10 +159,7 @@ async fn read(
     loop {
         match source.next().await? {
             Next::End => return Ok(counted),
-            Next::Anew if attempts == MAX_ATTEMPTS => {
-                let advice = "etcd compacts faster than it can be read; verify a snapshot";
-                return Err(Failure::Input(advice.to_owned()));
-            }
+            Next::Anew if attempts == MAX_ATTEMPTS => return Err(too_slow()),
             Next::Anew => {
                 attempts += 1;
                 counted = Counted::new(&args.source.registry);
