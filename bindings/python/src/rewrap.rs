@@ -42,7 +42,7 @@ pub(crate) fn rewrap(
         change = change.remove_age(age_recipient(&text)?);
     }
     let passphrase: Option<SecretVec> = add_passphrase.map(secret).transpose()?;
-    change = passphrase.into_iter().fold(change, Rewrap::add_passphrase);
+    change = passphrase.into_iter().fold(change, |change, one| change.add_passphrase(one));
     if remove_passphrases {
         change = change.remove_passphrases();
     }
@@ -50,5 +50,5 @@ pub(crate) fn rewrap(
         change = change.refresh(&client.inner);
     }
     let inner = decryptor.inner.clone();
-    py.detach(|| change.file(&inner, &path)).or_raise(py)
+    py.detach(|| change.file(&inner, &path)).map(drop).or_raise(py)
 }

@@ -46,7 +46,9 @@ const LARGE_LEN: usize = 1 << 20;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
+///
+/// The default one encrypts for nobody yet, and cannot before somebody is added.
+#[derive(Clone, Default)]
 pub struct Encryptor {
     recipients: Vec<Whom>,
     options: EnvelopeOptions,
@@ -103,7 +105,7 @@ impl Encryptor {
 
     /// Encrypts under a passphrase, without any server, as [`Self::add_passphrase`] says.
     #[must_use]
-    pub fn for_passphrase(passphrase: SecretVec) -> Self {
+    pub fn for_passphrase(passphrase: impl Into<Arc<SecretVec>>) -> Self {
         Self::of(passphrase_of(passphrase))
     }
 
@@ -130,7 +132,7 @@ impl Encryptor {
     /// Lets who knows a passphrase decrypt. Costs 64 MiB of memory and a noticeable moment for
     /// each data key, on the caller's thread: use a cache.
     #[must_use]
-    pub fn add_passphrase(mut self, passphrase: SecretVec) -> Self {
+    pub fn add_passphrase(mut self, passphrase: impl Into<Arc<SecretVec>>) -> Self {
         self.recipients.push(passphrase_of(passphrase));
         self
     }
@@ -224,6 +226,32 @@ impl Encryptor {
         Ok(EncryptWriter::new(inner, start.header, sealer, start.meter))
     }
 
+    /// A data key and the options of an envelope, for programs that put the envelope together by
+    /// [`lastkey_crypto::stream`]: on many threads, for instance. It counts as one message of the
+    /// cache, and as `plaintext_len` bytes.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`].
+    pub async fn data_key(
+        &self,
+        plaintext_len: u64,
+    ) -> Result<(Arc<ProtectedKey>, EnvelopeOptions), EnvelopeError> {
+        let Loan { key, meter } = self.loan().await?;
+        let options = self.options_for(&key.recipients)?;
+        meter.add(usize::try_from(plaintext_len).unwrap_or(usize::MAX));
+        Ok((key, options))
+    }
+
+    /// Whether nobody was added yet.
+    #[must_use]
+    pub fn is_for_nobody(&self) -> bool {
+        self.recipients.is_empty()
+    }
+
+    pub(crate) fn whom(&self) -> &[Whom] {
+        &self.recipients
+    }
+
     async fn start(&self) -> Result<Start, EnvelopeError> {
         let Loan { key, meter } = self.loan().await?;
         let options = self.options_for(&key.recipients)?;
@@ -282,9 +310,7 @@ async fn protected_key(
             ProtectedKey { data_key: fresh.data_key, recipients: vec![fresh.recipient] }
         }
         Some(Whom::Age(_) | Whom::Passphrase { .. }) | None => {
-            let data_key = SecretArray::try_fill(|bytes| SystemEntropy.fill(bytes));
-            let data_key = data_key.map_err(|_| wrong(FormatError::Entropy))?;
-            ProtectedKey { data_key, recipients: Vec::new() }
+            ProtectedKey { data_key: fresh_data_key()?, recipients: Vec::new() }
         }
     };
     for (_, whom) in recipients.iter().enumerate().filter(|(at, _)| Some(*at) != first) {
@@ -314,8 +340,13 @@ impl Whom {
     }
 }
 
-pub(crate) fn passphrase_of(passphrase: SecretVec) -> Whom {
-    Whom::Passphrase { passphrase: Arc::new(passphrase), cost: Argon2Params::default() }
+fn passphrase_of(passphrase: impl Into<Arc<SecretVec>>) -> Whom {
+    Whom::Passphrase { passphrase: passphrase.into(), cost: Argon2Params::default() }
+}
+
+pub(crate) fn fresh_data_key() -> Result<SecretArray<32>, EnvelopeError> {
+    SecretArray::try_fill(|bytes| SystemEntropy.fill(bytes))
+        .map_err(|_| wrong(FormatError::Entropy))
 }
 
 async fn protect_remotely(

@@ -14,13 +14,14 @@ use std::{
 };
 
 use lastkey_client::{
+    ProtectedKey,
     envelope::EnvelopeError as ClientEnvelopeError,
     file::{FileError, PendingFile, SharedFile},
 };
 use lastkey_crypto::{
     context::EncryptionContext,
     entropy::SystemEntropy,
-    envelope::{Header, Layout},
+    envelope::{EnvelopeOptions, Header, Layout},
     stream::{self, StreamError},
 };
 use lastkey_secret::SecretArray;
@@ -29,7 +30,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Run,
-    data_keys::{Known, Ready, Supply},
+    data_keys::{Known, Supply},
     walk::Portion,
 };
 use crate::cli::{envelope::check_context, failure::Failure};
@@ -173,7 +174,7 @@ impl<'a> Worker<'a> {
             Action::Encrypt { supply, known } => {
                 // Into another tree an envelope goes like any other file, and comes back as one.
                 if let Some(header) = header.filter(|_| run.job.target.is_none()) {
-                    known.data_key(&header)?;
+                    known.prove(&header)?;
                     return Ok(Outcome::Skipped);
                 }
                 let Some(pending) =
@@ -181,8 +182,10 @@ impl<'a> Worker<'a> {
                 else {
                     return Ok(Outcome::Skipped);
                 };
-                let Some(ready) = run.ready(supply) else { return Ok(Outcome::Skipped) };
-                self.encrypt(source, &pending, &ready)?;
+                let Some((key, options)) = run.data_key(supply, source.about.len()) else {
+                    return Ok(Outcome::Skipped);
+                };
+                self.encrypt(source, &pending, &key, &options)?;
                 Ok(Outcome::Written(pending))
             }
             Action::Decrypt { known, context } => {
@@ -192,11 +195,11 @@ impl<'a> Worker<'a> {
                     return is_in_place.then_some(Outcome::Skipped).ok_or(refused);
                 };
                 check_context(&header, context)?;
-                let data_key = known.data_key(&header)?;
+                let key = known.data_key(&header)?;
                 let Some(pending) = self.pending(source, |_| Ok(false))? else {
                     return Ok(Outcome::Skipped);
                 };
-                self.decrypt(source, &pending, &header, &data_key)?;
+                self.decrypt(source, &pending, &header, &key.data_key)?;
                 Ok(Outcome::Written(pending))
             }
         }
@@ -227,10 +230,10 @@ impl<'a> Worker<'a> {
         &mut self,
         source: &Source<'_>,
         pending: &PendingFile,
-        ready: &Ready,
+        key: &ProtectedKey,
+        options: &EnvelopeOptions,
     ) -> Result<(), Failure> {
-        let (options, protected) = (&ready.options, &ready.protected);
-        let (data_key, recipients) = (&protected.data_key, &protected.recipients);
+        let (data_key, recipients) = (&key.data_key, &key.recipients);
         let entropy = &mut SystemEntropy;
         if source.is_small() {
             let (input, output) = (&self.input, &mut self.output);
@@ -328,8 +331,8 @@ impl Source<'_> {
 
 impl Run {
     /// A data key; without one the run is over.
-    fn ready(&self, supply: &Supply) -> Option<Arc<Ready>> {
-        supply.next().map_err(|failure| self.end_by(failure)).ok()
+    fn data_key(&self, supply: &Supply, len: u64) -> Option<(Arc<ProtectedKey>, EnvelopeOptions)> {
+        supply.next(len).map_err(|failure| self.end_by(failure)).ok()
     }
 
     fn threads_for(&self, source: &Source<'_>) -> NonZeroUsize {
@@ -351,7 +354,7 @@ fn is_done(target: &Path, source: &Source<'_>, known: &Known) -> Result<bool, Fa
     if !is_as_long || time(&about) < time(&source.about) {
         return Ok(false);
     }
-    known.data_key(&header).map(|_| true)
+    known.prove(&header).map(|()| true)
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {
