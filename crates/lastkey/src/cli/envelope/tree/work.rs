@@ -122,6 +122,8 @@ struct Source<'p> {
     place: &'p Path,
     /// Relative to the root.
     path: &'p Path,
+    /// Whether nothing is where it goes.
+    is_fresh: bool,
 }
 
 impl<'a> Worker<'a> {
@@ -134,22 +136,22 @@ impl<'a> Worker<'a> {
     pub(super) fn take_part(mut self, portions: &Mutex<Receiver<Portion>>) {
         let next = || portions.lock().unwrap_or_else(PoisonError::into_inner).recv();
         while let Ok(portion) = next() {
-            for path in portion {
+            for path in portion.files {
                 if !self.run.should_stop() {
-                    self.take(&path);
+                    self.take(&path, portion.is_fresh);
                 }
             }
         }
         self.flush();
     }
 
-    fn take(&mut self, path: &Path) {
+    fn take(&mut self, path: &Path, is_fresh: bool) {
         let place = below(&self.run.job.source, path);
         let (file, about) = match open(&place) {
             Ok(opened) => opened,
             Err(failure) => return self.run.fail(&place, failure),
         };
-        let mut source = Source { file, about, place: &place, path };
+        let mut source = Source { file, about, place: &place, path, is_fresh };
         let len = source.about.len();
         match self.process(&mut source) {
             Ok(Outcome::Skipped) => {
@@ -213,7 +215,7 @@ impl<'a> Worker<'a> {
         // One byte more than there should be shows a file that grew.
         let wanted = if is_small { len.saturating_add(1) } else { MAGIC.len() };
         self.input.resize(wanted, 0);
-        let read = fill(&mut source.file, &mut self.input).map_err(failed)?;
+        let read = fill(&mut source.file, &mut self.input, len).map_err(failed)?;
         if is_small && read != len {
             return Err(StreamError::Changed.into());
         }
@@ -276,7 +278,11 @@ impl<'a> Worker<'a> {
     ) -> Result<Option<PendingFile>, Failure> {
         let job = &self.run.job;
         let target = below(job.target.as_ref().unwrap_or(&job.source), source.path);
-        let pending = match PendingFile::create(&target, job.replace) {
+        let made = match source.is_fresh {
+            true => PendingFile::create_in_fresh_folder(&target),
+            false => PendingFile::create(&target, job.replace),
+        };
+        let pending = match made {
             Err(FileError::Exists { path }) => {
                 let is_right = job.skip_existing || is_done(&target)?;
                 let exists = FileError::Exists { path };
@@ -372,7 +378,8 @@ fn open(place: &Path) -> Result<(File, Metadata), Failure> {
     Ok((file, about))
 }
 
-fn fill(file: &mut File, dest: &mut [u8]) -> io::Result<usize> {
+/// Reads to the end, which a read that stops at the expected length has found.
+fn fill(file: &mut File, dest: &mut [u8], expected: usize) -> io::Result<usize> {
     let mut len = 0;
     while let Some(free) = dest.get_mut(len..).filter(|free| !free.is_empty()) {
         match file.read(free) {
@@ -380,6 +387,9 @@ fn fill(file: &mut File, dest: &mut [u8]) -> io::Result<usize> {
             Ok(more) => len += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+        if len == expected {
+            break;
         }
     }
     Ok(len)
