@@ -4,7 +4,10 @@
 //! Source    `docs/formats/envelope.md`.
 //! Holds     Every envelope has a fresh salt, whether its data key is fresh or cached.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use lastkey_crypto::{
     context::EncryptionContext,
@@ -53,6 +56,8 @@ pub struct Encryptor {
     recipients: Vec<Whom>,
     options: EnvelopeOptions,
     cache: Option<DataKeyCache>,
+    /// What it is in a cache, once that was asked for; of these recipients and this context.
+    cache_id: OnceLock<CacheId>,
 }
 
 /// Who can decrypt. One of each kind is an own way to the data key.
@@ -110,31 +115,34 @@ impl Encryptor {
     }
 
     fn of(whom: Whom) -> Self {
-        Self { recipients: vec![whom], options: EnvelopeOptions::default(), cache: None }
+        Self::default().with(whom)
+    }
+
+    fn with(mut self, whom: Whom) -> Self {
+        self.recipients.push(whom);
+        self.cache_id = OnceLock::new();
+        self
     }
 
     /// Lets one more key decrypt, also one of another server: each envelope opens under any of
     /// its keys.
     #[must_use]
-    pub fn add_key(mut self, client: &Client, key: impl Into<String>) -> Self {
-        self.recipients.push(Whom::Key { client: client.clone(), key: key.into() });
-        self
+    pub fn add_key(self, client: &Client, key: impl Into<String>) -> Self {
+        self.with(Whom::Key { client: client.clone(), key: key.into() })
     }
 
     /// Lets the owner of a key of age decrypt, without any server: for the day on which all
     /// servers are lost.
     #[must_use]
-    pub fn add_age(mut self, recipient: AgeRecipient) -> Self {
-        self.recipients.push(Whom::Age(recipient));
-        self
+    pub fn add_age(self, recipient: AgeRecipient) -> Self {
+        self.with(Whom::Age(recipient))
     }
 
     /// Lets who knows a passphrase decrypt. Costs 64 MiB of memory and a noticeable moment for
     /// each data key, on the caller's thread: use a cache.
     #[must_use]
-    pub fn add_passphrase(mut self, passphrase: impl Into<Arc<SecretVec>>) -> Self {
-        self.recipients.push(passphrase_of(passphrase));
-        self
+    pub fn add_passphrase(self, passphrase: impl Into<Arc<SecretVec>>) -> Self {
+        self.with(passphrase_of(passphrase))
     }
 
     /// How the segments are protected; AES-256-GCM by default. An envelope tells it itself.
@@ -149,6 +157,7 @@ impl Encryptor {
     #[must_use]
     pub fn context(mut self, context: EncryptionContext) -> Self {
         self.options.context = context;
+        self.cache_id = OnceLock::new();
         self
     }
 
@@ -264,7 +273,10 @@ impl Encryptor {
     async fn loan(&self) -> Result<Loan, EnvelopeError> {
         let fetch = || protected_key(&self.recipients, &self.options.context);
         match &self.cache {
-            Some(cache) => cache.obtain(self.cache_id(), fetch).await,
+            Some(cache) => {
+                let id = *self.cache_id.get_or_init(|| self.make_cache_id());
+                cache.obtain(id, fetch).await
+            }
             None => Ok(Loan::of(fetch().await?)),
         }
     }
@@ -276,7 +288,7 @@ impl Encryptor {
         Ok(options)
     }
 
-    fn cache_id(&self) -> CacheId {
+    fn make_cache_id(&self) -> CacheId {
         let of = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
         let mut parts = vec![of(b"encrypt"), of(self.options.context.encoded())];
         parts.extend(self.recipients.iter().flat_map(Whom::cache_parts));
