@@ -371,8 +371,14 @@ fn envelope_exit_code(error: &EnvelopeError) -> u8 {
         EnvelopeError::Shared(error) => envelope_exit_code(error),
         EnvelopeError::Stream(error) => stream_exit_code(error),
         EnvelopeError::DataKey | EnvelopeError::NoRecipient | EnvelopeError::Context => NOT_VALID,
-        EnvelopeError::Thread | EnvelopeError::NotFound => REFUSED,
-        _ => REFUSED,
+        EnvelopeError::Nobody => USAGE,
+        EnvelopeError::File(_) => INPUT_OUTPUT,
+        EnvelopeError::Thread
+        | EnvelopeError::NotFound(_)
+        | EnvelopeError::TooManyPassphrases
+        | EnvelopeError::NotRenewed(_)
+        | EnvelopeError::Busy
+        | _ => REFUSED,
     }
 }
 
