@@ -198,7 +198,7 @@ impl Cluster {
     /// # Errors
     /// [`KubeError`].
     pub async fn create(&self, path: &str, object: &Value) -> Result<Value, KubeError> {
-        self.send(Method::POST, path, "application/json", Form::Whole, object).await
+        self.send(Method::POST, path, "application/json", object).await
     }
 
     /// Changes an object.
@@ -211,7 +211,7 @@ impl Cluster {
             Patch::Json => "application/json-patch+json",
             Patch::Strategic => "application/strategic-merge-patch+json",
         };
-        self.send(Method::PATCH, path, content, Form::Whole, patch).await
+        self.send(Method::PATCH, path, content, patch).await
     }
 
     /// Has an object written once more as it is. Only its metadata is answered, so nothing of a
@@ -222,7 +222,7 @@ impl Cluster {
     pub async fn touch(&self, path: &str) -> Result<(), KubeError> {
         let nothing = Value::Object(serde_json::Map::new());
         let content = "application/merge-patch+json";
-        self.send(Method::PATCH, path, content, Form::Metadata, &nothing).await.map(drop)
+        self.send_as(Form::Metadata, Method::PATCH, path, content, &nothing).await.map(drop)
     }
 
     async fn send(
@@ -230,7 +230,17 @@ impl Cluster {
         method: Method,
         path: &str,
         content: &'static str,
+        body: &Value,
+    ) -> Result<Value, KubeError> {
+        self.send_as(Form::Whole, method, path, content, body).await
+    }
+
+    async fn send_as(
+        &self,
         form: Form,
+        method: Method,
+        path: &str,
+        content: &'static str,
         body: &Value,
     ) -> Result<Value, KubeError> {
         let mut asked = self
