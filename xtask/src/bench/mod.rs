@@ -5,6 +5,7 @@
 
 mod files;
 mod http;
+mod kms;
 mod programs;
 mod report;
 mod server;
@@ -88,6 +89,7 @@ fn served(report: &mut Report, binary: &Path, scratch: &Path) -> anyhow::Result<
     let many = idle.make_keys(MANY_KEYS)?;
     against_axum(report, &idle, "decrypt, 10,000 keys", "/v1/decrypt", &many.ciphertexts, 0.80)?;
     report.add(Row::at_most("memory, 10,000 keys in use", idle.memory_mib()?, "MiB", 30.0));
+    kms::rows(report, binary, scratch, &idle)?;
     let created = idle.create_durably()?;
     report.add(Row::rate("durable key creation, 16 clients", created, "/s", 10_000.0));
     idle.stop()?;

@@ -23,6 +23,7 @@ mod forms;
 mod http;
 mod identity;
 mod issuer;
+mod kms_apiserver;
 mod kms_client;
 mod kms_plugin;
 mod liveness;
