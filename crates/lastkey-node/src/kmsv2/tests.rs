@@ -162,6 +162,20 @@ async fn disabled_key_is_refused_within_ten_seconds_and_its_local_keys_are_gone(
 }
 
 #[tokio::test(start_paused = true)]
+async fn local_key_that_comes_in_after_a_refusal_is_not_used() {
+    let keys = Arc::new(FakeKeys::new());
+    let provider = running(config(""), &keys);
+    seconds(1).await;
+    let sealed = seal(&provider).unwrap();
+    let by_service = Ciphertext::parse(&sealed.ciphertext).unwrap().by_service.to_vec();
+    let late = provider.ring.find(&by_service).unwrap();
+    keys.mood(Mood::Disabled);
+    ten_seconds().await;
+    provider.ring.insert(&by_service, late);
+    assert!(matches!(open(&provider, &sealed).await, Err(Denial::Refused { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rotation_changes_the_key_id_and_older_ciphertexts_open() {
     let keys = Arc::new(FakeKeys::new());
     let provider = running(config(""), &keys);
