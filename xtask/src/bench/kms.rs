@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 
-use super::http::Connection;
+use super::http::{Connection, Target};
 use super::programs::{Figures, build_example, example, pinned};
 use super::report::{Report, Row};
 use super::server::Running;
@@ -27,7 +27,8 @@ pub(crate) fn rows(
     scratch: &Path,
     server: &Running,
 ) -> anyhow::Result<()> {
-    let mut connection = Connection::open(&server.address, &server.token)?;
+    let Target { address, token, .. } = server.target();
+    let mut connection = Connection::open(address, token)?;
     connection.post("/v1/keys", r#"{"alias":"alias/etcd"}"#)?;
     let folder = scratch.join("sockets");
     std::fs::create_dir_all(&folder)?;
@@ -36,8 +37,8 @@ pub(crate) fn rows(
     let began = Instant::now();
     let mut command = pinned(0, binary);
     command.args(["kms-plugin", "--key", "alias/etcd", "--socket"]).arg(folder.join("kms.sock"));
-    command.env("LASTKEY_ADDR", format!("http://{}", server.address));
-    let plugin = Served::start(command.env("LASTKEY_TOKEN", &server.token), &folder, "kms.sock")?;
+    command.env("LASTKEY_ADDR", format!("http://{}", address));
+    let plugin = Served::start(command.env("LASTKEY_TOKEN", token), &folder, "kms.sock")?;
     wait_for(&plugin.socket)?;
     let ready = began.elapsed().as_secs_f64();
     report.add(Row::at_most("KMS plugin, start to the first answer", ready, "s", 1.0));
