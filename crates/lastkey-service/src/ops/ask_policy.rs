@@ -140,7 +140,7 @@ impl Engine {
 }
 
 /// The action as the list of all actions has it.
-fn known_action(action: &str) -> Result<&'static str, Error> {
+pub(crate) fn known_action(action: &str) -> Result<&'static str, Error> {
     let found = ALL_ACTIONS.iter().find(|(name, _)| *name == action);
     found.map(|(name, _)| *name).ok_or_else(|| {
         let names: Vec<_> = ALL_ACTIONS.iter().map(|(name, _)| *name).collect();
@@ -149,7 +149,7 @@ fn known_action(action: &str) -> Result<&'static str, Error> {
 }
 
 /// Somebody of this name, as if he had just opened a session.
-fn principal(
+pub(crate) fn principal(
     name: String,
     role: Option<String>,
     groups: Vec<String>,

@@ -92,6 +92,7 @@ impl Cluster {
             role: self.name.clone(),
             duration: None,
             policy: None,
+            nonce: None,
         };
         world.engine.exchange_token(ID, &nobody(), request).await.unwrap().bearer
     }

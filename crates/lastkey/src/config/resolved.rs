@@ -34,6 +34,8 @@ pub(crate) struct Resolved {
     pub(crate) limits: lastkey_http::Limits,
     pub(crate) open_keys: usize,
     pub(crate) audit: AuditOptions,
+    /// Said on the command line alone.
+    pub(crate) accepts_audit_loss: bool,
     pub(crate) metrics: MetricsAccess,
     pub(crate) keyfile: Option<PathBuf>,
     pub(crate) guard: Guard,
@@ -107,6 +109,7 @@ impl Resolved {
             limits,
             open_keys: typed.keyring.open_keys,
             audit: audit_options(&typed.audit)?,
+            accepts_audit_loss: false,
             metrics: typed.metrics.access,
             keyfile: typed.unseal.keyfile,
             guard: guard(typed.connect.allow)?,

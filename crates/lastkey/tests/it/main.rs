@@ -10,6 +10,8 @@
     reason = "helpers of tests stop at the first surprise, as tests do"
 )]
 
+mod api_server;
+mod audit_loss;
 mod bad_input;
 mod check;
 mod check_admission;
@@ -24,7 +26,9 @@ mod http;
 mod identity;
 mod issuer;
 mod liveness;
+mod liveness_real;
 mod nodes;
+mod oidc;
 mod operations;
 mod people;
 mod process;
