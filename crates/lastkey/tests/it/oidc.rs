@@ -80,24 +80,32 @@ impl Provider {
 
     /// What the person's browser does with the page that the command shows.
     fn browse(&self, page: &str) {
+        let (host, state) = self.begin(page);
+        // Browsers ask for more than they are sent to.
+        assert!(get(&host, "/favicon.ico").starts_with("HTTP/1.1 404"));
+        let answer = get(&host, &format!("/callback?code=c0de&state={state}"));
+        assert!(answer.contains("close this page"), "{answer}");
+    }
+
+    /// Begins a login at the page: where the command listens, and the state of its login.
+    fn begin(&self, page: &str) -> (String, String) {
         let query = page.split_once('?').unwrap().1;
         let asked = fields(query);
         assert_eq!((&*asked["response_type"], &*asked["client_id"]), ("code", CLIENT));
         assert_eq!(asked["code_challenge_method"], "S256");
         let (state, back) = (asked["state"].clone(), asked["redirect_uri"].clone());
         self.state.lock().unwrap().codes.insert("c0de".to_owned(), asked);
-        let host = back.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
-        let get = |target: &str| {
-            let mut stream = TcpStream::connect(&host).unwrap();
-            write!(stream, "GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            answer
-        };
-        // Browsers ask for more than they are sent to.
-        assert!(get("/favicon.ico").starts_with("HTTP/1.1 404"));
-        assert!(get(&format!("/callback?code=c0de&state={state}")).contains("close this page"));
+        (back.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned(), state)
     }
+}
+
+/// What a browser gets from the command.
+fn get(host: &str, target: &str) -> String {
+    let mut stream = TcpStream::connect(host).unwrap();
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 fn fields(query: &str) -> Fields {
@@ -305,6 +313,41 @@ fn token_of_another_login_audience_or_group_opens_nothing() {
         assert_eq!(ended.status.code(), Some(4), "{claims}");
         assert!(ended.stdout.is_empty(), "{claims}");
     }
+}
+
+/// CVE-2026-33757: a code that somebody else obtained is brought to a login that he did not begin.
+#[test]
+fn attack_login_fixation_by_a_callback_of_another_login() {
+    let world = World::new();
+    for target in ["/callback?code=c0de&state=other", "/callback?code=c0de"] {
+        let mut login = world.login(&[]);
+        let (host, _) = world.provider.begin(&line_of(&mut login, "https://"));
+        get(&host, target);
+        let ended = login.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!ended.status.success() && said.contains("another login"), "{said}");
+        // The code was not even redeemed.
+        assert!(world.provider.state.lock().unwrap().codes.contains_key("c0de"));
+    }
+}
+
+/// CVE-2026-33758: what the provider sends as an error is shown by the page or the terminal.
+#[test]
+fn attack_script_in_the_error_of_a_login() {
+    let world = World::new();
+    let mut login = world.login(&[]);
+    let (host, state) = world.provider.begin(&line_of(&mut login, "https://"));
+    let script = "%3Cscript%3Ealert(1)%3C/script%3E";
+    let answer = get(&host, &format!("/callback?error={script}&state={state}"));
+    assert!(answer.contains("text/plain") && !answer.contains("script"), "{answer}");
+    assert!(!login.wait_with_output().unwrap().status.success());
+    let mut login = world.login(&[]);
+    let (host, state) = world.provider.begin(&line_of(&mut login, "https://"));
+    // What would move a cursor is no callback at all.
+    let answer = get(&host, &format!("/callback?error=%1B%5B2J&state={state}"));
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    login.kill().unwrap();
+    login.wait().unwrap();
 }
 
 #[test]
