@@ -25,6 +25,8 @@ mod forms;
 mod http;
 mod identity;
 mod issuer;
+mod kms_client;
+mod kms_plugin;
 mod liveness;
 mod liveness_real;
 mod nodes;
