@@ -135,7 +135,9 @@ async fn serve(
 
 fn server_config(config: &Resolved, tls: Option<&TlsHandle>) -> anyhow::Result<ServerConfig> {
     let tcp = config.tcp.iter().map(|addr| Listen::Tcp { addr: *addr, tls: tls.cloned() });
-    let unix = config.unix.iter().map(|path| Listen::Unix { path: path.clone() });
+    let users = &config.unix_users;
+    let unix =
+        config.unix.iter().map(|path| Listen::Unix { path: path.clone(), users: users.clone() });
     let mut request_id_prefix = [0; 8];
     SystemEntropy.fill(&mut request_id_prefix)?;
     Ok(ServerConfig {
