@@ -20,6 +20,7 @@ mod config;
 mod crash;
 mod directory;
 mod envelope;
+mod etcd;
 mod fake_cluster;
 mod forms;
 mod http;
