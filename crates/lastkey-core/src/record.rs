@@ -9,6 +9,7 @@ use crate::access::{
     Cluster, Node, NodeAuthority, Policy, Provider, Revocation, RevokedWhat, Role, SessionEpoch,
     User,
 };
+use crate::audit::archive::LogHead;
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
@@ -138,6 +139,12 @@ impl RecordPath {
     #[must_use]
     pub fn access() -> Self {
         Self("access".to_owned())
+    }
+
+    /// Where the audit log stood.
+    #[must_use]
+    pub fn audit_head() -> Self {
+        Self("audit-head".to_owned())
     }
 
     /// The clock.
@@ -325,6 +332,8 @@ pub enum Record {
     Access(u64),
     /// What signs the certificates of nodes.
     NodeAuthority(NodeAuthority),
+    /// Where the audit log stood.
+    AuditHead(LogHead),
 }
 
 #[cfg(test)]

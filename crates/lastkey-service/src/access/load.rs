@@ -193,7 +193,8 @@ impl Parts {
             | Record::NodeAuthority(_)
             | Record::Revocation(_)
             | Record::SessionEpoch(_)
-            | Record::Access(_) => {}
+            | Record::Access(_)
+            | Record::AuditHead(_) => {}
         }
         Ok(())
     }
