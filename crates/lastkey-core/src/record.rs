@@ -9,6 +9,7 @@ use crate::access::{
     Cluster, Node, NodeAuthority, Policy, Provider, Revocation, RevokedWhat, Role, SessionEpoch,
     User,
 };
+use crate::audit::archive::LogHead;
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
@@ -145,6 +146,12 @@ impl RecordPath {
     #[must_use]
     pub fn seal_book() -> Self {
         Self("seal-book".to_owned())
+    }
+
+    /// Where the audit log stood.
+    #[must_use]
+    pub fn audit_head() -> Self {
+        Self("audit-head".to_owned())
     }
 
     /// The clock.
@@ -334,6 +341,8 @@ pub enum Record {
     NodeAuthority(NodeAuthority),
     /// What is remembered of the seals.
     SealBook(SealBook),
+    /// Where the audit log stood.
+    AuditHead(LogHead),
 }
 
 #[cfg(test)]

@@ -194,7 +194,8 @@ impl Parts {
             | Record::SealBook(_)
             | Record::Revocation(_)
             | Record::SessionEpoch(_)
-            | Record::Access(_) => {}
+            | Record::Access(_)
+            | Record::AuditHead(_) => {}
         }
         Ok(())
     }

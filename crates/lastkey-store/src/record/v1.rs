@@ -5,6 +5,7 @@
 //! Holds     every record of the domain has an encoding, and what is decoded was validated:
 //!           names parse, codes are known, numbers are in range.
 
+use lastkey_core::audit::archive::LogHead;
 use lastkey_core::ids::{AliasName, KeyId, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, Tags};
 use lastkey_core::principal::Principal;
@@ -40,6 +41,7 @@ const SESSION_EPOCH: u8 = 16;
 const ACCESS: u8 = 17;
 const NODE_AUTHORITY: u8 = 18;
 const SEAL_BOOK: u8 = 19;
+const AUDIT_HEAD: u8 = 32;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -65,6 +67,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::NodeAuthority(authority) => {
             append(out, NODE_AUTHORITY, &NodeAuthorityV1::from(authority))
         }
+        Record::AuditHead(head) => append(out, AUDIT_HEAD, &AuditHeadV1::from(head)),
     }
 }
 
@@ -93,6 +96,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         NODE_AUTHORITY => {
             read::<NodeAuthorityV1<'_>>(cbor).map(|one| Record::NodeAuthority(one.into()))
         }
+        AUDIT_HEAD => read::<AuditHeadV1>(cbor).map(|head| Record::AuditHead(head.into())),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }
@@ -467,6 +471,26 @@ impl From<TokenV1<'_>> for TokenRecord {
     fn from(token: TokenV1<'_>) -> Self {
         let created_at = Timestamp(token.created_at);
         Self { principal: Principal::named(token.principal), created_at }
+    }
+}
+
+#[derive(Encode, Decode)]
+struct AuditHeadV1 {
+    #[n(0)]
+    size: u64,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    root: [u8; 32],
+}
+
+impl From<&LogHead> for AuditHeadV1 {
+    fn from(head: &LogHead) -> Self {
+        Self { size: head.size, root: head.root }
+    }
+}
+
+impl From<AuditHeadV1> for LogHead {
+    fn from(head: AuditHeadV1) -> Self {
+        Self { size: head.size, root: head.root }
     }
 }
 

@@ -30,10 +30,13 @@ pub(crate) struct Resolved {
     pub(crate) data: PathBuf,
     pub(crate) tcp: Vec<SocketAddr>,
     pub(crate) unix: Option<PathBuf>,
+    pub(crate) unix_users: Vec<u32>,
     pub(crate) tls: TlsSource,
     pub(crate) limits: lastkey_http::Limits,
     pub(crate) open_keys: usize,
     pub(crate) audit: AuditOptions,
+    /// Said on the command line alone.
+    pub(crate) accepts_audit_loss: bool,
     pub(crate) metrics: MetricsAccess,
     pub(crate) keyfile: Option<PathBuf>,
     pub(crate) guard: Guard,
@@ -91,6 +94,10 @@ impl Resolved {
         {
             bail!("tls.mode = \"off\" is for loopback addresses only, and {open} is not one");
         }
+        ensure!(
+            typed.listen.unix_users.is_empty() || typed.listen.unix.is_some(),
+            "listen.unix_users goes with listen.unix"
+        );
         let limits = door_limits(&typed.limits)?;
         let clusters: Vec<_> =
             typed.cluster.into_iter().map(asked_cluster).collect::<anyhow::Result<_>>()?;
@@ -103,10 +110,12 @@ impl Resolved {
             data,
             tcp: typed.listen.tcp,
             unix: typed.listen.unix,
+            unix_users: typed.listen.unix_users,
             tls,
             limits,
             open_keys: typed.keyring.open_keys,
             audit: audit_options(&typed.audit)?,
+            accepts_audit_loss: false,
             metrics: typed.metrics.access,
             keyfile: typed.unseal.keyfile,
             guard: guard(typed.connect.allow)?,
@@ -217,6 +226,7 @@ mod tests {
             ("data='/d'\ntls.certificate='c'\ntls.private_key='k'", "files"),
             ("data='/d'\nlimits.head_bytes=1", "8192"),
             ("data='/d'\nkeyring.open_keys=0", "open_keys"),
+            ("data='/d'\nlisten.unix_users=[1]", "listen.unix"),
             ("data='/d'\nconnect.allow=['https://x']", "connect.allow"),
             ("data='/d'\n[[cluster]]\nname='a'", "kubeconfig"),
             ("data='/d'\n[[cluster]]\nname='a'\nserver='https://k'", "token_file"),
