@@ -8,7 +8,7 @@
 
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use lastkey_secret::{SecretArray, SecretVec};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
     aead::{OneTimeKey, TAG_LEN},
@@ -39,7 +39,8 @@ pub struct UnwrapError;
 
 /// A 256-bit key encryption key, prepared: block cipher ready and CMAC subkey computed.
 pub struct WrapKey {
-    cipher: EncryptingKey,
+    /// Boxed: the schedule of the key has one home, where it is wiped.
+    cipher: Box<EncryptingKey>,
     k1: SecretArray<16>,
 }
 
@@ -49,9 +50,17 @@ impl WrapKey {
     /// # Errors
     /// [`WrapError::Failed`] when the library refuses, which it has no reason to.
     pub fn new(key: &SecretArray<32>) -> Result<Self, WrapError> {
+        let prepared = Self::prepare(key);
+        scrub_stack();
+        prepared
+    }
+
+    #[inline(never)]
+    fn prepare(key: &SecretArray<32>) -> Result<Self, WrapError> {
         let cipher = key
             .expose(|bytes| UnboundCipherKey::new(&AES_256, bytes))
             .and_then(EncryptingKey::ecb)
+            .map(Box::new)
             .map_err(|_| WrapError::Failed)?;
         let k1 = SecretArray::try_fill(|block| {
             encrypt_blocks(&cipher, block).ok_or(WrapError::Failed)?;
@@ -155,6 +164,15 @@ impl core::fmt::Debug for WrapKey {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("WrapKey(..)")
     }
+}
+
+/// Overwrites the part of the stack that calls before this one have used: the library hands the
+/// schedule of a key on by value.
+#[inline(never)]
+fn scrub_stack() {
+    let mut used = [0_u8; 16 << 10];
+    used.zeroize();
+    core::hint::black_box(&used);
 }
 
 fn encrypt_blocks(cipher: &EncryptingKey, blocks: &mut [u8]) -> Option<()> {
