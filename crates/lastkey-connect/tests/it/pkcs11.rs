@@ -162,7 +162,7 @@ async fn what_is_missing_or_unsafe_is_said() {
     let copy = hsm.path("copy.so");
     std::fs::copy(SoftHsm::module(), &copy).unwrap();
     let unsafe_path = problem(seal_with(&hsm, MODULE_SETTING, &copy)).await;
-    assert!(unsafe_path.contains("seal.pkcs11_modules"), "{unsafe_path}");
+    assert!(unsafe_path.contains("unseal.pkcs11_modules"), "{unsafe_path}");
     let mut host = hsm.host();
     let text = hsm.path("text.so");
     std::fs::write(&text, "no module").unwrap();

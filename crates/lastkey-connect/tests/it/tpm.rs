@@ -41,16 +41,9 @@ impl EntropySource for Same {
     }
 }
 
-fn text_of(tcti: &Tcti) -> String {
-    match tcti {
-        Tcti::Unix(path) => format!("swtpm:path={}", path.display()),
-        Tcti::Device(_) | Tcti::Tcp { .. } => panic!("not used here"),
-    }
-}
-
 fn seal_of(tcti: &Tcti, approval: &Approval, approvals: Option<&Path>) -> Tpm2Seal {
     let settings = DeviceSettings::from([
-        (TCTI_SETTING.to_owned(), text_of(tcti)),
+        (TCTI_SETTING.to_owned(), tcti.to_string()),
         (APPROVAL_SETTING.to_owned(), approval.to_json()),
     ]);
     Tpm2Seal::open(&settings, approvals.map(Path::to_owned), Arc::new(Machine)).unwrap()
@@ -205,7 +198,7 @@ async fn who_sits_on_the_wire_hears_no_key() {
     let Some(sealed) = Sealed::make().await else { return };
     let wire = Interposer::start(&sealed.tpm, |_, _| ());
     let settings = DeviceSettings::from([
-        (TCTI_SETTING.to_owned(), text_of(&wire.tcti())),
+        (TCTI_SETTING.to_owned(), wire.tcti().to_string()),
         (APPROVAL_SETTING.to_owned(), sealed.approval.to_json()),
     ]);
     let seal = Tpm2Seal::open(&settings, None, Arc::new(Same(0x5a))).unwrap();

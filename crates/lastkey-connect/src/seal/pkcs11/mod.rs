@@ -208,7 +208,7 @@ fn check_module(module: &Path, trusted: &[PathBuf]) -> Result<(), SealDeviceErro
             let path = path.display();
             return Err(refused(format!(
                 "the module {shown} is not loaded: others than root can change {path}; \
-                 name it in seal.pkcs11_modules to load it all the same"
+                 name it in unseal.pkcs11_modules to load it all the same"
             )));
         }
     }
