@@ -12,6 +12,7 @@ use crate::access::{
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
+use crate::seal_record::SealBook;
 use crate::time::{ClockRecord, Elapsed, Timestamp};
 use crate::version::{KeyVersion, Usage, WrappedKey};
 
@@ -138,6 +139,12 @@ impl RecordPath {
     #[must_use]
     pub fn access() -> Self {
         Self("access".to_owned())
+    }
+
+    /// What is remembered of the seals.
+    #[must_use]
+    pub fn seal_book() -> Self {
+        Self("seal-book".to_owned())
     }
 
     /// The clock.
@@ -325,6 +332,8 @@ pub enum Record {
     Access(u64),
     /// What signs the certificates of nodes.
     NodeAuthority(NodeAuthority),
+    /// What is remembered of the seals.
+    SealBook(SealBook),
 }
 
 #[cfg(test)]

@@ -8,21 +8,23 @@ use std::sync::atomic::AtomicU64;
 use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
 use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize};
-use lastkey_core::ports::{Audit, Clock, EntropySource, Store};
+use lastkey_core::ports::{Audit, Clock, EntropySource, SealedStore, Store};
 use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
 use quick_cache::sync::Cache;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
 use crate::attempts::AttemptsOfPeople;
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
+use crate::custody::Custody;
 use crate::error::Error;
 use crate::keyring::{Keyring, LoadedKey, Opened};
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
+use crate::seal_book::Book;
 
 /// The world as use cases see it, the store aside.
 #[derive(Clone)]
@@ -33,6 +35,18 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn EntropySource>,
+}
+
+/// What an unseal gives an engine.
+pub(crate) struct Keys {
+    /// The installation.
+    pub(crate) instance: InstanceId,
+    /// For key material.
+    pub(crate) materials: MaterialKeys,
+    /// For changes of the seals.
+    pub(crate) custody: Custody,
+    /// Where they are kept.
+    pub(crate) sealed_store: Arc<dyn SealedStore>,
 }
 
 /// The unsealed service.
@@ -55,6 +69,13 @@ pub struct Engine {
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
     pub(crate) rewrite_not_before: AtomicU64,
+    /// Held while the seals or the keyring change.
+    pub(crate) custody: tokio::sync::Mutex<Custody>,
+    pub(crate) sealed_store: Arc<dyn SealedStore>,
+    /// Tells that records are to be renewed.
+    pub(crate) epoch_began: Notify,
+    /// What is remembered of the seals.
+    pub(crate) seal_book: Book,
     /// Dropped with the engine, which is how the gate knows that it is gone.
     _gone: oneshot::Sender<()>,
 }
@@ -70,7 +91,7 @@ impl Engine {
     pub(crate) async fn start(
         ports: Ports,
         store: Arc<dyn Store>,
-        (instance, materials): (InstanceId, MaterialKeys),
+        Keys { instance, materials, custody, sealed_store }: Keys,
         open_keys: usize,
         gone: oneshot::Sender<()>,
     ) -> Result<Self, Error> {
@@ -78,6 +99,7 @@ impl Engine {
         let access = Current::new(Access::load(&*store, None).await?);
         let sessions = SessionKeys::load(&*store, &materials).await?;
         let nodes = Nodes::load(&*store).await?;
+        let seal_book = Book::load(&*store).await?;
         let keyring = Keyring::new(materials, open_keys);
         let principals = Cache::new(Self::REMEMBERED_TOKENS);
         let rewrite_not_before = AtomicU64::new(0);
@@ -95,6 +117,10 @@ impl Engine {
             instance,
             principals,
             rewrite_not_before,
+            custody: tokio::sync::Mutex::new(custody),
+            sealed_store,
+            epoch_began: Notify::new(),
+            seal_book,
             _gone: gone,
         };
         engine.turn_sessions().await?;

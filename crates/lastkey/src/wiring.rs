@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lastkey_core::ports::SealedStore;
+use lastkey_core::ports::{NoDevices, SealDevices, SealedStore};
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
@@ -31,4 +31,9 @@ pub(crate) fn open_data(data: &Path, audit: AuditOptions) -> anyhow::Result<Open
     let ports =
         Ports { audit: Arc::new(audit), clock: Arc::new(MachineClock::of_this_boot()), entropy };
     Ok(Opened { store: Arc::new(store), ports })
+}
+
+/// The devices that this binary can ask to hold seals.
+pub(crate) fn seal_devices() -> Arc<dyn SealDevices> {
+    Arc::new(NoDevices)
 }

@@ -18,6 +18,7 @@ use super::access_v1::{
     AccessV1, ClusterV1, NodeAuthorityV1, NodeV1, PolicyV1, ProviderV1, RevocationV1, RoleV1,
     SessionEpochV1, UserV1,
 };
+use super::seals_v1::SealBookV1;
 use super::{DecodeError, EncodeError, codes};
 
 const KEY: u8 = 1;
@@ -38,6 +39,7 @@ const REVOCATION: u8 = 15;
 const SESSION_EPOCH: u8 = 16;
 const ACCESS: u8 = 17;
 const NODE_AUTHORITY: u8 = 18;
+const SEAL_BOOK: u8 = 19;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -59,6 +61,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::Revocation(revocation) => append(out, REVOCATION, &RevocationV1::from(revocation)),
         Record::SessionEpoch(epoch) => append(out, SESSION_EPOCH, &SessionEpochV1::from(epoch)),
         Record::Access(changes) => append(out, ACCESS, &AccessV1 { changes: *changes }),
+        Record::SealBook(book) => append(out, SEAL_BOOK, &SealBookV1::from(book)),
         Record::NodeAuthority(authority) => {
             append(out, NODE_AUTHORITY, &NodeAuthorityV1::from(authority))
         }
@@ -86,6 +89,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         REVOCATION => read::<RevocationV1<'_>>(cbor)?.try_into().map(Record::Revocation),
         SESSION_EPOCH => read::<SessionEpochV1<'_>>(cbor).map(|e| Record::SessionEpoch(e.into())),
         ACCESS => read::<AccessV1>(cbor).map(|access| Record::Access(access.changes)),
+        SEAL_BOOK => read::<SealBookV1<'_>>(cbor).map(|one| Record::SealBook(one.into())),
         NODE_AUTHORITY => {
             read::<NodeAuthorityV1<'_>>(cbor).map(|one| Record::NodeAuthority(one.into()))
         }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::directory::OpenError;
 use super::failure::Failure;
 use crate::answers::{self, Answering, Answers};
-use crate::backend::{BackendError, RawWrite};
+use crate::backend::{BackendError, RawExchange, RawWrite};
 use crate::watch::Hub;
 
 /// Batches that wait before their callers have to.
@@ -43,6 +43,7 @@ type Answer = oneshot::Sender<End>;
 
 enum Job {
     Commit(Waiting),
+    Exchange(Vec<RawExchange>, Answer),
     EraseResidue(Answer),
 }
 
@@ -92,6 +93,10 @@ impl Writer {
         self.ask(|answer| Job::Commit(Waiting { batch, answer })).await
     }
 
+    pub(super) async fn exchange(&self, values: Vec<RawExchange>) -> Result<(), BackendError> {
+        self.ask(|answer| Job::Exchange(values, answer)).await.map(|_| ())
+    }
+
     pub(super) async fn erase_residue(&self) -> Result<CommitSeq, BackendError> {
         self.ask(Job::EraseResidue).await
     }
@@ -138,6 +143,10 @@ impl Writing {
             while let Some(job) = next {
                 match job {
                     Job::Commit(waiting) => group.push(waiting),
+                    Job::Exchange(values, answer) => {
+                        self.commit_group(&mut group);
+                        answers::reply(answer, self.exchange(&values));
+                    }
                     Job::EraseResidue(answer) => {
                         self.commit_group(&mut group);
                         answers::reply(answer, self.erase_residue());
@@ -193,6 +202,25 @@ impl Writing {
             self.execute("COMMIT").map_err(Failure::of("commit"))?;
         }
         Ok(verdicts)
+    }
+
+    /// Exchanges values in a commit of their own, which has no number.
+    fn exchange(&mut self, values: &[RawExchange]) -> Result<CommitSeq, BackendError> {
+        self.has_residue = true;
+        let exchanged = self.try_exchange(values);
+        if exchanged.is_err() {
+            self.roll_back();
+        }
+        exchanged.map_err(Failure::of("exchange records"))?;
+        Ok(self.last)
+    }
+
+    fn try_exchange(&self, values: &[RawExchange]) -> rusqlite::Result<()> {
+        self.execute("BEGIN IMMEDIATE")?;
+        for RawExchange { path, before, after } in values {
+            self.change(EXCHANGE, params![path, before, after])?;
+        }
+        self.execute("COMMIT")
     }
 
     /// Writes one batch inside the group's transaction; false, and nothing written, when an
@@ -287,6 +315,7 @@ const INSERT: &str =
     "INSERT INTO records (path, revision, value) VALUES (?1, 1, ?2) ON CONFLICT DO NOTHING";
 const UPDATE: &str =
     "UPDATE records SET revision = revision + 1, value = ?3 WHERE path = ?1 AND revision = ?2";
+const EXCHANGE: &str = "UPDATE records SET value = ?3 WHERE path = ?1 AND value = ?2";
 const DELETE: &str = "DELETE FROM records WHERE path = ?1 AND revision = ?2";
 const EXISTS: &str = "SELECT 1 FROM records WHERE path = ?1";
 

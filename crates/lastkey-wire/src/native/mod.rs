@@ -14,6 +14,7 @@ pub mod keys;
 pub mod nodes;
 pub mod operations;
 pub mod query;
+pub mod seals;
 pub mod sessions;
 pub mod system;
 pub mod users;

@@ -19,8 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::admin_token::read_keyfile;
 use crate::config::file::{self, ConfigFile};
 use crate::config::resolved::{Resolved, TlsSource};
-use crate::wiring::{Opened, open_data};
-use crate::{hardening, say, telemetry, tls_identity, witnessing};
+use crate::wiring::{Opened, open_data, seal_devices};
+use crate::{device_unseal, hardening, say, telemetry, tls_identity, witnessing};
 
 /// How often a self-made certificate is issued anew; it is good for three times as long.
 const RENEWAL: Duration = Duration::from_secs(30 * 86_400);
@@ -100,10 +100,11 @@ async fn serve(
         bail!("{data} holds no installation yet; run `lastkey init --data {data}` first");
     }
     let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
-    let gate = Arc::new(Gate::new(store, ports, config.open_keys));
+    let gate = Arc::new(Gate::new(store, ports, config.open_keys).with_devices(seal_devices()));
     if let Some(path) = &config.keyfile {
         unseal_by_keyfile(&gate, path).await?;
     }
+    let retry = device_unseal::start(&gate).await;
     let tls = tls_handle(&config)?;
     let server = Server::bind(server_config(&config, tls.as_ref())?, Arc::clone(&gate)).await?;
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -120,6 +121,9 @@ async fn serve(
     }
     renewal.abort();
     witnessing.abort();
+    if let Some(retry) = retry {
+        retry.abort();
+    }
     gate.stop().await;
     Ok(())
 }

@@ -110,6 +110,7 @@ const fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::AlreadyExists
         | ErrorCode::LimitExceeded
         | ErrorCode::DeletionProtected
+        | ErrorCode::SealRefused
         | ErrorCode::ClockHeld => StatusCode::CONFLICT,
         ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -142,6 +143,7 @@ const fn next(code: ErrorCode) -> Option<&'static str> {
             Some("try again later; Retry-After says when")
         }
         ErrorCode::Internal => Some("look for the request id in the server's log"),
+        ErrorCode::SealRefused => Some("see the seals: `lastkey seal list`, or GET /v1/sys/seals"),
         ErrorCode::InvalidRequest
         | ErrorCode::AccessDenied
         | ErrorCode::KeyUsage
