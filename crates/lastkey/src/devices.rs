@@ -1,25 +1,20 @@
-//! Devices that hold seals, and the attempt to unseal by them when a server starts.
+//! Devices that hold seals, by the adapters of `connect`.
 //!
 //! Room      the binary.
 //! Holds     where a device is comes from the seal, which is not authenticated while the server
 //!           is sealed: the adapters take nothing from there that could run code or send a
-//!           credential elsewhere. A server that was unsealed once is not unsealed again by
-//!           itself: who seals it means it.
+//!           credential elsewhere.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use lastkey_connect::seal::kms::KmsSeal;
 use lastkey_connect::seal::pkcs11::{HOST_PROGRAM, HostOptions, Pkcs11Seal};
 use lastkey_connect::seal::tpm::Tpm2Seal;
-use lastkey_core::ids::RequestId;
 use lastkey_core::ports::{
     DeviceKind, DeviceSettings, EntropySource, SealDevice, SealDeviceError, SealDevices,
 };
-use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
-use lastkey_service::sealing::Gate;
 
 use crate::adapters::SystemEntropySource;
 
@@ -27,9 +22,6 @@ use crate::adapters::SystemEntropySource;
 const APPROVALS: &str = "approvals";
 /// Folder in the data directory for what devices must not be asked again.
 const MEMORY: &str = "devices";
-
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The devices that this server can reach.
 pub(crate) struct Devices {
@@ -71,25 +63,5 @@ impl SealDevices for Devices {
             }
             DeviceKind::Kms => Arc::new(KmsSeal::open(settings, entropy)?),
         })
-    }
-}
-
-/// Asks the devices of a sealed server until the server is unsealed, by them or by somebody.
-///
-/// Whatever a device said, it is asked again: a token is plugged in, a service comes back, a
-/// person copies an approval. What must not be tried again (a wrong PIN) the adapters remember.
-pub(crate) async fn unseal(gate: Arc<Gate>) {
-    let mut wait = FIRST_WAIT;
-    while gate.engine().is_err() {
-        let mut request = [0; 16];
-        if SystemEntropy.fill(&mut request).is_ok()
-            && let Ok(Some(unsealed)) = gate.unseal_by_devices(RequestId(request)).await
-        {
-            tracing::info!(seal = unsealed.seal_kind, "a device has unsealed the server");
-            return;
-        }
-        tracing::info!(seconds = wait.as_secs(), "no device unseals yet; they are asked again");
-        tokio::time::sleep(wait).await;
-        wait = wait.saturating_mul(2).min(LONGEST_WAIT);
     }
 }

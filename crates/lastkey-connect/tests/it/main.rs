@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod mischief;
 mod pkcs11;
 mod softhsm;
 mod swtpm;

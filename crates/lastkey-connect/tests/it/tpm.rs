@@ -11,7 +11,8 @@ use lastkey_crypto::entropy::{Entropy, EntropyError, SystemEntropy};
 use lastkey_secret::SecretArray;
 
 use crate::is_installed;
-use crate::swtpm::{Interposer, Swtpm};
+use crate::mischief::{Interposer, clear, leave_sessions_behind, lock_out};
+use crate::swtpm::Swtpm;
 
 const SECRET: [u8; 32] = [0xa5; 32];
 const AAD: &[u8] = b"this seal of this installation";
@@ -162,7 +163,7 @@ async fn another_tpm_and_a_cleared_one_do_not_open_it() {
     let elsewhere = sealed.opens(&seal_of(&other.tcti(), &sealed.approval, None)).await;
     assert!(matches!(elsewhere, Err(SealDeviceError::NotThisDevice)), "{elsewhere:?}");
     measure(&other.tcti(), &[7], Some(sealed.state.anchor()), &mut SystemEntropy).unwrap_err();
-    sealed.tpm.clear();
+    clear(&sealed.tpm);
     let cleared = sealed.opens(&sealed.seal()).await;
     assert!(matches!(cleared, Err(SealDeviceError::NotThisDevice)), "{cleared:?}");
 }
@@ -180,9 +181,9 @@ async fn tpm_that_is_away_may_come_back() {
 #[tokio::test]
 async fn lockout_and_slots_left_full_do_not_keep_it_closed() {
     let Some(sealed) = Sealed::make().await else { return };
-    sealed.tpm.lock_out();
+    lock_out(&sealed.tpm);
     sealed.opens(&sealed.seal()).await.unwrap();
-    sealed.tpm.leave_sessions_behind();
+    leave_sessions_behind(&sealed.tpm);
     sealed.opens(&sealed.seal()).await.unwrap();
 }
 

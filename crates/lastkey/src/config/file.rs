@@ -185,6 +185,8 @@ pub(crate) struct Unseal {
     /// A key file that opens a `keyfile` seal at start. For development only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keyfile: Option<PathBuf>,
+    /// Modules of security modules that are loaded although others than root can change them.
+    pub(crate) pkcs11_modules: Vec<PathBuf>,
 }
 
 /// The log of the server (not the audit log).

@@ -35,6 +35,7 @@ pub(crate) struct Resolved {
     pub(crate) audit: AuditOptions,
     pub(crate) metrics: MetricsAccess,
     pub(crate) keyfile: Option<PathBuf>,
+    pub(crate) pkcs11_modules: Vec<PathBuf>,
     pub(crate) log: Log,
 }
 
@@ -81,6 +82,7 @@ impl Resolved {
             audit: audit_options(&typed.audit)?,
             metrics: typed.metrics.access,
             keyfile: typed.unseal.keyfile,
+            pkcs11_modules: typed.unseal.pkcs11_modules,
             log: typed.log,
         })
     }

@@ -100,7 +100,8 @@ async fn serve(
         bail!("{data} holds no installation yet; run `lastkey init --data {data}` first");
     }
     let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
-    let gate = Arc::new(Gate::new(store, ports, config.open_keys).with_devices(seal_devices()));
+    let devices = seal_devices(&config.data, &config.pkcs11_modules);
+    let gate = Arc::new(Gate::new(store, ports, config.open_keys).with_devices(devices));
     if let Some(path) = &config.keyfile {
         unseal_by_keyfile(&gate, path).await?;
     }

@@ -16,6 +16,7 @@ mod check_admission;
 mod cli;
 mod config;
 mod crash;
+mod device_seals;
 mod directory;
 mod envelope;
 mod forms;

@@ -39,8 +39,11 @@ pub(crate) struct AddArgs {
     /// The key that approves states of the machine (PKCS#8, PEM); made when it is not there
     #[arg(long, value_name = "FILE", default_value = "tpm2-approval-key.pem")]
     approval_key: PathBuf,
+    /// File to write the first approval to; later states are approved with it at hand
+    #[arg(long, value_name = "FILE", default_value = "tpm2-approval.json")]
+    approval_out: PathBuf,
     /// An approval that was made elsewhere, by `seal tpm2 state` and `seal tpm2 approve`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["pcrs", "approval_key"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pcrs", "approval_key", "approval_out"])]
     approval: Option<PathBuf>,
 }
 
@@ -145,11 +148,11 @@ pub(super) fn prepare(args: &AddArgs) -> Result<Prepared, Failure> {
             let state = state.map_err(|error| tpm_failed(&error))?;
             let version = state.counter();
             let approval = key.approve(&state, version, version).map_err(input)?;
+            write_text(&args.approval_out, &approval.to_json())?;
             (approval, Some(state.anchor().clone()))
         }
     };
-    let settings =
-        vec![(TCTI_SETTING, tcti.to_string()), (APPROVAL_SETTING, approval.to_json())];
+    let settings = vec![(TCTI_SETTING, tcti.to_string()), (APPROVAL_SETTING, approval.to_json())];
     Ok(Prepared { seal: seal_of(DeviceKind::Tpm2, settings), tcti, fresh })
 }
 
@@ -170,13 +173,10 @@ fn make_key(path: &Path) -> Result<ApprovalKey, Failure> {
     let (key, pkcs8) = ApprovalKey::generate().map_err(input)?;
     let text = Zeroizing::new(pkcs8.expose(|der| STANDARD.encode(der)));
     let mut pem = Zeroizing::new(String::from("-----BEGIN PRIVATE KEY-----\n"));
-    for (place, letter) in text.chars().enumerate() {
-        pem.push(letter);
-        if place % 64 == 63 {
-            pem.push('\n');
-        }
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
     }
-    pem.push_str(if pem.ends_with('\n') { "" } else { "\n" });
     pem.push_str("-----END PRIVATE KEY-----\n");
     write_new(path, pem.as_bytes(), 0o600).map_err(|error| Failure::Input(error.to_string()))?;
     Ok(key)
@@ -187,9 +187,9 @@ fn read_key(path: &Path) -> Result<ApprovalKey, Failure> {
     let pem = fs::read(path)
         .map(SecretVec::take)
         .map_err(|source| Failure::io(format!("read {shown}"), source))?;
-    let der = pem.expose(PrivatePkcs8KeyDer::from_pem_slice).map_err(|_| {
-        Failure::Input(format!("{shown} is no private key in PKCS#8, PEM"))
-    })?;
+    let der = pem
+        .expose(PrivatePkcs8KeyDer::from_pem_slice)
+        .map_err(|_| Failure::Input(format!("{shown} is no private key in PKCS#8, PEM")))?;
     let der = SecretVec::copy_of(der.secret_pkcs8_der());
     ApprovalKey::from_pkcs8(&der).map_err(input)
 }
