@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod mischief;
+mod oracle;
 mod pkcs11;
 mod softhsm;
 mod swtpm;

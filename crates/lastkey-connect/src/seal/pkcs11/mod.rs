@@ -67,7 +67,7 @@ pub struct HostOptions {
 #[derive(Clone)]
 pub struct Pkcs11Seal {
     module: PathBuf,
-    token: String,
+    label: String,
     pin_file: PathBuf,
     key: [u8; 16],
     mechanism: Option<Mechanism>,
@@ -97,7 +97,7 @@ impl Pkcs11Seal {
             .transpose()?;
         let seal = Self {
             module: PathBuf::from(setting(MODULE_SETTING)?),
-            token: setting(TOKEN_SETTING)?.clone(),
+            label: setting(TOKEN_SETTING)?.clone(),
             pin_file: PathBuf::from(setting(PIN_FILE_SETTING)?),
             key,
             mechanism,
@@ -141,7 +141,7 @@ impl Pkcs11Seal {
             return Err(SealDeviceError::PinLocked { next: WRONG });
         }
         let module = self.module.to_string_lossy().into_owned();
-        let question = Question { module, token: self.token.clone(), pin, id: self.key, task };
+        let question = Question { module, label: self.label.clone(), pin, id: self.key, task };
         let answer = run_host(&self.host.program, &question.encode())?;
         let answer = answer.expose(decode_answer).map_err(failed)?;
         answer.map_err(|(fault, said)| {
@@ -156,7 +156,7 @@ impl Pkcs11Seal {
     fn memory_of(&self) -> PathBuf {
         let module = self.module.as_os_str().as_encoded_bytes();
         let pin_file = self.pin_file.as_os_str().as_encoded_bytes();
-        let hash = sha256_of(&[module, b"\0", self.token.as_bytes(), b"\0", pin_file]);
+        let hash = sha256_of(&[module, b"\0", self.label.as_bytes(), b"\0", pin_file]);
         self.host.memory.join(format!("pin-refused-{}", hex_of(&hash)))
     }
 

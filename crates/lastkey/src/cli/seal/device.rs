@@ -20,8 +20,8 @@ pub(crate) struct Pkcs11Args {
     #[arg(long, value_name = "LIB")]
     module: PathBuf,
     /// Label of the token
-    #[arg(long, value_name = "LABEL")]
-    token: String,
+    #[arg(long = "token", value_name = "LABEL")]
+    label: String,
     /// File with the PIN of the token's user (mode 0600); read at each unseal
     #[arg(long, value_name = "FILE")]
     pin_file: PathBuf,
@@ -67,7 +67,7 @@ pub(super) fn pkcs11(args: &Pkcs11Args) -> Result<DeviceSeal, Failure> {
     SystemEntropy.fill(&mut id).map_err(|error| Failure::Input(error.to_string()))?;
     let mut settings = vec![
         (pkcs11::MODULE_SETTING, path_text(&args.module)?),
-        (pkcs11::TOKEN_SETTING, args.token.clone()),
+        (pkcs11::TOKEN_SETTING, args.label.clone()),
         (pkcs11::PIN_FILE_SETTING, path_text(&args.pin_file)?),
         (pkcs11::KEY_SETTING, hex_of(&id)),
     ];
