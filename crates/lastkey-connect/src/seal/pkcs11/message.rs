@@ -11,6 +11,8 @@ use crate::seal::wire::{In, Malformed, Out};
 const VERSION: u8 = 1;
 /// Longest message, in bytes.
 pub(super) const MAX_LEN: u64 = 65_536;
+/// Longer than what is usually said, in bytes.
+pub(super) const USUAL_LEN: usize = 4_096;
 
 /// How a token wraps a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

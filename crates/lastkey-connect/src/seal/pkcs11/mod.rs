@@ -24,7 +24,7 @@ use lastkey_crypto::digest::sha256_of;
 use lastkey_secret::{SecretArray, SecretVec};
 
 pub use self::message::{Fault, Mechanism};
-use self::message::{MAX_LEN, Question, Task, decode_answer};
+use self::message::{MAX_LEN, Question, Task, USUAL_LEN, decode_answer};
 use super::wire::{In, Out};
 use super::{blocking, close, draw_key, failed, hex_of, open, parse_hex, refused};
 
@@ -134,13 +134,13 @@ impl Pkcs11Seal {
 
     /// Asks the host, with the PIN of the file.
     fn ask(&self, task: Task) -> Result<(Mechanism, SecretVec), SealDeviceError> {
-        check_module(&self.module, &self.host.trusted)?;
+        let module = check_module(&self.module, &self.host.trusted)?;
         let (pin, state) = read_pin(&self.pin_file)?;
         let memory = self.memory_of();
         if std::fs::read(&memory).is_ok_and(|refused| refused == state) {
             return Err(SealDeviceError::PinLocked { next: WRONG });
         }
-        let module = self.module.to_string_lossy().into_owned();
+        let module = module.to_string_lossy().into_owned();
         let question = Question { module, label: self.label.clone(), pin, id: self.key, task };
         let answer = run_host(&self.host.program, &question.encode())?;
         let answer = answer.expose(decode_answer).map_err(failed)?;
@@ -193,14 +193,15 @@ impl<'a> Stored<'a> {
 }
 
 /// Refuses a module that somebody else than root could have put there: its path is kept in the
-/// storage of a sealed server, which is not authenticated, and its code is run.
-fn check_module(module: &Path, trusted: &[PathBuf]) -> Result<(), SealDeviceError> {
+/// storage of a sealed server, which is not authenticated, and its code is run. Answers the path
+/// that was looked at, without links, which is the one to load.
+fn check_module(module: &Path, trusted: &[PathBuf]) -> Result<PathBuf, SealDeviceError> {
     let shown = module.display();
     let real = module
         .canonicalize()
         .map_err(|error| refused(format!("the module {shown} cannot be found: {error}")))?;
     if trusted.iter().any(|path| path == module) {
-        return Ok(());
+        return Ok(real);
     }
     for path in real.ancestors() {
         let about = std::fs::metadata(path).map_err(failed)?;
@@ -212,7 +213,7 @@ fn check_module(module: &Path, trusted: &[PathBuf]) -> Result<(), SealDeviceErro
             )));
         }
     }
-    Ok(())
+    Ok(real)
 }
 
 /// The PIN, and which file with which content it was, as far as that can be said without it.
@@ -264,7 +265,7 @@ fn converse(child: &mut Child, question: &SecretVec) -> Result<SecretVec, SealDe
     drop(stdin);
     let (sender, answered) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL_LEN);
         let read = stdout.take(MAX_LEN).read_to_end(&mut bytes);
         // Nobody waits any more for a host that was given up.
         let _ = sender.send(read.map(|_| SecretVec::take(bytes)));
