@@ -9,6 +9,7 @@ pub mod audit;
 pub mod ids;
 pub mod key;
 pub mod limits;
+pub mod outside;
 pub mod permit;
 pub mod ports;
 pub mod principal;

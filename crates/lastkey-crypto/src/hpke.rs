@@ -111,7 +111,7 @@ impl HpkePrivateKey {
         recipient: &[u8; PUBLIC_LEN],
     ) -> Option<Zeroizing<[u8; 32]>> {
         let secret = self.0.expose(|bytes| PrivateKey::from_private_key(&X25519, bytes)).ok()?;
-        agree(&secret, &UnparsedPublicKey::new(&X25519, peer), (), |dh| {
+        agree(&secret, UnparsedPublicKey::new(&X25519, peer), (), |dh| {
             // RFC 9180, 7.1.4: the all-zero value of a point of low order is refused.
             if dh.iter().fold(0, |any, byte| any | byte) == 0 {
                 return Err(());

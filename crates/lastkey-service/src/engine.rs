@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
+use lastkey_core::outside::{Clusters, Issuers};
 use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize};
 use lastkey_core::ports::{Audit, Clock, EntropySource, SealedStore, Store};
 use lastkey_core::principal::{Caller, Principal};
@@ -22,6 +23,7 @@ use crate::clock::ServiceClock;
 use crate::custody::Custody;
 use crate::error::Error;
 use crate::keyring::{Keyring, LoadedKey, Opened};
+use crate::ops::fetch_keys::Fetches;
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
 use crate::seal_book::Book;
@@ -35,6 +37,10 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn EntropySource>,
+    /// What issuers publish.
+    pub issuers: Arc<dyn Issuers>,
+    /// What clusters say of their pods.
+    pub clusters: Arc<dyn Clusters>,
 }
 
 /// What an unseal gives an engine.
@@ -65,6 +71,8 @@ pub struct Engine {
     /// A permit for each password that is stretched.
     pub(crate) stretching: tokio::sync::Semaphore,
     pub(crate) nodes: Nodes,
+    /// When issuers were asked for their keys.
+    pub(crate) fetches: Fetches,
     pub(crate) instance: InstanceId,
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
@@ -114,6 +122,7 @@ impl Engine {
             attempts: AttemptsOfPeople::none(),
             stretching: tokio::sync::Semaphore::new(STRETCHED_AT_ONCE),
             nodes,
+            fetches: Fetches::default(),
             instance,
             principals,
             rewrite_not_before,
@@ -130,10 +139,14 @@ impl Engine {
     /// Whether the caller may learn why a call is allowed or refused.
     #[must_use]
     pub fn may_explain(&self, call: &Call) -> bool {
+        self.may::<ExplainDecision>(call, Resource::Instance)
+    }
+
+    /// Whether the caller may do this: before something is done that is none of the records.
+    pub(crate) fn may<A: Action>(&self, call: &Call, resource: Resource) -> bool {
         let Caller { principal, source, .. } = &call.caller;
         let facts = Facts { now: self.clock.wall(), source: *source, ..Facts::default() };
-        authorize::<ExplainDecision>(&*self.access.get(), principal, Resource::Instance, &facts)
-            .is_ok()
+        authorize::<A>(&*self.access.get(), principal, resource, &facts).is_ok()
     }
 
     /// Asks policy about a resource, and notes the reason of a refusal in the trail.

@@ -48,6 +48,7 @@ pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
         }
         if Instant::now() >= write_at {
             write_pending(&engine).await;
+            engine.refresh_due_keys();
             write_at = Instant::now() + WRITE_PERIOD;
         }
     }
@@ -185,7 +186,7 @@ impl Engine {
 }
 
 /// A call by the scheduler itself.
-fn scheduled_call(engine: &Engine) -> Call {
+pub(crate) fn scheduled_call(engine: &Engine) -> Call {
     let mut entropy = engine.ports.entropy.open();
     let request = RequestId(crate::root::draw_id(&mut *entropy).unwrap_or_default());
     let principal = Principal::named(Principal::SCHEDULER);

@@ -13,6 +13,7 @@ mod clock;
 mod custody;
 mod gathering;
 mod keyring;
+mod liveness;
 mod renewal;
 mod root;
 mod seal_book;

@@ -297,7 +297,10 @@ impl Gate {
                 }
                 SealKind::Passphrase { .. } | SealKind::Keyfile | SealKind::Device { .. } => None,
             },
-            health: book.as_ref().map(|book| Health::known(book.proof(&seal.id), now.wall)),
+            health: book.as_ref().map(|book| match problems.get(&seal.id) {
+                Some(problem) => Health::Failed(problem.clone()),
+                None => Health::known(book.proof(&seal.id), now.wall),
+            }),
             problem: problems.get(&seal.id).cloned(),
         };
         bootstrap.seals.iter().map(info).collect()

@@ -1,12 +1,15 @@
-//! The devices that seal, for real: swtpm and SoftHSM2 are started by these tests.
+//! The devices that seal, for real: swtpm and SoftHSM2 are started by these tests. The guard,
+//! against servers on loopback.
 //!
 //! Room      `connect`.
 
 #![cfg(test)]
 
+mod guard;
 mod mischief;
 mod oracle;
 mod pkcs11;
+mod server;
 mod softhsm;
 mod swtpm;
 mod tpm;

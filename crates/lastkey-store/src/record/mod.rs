@@ -104,7 +104,7 @@ mod tests {
         // Version, kind, array of so many, bytes of 16, id; then the code of the spec.
         let spec = 2 + 1 + 1 + 16;
         assert_eq!(key[spec], 2);
-        for (place, code) in [(0, 2), (1, 19), (1, 0x7f), (spec, 15)] {
+        for (place, code) in [(0, 2), (1, 20), (1, 0x7f), (spec, 15)] {
             let before = std::mem::replace(&mut key[place], code);
             assert_eq!(decode(&key), Err(DecodeError::Newer), "{place}");
             key[place] = 0;

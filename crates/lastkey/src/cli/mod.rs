@@ -442,21 +442,6 @@ mod tests {
             "lastkey verify --key alias/s --signature AAAA FILE",
             "lastkey random --bytes 16 --format hex",
             "lastkey --output json status",
-            "lastkey seal",
-            "lastkey seal --dry-run",
-            "lastkey seal list --output json",
-            "lastkey seal add shamir --shares 3 --threshold 2 --out DIR",
-            "lastkey seal add shamir --shares 2 --threshold 2 --out DIR --recipient a --recipient b",
-            "lastkey seal add passphrase --passphrase-file F --argon2-memory 128",
-            "lastkey seal change-passphrase ID --passphrase-file F",
-            "lastkey seal remove ID",
-            "lastkey seal rotate --keyring",
-            "lastkey seal drill --output json",
-            "lastkey seal drill --passphrase-file F",
-            "lastkey seal check",
-            "lastkey seal check --force",
-            "lastkey seal check-share F --list shares.json",
-            "lastkey unseal --share F --share G",
             "lastkey audit verify",
             "lastkey audit verify --offline DIR --public-key F",
             "lastkey audit tail --output json",
@@ -475,6 +460,29 @@ mod tests {
             "lastkey user enrol --name alice --code-stdin",
             "lastkey user enrol-code",
             "lastkey reencrypt --to-key alias/b --context a=b --to-context c=d FILE",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn forms_of_seals_parse() {
+        for line in [
+            "lastkey seal",
+            "lastkey seal --dry-run",
+            "lastkey seal list --output json",
+            "lastkey seal add shamir --shares 3 --threshold 2 --out DIR",
+            "lastkey seal add shamir --shares 2 --threshold 2 --out DIR --recipient a --recipient b",
+            "lastkey seal add passphrase --passphrase-file F --argon2-memory 128",
+            "lastkey seal change-passphrase ID --passphrase-file F",
+            "lastkey seal remove ID",
+            "lastkey seal rotate --keyring",
+            "lastkey seal drill --output json",
+            "lastkey seal drill --passphrase-file F",
+            "lastkey seal check",
+            "lastkey seal check --force",
+            "lastkey seal check-share F --list shares.json",
+            "lastkey unseal --share F --share G",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

@@ -94,12 +94,15 @@ async fn serve(
     config: Resolved,
     ready: impl FnOnce(&Started) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Opened { store, ports } = open_data(&config.data, config.audit)?;
+    let mut opened = open_data(&config.data, config.audit)?;
+    let watched = opened.ask_others(&config.guard, &config.clusters)?;
+    let Opened { store, ports } = opened;
     if store.bootstrap().await?.is_none() {
         let data = config.data.display();
         bail!("{data} holds no installation yet; run `lastkey init --data {data}` first");
     }
     let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
+    let listening = watched.listen();
     let devices = seal_devices(&config.data, &config.pkcs11_modules);
     let gate = Arc::new(Gate::new(store, ports, config.open_keys).with_devices(devices));
     if let Some(path) = &config.keyfile {
@@ -125,6 +128,7 @@ async fn serve(
     if let Some(retry) = retry {
         retry.abort();
     }
+    drop(listening);
     gate.stop().await;
     Ok(())
 }
