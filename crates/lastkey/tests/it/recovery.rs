@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -206,7 +206,7 @@ fn a_server_that_is_killed_while_seals_change_opens_by_a_seal_of_before_or_after
     for round in 0..6_u32 {
         // A rotation of everything is under way when the process dies.
         let mut change = walk.server.client(["seal", "rotate", "--keyring"]);
-        let mut change = change.spawn().unwrap();
+        let mut change = change.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::yield_now();
         for _ in 0..round * 50_000 {
             std::hint::spin_loop();
