@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod seals;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -68,6 +69,7 @@ fn every_route_does_what_it_says() {
     access::access(&mut recorder);
     audit::audit(&mut recorder, &server);
     people::routes(&mut recorder);
+    seals::routes(&mut recorder);
     end_of_a_server(&mut recorder);
     let all: BTreeSet<String> =
         routes(&mut server.anybody()).into_iter().map(|(route, _)| route).collect();
@@ -363,6 +365,7 @@ fn every_command_does_what_it_says() {
     scan_commands(&mut shell);
     check_commands(&mut shell);
     people::commands(&mut shell);
+    seals::commands(&mut shell);
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));
