@@ -18,6 +18,7 @@ use super::access_v1::{
     AccessV1, ClusterV1, NodeAuthorityV1, NodeV1, PolicyV1, ProviderV1, RevocationV1, RoleV1,
     SessionEpochV1, UserV1,
 };
+use super::secret_v1::{SecretDueV1, SecretV1, SecretValueV1, SecretVersionV1};
 use super::{DecodeError, EncodeError, codes};
 
 const KEY: u8 = 1;
@@ -38,6 +39,10 @@ const REVOCATION: u8 = 15;
 const SESSION_EPOCH: u8 = 16;
 const ACCESS: u8 = 17;
 const NODE_AUTHORITY: u8 = 18;
+const SECRET: u8 = 19;
+const SECRET_VERSION: u8 = 20;
+const SECRET_VALUE: u8 = 21;
+const SECRET_DUE: u8 = 22;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -62,6 +67,12 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::NodeAuthority(authority) => {
             append(out, NODE_AUTHORITY, &NodeAuthorityV1::from(authority))
         }
+        Record::Secret(item) => append(out, SECRET, &SecretV1::from(item)),
+        Record::SecretVersion(version) => {
+            append(out, SECRET_VERSION, &SecretVersionV1::from(version))
+        }
+        Record::SecretValue(sealed) => append(out, SECRET_VALUE, &SecretValueV1 { sealed }),
+        Record::SecretDue(due) => append(out, SECRET_DUE, &SecretDueV1::from(due)),
     }
 }
 
@@ -89,6 +100,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         NODE_AUTHORITY => {
             read::<NodeAuthorityV1<'_>>(cbor).map(|one| Record::NodeAuthority(one.into()))
         }
+        SECRET => read::<SecretV1<'_>>(cbor)?.try_into().map(Record::Secret),
+        SECRET_VERSION => read::<SecretVersionV1<'_>>(cbor)?.try_into().map(Record::SecretVersion),
+        SECRET_VALUE => {
+            read::<SecretValueV1<'_>>(cbor).map(|value| Record::SecretValue(value.sealed.to_vec()))
+        }
+        SECRET_DUE => read::<SecretDueV1<'_>>(cbor)?.try_into().map(Record::SecretDue),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }
@@ -196,7 +213,7 @@ impl TryFrom<KeyV1<'_>> for Key {
     }
 }
 
-fn version_no(number: u32) -> Result<VersionNo, DecodeError> {
+pub(super) fn version_no(number: u32) -> Result<VersionNo, DecodeError> {
     VersionNo::new(number).ok_or(DecodeError::Malformed)
 }
 
@@ -204,14 +221,14 @@ fn alias(text: &str) -> Result<AliasName, DecodeError> {
     AliasName::parse(text).or(Err(DecodeError::Malformed))
 }
 
-fn tags(pairs: &[(&str, &str)]) -> Result<Tags, DecodeError> {
+pub(super) fn tags(pairs: &[(&str, &str)]) -> Result<Tags, DecodeError> {
     let rising = pairs.is_sorted_by(|(a, _), (b, _)| a < b);
     let owned = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Tags::default().with(owned).ok().filter(|_| rising).ok_or(DecodeError::Malformed)
 }
 
 #[derive(Encode, Decode)]
-struct DestructionV1 {
+pub(super) struct DestructionV1 {
     #[n(0)]
     due: u64,
     #[n(1)]
