@@ -12,6 +12,7 @@ mod change;
 mod clock;
 mod keyring;
 mod root;
+mod secret_box;
 mod usage;
 
 pub mod call;

@@ -15,6 +15,7 @@ use lastkey_core::ports::{Expected, SealedStore, Store, Stored, Write};
 use lastkey_core::principal::{Principal, Source};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::seal_record::Bootstrap;
+use lastkey_core::secret_item::{DEFAULT_VALUE_LEN, MAX_VALUE_LEN};
 use lastkey_core::time::Hold;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_secret::SecretVec;
@@ -238,6 +239,7 @@ pub struct Gate {
     store: Arc<dyn SealedStore>,
     ports: Ports,
     open_keys: usize,
+    secret_len: usize,
     running: Mutex<Option<Running>>,
     /// Ends when the last engine that was let go is gone, with every change it was making.
     retired: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
@@ -251,7 +253,14 @@ impl Gate {
     pub fn new(store: Arc<dyn SealedStore>, ports: Ports, open_keys: usize) -> Self {
         let attempts = tokio::sync::Mutex::new(Attempts::full(Pace::UNSEAL));
         let (running, retired) = (Mutex::new(None), tokio::sync::Mutex::new(None));
-        Self { store, ports, open_keys, running, retired, attempts }
+        let secret_len = DEFAULT_VALUE_LEN;
+        Self { store, ports, open_keys, secret_len, running, retired, attempts }
+    }
+
+    /// The same, with values of secrets of at most so many bytes.
+    #[must_use]
+    pub fn with_secret_len(self, secret_len: usize) -> Self {
+        Self { secret_len: secret_len.min(MAX_VALUE_LEN), ..self }
     }
 
     /// The engine, if the server is unsealed.
@@ -346,7 +355,7 @@ impl Gate {
             ports,
             records,
             (bootstrap.instance.id, keys.materials),
-            self.open_keys,
+            (self.open_keys, self.secret_len),
             gone,
         )
         .await?;

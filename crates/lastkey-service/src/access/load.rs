@@ -193,6 +193,10 @@ impl Parts {
             | Record::NodeAuthority(_)
             | Record::Revocation(_)
             | Record::SessionEpoch(_)
+            | Record::Secret(_)
+            | Record::SecretVersion(_)
+            | Record::SecretValue(_)
+            | Record::SecretDue(_)
             | Record::Access(_) => {}
         }
         Ok(())

@@ -27,6 +27,7 @@ pub mod read_audit;
 pub mod reencrypt;
 pub mod revoke;
 mod rotate;
+pub mod secrets;
 pub mod set_access;
 pub mod set_user;
 pub mod sign;

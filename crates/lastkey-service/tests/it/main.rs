@@ -11,4 +11,5 @@ mod operations;
 mod people;
 mod rotation;
 mod sealing;
+mod secrets;
 mod world;
