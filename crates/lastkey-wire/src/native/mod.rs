@@ -14,6 +14,7 @@ pub mod keys;
 pub mod nodes;
 pub mod operations;
 pub mod query;
+pub mod secrets;
 pub mod sessions;
 pub mod system;
 pub mod users;
@@ -46,6 +47,10 @@ mod tests {
     use super::operations::{
         DataKeyPairRequest, DataKeyRequest, DecryptRequest, EncryptReply, EncryptRequest,
         MacRequest, RandomRequest, ReencryptRequest, SignRequest, VerifyMacRequest, VerifyRequest,
+    };
+    use super::secrets::{
+        DeleteSecretRequest, PlaceStageRequest, PutSecretRequest, TransferSecretRequest,
+        UpdateSecretRequest,
     };
     use super::sessions::{BurnRequest, EnrolRequest, LoginRequest, RevokeRequest, TokenRequest};
     use super::system::UnsealRequest;
@@ -98,6 +103,11 @@ mod tests {
             refuses_unknown::<TokenRequest>(),
             refuses_unknown::<BurnRequest>(),
             refuses_unknown::<RevokeRequest>(),
+            refuses_unknown::<PutSecretRequest>(),
+            refuses_unknown::<UpdateSecretRequest>(),
+            refuses_unknown::<PlaceStageRequest>(),
+            refuses_unknown::<DeleteSecretRequest>(),
+            refuses_unknown::<TransferSecretRequest>(),
         ];
         assert!(refusals.iter().all(|refused| *refused), "{refusals:?}");
     }

@@ -16,6 +16,7 @@ pub(crate) mod openapi;
 mod operations;
 mod query;
 pub(crate) mod routes;
+mod secrets;
 pub(crate) mod sessions;
 mod syntax;
 mod system;
