@@ -17,6 +17,7 @@ mod key;
 mod output;
 mod progress;
 mod scan;
+mod secret;
 mod session;
 mod signals;
 mod signature;
@@ -78,6 +79,9 @@ enum ClientCommand {
     /// Create, list, rotate, delete and import keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Keep secrets for programs: versions, stages, search
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Encrypt or decrypt at most 64 KiB in the server
     #[command(subcommand)]
     Blob(blob::BlobCommand),
@@ -179,7 +183,7 @@ enum ConfigCommand {
 /// Headings of `lastkey --help`; each command stands under one.
 const GROUPS: [(&str, &[&str]); 8] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
-    ("Keys", &["key"]),
+    ("Keys and secrets", &["key", "secret"]),
     ("Findings", &["check", "scan"]),
     (
         "Operations",
@@ -300,6 +304,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Inspect(args) => envelope::inspect(&args, session),
         ClientCommand::Rewrap(args) => envelope::rewrap(args, session).await,
         ClientCommand::Key(command) => key::run(command, session).await,
+        ClientCommand::Secret(command) => secret::run(command, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
         ClientCommand::DataKey(args) => data_key::data_key(args, session).await,

@@ -21,6 +21,7 @@ pub(crate) struct ConfigFile {
     pub(crate) tls: Tls,
     pub(crate) limits: Limits,
     pub(crate) keyring: Keyring,
+    pub(crate) secrets: Secrets,
     pub(crate) audit: Audit,
     pub(crate) metrics: Metrics,
     pub(crate) unseal: Unseal,
@@ -114,6 +115,20 @@ pub(crate) struct Keyring {
 impl Default for Keyring {
     fn default() -> Self {
         Self { open_keys: 20_000 }
+    }
+}
+
+/// Managed secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Secrets {
+    /// Longest value, at most 1048576.
+    pub(crate) max_value_bytes: usize,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self { max_value_bytes: lastkey_core::secret_item::DEFAULT_VALUE_LEN }
     }
 }
 

@@ -100,7 +100,8 @@ async fn serve(
         bail!("{data} holds no installation yet; run `lastkey init --data {data}` first");
     }
     let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
-    let gate = Arc::new(Gate::new(store, ports, config.open_keys));
+    let gate = Gate::new(store, ports, config.open_keys).with_secret_len(config.secret_len);
+    let gate = Arc::new(gate);
     if let Some(path) = &config.keyfile {
         unseal_by_keyfile(&gate, path).await?;
     }

@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod secrets;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -65,6 +66,7 @@ fn every_route_does_what_it_says() {
     signatures_and_macs(&mut recorder);
     batches(&mut recorder);
     import(&mut recorder);
+    secrets::routes(&mut recorder);
     access::access(&mut recorder);
     audit::audit(&mut recorder, &server);
     people::routes(&mut recorder);
@@ -358,6 +360,7 @@ fn every_command_does_what_it_says() {
     signature_commands(&mut shell);
     import_commands(&mut shell);
     file_commands(&mut shell);
+    secrets::commands(&mut shell);
     access::access_commands(&mut shell);
     audit::audit_commands(&mut shell);
     scan_commands(&mut shell);
