@@ -47,6 +47,11 @@ pub struct TokenKeys {
     pub authority: Option<String>,
 }
 
+impl TokenKeys {
+    /// The `url` of keys that the cluster's own API server says.
+    pub const FROM_CLUSTER: &str = "cluster:";
+}
+
 /// A Kubernetes cluster whose ServiceAccount tokens are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {

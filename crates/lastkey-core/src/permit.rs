@@ -117,6 +117,8 @@ actions! {
     UpdateCluster = "sys:UpdateCluster", true;
     /// Read clusters.
     ReadClusters = "sys:ReadClusters", false;
+    /// Take over the keys that a cluster or provider has published. The scheduler alone does this.
+    RefreshKeys = "sys:RefreshKeys", true;
     /// Let a machine join, or change or remove it.
     UpdateNode = "sys:UpdateNode", true;
     /// Read nodes.

@@ -16,6 +16,9 @@ use crate::audit::tile::TileName;
 use crate::audit::witness::{AddCheckpoint, Refusal};
 use crate::ids::InstanceId;
 use crate::record::{PathRange, Record, RecordPath};
+pub use crate::seal_device::{
+    DeviceKind, DeviceSettings, NoDevices, SealDevice, SealDeviceError, SealDevices,
+};
 use crate::seal_record::Bootstrap;
 use crate::time::Reading;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lastkey_core::audit::Event;
 use lastkey_core::ids::RequestId;
+use lastkey_core::outside::Nobody;
 use lastkey_core::ports::{Audit, Cause, EntropySource};
 use lastkey_crypto::entropy::{Entropy, SystemEntropy};
 use lastkey_http::{Limits, Listen, MetricsAccess, Server, ServerConfig};
@@ -45,6 +46,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         audit: Arc::new(NoAudit),
         clock: Arc::new(FixedClock::default()),
         entropy: Arc::clone(&entropy),
+        issuers: Arc::new(Nobody),
+        clusters: Arc::new(Nobody),
     };
     let store = Arc::new(MemorySealedStore::in_memory(entropy));
     let seal = NewSeal::Keyfile(SecretArray::copy_of(&[7; 32]));

@@ -182,6 +182,7 @@ impl Visit {
     ) -> Result<Opening, Error> {
         let (outcome, reason) = told(outcome);
         let who = outcome.as_ref().map_or(&self.who, |opening| &opening.principal);
+        let reason = outcome.as_ref().map_or(reason, |opening| opening.note);
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
         self.record(engine, who, Phase::Whole, (result, reason)).await?;
         outcome

@@ -90,10 +90,15 @@ impl Engine {
             }
             Presented::Bearer(token) => return self.find_token(token).await,
         };
-        opened.map_err(|refused| {
+        let who = opened.map_err(|refused| {
             tracing::debug!(reason = refused.word(), "a session was refused");
             Error::Unauthenticated
-        })
+        })?;
+        if self.is_gone(&who, self.clock.wall()) {
+            tracing::debug!(reason = "pod_gone", "a session was refused");
+            return Err(Error::Unauthenticated);
+        }
+        Ok(who)
     }
 
     async fn find_token(&self, token: &SecretVec) -> Result<Principal, Error> {

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
+use lastkey_core::outside::{Clusters, Issuers};
 use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize};
 use lastkey_core::ports::{Audit, Clock, EntropySource, Store};
 use lastkey_core::principal::{Caller, Principal};
@@ -22,6 +23,7 @@ use crate::call::Call;
 use crate::clock::ServiceClock;
 use crate::error::Error;
 use crate::keyring::{Keyring, LoadedKey, Opened};
+use crate::ops::fetch_keys::Fetches;
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
 
@@ -34,6 +36,10 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn EntropySource>,
+    /// What issuers publish.
+    pub issuers: Arc<dyn Issuers>,
+    /// What clusters say of their pods.
+    pub clusters: Arc<dyn Clusters>,
 }
 
 /// The unsealed service.
@@ -52,6 +58,8 @@ pub struct Engine {
     /// A permit for each password that is stretched.
     pub(crate) stretching: tokio::sync::Semaphore,
     pub(crate) nodes: Nodes,
+    /// When issuers were asked for their keys.
+    pub(crate) fetches: Fetches,
     pub(crate) instance: InstanceId,
     /// Longest value of a secret, in bytes.
     pub(crate) secret_len: usize,
@@ -95,6 +103,7 @@ impl Engine {
             attempts: AttemptsOfPeople::none(),
             stretching: tokio::sync::Semaphore::new(STRETCHED_AT_ONCE),
             nodes,
+            fetches: Fetches::default(),
             instance,
             secret_len,
             principals,
@@ -114,10 +123,14 @@ impl Engine {
     /// Whether the caller may learn why a call is allowed or refused.
     #[must_use]
     pub fn may_explain(&self, call: &Call) -> bool {
+        self.may::<ExplainDecision>(call, Resource::Instance)
+    }
+
+    /// Whether the caller may do this: before something is done that is none of the records.
+    pub(crate) fn may<A: Action>(&self, call: &Call, resource: Resource) -> bool {
         let Caller { principal, source, .. } = &call.caller;
         let facts = Facts { now: self.clock.wall(), source: *source, ..Facts::default() };
-        authorize::<ExplainDecision>(&*self.access.get(), principal, Resource::Instance, &facts)
-            .is_ok()
+        authorize::<A>(&*self.access.get(), principal, resource, &facts).is_ok()
     }
 
     /// Asks policy about a resource, and notes the reason of a refusal in the trail.

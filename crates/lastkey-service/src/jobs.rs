@@ -50,6 +50,7 @@ pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
         }
         if Instant::now() >= write_at {
             write_pending(&engine).await;
+            engine.refresh_due_keys();
             write_at = Instant::now() + WRITE_PERIOD;
         }
     }

@@ -11,6 +11,7 @@ mod authenticate;
 mod change;
 mod clock;
 mod keyring;
+mod liveness;
 mod root;
 mod secret_box;
 mod usage;

@@ -6,12 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use lastkey_connect::guard::Guard;
+use lastkey_connect::issuers::GuardedIssuers;
+use lastkey_core::outside::Nobody;
 use lastkey_core::ports::SealedStore;
+use lastkey_kube::{Access, Cluster, IN_CLUSTER_DIR};
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
 
-use crate::adapters::{MachineClock, SystemEntropySource};
+use crate::adapters::{MachineClock, SystemEntropySource, WatchedClusters};
+use crate::config::resolved::{Api, AskedCluster};
 
 /// An open data directory and the world around it.
 pub(crate) struct Opened {
@@ -28,7 +33,54 @@ pub(crate) fn open_data(data: &Path, audit: AuditOptions) -> anyhow::Result<Open
     let store = SqliteSealedStore::open_dir(data, entropy.clone())
         .with_context(|| format!("cannot open the data directory {}", data.display()))?;
     let audit = AuditLog::open(&data.join("audit"), audit).context("cannot open the audit log")?;
-    let ports =
-        Ports { audit: Arc::new(audit), clock: Arc::new(MachineClock::of_this_boot()), entropy };
+    let ports = Ports {
+        audit: Arc::new(audit),
+        clock: Arc::new(MachineClock::of_this_boot()),
+        entropy,
+        issuers: Arc::new(Nobody),
+        clusters: Arc::new(Nobody),
+    };
     Ok(Opened { store: Arc::new(store), ports })
+}
+
+impl Opened {
+    /// Lets the server ask issuers and clusters; those that are to be listened to.
+    ///
+    /// # Errors
+    /// When a cluster's authority or credential cannot be read.
+    pub(crate) fn ask_others(
+        &mut self,
+        guard: &Guard,
+        clusters: &[AskedCluster],
+    ) -> anyhow::Result<Arc<WatchedClusters>> {
+        let asked = clusters.iter().map(|one| {
+            let api = api_of(&one.api).with_context(|| format!("cluster {}", one.name))?;
+            Ok((one.name.clone(), api, one.is_required))
+        });
+        let asked = asked.collect::<anyhow::Result<Vec<_>>>()?;
+        let watched = Arc::new(WatchedClusters::of(asked, &self.ports.clock));
+        self.ports.clusters = Arc::clone(&watched) as _;
+        self.ports.issuers = Arc::new(GuardedIssuers::behind(guard.clone()));
+        Ok(watched)
+    }
+}
+
+/// The API server of a cluster. The operator named it in the configuration, so the list of hosts
+/// for fetches does not concern it.
+fn api_of(api: &Api) -> anyhow::Result<Cluster> {
+    let access = match api {
+        Api::InCluster => {
+            let variable = |name: &str| {
+                std::env::var(name).with_context(|| format!("{name} is not set: this is no pod"))
+            };
+            let host = variable("KUBERNETES_SERVICE_HOST")?;
+            let port = variable("KUBERNETES_SERVICE_PORT")?;
+            Access::in_cluster(Path::new(IN_CLUSTER_DIR), &host, &port)
+        }
+        Api::Kubeconfig { path, context } => Access::from_kubeconfig(path, context.as_deref()),
+        Api::Server { url, authority, token_file } => {
+            Access::with_token_file(url.clone(), authority.as_deref(), token_file.clone())
+        }
+    };
+    Ok(access.and_then(|access: Access| Cluster::new(&Guard::default(), access))?)
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use lastkey_core::audit::Event;
+use lastkey_core::outside::Nobody;
 use lastkey_core::ports::{
     Audit, AuditArchive, Cause, Expected, RecordKeys, SealedStore, Store, StoreError, Write,
 };
@@ -139,6 +140,8 @@ impl World {
             audit: Arc::clone(&audit) as _,
             clock: Arc::new(FixedClock::default()),
             entropy: Arc::clone(&entropy) as _,
+            issuers: Arc::new(Nobody),
+            clusters: Arc::new(Nobody),
         };
         let store = Arc::new(Remembering {
             inner: MemorySealedStore::in_memory(entropy),

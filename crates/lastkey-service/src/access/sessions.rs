@@ -52,6 +52,8 @@ pub struct Opening {
     pub triple: Triple,
     /// Who the holder is.
     pub principal: Principal,
+    /// What was found out of him beside what he showed, for the audit log.
+    pub(crate) note: &'static str,
 }
 
 impl SessionKeys {
@@ -138,7 +140,7 @@ impl SessionKeys {
         let bearer = keys.seal_bearer(&session, entropy)?;
         let triple = keys.seal_triple(&session, entropy)?;
         let principal = principal_of(session, Vec::new());
-        Ok(Opening { bearer, triple, principal })
+        Ok(Opening { bearer, triple, principal, note: "" })
     }
 
     /// The session whose bearer token this is, good or not.

@@ -6,6 +6,7 @@
 //!           caller learns that it is refused and the log learns the word. Either there is a
 //!           session or there is an error, never both.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lastkey_core::access::{
@@ -18,7 +19,7 @@ use lastkey_core::time::Timestamp;
 use lastkey_policy::PolicySet;
 use lastkey_secret::SecretVec;
 use lastkey_trust::refusal::Refusal;
-use lastkey_trust::service_account::ServiceAccountBinding;
+use lastkey_trust::service_account::{ClusterTrust, ServiceAccountBinding};
 use lastkey_trust::session::{AuthStrength, Federated, Session, SessionId, Subject, Workload};
 use lastkey_trust::{oidc, service_account};
 
@@ -26,6 +27,7 @@ use crate::access::{Access, Opening, bound};
 use crate::audited::Visit;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::ops::fetch_keys::Whose;
 
 /// What is exchanged.
 #[derive(Debug)]
@@ -51,21 +53,67 @@ impl Engine {
     /// length or policy that no token could have; [`Error::LimitExceeded`],
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn exchange_token(
-        &self,
+        self: &Arc<Self>,
         id: RequestId,
         peer: &Peer,
         request: Request,
     ) -> Result<Opening, Error> {
         check_wishes(request.duration, request.policy.as_deref())?;
         let visit = Visit::of(self, id, peer, ACTION, format!("role/{}", request.role));
-        let outcome = self.try_exchange(&request, visit.at());
+        let outcome = self.try_exchange(&request, visit.at()).await;
         visit.close_opening(self, outcome).await
     }
 
-    fn try_exchange(&self, request: &Request, now: Timestamp) -> Result<Opening, Refused> {
-        let access = self.access.get();
-        let role = access.roles.get(&request.role).ok_or(Refused::Token("no_such_role"))?;
-        let (subject, strength) = match &role.holders {
+    async fn try_exchange(
+        self: &Arc<Self>,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<Opening, Refused> {
+        let judged = match self.access.get().judge(request, now) {
+            // The issuer may have new keys, which are worth a look now and then.
+            Err(Refused::Token(word)) if word == Refusal::UnknownKey.word() => {
+                self.refresh_keys_of(&request.role).await;
+                self.access.get().judge(request, now)?
+            }
+            judged => judged?,
+        };
+        let note = match &judged.subject {
+            Subject::Workload(one) => {
+                self.check_alive(one, &request.token, &judged.audiences, now).await?
+            }
+            Subject::Federated(_)
+            | Subject::User(_)
+            | Subject::Node { .. }
+            | Subject::Spiffe { .. } => "",
+        };
+        let mut entropy = self.ports.entropy.open();
+        let opening = self.sessions.seal(session(judged, request, now), &mut *entropy)?;
+        Ok(Opening { note, ..opening })
+    }
+
+    async fn refresh_keys_of(self: &Arc<Self>, role: &Name) {
+        let whose = match self.access.get().roles.get(role).map(|role| &role.holders) {
+            Some(RoleHolders::ServiceAccounts { cluster, .. }) => Whose::Cluster(cluster.clone()),
+            Some(RoleHolders::Claims { provider, .. }) => Whose::Provider(provider.clone()),
+            None => return,
+        };
+        self.refresh_keys(whose).await;
+    }
+}
+
+/// A token and a role that go together.
+struct Judged {
+    role: Role,
+    subject: Subject,
+    strength: AuthStrength,
+    /// What the token's audience may be.
+    audiences: Vec<String>,
+}
+
+impl Access {
+    fn judge(&self, request: &Request, now: Timestamp) -> Result<Judged, Refused> {
+        let role = self.roles.get(&request.role).ok_or(Refused::Token("no_such_role"))?;
+        let (subject, strength, audiences) = match &role.holders {
             RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts } => {
                 let binding = ServiceAccountBinding {
                     cluster: cluster.as_str().to_owned(),
@@ -73,19 +121,18 @@ impl Engine {
                     service_accounts: service_accounts.clone(),
                     service_account_uid: None,
                 };
-                (
-                    workload(&access, cluster, &binding, &request.token, now)?,
-                    AuthStrength::default(),
-                )
+                let trust = self.clusters.get(cluster);
+                let trust = trust.ok_or_else(|| Error::Internal(gone()))?;
+                let subject = workload(trust, &binding, &request.token, now)?;
+                (subject, AuthStrength::default(), trust.audiences.clone())
             }
             RoleHolders::Claims { provider, claims } => {
                 let bounds = claims.iter().map(|(c, v)| (c.clone(), vec![bound(v)])).collect();
-                federated(&access, provider, bounds, &request.token, now)?
+                let (subject, strength) = federated(self, provider, bounds, &request.token, now)?;
+                (subject, strength, Vec::new())
             }
         };
-        let session = session(role, request, subject, strength, now);
-        let mut entropy = self.ports.entropy.open();
-        self.sessions.seal(session, &mut *entropy).map_err(Refused::Other)
+        Ok(Judged { role: role.clone(), subject, strength, audiences })
     }
 }
 
@@ -133,13 +180,11 @@ pub(crate) fn check_wishes(duration: Option<Duration>, policy: Option<&str>) -> 
 }
 
 fn workload(
-    access: &Access,
-    cluster: &Name,
+    trust: &ClusterTrust,
     binding: &ServiceAccountBinding,
     token: &SecretVec,
     now: Timestamp,
 ) -> Result<Subject, Refused> {
-    let trust = access.clusters.get(cluster).ok_or(Refused::Other(Error::Internal(gone())))?;
     let claims = service_account::verify(token, trust, now)?;
     binding.admit(&claims)?;
     Ok(Subject::Workload(Workload {
@@ -182,13 +227,8 @@ fn gone() -> Cause {
     "a role is for somebody who is not there".into()
 }
 
-fn session(
-    role: &Role,
-    request: &Request,
-    subject: Subject,
-    strength: AuthStrength,
-    now: Timestamp,
-) -> Session {
+fn session(judged: Judged, request: &Request, now: Timestamp) -> Session {
+    let Judged { role, subject, strength, .. } = judged;
     let asked = request.duration.map_or(DEFAULT_SESSION_SECS, |duration| duration.as_secs());
     let seconds = asked.min(role.max_session_secs).min(MAX_SESSION_SECS);
     Session {

@@ -14,6 +14,7 @@ mod describe;
 pub mod encrypt;
 pub mod enrol;
 pub mod exchange_token;
+pub mod fetch_keys;
 pub mod generate_data_key;
 pub mod generate_data_key_pair;
 pub mod generate_mac;

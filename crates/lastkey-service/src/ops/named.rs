@@ -135,24 +135,37 @@ impl Engine {
         name: Name,
         plan: impl FnOnce(&Before<'_, T>) -> Result<Planned<T>, Error> + Send + 'static,
     ) -> Result<Option<T>, Error> {
+        self.change_named_as::<T, T::Update>(call, name, plan).await
+    }
+
+    /// As [`Engine::change_named`], under the name of another action.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn change_named_as<T: Named, A: Action>(
+        self: &Arc<Self>,
+        call: &Call,
+        name: Name,
+        plan: impl FnOnce(&Before<'_, T>) -> Result<Planned<T>, Error> + Send + 'static,
+    ) -> Result<Option<T>, Error> {
         let (engine, call) = (Arc::clone(self), call.clone());
         detached(async move {
-            let mut trail = Trail::of::<T::Update>(&engine, &call);
+            let mut trail = Trail::of::<A>(&engine, &call);
             trail.target = Some(format!("{}/{name}", T::WORD));
-            let outcome = engine.try_change_named(&mut trail, &name, plan).await;
+            let outcome = engine.try_change_named::<T, A>(&mut trail, &name, plan).await;
             trail.close(&engine, outcome).await
         })
         .await?
     }
 
-    async fn try_change_named<T: Named>(
+    async fn try_change_named<T: Named, A: Action>(
         &self,
         trail: &mut Trail<'_>,
         name: &Name,
         plan: impl FnOnce(&Before<'_, T>) -> Result<Planned<T>, Error> + Send,
     ) -> Result<Option<T>, Error> {
         let resource = Resource::Named(T::KIND, name.as_str().to_owned());
-        self.permit::<T::Update>(trail, resource)?;
+        self.permit::<A>(trail, resource)?;
         let changing = self.access_changes.lock().await;
         let path = path_of::<T>(name);
         let (current, expected) = match self.read_one::<T>(&path).await? {

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use lastkey_core::access::{
-    Cluster, DEFAULT_TOKEN_SECS, MAX_JWKS_LEN, MAX_POLICY_LEN, MAX_SESSION_SECS, MIN_SESSION_SECS,
-    Policy, Provider, Role, RoleHolders, TokenKeys,
+    Cluster, DEFAULT_TOKEN_SECS, MAX_POLICY_LEN, MAX_SESSION_SECS, MIN_SESSION_SECS, Policy,
+    Provider, Role, RoleHolders, TokenKeys,
 };
 use lastkey_core::ids::Name;
 use lastkey_core::permit::{ReadPolicies, Resource, ResourceKind};
@@ -20,6 +20,7 @@ use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::ops::fetch_keys::KeysFrom;
 use crate::ops::named::{Named, Planned};
 
 /// What a cluster shall be.
@@ -29,8 +30,8 @@ pub struct ClusterRequest {
     pub issuers: Vec<String>,
     /// What `aud` must be; `lastkey://` and the id of the installation when empty.
     pub audiences: Vec<String>,
-    /// Its key set, as JSON.
-    pub jwks: String,
+    /// Its key set.
+    pub keys: KeysFrom,
     /// Longest lifetime of a token, in seconds.
     pub max_token_secs: Option<u64>,
 }
@@ -42,8 +43,8 @@ pub struct ProviderRequest {
     pub issuer: String,
     /// What `aud` must be.
     pub audiences: Vec<String>,
-    /// Its key set, as JSON.
-    pub jwks: String,
+    /// Its key set.
+    pub keys: KeysFrom,
     /// The claim of the subject.
     pub subject_claim: Option<String>,
     /// The claim of the groups.
@@ -87,12 +88,13 @@ impl Engine {
         let ours = format!("lastkey://{}", self.instance);
         check_list("issuers", &request.issuers, 1)?;
         check_list("audiences", &request.audiences, 0)?;
-        let keys = token_keys(request.jwks)?;
         let max_token_secs = request.max_token_secs.unwrap_or(DEFAULT_TOKEN_SECS);
         if !(600..=90_000).contains(&max_token_secs) {
             return Err(Error::invalid("max_token_seconds", "expected 600 to 90000"));
         }
         let audiences = if request.audiences.is_empty() { vec![ours] } else { request.audiences };
+        let issuer = request.issuers.first().map_or("", String::as_str);
+        let keys = self.keys_of::<Cluster>(call, &name, request.keys, issuer).await?;
         let named = name.clone();
         let set = self.change_named::<Cluster>(call, name, move |before| {
             let created_at = before.current.map_or(before.now, |cluster| cluster.created_at);
@@ -122,11 +124,11 @@ impl Engine {
         let issuer = request.issuer;
         check_list("issuer", std::slice::from_ref(&issuer), 1)?;
         check_list("audiences", &request.audiences, 1)?;
-        let keys = token_keys(request.jwks)?;
         let subject_claim = request.subject_claim.unwrap_or_else(|| "sub".to_owned());
         let groups_claim = request.groups_claim.unwrap_or_else(|| "groups".to_owned());
         check_list("subject_claim", std::slice::from_ref(&subject_claim), 1)?;
         check_list("groups_claim", std::slice::from_ref(&groups_claim), 1)?;
+        let keys = self.keys_of::<Provider>(call, &name, request.keys, &issuer).await?;
         let named = name.clone();
         let set = self.change_named::<Provider>(call, name, move |before| {
             let created_at = before.current.map_or(before.now, |provider| provider.created_at);
@@ -142,6 +144,26 @@ impl Engine {
             }))
         });
         set.await?.ok_or_else(nothing_written)
+    }
+
+    /// The keys of a cluster or provider. Nothing is fetched for a caller who may not write it
+    /// down: he is refused, and recorded, when it comes to that.
+    async fn keys_of<T: Named>(
+        &self,
+        call: &Call,
+        name: &Name,
+        from: KeysFrom,
+        issuer: &str,
+    ) -> Result<TokenKeys, Error> {
+        let resource = Resource::Named(T::KIND, name.as_str().to_owned());
+        let from = match from {
+            KeysFrom::Published { .. } if !self.may::<T::Update>(call, resource) => {
+                KeysFrom::Given(String::new())
+            }
+            KeysFrom::Given(_) | KeysFrom::Published { .. } => from,
+        };
+        let cluster = (T::KIND == ResourceKind::Cluster).then_some(name);
+        self.keys_from(from, cluster, issuer).await
     }
 
     /// Makes a role, or changes it.
@@ -286,13 +308,6 @@ pub(crate) fn check_list(field: &'static str, list: &[String], least: usize) -> 
         return Err(Error::invalid(field, message));
     }
     Ok(())
-}
-
-fn token_keys(jwks: String) -> Result<TokenKeys, Error> {
-    if jwks.len() > MAX_JWKS_LEN {
-        return Err(Error::invalid("jwks", format!("a key set has at most {MAX_JWKS_LEN} bytes")));
-    }
-    Ok(TokenKeys { jwks, url: None, authority: None })
 }
 
 fn check_policy_len(text: &str) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use lastkey_crypto::sign::{Message, SignAlgorithm, SigningKey};
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
 use lastkey_service::ops::exchange_token::Request;
+use lastkey_service::ops::fetch_keys::KeysFrom;
 use lastkey_service::ops::nodes::Joined;
 use lastkey_service::ops::set_access::{ClusterRequest, RoleRequest};
 use rcgen::{CertificateParams, KeyPair, SanType};
@@ -51,7 +52,9 @@ impl Cluster {
         let request = ClusterRequest {
             issuers: vec!["https://kubernetes.default.svc".to_owned()],
             audiences: vec!["lastkey".to_owned()],
-            jwks: format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"k","x":"{x}"}}]}}"#),
+            keys: KeysFrom::Given(format!(
+                r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"k","x":"{x}"}}]}}"#
+            )),
             max_token_secs: None,
         };
         world.engine.set_cluster(admin(), name(text), request).await.unwrap();

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use lastkey_core::ids::{AliasName, KeyRef, RequestId};
 use lastkey_core::key::{Description, KeyUsage, Tags};
+use lastkey_core::outside::Nobody;
 use lastkey_core::ports::EntropySource;
 use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::time::{Reading, Timestamp};
@@ -48,8 +49,13 @@ pub(crate) async fn world() -> World {
     let audit = Arc::new(MemoryAudit::default());
     let reading = Reading { wall: Timestamp(1_800_000_000), since_boot: 1_000, boot: [3; 16] };
     let clock = Arc::new(FixedClock::at(reading));
-    let ports =
-        Ports { audit: audit.clone(), clock: clock.clone(), entropy: Arc::new(RealEntropy) };
+    let ports = Ports {
+        audit: audit.clone(),
+        clock: clock.clone(),
+        entropy: Arc::new(RealEntropy),
+        issuers: Arc::new(Nobody),
+        clusters: Arc::new(Nobody),
+    };
     let store = Arc::new(FakeSealedStore::over(FakeStore::default()));
     let seal = NewSeal::Keyfile(SecretArray::copy_of(&KEYFILE));
     let founded = initialise(&*store, &ports, &seal).await.unwrap();

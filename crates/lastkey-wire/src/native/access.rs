@@ -18,7 +18,16 @@ pub struct SetClusterRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audiences: Vec<String>,
     /// The cluster's key set (RFC 7517), as text. `kubectl get --raw /openid/v1/jwks` prints it.
-    pub jwks: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<String>,
+    /// Instead of `jwks`: where it is published. Without either, it is asked for where the issuer
+    /// says (OpenID Connect Discovery), or at the API server of a cluster that this server watches. It is fetched again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_url: Option<String>,
+    /// With a key set that is fetched: the authority of the server there, in PEM; those of the
+    /// machine when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_ca: Option<String>,
     /// Longest lifetime of a token that is taken, in seconds: 600 to 90,000; a day when it is left
     /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +45,9 @@ pub struct ClusterView {
     pub audiences: Vec<String>,
     /// Ids of the keys that its tokens may be signed by.
     pub key_ids: Vec<String>,
+    /// Where they are fetched from again; left out when they are given by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_url: Option<String>,
     /// Longest lifetime of a token that is taken, in seconds.
     pub max_token_seconds: u64,
     /// When it was named first (RFC 3339).
@@ -62,7 +74,16 @@ pub struct SetProviderRequest {
     /// What `aud` must be, one of these.
     pub audiences: Vec<String>,
     /// The provider's key set (RFC 7517), as text.
-    pub jwks: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<String>,
+    /// Instead of `jwks`: where it is published. Without either, it is asked for where the issuer
+    /// says (OpenID Connect Discovery). It is fetched again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_url: Option<String>,
+    /// With a key set that is fetched: the authority of the server there, in PEM; those of the
+    /// machine when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_ca: Option<String>,
     /// The claim that names the subject; `sub` when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject_claim: Option<String>,
@@ -82,6 +103,9 @@ pub struct ProviderView {
     pub audiences: Vec<String>,
     /// Ids of the keys that its tokens may be signed by.
     pub key_ids: Vec<String>,
+    /// Where they are fetched from again; left out when they are given by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_url: Option<String>,
     /// The claim that names the subject.
     pub subject_claim: String,
     /// The claim that lists the subject's groups.

@@ -25,7 +25,11 @@ pub(crate) struct ConfigFile {
     pub(crate) audit: Audit,
     pub(crate) metrics: Metrics,
     pub(crate) unseal: Unseal,
+    pub(crate) connect: Connect,
     pub(crate) log: Log,
+    /// Clusters that are asked about their own pods.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cluster: Vec<Cluster>,
 }
 
 /// Where the server listens.
@@ -200,6 +204,55 @@ pub(crate) struct Unseal {
     /// A key file that opens a `keyfile` seal at start. For development only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keyfile: Option<PathBuf>,
+}
+
+/// Connections that the server makes itself, to fetch keys of issuers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Connect {
+    /// Hosts that may be reached: `HOST`, `HOST:PORT`, `*.HOST`; all when it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allow: Option<Vec<String>>,
+}
+
+/// How a cluster is asked about its pods. One of `in_cluster`, `kubeconfig` and `server`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cluster {
+    /// Its name, as `lastkey cluster add` has it.
+    pub(crate) name: String,
+    /// What happens while it cannot be asked.
+    #[serde(default)]
+    pub(crate) liveness: Liveness,
+    /// It is the cluster that this server is a pod of.
+    #[serde(default)]
+    pub(crate) in_cluster: bool,
+    /// A kubeconfig.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// With `kubeconfig`: the context; the current one when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) context: Option<String>,
+    /// URL of its API server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
+    /// With `server`: its authority in PEM; those of the machine when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) authority: Option<PathBuf>,
+    /// With `server`: a file with a token, read for each request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// What happens while a cluster cannot be asked about a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Liveness {
+    /// No session is opened.
+    #[default]
+    Required,
+    /// A session is opened, and the audit log says that nobody was asked.
+    Preferred,
 }
 
 /// The log of the server (not the audit log).

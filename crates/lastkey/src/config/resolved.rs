@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use lastkey_connect::guard::{Allowed, Guard};
 use lastkey_store::audit_log::{AuditOptions, Durability};
 
-use super::file::{self, ConfigFile, Log, MetricsAccess, TlsMode};
+use super::file::{self, ConfigFile, Liveness, Log, MetricsAccess, TlsMode};
 
 /// Where the certificate of the server comes from, if it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,28 @@ pub(crate) struct Resolved {
     pub(crate) audit: AuditOptions,
     pub(crate) metrics: MetricsAccess,
     pub(crate) keyfile: Option<PathBuf>,
+    pub(crate) guard: Guard,
+    pub(crate) clusters: Vec<AskedCluster>,
     pub(crate) log: Log,
+}
+
+/// A cluster that is asked about its pods.
+#[derive(Clone, Debug)]
+pub(crate) struct AskedCluster {
+    pub(crate) name: String,
+    pub(crate) is_required: bool,
+    pub(crate) api: Api,
+}
+
+/// How an API server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Api {
+    /// As a pod of it.
+    InCluster,
+    /// As a kubeconfig says.
+    Kubeconfig { path: PathBuf, context: Option<String> },
+    /// By its URL, with a token.
+    Server { url: String, authority: Option<PathBuf>, token_file: PathBuf },
 }
 
 impl Resolved {
@@ -71,6 +93,12 @@ impl Resolved {
             bail!("tls.mode = \"off\" is for loopback addresses only, and {open} is not one");
         }
         let limits = door_limits(&typed.limits)?;
+        let clusters: Vec<_> =
+            typed.cluster.into_iter().map(asked_cluster).collect::<anyhow::Result<_>>()?;
+        for (place, cluster) in clusters.iter().enumerate() {
+            let is_twice = clusters.iter().skip(place + 1).any(|other| other.name == cluster.name);
+            ensure!(!is_twice, "cluster: {} is there twice", cluster.name);
+        }
         ensure!(typed.keyring.open_keys > 0, "keyring.open_keys is at least 1");
         Ok(Self {
             data,
@@ -83,6 +111,8 @@ impl Resolved {
             audit: audit_options(&typed.audit)?,
             metrics: typed.metrics.access,
             keyfile: typed.unseal.keyfile,
+            guard: guard(typed.connect.allow)?,
+            clusters,
             log: typed.log,
         })
     }
@@ -99,6 +129,33 @@ fn secret_len(typed: &file::Secrets, body_len: usize) -> anyhow::Result<usize> {
         "secrets.max_value_bytes = {len} needs limits.body_bytes = {needed} or more"
     );
     Ok(len)
+}
+
+fn guard(allow: Option<Vec<String>>) -> anyhow::Result<Guard> {
+    let Some(allow) = allow else { return Ok(Guard::default()) };
+    let patterns = allow.iter().map(|text| {
+        text.parse().with_context(|| format!("connect.allow: {text:?}, expected a host"))
+    });
+    Ok(Guard::new(Allowed::Only(patterns.collect::<anyhow::Result<_>>()?)))
+}
+
+fn asked_cluster(typed: file::Cluster) -> anyhow::Result<AskedCluster> {
+    let file::Cluster { name, context, authority, .. } = typed;
+    let api = match (typed.in_cluster, typed.kubeconfig, typed.server, typed.token_file) {
+        (true, None, None, None) => Api::InCluster,
+        (false, Some(path), None, None) => Api::Kubeconfig { path, context: context.clone() },
+        (false, None, Some(url), Some(token_file)) => {
+            Api::Server { url, authority: authority.clone(), token_file }
+        }
+        (_, _, _, _) => bail!(
+            "cluster {name}: expected one of in_cluster = true, kubeconfig, or server with \
+             token_file"
+        ),
+    };
+    let is_stray = (context.is_some() && !matches!(api, Api::Kubeconfig { .. }))
+        || (authority.is_some() && !matches!(api, Api::Server { .. }));
+    ensure!(!is_stray, "cluster {name}: context goes with kubeconfig, authority with server");
+    Ok(AskedCluster { name, is_required: typed.liveness == Liveness::Required, api })
 }
 
 fn audit_options(typed: &super::file::Audit) -> anyhow::Result<AuditOptions> {
@@ -178,6 +235,11 @@ mod tests {
             ("data='/d'\nsecrets.max_value_bytes=0", "max_value_bytes"),
             ("data='/d'\nsecrets.max_value_bytes=1048577", "1048576"),
             ("data='/d'\nsecrets.max_value_bytes=1048576", "limits.body_bytes = 1463640"),
+            ("data='/d'\nconnect.allow=['https://x']", "connect.allow"),
+            ("data='/d'\n[[cluster]]\nname='a'", "kubeconfig"),
+            ("data='/d'\n[[cluster]]\nname='a'\nserver='https://k'", "token_file"),
+            ("data='/d'\n[[cluster]]\nname='a'\nin_cluster=true\ncontext='x'", "context"),
+            ("data='/d'\ncluster=[{name='a',in_cluster=true},{name='a',in_cluster=true}]", "twice"),
         ] {
             let error = resolve(text).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");

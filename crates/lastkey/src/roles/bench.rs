@@ -12,6 +12,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use lastkey_core::ids::{KeyRef, RequestId};
 use lastkey_core::key::{Description, Tags};
+use lastkey_core::outside::Nobody;
 use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::version::Origin;
 use lastkey_crypto::blob::{self, BlobKey};
@@ -232,6 +233,8 @@ async fn engine_with_key(scratch: &std::path::Path) -> anyhow::Result<(Arc<Engin
         )?),
         clock: Arc::new(MachineClock::of_this_boot()),
         entropy: entropy.clone(),
+        issuers: Arc::new(Nobody),
+        clusters: Arc::new(Nobody),
     };
     let store = Arc::new(MemorySealedStore::in_memory(entropy));
     initialise(&*store, &ports, &NewSeal::Keyfile(SecretArray::copy_of(&[1; 32]))).await?;

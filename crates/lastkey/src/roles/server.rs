@@ -94,12 +94,15 @@ async fn serve(
     config: Resolved,
     ready: impl FnOnce(&Started) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Opened { store, ports } = open_data(&config.data, config.audit)?;
+    let mut opened = open_data(&config.data, config.audit)?;
+    let watched = opened.ask_others(&config.guard, &config.clusters)?;
+    let Opened { store, ports } = opened;
     if store.bootstrap().await?.is_none() {
         let data = config.data.display();
         bail!("{data} holds no installation yet; run `lastkey init --data {data}` first");
     }
     let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
+    let listening = watched.listen();
     let gate = Gate::new(store, ports, config.open_keys).with_secret_len(config.secret_len);
     let gate = Arc::new(gate);
     if let Some(path) = &config.keyfile {
@@ -121,6 +124,7 @@ async fn serve(
     }
     renewal.abort();
     witnessing.abort();
+    drop(listening);
     gate.stop().await;
     Ok(())
 }

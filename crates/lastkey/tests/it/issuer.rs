@@ -14,6 +14,7 @@ pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 pub(crate) struct Issuer {
     key: SigningKey,
     jwk: Value,
+    key_id: String,
 }
 
 fn b64(bytes: impl AsRef<[u8]>) -> String {
@@ -29,6 +30,11 @@ pub(crate) fn now() -> u64 {
 impl Issuer {
     /// A cluster with a key of its own; ids of keys are the same in all.
     pub(crate) fn new() -> Self {
+        Self::with_key_id("k1")
+    }
+
+    /// A cluster whose key has this id.
+    pub(crate) fn with_key_id(key_id: &str) -> Self {
         let spec = MaterialSpec::Rsa2048;
         let material = material::generate(spec, &mut SystemEntropy).unwrap();
         let key = SigningKey::new(spec, &material).unwrap();
@@ -36,9 +42,9 @@ impl Issuer {
         // at the end.
         let der = key.public_key_der().unwrap();
         let (n, e) = (&der[33..289], &der[der.len() - 3..]);
-        let jwk = json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": "k1",
+        let jwk = json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": key_id,
             "n": b64(n), "e": b64(e) });
-        Self { key, jwk }
+        Self { key, jwk, key_id: key_id.to_owned() }
     }
 
     /// What `kubectl get --raw /openid/v1/jwks` prints.
@@ -48,7 +54,7 @@ impl Issuer {
 
     /// A token of any claims.
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        let header = json!({ "alg": "RS256", "kid": "k1" });
+        let header = json!({ "alg": "RS256", "kid": self.key_id });
         let input = format!("{}.{}", b64(header.to_string()), b64(claims.to_string()));
         let message = Message::Raw(input.as_bytes());
         let algorithm = SignAlgorithm::RsassaPkcs1V15Sha256;
@@ -58,6 +64,17 @@ impl Issuer {
 
     /// A token of a pod, as the kubelet asks for it.
     pub(crate) fn pod_token(&self, audience: &str, namespace: &str, account: &str) -> String {
+        self.token_of_pod("pod-uid-1", audience, namespace, account)
+    }
+
+    /// The same of a pod with this UID.
+    pub(crate) fn token_of_pod(
+        &self,
+        pod_uid: &str,
+        audience: &str,
+        namespace: &str,
+        account: &str,
+    ) -> String {
         let now = now();
         self.sign(&json!({
             "iss": ISSUER,
@@ -68,7 +85,7 @@ impl Issuer {
             "kubernetes.io": {
                 "namespace": namespace,
                 "serviceaccount": { "name": account, "uid": "sa-uid-1" },
-                "pod": { "name": format!("{account}-0"), "uid": "pod-uid-1" },
+                "pod": { "name": format!("{account}-0"), "uid": pod_uid },
                 "node": { "name": "worker-1", "uid": "node-uid-1" },
             },
         }))

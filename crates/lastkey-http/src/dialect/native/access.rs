@@ -6,6 +6,7 @@ use lastkey_core::access::{Cluster, Policy, Provider, Role, RoleHolders};
 use lastkey_core::ids::Name;
 use lastkey_core::secret_item::{SecretName, SecretPath};
 use lastkey_service::ops::ask_policy::{About, Answer, WhoCan, Whose};
+use lastkey_service::ops::fetch_keys::KeysFrom;
 use lastkey_service::ops::set_access::{ClusterRequest, ProviderRequest, RoleRequest, key_ids};
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::access::{
@@ -54,8 +55,24 @@ fn cluster_view(cluster: Cluster) -> ClusterView {
         issuers: cluster.issuers,
         audiences: cluster.audiences,
         key_ids: key_ids(&cluster.keys.jwks),
+        jwks_url: cluster.keys.url,
         max_token_seconds: cluster.max_token_secs,
         created_at: rfc3339(cluster.created_at),
+    }
+}
+
+/// Where a key set comes from: it is given, or it is published.
+fn keys_from(
+    jwks: Option<String>,
+    url: Option<String>,
+    authority: Option<String>,
+) -> Result<KeysFrom, Syntax> {
+    match (jwks, url, authority) {
+        (Some(jwks), None, None) => Ok(KeysFrom::Given(jwks)),
+        (None, url, authority) => Ok(KeysFrom::Published { url, authority }),
+        (Some(_), _, _) => {
+            Err(Syntax::field("jwks", "expected `jwks` alone, or `jwks_url` and `jwks_ca`"))
+        }
     }
 }
 
@@ -67,7 +84,7 @@ pub(super) async fn set_cluster(
     let request = ClusterRequest {
         issuers: body.issuers,
         audiences: body.audiences,
-        jwks: body.jwks,
+        keys: keys_from(body.jwks, body.jwks_url, body.jwks_ca)?,
         max_token_secs: body.max_token_seconds,
     };
     Ok(cluster_view(ask.engine().set_cluster(ask.call(), ask.name()?, request).await?))
@@ -102,6 +119,7 @@ fn provider_view(provider: Provider) -> ProviderView {
         issuer: provider.issuer,
         audiences: provider.audiences,
         key_ids: key_ids(&provider.keys.jwks),
+        jwks_url: provider.keys.url,
         subject_claim: provider.subject_claim,
         groups_claim: provider.groups_claim,
         created_at: rfc3339(provider.created_at),
@@ -116,7 +134,7 @@ pub(super) async fn set_provider(
     let request = ProviderRequest {
         issuer: body.issuer,
         audiences: body.audiences,
-        jwks: body.jwks,
+        keys: keys_from(body.jwks, body.jwks_url, body.jwks_ca)?,
         subject_claim: body.subject_claim,
         groups_claim: body.groups_claim,
     };

@@ -61,7 +61,7 @@ fn expect_only(field: &str, value: Option<&str>, only: &'static str) -> Result<(
 
 /// A new session as it goes to its holder.
 pub(crate) fn token_reply(opening: Opening) -> TokenReply {
-    let Opening { bearer, triple, principal } = opening;
+    let Opening { bearer, triple, principal, .. } = opening;
     let session = principal.session();
     let lasts = session.map_or(0, |one| one.expires_at.seconds_since(one.issued_at));
     TokenReply {

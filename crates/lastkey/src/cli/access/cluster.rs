@@ -2,12 +2,10 @@
 //!
 //! Room      `lastkey`.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use lastkey_wire::native::access::SetClusterRequest;
 
-use super::text;
+use super::{KeysArgs, text};
 use crate::cli::{
     args::{DryRunArgs, Span},
     failure::Failure,
@@ -44,9 +42,8 @@ pub(crate) struct AddArgs {
     /// What its tokens say in `iss`; repeat during a change of issuer
     #[arg(long = "issuer", required = true, value_name = "URL")]
     issuers: Vec<String>,
-    /// File with its key set: kubectl get --raw /openid/v1/jwks
-    #[arg(long, value_name = "FILE")]
-    jwks: PathBuf,
+    #[command(flatten)]
+    keys: KeysArgs,
     /// What its tokens must say in `aud` [default: lastkey:// and the id of the installation]
     #[arg(long = "audience", value_name = "AUDIENCE")]
     audiences: Vec<String>,
@@ -65,7 +62,9 @@ pub(crate) async fn run(command: ClusterCommand, session: &Session) -> Result<()
             let request = SetClusterRequest {
                 issuers: args.issuers,
                 audiences: args.audiences,
-                jwks: text(&args.jwks)?,
+                jwks: args.keys.jwks.as_deref().map(text).transpose()?,
+                jwks_url: args.keys.jwks_url,
+                jwks_ca: args.keys.jwks_ca.as_deref().map(text).transpose()?,
                 max_token_seconds: args.max_token_lifetime.map(|span| span.seconds),
             };
             let call = client.set_cluster(&args.name, &request);

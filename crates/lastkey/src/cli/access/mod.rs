@@ -12,9 +12,24 @@ pub(crate) mod role;
 mod show;
 pub(crate) mod user;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{failure::Failure, input};
+
+/// Where a key set comes from.
+#[derive(clap::Args, Debug)]
+struct KeysArgs {
+    /// File with the key set: kubectl get --raw /openid/v1/jwks [default: fetched from where the
+    /// issuer publishes it]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["jwks_url", "jwks_ca"])]
+    jwks: Option<PathBuf>,
+    /// Where the key set is published; it is fetched again when it changes
+    #[arg(long, value_name = "URL")]
+    jwks_url: Option<String>,
+    /// Authority of the server that publishes it [default: those that the server's machine knows]
+    #[arg(long, value_name = "FILE")]
+    jwks_ca: Option<PathBuf>,
+}
 
 /// The text of a file, or of standard input for `-`.
 fn text(path: &Path) -> Result<String, Failure> {

@@ -2,12 +2,10 @@
 //!
 //! Room      `lastkey`.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use lastkey_wire::native::access::SetProviderRequest;
 
-use super::text;
+use super::{KeysArgs, text};
 use crate::cli::{
     args::DryRunArgs,
     failure::Failure,
@@ -47,9 +45,8 @@ pub(crate) struct AddArgs {
     /// What its tokens must say in `aud`; repeat for several
     #[arg(long = "audience", required = true, value_name = "AUDIENCE")]
     audiences: Vec<String>,
-    /// File with its key set, from the `jwks_uri` of its discovery document
-    #[arg(long, value_name = "FILE")]
-    jwks: PathBuf,
+    #[command(flatten)]
+    keys: KeysArgs,
     /// Claim that names the subject [default: sub]
     #[arg(long, value_name = "CLAIM")]
     subject_claim: Option<String>,
@@ -68,7 +65,9 @@ pub(crate) async fn run(command: ProviderCommand, session: &Session) -> Result<(
             let request = SetProviderRequest {
                 issuer: args.issuer,
                 audiences: args.audiences,
-                jwks: text(&args.jwks)?,
+                jwks: args.keys.jwks.as_deref().map(text).transpose()?,
+                jwks_url: args.keys.jwks_url,
+                jwks_ca: args.keys.jwks_ca.as_deref().map(text).transpose()?,
                 subject_claim: args.subject_claim,
                 groups_claim: args.groups_claim,
             };

@@ -1,0 +1,185 @@
+//! Who is there in a cluster, by UID: pods, or service accounts.
+//!
+//! Room      the binary.
+//! Source    Kubernetes' own check of bound tokens: good for 60 seconds after the end that is
+//!           written in the object.
+//! Holds     who was seen to go is gone for as long as a session can last. Who is not in a list
+//!           that is newer than his session is gone. Who is only not heard of yet is not.
+
+use std::collections::HashMap;
+
+use lastkey_core::access::MAX_SESSION_SECS;
+use lastkey_core::outside::Standing;
+use lastkey_core::time::Timestamp;
+
+/// How long a token is good after the end that is written in its pod, in seconds.
+const AFTER_END: u64 = 60;
+/// How much later than a session its pod may be heard of, in seconds: clocks and the way of a
+/// watch.
+const LAG: u64 = 10;
+/// How long what was heard last counts, in seconds.
+const KEPT: u64 = 900;
+
+/// Who is there.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    /// Those who are there, and when they end if that is written.
+    there: HashMap<Box<str>, Option<Timestamp>>,
+    /// Those who were seen to go, and when.
+    gone: HashMap<Box<str>, Timestamp>,
+    /// When this was the whole truth last; `None` before the first list.
+    heard: Option<Timestamp>,
+    /// Whether the watch is on: then it is true now.
+    is_open: bool,
+}
+
+impl Census {
+    /// A list, begun at this time.
+    pub(super) fn fill(
+        &mut self,
+        found: impl IntoIterator<Item = (String, Option<Timestamp>)>,
+        asked_at: Timestamp,
+    ) {
+        let found = found.into_iter().map(|(uid, ends)| (uid.into_boxed_str(), ends));
+        let before = std::mem::replace(&mut self.there, found.collect());
+        for (uid, _) in before {
+            if !self.there.contains_key(&uid) {
+                self.gone.insert(uid, asked_at);
+            }
+        }
+        self.heard = Some(asked_at);
+        // A session of somebody who went so long ago has ended by itself.
+        let is_needed = |at: Timestamp| at.0.saturating_add(MAX_SESSION_SECS + LAG) > asked_at.0;
+        self.gone.retain(|_, at| is_needed(*at));
+    }
+
+    /// The watch is on.
+    pub(super) fn open(&mut self, now: Timestamp) {
+        self.is_open = true;
+        self.heard = self.heard.max(Some(now));
+    }
+
+    /// The watch has ended.
+    pub(super) fn close(&mut self, now: Timestamp) {
+        if std::mem::take(&mut self.is_open) {
+            self.heard = self.heard.max(Some(now));
+        }
+    }
+
+    /// Somebody is there.
+    pub(super) fn see(&mut self, uid: &str, ends: Option<Timestamp>) {
+        self.there.insert(uid.into(), ends);
+    }
+
+    /// Somebody has gone.
+    pub(super) fn bury(&mut self, uid: &str, now: Timestamp) {
+        self.there.remove(uid);
+        self.gone.insert(uid.into(), now);
+    }
+
+    /// What is known of somebody whose session began at `since`.
+    pub(super) fn standing(&self, uid: &str, since: Timestamp, now: Timestamp) -> Standing {
+        let heard = if self.is_open { Some(now) } else { self.heard };
+        let Some(heard) = heard else { return Standing::Unknown };
+        match self.there.get(uid) {
+            Some(Some(ends)) if ends.0.saturating_add(AFTER_END) < now.0 => Standing::Gone,
+            Some(_) if self.is_open => Standing::There,
+            Some(_) if heard.0.saturating_add(KEPT) >= now.0 => Standing::WasThere,
+            Some(_) => Standing::Unknown,
+            None if self.gone.contains_key(uid) => Standing::Gone,
+            None if since.0.saturating_add(LAG) < heard.0 => Standing::Gone,
+            None => Standing::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp(NOW.0 + seconds)
+    }
+
+    fn census(uids: &[&str]) -> Census {
+        let mut census = Census::default();
+        census.fill(uids.iter().map(|uid| ((*uid).to_owned(), None)), NOW);
+        census.open(NOW);
+        census
+    }
+
+    #[test]
+    fn nobody_is_gone_before_the_first_list() {
+        let census = Census::default();
+        assert_eq!(census.standing("a", Timestamp(0), NOW), Standing::Unknown);
+    }
+
+    #[test]
+    fn who_is_seen_to_go_is_gone_at_once_and_stays_gone() {
+        let mut census = census(&["a"]);
+        assert_eq!(census.standing("a", NOW, at(1)), Standing::There);
+        census.bury("a", at(1));
+        assert_eq!(census.standing("a", NOW, at(1)), Standing::Gone);
+        census.close(at(2));
+        assert_eq!(census.standing("a", NOW, at(100_000)), Standing::Gone);
+    }
+
+    #[test]
+    fn who_went_while_nobody_listened_is_gone_with_the_next_list() {
+        let mut census = census(&["a", "b"]);
+        census.close(at(1));
+        assert_eq!(census.standing("a", NOW, at(20)), Standing::WasThere);
+        census.fill([("b".to_owned(), None)], at(20));
+        // Also for a session that began a moment before the list.
+        assert_eq!(census.standing("a", at(19), at(20)), Standing::Gone);
+        assert_eq!(census.standing("b", NOW, at(20)), Standing::WasThere);
+        census.open(at(21));
+        assert_eq!(census.standing("b", NOW, at(21)), Standing::There);
+    }
+
+    #[test]
+    fn session_from_before_a_restart_ends_when_its_pod_is_in_no_list() {
+        let census = census(&["b"]);
+        assert_eq!(census.standing("a", Timestamp(NOW.0 - 600), at(1)), Standing::Gone);
+    }
+
+    #[test]
+    fn new_pod_is_unknown_until_the_watch_has_had_its_time() {
+        let census = census(&[]);
+        assert_eq!(census.standing("a", at(100), at(100)), Standing::Unknown);
+        assert_eq!(census.standing("a", at(100), at(110)), Standing::Unknown);
+        assert_eq!(census.standing("a", at(100), at(111)), Standing::Gone);
+    }
+
+    #[test]
+    fn new_pod_is_not_gone_because_nobody_listens() {
+        let mut census = census(&[]);
+        census.close(at(50));
+        assert_eq!(census.standing("a", at(100), at(5_000)), Standing::Unknown);
+    }
+
+    #[test]
+    fn what_was_heard_long_ago_is_no_knowledge() {
+        let mut census = census(&["a"]);
+        census.close(at(0));
+        assert_eq!(census.standing("a", NOW, at(900)), Standing::WasThere);
+        assert_eq!(census.standing("a", NOW, at(901)), Standing::Unknown);
+    }
+
+    #[test]
+    fn who_does_not_end_in_his_time_is_gone_a_minute_later() {
+        let mut census = census(&["a"]);
+        census.see("a", Some(at(30)));
+        assert_eq!(census.standing("a", NOW, at(90)), Standing::There);
+        assert_eq!(census.standing("a", NOW, at(91)), Standing::Gone);
+    }
+
+    #[test]
+    fn clock_that_goes_back_brings_nobody_back() {
+        let mut census = census(&["a"]);
+        census.bury("a", at(10));
+        assert_eq!(census.standing("a", NOW, Timestamp(NOW.0 - 100)), Standing::Gone);
+    }
+}
