@@ -16,7 +16,7 @@ use lastkey_service::call::Call;
 use lastkey_service::error::Error;
 use lastkey_service::ops::StateChange;
 use lastkey_service::ops::secrets::{
-    Listed, PutRequest, Search, SecretChange, SecretView, Transfer, Value, Which,
+    Listed, PutRequest, Search, SecretChange, SecretView, Seen, Transfer, Value, Which,
 };
 
 use crate::world::{Named as _, World, admin, alias, call_by, code, request, world};
@@ -454,4 +454,81 @@ async fn the_audit_log_names_secret_and_version_and_never_a_value() {
     let told = format!("{:?}", world.audit.events());
     assert!(told.contains("secret/prod/db#1"), "{told}");
     assert!(told.contains("secrets:GetSecret") && !told.contains("hunter2"), "{told}");
+}
+
+fn seen(at: &str, version: u32) -> Seen {
+    Seen { name: name(at), version: VersionNo::new(version) }
+}
+
+#[tokio::test]
+async fn a_watch_answers_at_once_when_the_caller_is_behind() {
+    let world = world().await;
+    world.put("a", b"1").await.unwrap();
+    world.put("a", b"2").await.unwrap();
+    let known = [seen("a", 1), seen("none", 0), seen("gone", 3)];
+    let wait = Duration::from_secs(3_600);
+    let news = world.engine.watch_secrets(admin(), &known, wait).await.unwrap();
+    assert_eq!(news, [seen("a", 2), seen("gone", 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_without_news_ends_in_time() {
+    let world = world().await;
+    world.put("a", b"1").await.unwrap();
+    world.put("b", b"1").await.unwrap();
+    let wait = Duration::from_secs(3_600);
+    let known = [seen("a", 1)];
+    let watching = world.engine.watch_secrets(admin(), &known, wait);
+    // Another secret, and a version that is not current, are no news.
+    let other = async {
+        world.put("b", b"2").await.unwrap();
+        let pending = PutRequest { stage: Some(Stage::pending()), ..put_request(b"2") };
+        world.engine.put_secret(admin(), name("a"), pending).await.unwrap();
+    };
+    let (news, ()) = tokio::join!(watching, other);
+    assert_eq!(news.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_watch_wakes_when_a_secret_is_written_deleted_or_moved() {
+    let world = world().await;
+    world.put("a", b"1").await.unwrap();
+    let wait = Duration::from_secs(3_600);
+    let watch = |known: Seen| {
+        let engine = world.engine.clone();
+        async move { engine.watch_secrets(admin(), &[known], wait).await.unwrap() }
+    };
+    let (news, written) = tokio::join!(watch(seen("a", 1)), world.put("a", b"2"));
+    written.unwrap();
+    assert_eq!(news, [seen("a", 2)]);
+    let delete = SecretChange::Delete(DeletionWindow::from_days(7).unwrap());
+    let (news, deleted) = tokio::join!(watch(seen("a", 2)), world.change("a", delete));
+    deleted.unwrap();
+    assert_eq!(news, [seen("a", 0)]);
+    let (news, restored) =
+        tokio::join!(watch(seen("a", 0)), world.change("a", SecretChange::Restore));
+    restored.unwrap();
+    assert_eq!(news, [seen("a", 2)]);
+    let both = (name("a"), name("b"));
+    let moving = world.engine.transfer_secret(admin(), both, Transfer::Move);
+    let (news, moved) = tokio::join!(watch(seen("b", 0)), moving);
+    moved.unwrap();
+    assert_eq!(news, [seen("b", 2)]);
+}
+
+#[tokio::test]
+async fn a_stranger_watches_nothing_and_a_watch_has_a_limit() {
+    let world = world().await;
+    world.put("a", b"1").await.unwrap();
+    let watch = |by: Call, known: Vec<Seen>| {
+        let engine = world.engine.clone();
+        async move { engine.watch_secrets(&by, &known, Duration::ZERO).await }
+    };
+    let stranger = call_by("stranger");
+    for at in ["a", "none"] {
+        assert_eq!(code(watch(stranger.clone(), vec![seen(at, 7)]).await), "AccessDenied");
+    }
+    assert_eq!(code(watch(admin().clone(), Vec::new()).await), "InvalidRequest");
+    let many = vec![seen("a", 1); 1_001];
+    assert_eq!(code(watch(admin().clone(), many).await), "InvalidRequest");
 }

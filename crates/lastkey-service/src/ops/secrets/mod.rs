@@ -9,6 +9,7 @@ mod list;
 mod put;
 mod read;
 mod transfer;
+mod watch;
 
 use lastkey_core::ids::VersionNo;
 use lastkey_core::key::Tags;
@@ -23,6 +24,7 @@ pub use self::list::{Listed, Search, SecretPage};
 pub use self::put::PutRequest;
 pub use self::read::{SecretValue, Which};
 pub use self::transfer::Transfer;
+pub use self::watch::{MAX_WATCHED, Seen};
 use crate::audited::Trail;
 use crate::engine::Engine;
 use crate::error::Error;
