@@ -10,7 +10,7 @@ use lastkey_wire::native::{
     secrets::{
         DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
         PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretView,
-        TransferSecretRequest, UpdateSecretRequest,
+        TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
     },
 };
 
@@ -127,6 +127,16 @@ impl Client {
     /// Moves a secret with all its versions to another name.
     pub fn move_secret(&self, from: &str, to: &str) -> Call<'_, TransferSecretRequest, SecretView> {
         self.transfer(from, "/move", to)
+    }
+
+    /// Waits until one of these secrets has another current version than the caller has seen, for
+    /// at most 20 seconds. Give the call a longer limit than that ([`Call::within`]).
+    pub fn watch_secrets<'a>(
+        &'a self,
+        request: &'a WatchSecretsRequest,
+    ) -> Call<'a, &'a WatchSecretsRequest, WatchSecretsReply> {
+        let path = "/v1/watch/secrets".to_owned();
+        Call::route(self.transport(), Method::POST, path).with_body(request)
     }
 
     fn transfer(

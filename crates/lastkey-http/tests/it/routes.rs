@@ -70,6 +70,7 @@ const BODIES: &[(&str, &str)] = &[
     ("post /v1/secrets/{secret}/destroy", ""),
     ("post /v1/secrets/{secret}/copy", r#"{"to":"there"}"#),
     ("post /v1/secrets/{secret}/move", r#"{"to":"there"}"#),
+    ("post /v1/watch/secrets", r#"{"secrets":[{"name":"in/here","version":1}]}"#),
     ("post /v1/sys/seal", ""),
     ("post /v1/sys/clock/confirm", ""),
     ("get /v1/sys/clusters", ""),

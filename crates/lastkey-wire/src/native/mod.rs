@@ -49,8 +49,8 @@ mod tests {
         MacRequest, RandomRequest, ReencryptRequest, SignRequest, VerifyMacRequest, VerifyRequest,
     };
     use super::secrets::{
-        DeleteSecretRequest, PlaceStageRequest, PutSecretRequest, TransferSecretRequest,
-        UpdateSecretRequest,
+        DeleteSecretRequest, PlaceStageRequest, PutSecretRequest, SeenSecret,
+        TransferSecretRequest, UpdateSecretRequest, WatchSecretsRequest,
     };
     use super::sessions::{BurnRequest, EnrolRequest, LoginRequest, RevokeRequest, TokenRequest};
     use super::system::UnsealRequest;
@@ -108,6 +108,8 @@ mod tests {
             refuses_unknown::<PlaceStageRequest>(),
             refuses_unknown::<DeleteSecretRequest>(),
             refuses_unknown::<TransferSecretRequest>(),
+            refuses_unknown::<WatchSecretsRequest>(),
+            refuses_unknown::<SeenSecret>(),
         ];
         assert!(refusals.iter().all(|refused| *refused), "{refusals:?}");
     }

@@ -235,3 +235,35 @@ pub struct TransferSecretRequest {
     /// The name to come to; there must be no secret yet.
     pub to: String,
 }
+
+/// `POST /v1/watch/secrets`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchSecretsRequest {
+    /// The secrets, 1 to 1,000, each with its current version as the caller knows it.
+    pub secrets: Vec<SeenSecret>,
+    /// How long to wait for a change, at most 20 seconds; not at all when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 20))]
+    pub wait_seconds: Option<u32>,
+}
+
+/// A secret and its current version, as somebody knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SeenSecret {
+    /// The secret.
+    pub name: String,
+    /// Its current version; left out when none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub version: Option<u32>,
+}
+
+/// Answer to `POST /v1/watch/secrets`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WatchSecretsReply {
+    /// Those with another current version than was known, in the order of the question. Without a
+    /// version: there is none, it is deleted, or the caller may not list it.
+    pub changed: Vec<SeenSecret>,
+}

@@ -35,7 +35,7 @@ use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
 use lastkey_wire::native::secrets::{
     DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
     PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretView,
-    TransferSecretRequest, UpdateSecretRequest,
+    TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
 };
 use lastkey_wire::native::sessions::{
     ListRevocationsReply, RevocationView, RevokeRequest, WhoAmIReply,
@@ -303,6 +303,8 @@ pub(crate) static ROUTES: &[Route] = &[
         "Copies the current value to another name; it stays in the server."),
     body!(POST "/v1/secrets/{secret}/move", "secrets:DeleteSecret", secrets::rename, TransferSecretRequest => SecretView,
         "Moves a secret with all its versions to another name."),
+    body!(POST "/v1/watch/secrets", "secrets:ListSecrets", secrets::watch, WatchSecretsRequest => WatchSecretsReply,
+        "Waits until one of these secrets has another current version."),
     body!(POST "/v1/sys/seal", "sys:Seal", system::seal, Empty => SealReply,
         "Seals the server: every key leaves its memory."),
     body!(POST "/v1/sys/clock/confirm", "sys:ConfirmClock", system::confirm_clock, Empty => ConfirmClockReply,

@@ -3,6 +3,7 @@
 //! Room      `http`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lastkey_core::ids::VersionNo;
 use lastkey_core::key::{DeletionWindow, Description, Tags};
@@ -14,18 +15,19 @@ use lastkey_core::secret_value::Fields;
 use lastkey_core::time::Timestamp;
 use lastkey_service::error::Error;
 use lastkey_service::ops::secrets::{
-    self as ops, Listed, PutRequest, Search, SecretChange, SecretPage, Transfer, Value, Which,
+    self as ops, Listed, PutRequest, Search, SecretChange, SecretPage, Seen, Transfer, Value, Which,
 };
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::query::DryRunQuery;
 use lastkey_wire::native::secrets::{
     DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
     PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretVersionView,
-    SecretView, TransferSecretRequest, UpdateSecretRequest,
+    SecretView, SeenSecret, TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply,
+    WatchSecretsRequest,
 };
 use lastkey_wire::{SecretBase64, StringMap};
 
-use super::decode::{Ask, RequestBody, optional_key, page_len, parse};
+use super::decode::{Ask, RequestBody, optional_key, optional_version, page_len, parse};
 use super::encode::rfc3339;
 use crate::problem::{Problem, Syntax};
 
@@ -34,6 +36,7 @@ impl RequestBody for UpdateSecretRequest {}
 impl RequestBody for PlaceStageRequest {}
 impl RequestBody for DeleteSecretRequest {}
 impl RequestBody for TransferSecretRequest {}
+impl RequestBody for WatchSecretsRequest {}
 
 /// The secret in the path.
 fn name(ask: &Ask) -> Result<SecretName, Syntax> {
@@ -258,4 +261,24 @@ pub(super) async fn rename(ask: &Ask, body: TransferSecretRequest) -> Result<Sec
 async fn transfer(ask: &Ask, to: &str, transfer: Transfer) -> Result<SecretView, Problem> {
     let names = (name(ask)?, parse("to", to, SecretName::parse)?);
     Ok(view(ask.engine().transfer_secret(ask.call(), names, transfer).await?))
+}
+
+/// `POST /v1/watch/secrets`
+pub(super) async fn watch(
+    ask: &Ask,
+    body: WatchSecretsRequest,
+) -> Result<WatchSecretsReply, Problem> {
+    let seen = body.secrets.iter().map(|one| {
+        let name = parse("secrets.name", &one.name, SecretName::parse)?;
+        let version = optional_version("secrets.version", one.version)?;
+        Ok(Seen { name, version })
+    });
+    let seen = seen.collect::<Result<Vec<_>, Syntax>>()?;
+    let wait = Duration::from_secs(body.wait_seconds.unwrap_or_default().into());
+    let news = ask.engine().watch_secrets(ask.call(), &seen, wait).await?;
+    let changed = news.into_iter().map(|one| SeenSecret {
+        name: one.name.to_string(),
+        version: one.version.map(VersionNo::number),
+    });
+    Ok(WatchSecretsReply { changed: changed.collect() })
 }
