@@ -105,6 +105,9 @@ pub(crate) enum Failure {
     /// The person said no.
     #[error("nothing was done")]
     Declined,
+    /// A program that was run ended so; it has told why itself.
+    #[error("the program ended")]
+    Ended(u8),
     /// Nobody reads standard output any more.
     #[error("nobody reads the output")]
     BrokenPipe,
@@ -137,6 +140,7 @@ impl Failure {
             | Self::Declined => REFUSED,
             Self::NotReady => UNAVAILABLE,
             Self::SomeFiles { code, .. } => *code,
+            Self::Ended(code) => *code,
             Self::BrokenPipe => BROKEN_PIPE,
             Self::Interrupted(signal) => SIGNAL_BASE + signal,
         }
@@ -155,6 +159,7 @@ impl Failure {
                 | Self::Interrupted(_)
                 | Self::WouldRefuse
                 | Self::NotReady
+                | Self::Ended(_)
                 | Self::Found
                 | Self::NotAllChecked,
                 _,
@@ -262,6 +267,7 @@ impl Failure {
             | Self::Found
             | Self::NotAllChecked
             | Self::Declined
+            | Self::Ended(_)
             | Self::BrokenPipe
             | Self::Interrupted(_) => return None,
         };
@@ -305,6 +311,7 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
         | Failure::Found
         | Failure::NotAllChecked
         | Failure::Declined
+        | Failure::Ended(_)
         | Failure::BrokenPipe
         | Failure::Interrupted(_) => None,
     }

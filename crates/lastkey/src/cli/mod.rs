@@ -11,6 +11,7 @@ mod check;
 mod completions;
 mod data_key;
 mod envelope;
+mod exec;
 mod failure;
 mod input;
 mod key;
@@ -82,6 +83,8 @@ enum ClientCommand {
     /// Keep secrets for programs: versions, stages, search
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Run a program with secrets in its environment, or in files in memory
+    Exec(exec::ExecArgs),
     /// Encrypt or decrypt at most 64 KiB in the server
     #[command(subcommand)]
     Blob(blob::BlobCommand),
@@ -183,7 +186,7 @@ enum ConfigCommand {
 /// Headings of `lastkey --help`; each command stands under one.
 const GROUPS: [(&str, &[&str]); 8] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
-    ("Keys and secrets", &["key", "secret"]),
+    ("Keys and secrets", &["key", "secret", "exec"]),
     ("Findings", &["check", "scan"]),
     (
         "Operations",
@@ -305,6 +308,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Rewrap(args) => envelope::rewrap(args, session).await,
         ClientCommand::Key(command) => key::run(command, session).await,
         ClientCommand::Secret(command) => secret::run(command, session).await,
+        ClientCommand::Exec(args) => exec::exec(args, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
         ClientCommand::DataKey(args) => data_key::data_key(args, session).await,

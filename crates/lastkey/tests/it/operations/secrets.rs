@@ -49,6 +49,12 @@ pub(super) fn routes(r: &mut Recorder) {
     r.call("post /v1/secrets/{secret}/restore", &["moved"], Value::Null);
     r.call("post /v1/secrets/{secret}/destroy", &["moved"], Value::Null);
     r.answer("get /v1/secrets/{secret}", &["moved"], Value::Null).refused(403, "AccessDenied");
+    let known = json!([{ "name": "prod/shop/db", "version": 1 }, { "name": "none" }]);
+    let news = r.call("post /v1/watch/secrets", &[], json!({ "secrets": known }));
+    assert_eq!(news["changed"], json!([{ "name": "prod/shop/db", "version": 2 }]));
+    let known = json!([{ "name": "prod/shop/db", "version": 2 }]);
+    let news = r.call("post /v1/watch/secrets", &[], json!({ "secrets": known }));
+    assert_eq!(news["changed"], json!([]));
     // Values are kept under a key of their own, with words of the caller's choice around them.
     let key = r.call("get /v1/keys/{key}", &["alias/lastkey/secrets"], Value::Null);
     assert_eq!(key["deletion_protection"], true);
@@ -116,6 +122,8 @@ pub(super) fn commands(s: &mut Shell) {
     s.ok("secret put dry --value-file first --dry-run");
     assert_eq!(s.run("secret get dry", b"").code, Some(4));
     imports(s, &there);
+    assert_eq!(s.ok("exec --secret prod/db -- printenv DB"), "hunter2");
+    assert_eq!(s.run("exec --secret prod/db -- printenv LASTKEY_TOKEN", b"").code, Some(1));
     s.ok("can get-secret prod/db");
     s.ok("can list-secrets prod/");
     assert!(s.run("can get-secret prod/db --as user:eve", b"").code == Some(1));
