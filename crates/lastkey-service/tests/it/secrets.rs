@@ -403,6 +403,10 @@ async fn pages_of_a_list_meet_without_gap_or_overlap() {
         }
     }
     assert_eq!(found, all);
+    let below = Search { path: SecretPath::parse("p/1").unwrap(), recursive: true, ..search };
+    let early = Some("a".to_owned());
+    let page = world.engine.list_secrets(admin(), &below, early, 100).await.unwrap();
+    assert_eq!(page.entries.len(), 8);
 }
 
 #[tokio::test]

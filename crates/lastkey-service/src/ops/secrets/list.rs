@@ -83,10 +83,12 @@ impl Engine {
         &self,
         trail: &mut Trail<'_>,
         search: &Search,
-        mut after: Option<String>,
+        after: Option<String>,
         limit: usize,
     ) -> Result<SecretPage, Error> {
         check_limit(limit)?;
+        // A marker from before the path would end the list before it begins.
+        let mut after = after.filter(|marker| *marker > search.path.prefix());
         let resource = match search.path.as_str() {
             "" => Resource::Instance,
             _ => Resource::SecretPath(search.path.clone()),

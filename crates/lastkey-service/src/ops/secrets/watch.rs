@@ -51,7 +51,10 @@ impl Engine {
         wait: Duration,
     ) -> Result<Vec<Seen>, Error> {
         let mut trail = Trail::of::<ListSecrets>(self, call);
-        trail.target = seen.first().map(|first| format!("secret/{}", first.name));
+        trail.target = seen.first().map(|first| match seen.len() {
+            1 => format!("secret/{}", first.name),
+            many => format!("secret/{} and {} more", first.name, many.saturating_sub(1)),
+        });
         let outcome = self.try_watch_secrets(&mut trail, seen, wait).await;
         trail.close(self, outcome).await
     }
