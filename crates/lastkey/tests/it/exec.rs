@@ -111,7 +111,7 @@ fn a_program_is_told_by_hangup_and_finds_the_new_value_in_its_file() {
     house.put("app/db", "two");
     running.says("has two").unwrap();
     assert_eq!(names(&folder.join("app")), ["db"]);
-    running.signal(Signal::KILL);
-    running.ended();
-    fs::remove_dir_all(folder).unwrap();
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().code(), Some(128 + 15));
+    assert!(!folder.exists());
 }
