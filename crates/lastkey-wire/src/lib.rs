@@ -1,4 +1,4 @@
-//! Shapes of the native API on the wire. No logic.
+//! Shapes of the native API on the wire, and of gRPC services of others. No logic.
 //!
 //! Room      `wire` - shared by the HTTP door and the client.
 //! Holds     requests refuse unknown fields; a field that carries plaintext, key material, a
@@ -6,6 +6,7 @@
 //!           and wipe themselves; no error message of this crate repeats what was sent.
 
 mod binary;
+pub mod grpc;
 mod map;
 pub mod native;
 mod text;

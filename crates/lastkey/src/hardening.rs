@@ -1,8 +1,11 @@
-//! What the process denies itself: core dumps and being read by others of the same user.
+//! What the process denies itself: core dumps, being read by others of the same user, swap.
 //!
 //! Room      the binary.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 /// Switches core dumps off and makes the process non-dumpable (`prctl(PR_SET_DUMPABLE, 0)`).
 ///
@@ -12,4 +15,27 @@ pub(crate) fn apply() -> std::io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// Keeps every page of the process, those to come as well, out of the swap space; pages that are
+/// never touched take no memory.
+///
+/// # Errors
+/// A sentence why not. A process with a limit on locked memory is left as it is: it would run out
+/// of memory where it least expects it.
+pub(crate) fn lock_memory() -> Result<(), String> {
+    let unlimited = getrlimit(Resource::Memlock).current.is_none();
+    if !unlimited && !may_lock_memory() {
+        return Err("it needs CAP_IPC_LOCK, or LimitMEMLOCK=infinity".to_owned());
+    }
+    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    mlockall(all).map_err(|error| format!("the kernel refuses: {error}"))
+}
+
+/// Whether the process has CAP_IPC_LOCK (capabilities(7), bit 14).
+fn may_lock_memory() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & (1 << 14) != 0)
 }

@@ -29,8 +29,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub(crate) use self::args::ConnectionArgs;
 use self::{
-    args::{ConnectionArgs, DryRunArgs, Format, OutputForm},
+    args::{DryRunArgs, Format, OutputForm},
     failure::{EXIT_CODES, Failure},
     session::Session,
 };
@@ -173,6 +174,8 @@ enum RoleCommand {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Let a kube-apiserver encrypt what it keeps in etcd
+    KmsPlugin(roles::kms_plugin::Args),
     /// Measure this machine
     Bench(roles::bench::Args),
 }
@@ -184,7 +187,7 @@ enum ConfigCommand {
 }
 
 /// Headings of `lastkey --help`; each command stands under one.
-const GROUPS: [(&str, &[&str]); 8] = [
+const GROUPS: [(&str, &[&str]); 9] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
     ("Keys and secrets", &["key", "secret", "exec"]),
     ("Findings", &["check", "scan"]),
@@ -224,6 +227,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ),
     ("Who did what", &["audit"]),
     ("A running server", &["status", "unseal", "seal", "confirm-clock"]),
+    ("A Kubernetes node", &["kms-plugin"]),
     ("This machine", &["dev", "init", "server", "admin-token", "config", "bench", "completions"]),
 ];
 
@@ -247,7 +251,7 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => error.exit(),
     };
     match cli.command {
-        Command::Role(command) => run_role(&command),
+        Command::Role(command) => run_role(&command, &cli.connection),
         Command::Client(command) => {
             if hardening::apply().is_err() {
                 output::note("warning: the kernel refuses to switch core dumps off");
@@ -344,13 +348,14 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
     }
 }
 
-fn run_role(command: &RoleCommand) -> ExitCode {
+fn run_role(command: &RoleCommand, connection: &ConnectionArgs) -> ExitCode {
     let outcome = match command {
         RoleCommand::Init(args) => roles::init::run(args),
         RoleCommand::Server(args) => roles::server::run(args),
         RoleCommand::AdminToken(args) => roles::admin_token::run(args),
         RoleCommand::Dev(args) => roles::dev::run(args),
         RoleCommand::Config(ConfigCommand::Show(args)) => roles::config_show::run(args),
+        RoleCommand::KmsPlugin(args) => roles::kms_plugin::run(args, connection),
         RoleCommand::Bench(args) => roles::bench::run(args),
     };
     match outcome {

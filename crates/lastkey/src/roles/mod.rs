@@ -7,4 +7,5 @@ pub(crate) mod bench;
 pub(crate) mod config_show;
 pub(crate) mod dev;
 pub(crate) mod init;
+pub(crate) mod kms_plugin;
 pub(crate) mod server;

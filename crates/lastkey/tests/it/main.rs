@@ -24,6 +24,8 @@ mod forms;
 mod http;
 mod identity;
 mod issuer;
+mod kms_client;
+mod kms_plugin;
 mod liveness;
 mod nodes;
 mod operations;

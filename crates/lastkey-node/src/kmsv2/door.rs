@@ -1,0 +1,216 @@
+//! gRPC: requests to one provider, answers and codes.
+//!
+//! Room      `node`. The three methods of `v2.KeyManagementService`, over connections that
+//!           `serve.rs` accepts.
+//! Holds     No message of a refusal carries a secret. Within a connection, Encrypt answers under
+//!           the key id that Status told just before, so a promotion between the two is no
+//!           mismatch to the API server.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use lastkey_secret::SecretVec;
+use lastkey_wire::grpc::kmsv2::{
+    DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, SERVICE, StatusRequest,
+    StatusResponse,
+};
+use tokio::time::Instant;
+use tonic::server::{Grpc, UnaryService};
+use tonic::{Code, Status};
+use tonic_prost::ProstCodec;
+
+use super::ciphertext::Bound;
+use super::metrics::Asked;
+use super::provider::{Active, Denial, Health, Provider};
+
+const VERSION: &str = "v2";
+/// Ciphertext, key id and annotations at their limits, and the framing of the message.
+const MAX_MESSAGE_LEN: usize = 64 * 1_024;
+/// An Encrypt later than this after Status is answered by what is current then. The API server
+/// sends it within a millisecond.
+const TOLD_FOR: Duration = Duration::from_secs(5);
+
+/// One connection.
+pub(super) struct Connection {
+    provider: Arc<Provider>,
+    told: Mutex<Option<(Instant, Arc<Active>)>>,
+}
+
+impl Connection {
+    pub(super) fn new(provider: Arc<Provider>) -> Self {
+        Self { provider, told: Mutex::new(None) }
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<tonic::body::Body>, Infallible> {
+        let method = request.uri().path().strip_prefix('/').and_then(|path| {
+            path.strip_prefix(SERVICE).and_then(|method| method.strip_prefix('/'))
+        });
+        Ok(match method {
+            Some("Status") => {
+                let connection = Arc::clone(&self);
+                unary(request, move |request| async move { connection.status(&request) }).await
+            }
+            Some("Encrypt") => {
+                let connection = Arc::clone(&self);
+                unary(request, move |request| async move { connection.encrypt(request) }).await
+            }
+            Some("Decrypt") => {
+                let connection = Arc::clone(&self);
+                unary(request, move |request| async move { connection.decrypt(request).await })
+                    .await
+            }
+            Some(_) | None => {
+                Status::unimplemented("only v2.KeyManagementService is served here").into_http()
+            }
+        })
+    }
+
+    fn status(&self, _: &StatusRequest) -> Result<StatusResponse, Status> {
+        let started = Instant::now();
+        let current = self.provider.current();
+        self.count(Asked::Status, started, current.as_ref().map(drop));
+        let (active, health) = current.map_err(refusal)?;
+        let key_id = active.key_id.clone();
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((started, active));
+        Ok(StatusResponse { version: VERSION.to_owned(), healthz: sentence(health), key_id })
+    }
+
+    fn encrypt(&self, mut request: EncryptRequest) -> Result<EncryptResponse, Status> {
+        let started = Instant::now();
+        let seed = SecretVec::take(std::mem::take(&mut request.plaintext));
+        let sealed = self.provider.encrypt(&seed, self.told());
+        self.count(Asked::Encrypt, started, sealed.as_ref().map(drop));
+        let sealed = sealed.map_err(refusal)?;
+        let (key_id, annotations) = (sealed.under.key_id.clone(), sealed.under.annotations.clone());
+        tracing::debug!(
+            provider = self.provider.name(),
+            uid = short(&request.uid),
+            key_id,
+            "Encrypt"
+        );
+        Ok(EncryptResponse { ciphertext: sealed.ciphertext, key_id, annotations })
+    }
+
+    async fn decrypt(&self, request: DecryptRequest) -> Result<DecryptResponse, Status> {
+        let started = Instant::now();
+        let bound = Bound { key_id: &request.key_id, annotations: &request.annotations };
+        let seed = self.provider.decrypt(&request.ciphertext, bound).await;
+        self.count(Asked::Decrypt, started, seed.as_ref().map(drop));
+        let seed = seed.map_err(refusal)?;
+        tracing::debug!(provider = self.provider.name(), uid = short(&request.uid), "Decrypt");
+        Ok(DecryptResponse { plaintext: seed.expose(<[u8]>::to_vec) })
+    }
+
+    fn told(&self) -> Option<Arc<Active>> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = told.as_ref().filter(|(at, _)| at.elapsed() < TOLD_FOR);
+        told.map(|(_, active)| Arc::clone(active))
+    }
+
+    fn count(&self, asked: Asked, started: Instant, outcome: Result<(), &Denial>) {
+        let code = outcome.map_or_else(|denial| code_of(denial).1, |()| "OK");
+        self.provider.metrics.answered(asked, code, started.elapsed());
+    }
+}
+
+/// One unary call: decoded, answered, encoded.
+async fn unary<Q, A, F, T>(request: Request<Incoming>, answer: F) -> Response<tonic::body::Body>
+where
+    Q: prost_message::Message,
+    A: prost_message::Message,
+    F: FnOnce(Q) -> T + Send,
+    T: Future<Output = Result<A, Status>> + Send + 'static,
+{
+    Grpc::new(ProstCodec::<A, Q>::default())
+        .max_decoding_message_size(MAX_MESSAGE_LEN)
+        .unary(Once(Some(answer)), request)
+        .await
+}
+
+/// What prost asks of a message, as bounds of [`unary`].
+mod prost_message {
+    pub(super) trait Message:
+        lastkey_wire::grpc::Message + Default + Send + 'static
+    {
+    }
+    impl<M: lastkey_wire::grpc::Message + Default + Send + 'static> Message for M {}
+}
+
+/// A function as the service of one call.
+struct Once<F>(Option<F>);
+
+impl<Q, A, F, T> UnaryService<Q> for Once<F>
+where
+    F: FnOnce(Q) -> T,
+    T: Future<Output = Result<A, Status>> + Send + 'static,
+{
+    type Response = A;
+    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<A>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
+        let answer = self.0.take().map(|answer| answer(request.into_inner()));
+        Box::pin(async {
+            match answer {
+                Some(answer) => answer.await.map(tonic::Response::new),
+                None => Err(Status::internal("called twice")),
+            }
+        })
+    }
+}
+
+fn sentence(health: Health) -> String {
+    match health {
+        Health::Ok => "ok".to_owned(),
+        Health::Coasting { silent, left } => format!(
+            "Lastkey has not answered for {} s; reads and writes go on with the local key for \
+             another {} s",
+            silent.as_secs(),
+            left.as_secs()
+        ),
+    }
+}
+
+fn refusal(denial: Denial) -> Status {
+    let (code, _) = code_of(&denial);
+    let message = match denial {
+        Denial::Invalid(problem) => problem,
+        Denial::Undecryptable => "the ciphertext cannot be decrypted here: it was changed, its \
+                                  key id or annotations are others, or it is of another cluster"
+            .to_owned(),
+        Denial::Starting => "Lastkey was not reached since the plugin started".to_owned(),
+        Denial::Away { silent } => format!(
+            "Lastkey has not answered for {} s, which is more than the operator allows",
+            silent.as_secs()
+        ),
+        Denial::Refused { code, message } => format!("Lastkey refuses: {message} ({code})"),
+        Denial::Internal => "the plugin has failed".to_owned(),
+    };
+    Status::new(code, message)
+}
+
+/// The code, and its name as the API server's metrics write it.
+fn code_of(denial: &Denial) -> (Code, &'static str) {
+    match denial {
+        Denial::Invalid(_) | Denial::Undecryptable => (Code::InvalidArgument, "InvalidArgument"),
+        Denial::Starting | Denial::Away { .. } => (Code::Unavailable, "Unavailable"),
+        Denial::Refused { code, .. } if code == "AccessDenied" || code == "Unauthenticated" => {
+            (Code::PermissionDenied, "PermissionDenied")
+        }
+        Denial::Refused { .. } => (Code::FailedPrecondition, "FailedPrecondition"),
+        Denial::Internal => (Code::Internal, "Internal"),
+    }
+}
+
+/// As much of a call's id as a UUID has: it comes from the client.
+fn short(uid: &str) -> &str {
+    uid.get(..36).unwrap_or(uid.get(..uid.len().min(36)).unwrap_or_default())
+}

@@ -1,0 +1,446 @@
+//! One provider: a key, its socket's answers, and what is known of the key service.
+//!
+//! Room      `node`. One for each `kms:` entry of an API server; knows no gRPC.
+//! Holds     Status and Encrypt read one snapshot, which a promotion replaces whole. Neither makes
+//!           a remote call. Nothing is answered under local keys beyond the bound of the operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use lastkey_crypto::entropy::SystemEntropy;
+use lastkey_crypto::oaep::OaepPublicKey;
+use lastkey_secret::SecretVec;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::ciphertext::{
+    Bound, Ciphertext, MAX_ANNOTATIONS_LEN, MAX_CIPHERTEXT_LEN, MAX_KEY_ID_LEN, SealError,
+    WrappedLocalKey,
+};
+use super::local_key::{LocalKey, Ring};
+use super::metrics::{Metrics, ProviderMetrics};
+use crate::ports::{KeyError, KeyInUse, KeyOps};
+
+/// How long the service may be silent before Status says so: a failover or a restart of a server
+/// should not make every API server unready.
+const SILENCE: Duration = Duration::from_secs(15);
+/// The API server gives up after 3 seconds.
+const DEADLINE: Duration = Duration::from_millis(2_800);
+/// Between two lines of the log that say the same.
+const COMPLAINTS: Duration = Duration::from_secs(60);
+/// Calls of the service at once, for local keys that are not in memory.
+const UNWRAPS_AT_ONCE: usize = 8;
+
+/// What to do about writes while the key service is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenAway {
+    /// Go on under the local key, up to the bound.
+    #[default]
+    Coast,
+    /// Answer Status with an error, so that API servers stop writing.
+    Stop,
+}
+
+/// What an operator says of a provider.
+#[derive(Debug)]
+pub struct ProviderConfig {
+    /// Its name in metrics and logs.
+    pub name: String,
+    /// The key: id or alias.
+    pub key: String,
+    /// Bound to every local key, so that ciphertexts of clusters that share a key do not open
+    /// in each other; empty for none.
+    pub cluster: String,
+    /// What to do while the service is away.
+    pub when_away: WhenAway,
+    /// How long local keys may be used without a word of the service.
+    pub bound: Duration,
+    /// A public key that every local key is also protected for.
+    pub recovery: Option<OaepPublicKey>,
+}
+
+/// One provider.
+#[derive(Debug)]
+pub struct Provider {
+    pub(super) config: ProviderConfig,
+    pub(super) keys: Keys,
+    pub(super) metrics: ProviderMetrics,
+    pub(super) ring: Ring,
+    pub(super) wake: Notify,
+    state: RwLock<State>,
+    unwraps: Semaphore,
+}
+
+/// The port, with a `Debug` that says nothing.
+pub(super) struct Keys(pub(super) Arc<dyn KeyOps>);
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys(..)")
+    }
+}
+
+/// What new seeds are protected under: replaced whole, never changed.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) key: KeyInUse,
+    pub(super) key_id: String,
+    pub(super) annotations: BTreeMap<String, Vec<u8>>,
+    pub(super) wrapped: WrappedLocalKey,
+    pub(super) local: Arc<LocalKey>,
+}
+
+/// What the last look at the service has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Contact {
+    /// Nothing yet.
+    Starting,
+    /// It answers.
+    Good,
+    /// It does not answer.
+    Away,
+    /// It answers no.
+    Refused { code: String, message: String },
+}
+
+#[derive(Debug)]
+struct State {
+    active: Option<Arc<Active>>,
+    contact: Contact,
+    /// The last word of the service that was no refusal.
+    heard: Option<Instant>,
+    /// When it was last said that the service does not serve.
+    complained: Option<Instant>,
+    /// The key id that was last told.
+    told: Option<String>,
+    /// Key ids that were told and left.
+    left: BTreeSet<String>,
+}
+
+/// Why the provider does not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The request is wrong; the text says how.
+    Invalid(String),
+    /// Not a ciphertext that opens here, whatever the reason.
+    Undecryptable,
+    /// The service has not been reached since the start.
+    Starting,
+    /// The service is away, and it is said to stop then, or the bound is over.
+    Away {
+        /// How long the service has been silent.
+        silent: Duration,
+    },
+    /// The service says no.
+    Refused {
+        /// The code of the refusal.
+        code: String,
+        /// What it said.
+        message: String,
+    },
+    /// A bug or no randomness.
+    Internal,
+}
+
+/// How Status speaks of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// All is well.
+    Ok,
+    /// It works without the service.
+    Coasting {
+        /// How long the service has been silent.
+        silent: Duration,
+        /// How long that may go on.
+        left: Duration,
+    },
+}
+
+/// A protected seed.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) ciphertext: Vec<u8>,
+    pub(super) under: Arc<Active>,
+}
+
+impl Provider {
+    /// A provider that has not looked at the service yet.
+    #[must_use]
+    pub fn new(config: ProviderConfig, keys: Arc<dyn KeyOps>, metrics: &Metrics) -> Self {
+        let metrics = metrics.provider(&config.name);
+        let state = State {
+            active: None,
+            contact: Contact::Starting,
+            heard: None,
+            complained: None,
+            told: None,
+            left: BTreeSet::new(),
+        };
+        Self {
+            config,
+            keys: Keys(keys),
+            metrics,
+            ring: Ring::default(),
+            wake: Notify::new(),
+            state: RwLock::new(state),
+            unwraps: Semaphore::new(UNWRAPS_AT_ONCE),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// How the provider is, and the key id; from memory alone.
+    ///
+    /// # Errors
+    /// [`Denial::Starting`], [`Denial::Away`], [`Denial::Refused`].
+    pub fn health(&self) -> Result<(String, Health), Denial> {
+        self.current().map(|(active, health)| (active.key_id.clone(), health))
+    }
+
+    /// The snapshot that Status and Encrypt answer from.
+    pub(super) fn current(&self) -> Result<(Arc<Active>, Health), Denial> {
+        let state = self.read();
+        let silent = state.heard.map_or(Duration::MAX, |heard| heard.elapsed());
+        let away = Denial::Away { silent };
+        let active = state.active.as_ref().map(Arc::clone);
+        match &state.contact {
+            Contact::Starting => Err(Denial::Starting),
+            Contact::Refused { code, message } => {
+                Err(Denial::Refused { code: code.clone(), message: message.clone() })
+            }
+            Contact::Good => active.map(|active| (active, Health::Ok)).ok_or(Denial::Starting),
+            Contact::Away => {
+                let left = self.config.bound.saturating_sub(silent);
+                let Some(active) = active.filter(|_| !left.is_zero()) else { return Err(away) };
+                if silent < SILENCE {
+                    return Ok((active, Health::Ok));
+                }
+                match self.config.when_away {
+                    WhenAway::Coast => Ok((active, Health::Coasting { silent, left })),
+                    WhenAway::Stop => Err(away),
+                }
+            }
+        }
+    }
+
+    /// Protects a seed under a snapshot that the caller was told, or the current one.
+    pub(super) fn encrypt(
+        &self,
+        seed: &SecretVec,
+        told: Option<Arc<Active>>,
+    ) -> Result<Sealed, Denial> {
+        let (current, _) = self.current()?;
+        let under = told.unwrap_or(current);
+        let bound = Bound { key_id: &under.key_id, annotations: &under.annotations };
+        let sealed = seed
+            .expose(|seed| under.wrapped.seal(&under.local.key, seed, bound, &mut SystemEntropy));
+        let ciphertext = sealed.map_err(|error| match error {
+            SealError::Length { .. } => Denial::Invalid(error.to_string()),
+            SealError::Failed => Denial::Internal,
+        })?;
+        Ok(Sealed { ciphertext, under })
+    }
+
+    /// Recovers a seed; asks the service when its local key is not in memory.
+    pub(super) async fn decrypt(
+        &self,
+        ciphertext: &[u8],
+        bound: Bound<'_>,
+    ) -> Result<SecretVec, Denial> {
+        check_lengths(ciphertext, bound)?;
+        let parsed = Ciphertext::parse(ciphertext).map_err(|_| Denial::Undecryptable)?;
+        let local = timeout(DEADLINE, self.local_key(parsed.by_service));
+        let local = local.await.unwrap_or_else(|_| Err(self.away()))?;
+        parsed.open(&local.key, bound).map_err(|_| Denial::Undecryptable)
+    }
+
+    async fn local_key(&self, by_service: &[u8]) -> Result<Arc<LocalKey>, Denial> {
+        let known = self.ring.find(by_service);
+        if let Some(known) = known.filter(|known| self.needs_no_question(known)) {
+            return Ok(known);
+        }
+        let _turn = self.unwraps.acquire().await.map_err(|_| Denial::Internal)?;
+        // Somebody else may have fetched it meanwhile.
+        let known = self.ring.find(by_service);
+        if let Some(known) = known.as_ref().filter(|known| self.needs_no_question(known)) {
+            return Ok(Arc::clone(known));
+        }
+        match self.fetch(by_service).await {
+            Ok(local) => Ok(local),
+            Err(KeyError::Away(_)) => {
+                self.wake.notify_one();
+                known.filter(|_| self.is_within_bound()).ok_or_else(|| self.away())
+            }
+            Err(KeyError::Refused { code, message }) => {
+                self.ring.remove(by_service);
+                self.wake.notify_one();
+                Err(Denial::Refused { code, message })
+            }
+            Err(KeyError::Undecryptable) => Err(Denial::Undecryptable),
+        }
+    }
+
+    /// Whether a local key may be used as it is: it was confirmed lately, or nobody can be asked
+    /// and the bound allows it.
+    fn needs_no_question(&self, local: &LocalKey) -> bool {
+        let away = self.read().contact == Contact::Away;
+        if away { self.is_within_bound() } else { local.is_fresh() }
+    }
+
+    /// Asks the service for a local key and keeps it.
+    pub(super) async fn fetch(&self, by_service: &[u8]) -> Result<Arc<LocalKey>, KeyError> {
+        let asked = Instant::now();
+        let bytes = self.keys.0.unwrap(by_service, &self.context()).await?;
+        let local = LocalKey::new(&bytes, asked).ok_or(KeyError::Undecryptable)?;
+        let local = Arc::new(local);
+        self.ring.insert(by_service, Arc::clone(&local));
+        self.metrics.local_keys(self.ring.len());
+        Ok(local)
+    }
+
+    /// Brings what depends on the time up to date, for a scrape.
+    pub fn observe(&self) {
+        let heard = self.read().heard;
+        self.metrics.silent(heard.map(|heard| heard.elapsed()));
+    }
+
+    /// What every local key is bound to at the service.
+    pub(super) fn context(&self) -> Vec<(&'static str, String)> {
+        let mut context = vec![("use", "kubernetes-kms-v2".to_owned())];
+        if !self.config.cluster.is_empty() {
+            context.push(("cluster", self.config.cluster.clone()));
+        }
+        context
+    }
+
+    fn is_within_bound(&self) -> bool {
+        let heard = self.read().heard;
+        heard.is_some_and(|heard| heard.elapsed() < self.config.bound)
+    }
+
+    fn away(&self) -> Denial {
+        self.read().heard.map_or(Denial::Starting, |heard| Denial::Away { silent: heard.elapsed() })
+    }
+
+    /// What new seeds are protected under, whatever the state of the service is.
+    pub(super) fn active(&self) -> Option<Arc<Active>> {
+        self.read().active.as_ref().map(Arc::clone)
+    }
+
+    /// Whether a key id was told once and another after it.
+    pub(super) fn was_left(&self, key_id: &str) -> bool {
+        self.read().left.contains(key_id)
+    }
+
+    /// From now on this is what Status tells and Encrypt uses.
+    pub(super) fn promote(&self, active: Active) {
+        self.ring.insert(&active.wrapped.by_service, Arc::clone(&active.local));
+        self.metrics.local_keys(self.ring.len());
+        self.metrics.promoted(&active.key_id, active.key.version);
+        let (name, key_id, version) = (self.name(), &active.key_id, active.key.version);
+        tracing::info!(provider = name, key_id, version, "promoted");
+        let mut state = self.write();
+        if let Some(before) = state.told.replace(active.key_id.clone())
+            && before != active.key_id
+        {
+            state.left.insert(before);
+        }
+        state.active = Some(Arc::new(active));
+    }
+
+    /// The service answered.
+    pub(super) fn heard(&self) {
+        let mut state = self.write();
+        state.heard = Some(Instant::now());
+        let before = std::mem::replace(&mut state.contact, Contact::Good);
+        drop(state);
+        self.metrics.contact(true, false);
+        if before != Contact::Good {
+            tracing::info!(provider = self.name(), "the key service answers");
+        }
+    }
+
+    /// The service did not answer, or answered no.
+    pub(super) fn missed(&self, error: &KeyError) {
+        let contact = match error {
+            KeyError::Refused { code, message } => {
+                Contact::Refused { code: code.clone(), message: message.clone() }
+            }
+            KeyError::Away(_) => Contact::Away,
+            KeyError::Undecryptable => Contact::Refused {
+                code: "Undecryptable".to_owned(),
+                message: "it does not know what it has protected".to_owned(),
+            },
+        };
+        let refused = contact != Contact::Away;
+        self.metrics.contact(false, refused);
+        let over = !refused && !self.is_within_bound();
+        if refused || over {
+            // What may not be used is not kept.
+            self.ring.clear();
+            self.metrics.local_keys(0);
+        }
+        let mut state = self.write();
+        if refused || over {
+            state.active = None;
+        }
+        let contact = match (&state.contact, contact) {
+            // Silence takes no refusal back.
+            (before @ (Contact::Starting | Contact::Refused { .. }), Contact::Away) => {
+                before.clone()
+            }
+            (_, contact) => contact,
+        };
+        let changed = std::mem::replace(&mut state.contact, contact.clone()) != contact;
+        let quiet = state.complained.is_some_and(|at| at.elapsed() < COMPLAINTS);
+        if changed || !quiet {
+            state.complained = Some(Instant::now());
+            tracing::warn!(
+                provider = self.name(),
+                error = chain(error),
+                "the key service does not serve"
+            );
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check_lengths(ciphertext: &[u8], bound: Bound<'_>) -> Result<(), Denial> {
+    let annotations = bound.annotations.iter().map(|(name, value)| name.len() + value.len());
+    for (what, len, most) in [
+        ("ciphertext", ciphertext.len(), MAX_CIPHERTEXT_LEN),
+        ("key_id", bound.key_id.len(), MAX_KEY_ID_LEN),
+        ("annotations", annotations.sum(), MAX_ANNOTATIONS_LEN),
+    ] {
+        if len > most {
+            return Err(Denial::Invalid(format!(
+                "{what}: {len} bytes, at most {most} are allowed"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// An error with all its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,168 @@
+//! Looking at the key service: what is the primary version, and may it still be used.
+//!
+//! Room      `node`. The only caller of the service besides a Decrypt whose local key is not in
+//!           memory.
+//! Holds     A version is promoted only after the service has protected a fresh local key under
+//!           exactly that version and recovered it. A key id that was left is never told again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lastkey_crypto::blob;
+use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
+use lastkey_secret::SecretVec;
+use tokio::time::{Instant, sleep};
+
+use super::ciphertext::WrappedLocalKey;
+use super::key_id::key_id;
+use super::local_key::LocalKey;
+use super::provider::{Active, Provider};
+use crate::ports::{KeyError, KeyInUse};
+
+/// Between two looks: with the 2.5 seconds that one may take, a disabled key is seen within ten.
+const PERIOD: Duration = Duration::from_secs(5);
+/// The same until the service was reached.
+const FIRST_PERIOD: Duration = Duration::from_millis(250);
+/// The same while it does not answer.
+const AWAY_PERIOD: Duration = Duration::from_secs(1);
+/// Between two proofs that the rights to use the key are still there.
+const PROOF_PERIOD: Duration = Duration::from_secs(60);
+/// A promotion that a rotation overtakes is begun again so often.
+const PROMOTIONS: usize = 3;
+
+const ANNOTATION: &str = "key-version.lastkey.dev";
+
+/// Looks at the key service until the end.
+pub async fn refresh(provider: Arc<Provider>) {
+    let mut proof_due = Instant::now();
+    loop {
+        let prove = Instant::now() >= proof_due;
+        let looked = provider.look(prove).await;
+        let pause = match &looked {
+            Ok(()) => {
+                if prove {
+                    proof_due = Instant::now() + PROOF_PERIOD;
+                }
+                PERIOD
+            }
+            Err(KeyError::Away(_)) if provider.active().is_some() => AWAY_PERIOD,
+            Err(KeyError::Away(_)) => FIRST_PERIOD,
+            Err(KeyError::Refused { .. } | KeyError::Undecryptable) => PERIOD,
+        };
+        match looked {
+            Ok(()) => provider.heard(),
+            Err(error) => provider.missed(&error),
+        }
+        tokio::select! {
+            () = sleep(pause) => (),
+            // At most one look in this time, however many ask for one.
+            () = async { provider.wake.notified().await; sleep(FIRST_PERIOD).await } => (),
+        }
+    }
+}
+
+impl Provider {
+    /// One look; with `prove` the rights are tried out as well.
+    async fn look(&self, prove: bool) -> Result<(), KeyError> {
+        let key = self.keys.0.key_in_use(&self.config.key).await?;
+        let active = self.active().filter(|active| active.key == key);
+        let Some(active) = active else { return self.follow(key).await };
+        if !prove {
+            return Ok(());
+        }
+        match self.fetch(&active.wrapped.by_service).await {
+            // The same number and another version: an older store was restored.
+            Err(KeyError::Undecryptable) => self.follow(key).await,
+            other => other.map(drop),
+        }
+    }
+
+    /// Makes the primary version the one that new seeds are protected under.
+    async fn follow(&self, mut key: KeyInUse) -> Result<(), KeyError> {
+        for _ in 0..PROMOTIONS {
+            if let Some(active) = self.prepare(key).await? {
+                self.promote(active);
+                return Ok(());
+            }
+            key = self.keys.0.key_in_use(&self.config.key).await?;
+        }
+        Err(KeyError::Away("the key is rotated faster than it can be followed".into()))
+    }
+
+    /// Everything that a promotion needs; `None` when the key was rotated meanwhile.
+    async fn prepare(&self, key: KeyInUse) -> Result<Option<Active>, KeyError> {
+        let made_at = self.keys.0.version_made_at(&self.config.key, key.version).await?;
+        let key_id = key_id(&key, &made_at, &self.config.cluster);
+        if self.was_left(&key_id) {
+            return Err(went_back());
+        }
+        let local = SecretVec::try_fill(32, |bytes| SystemEntropy.fill(bytes))
+            .map_err(|error| KeyError::Away(error.into()))?;
+        let context = self.context();
+        let by_service = self.keys.0.wrap(&self.config.key, &local, &context).await?;
+        let header = blob::peek(&by_service).map_err(|_| no_blob())?;
+        if (header.key_id, header.version) != (key.id, key.version) {
+            return Ok(None);
+        }
+        let asked = Instant::now();
+        let again = self.keys.0.unwrap(&by_service, &context).await?;
+        if !again.ct_eq(&local) {
+            return Err(KeyError::Undecryptable);
+        }
+        let local_key = LocalKey::new(&local, asked).ok_or(KeyError::Undecryptable)?;
+        let wrapped = WrappedLocalKey { by_service, for_recovery: self.for_recovery(&local)? };
+        let annotations = BTreeMap::from([(ANNOTATION.to_owned(), annotation(&key))]);
+        let local = Arc::new(local_key);
+        Ok(Some(Active { key, key_id, annotations, wrapped, local }))
+    }
+
+    fn for_recovery(&self, local: &SecretVec) -> Result<Vec<u8>, KeyError> {
+        let Some(recovery) = &self.config.recovery else { return Ok(Vec::new()) };
+        local.expose(|bytes| recovery.encrypt(bytes)).map_err(|error| KeyError::Away(error.into()))
+    }
+}
+
+/// Key and version, readable: `UUID/VERSION`.
+fn annotation(key: &KeyInUse) -> Vec<u8> {
+    let id = u128::from_be_bytes(key.id);
+    let part = |shift: u32, digits: u32| (id >> shift) & ((1_u128 << (4 * digits)) - 1);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}/{}",
+        part(96, 8),
+        part(80, 4),
+        part(64, 4),
+        part(48, 4),
+        part(0, 12),
+        key.version
+    )
+    .into_bytes()
+}
+
+fn went_back() -> KeyError {
+    KeyError::Refused {
+        code: "KeyWentBack".to_owned(),
+        message: "the key is in a state that it had left, as after the restore of an older \
+                  store; rotate it to go on"
+            .to_owned(),
+    }
+}
+
+fn no_blob() -> KeyError {
+    KeyError::Refused {
+        code: "KeyUsage".to_owned(),
+        message: "the key is not symmetric, or not one for encryption".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotation_is_key_and_version_as_people_write_them() {
+        let id = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef_u128.to_be_bytes();
+        let text = annotation(&KeyInUse { id, version: 7, activation: 9 });
+        assert_eq!(text, b"01234567-89ab-cdef-0123-456789abcdef/7");
+    }
+}

@@ -1,0 +1,10 @@
+//! Doors on a node: the Kubernetes KMS v2 plugin.
+//!
+//! Room      `node`. Serves unix sockets and calls what stands behind [`ports`]; the binary puts
+//!           a remote server there, or one in the same process.
+//! Holds     Knows no Kubernetes API, no server and no client of one: it works before any of
+//!           them does.
+
+pub mod kmsv2;
+pub mod ports;
+pub mod socket;

@@ -1,0 +1,9 @@
+//! Messages of gRPC services that others have defined, as structs of our own.
+//!
+//! Room      `wire`. Field numbers and types are facts of the protocol; each file has a test that
+//!           compares its bytes with those that the protocol fixes.
+
+pub mod kmsv2;
+
+/// What every message can do: be encoded and decoded.
+pub use prost::Message;

@@ -1,0 +1,248 @@
+//! What the KMS plugin is told: by a file, or by flags for one provider.
+//!
+//! Room      the binary.
+//! Source    docs/kubernetes/kms-plugin.md.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use lastkey_client::{Addr, Trust, identity_from_env, token_from_env, trust_from_env};
+use lastkey_crypto::material::MaterialSpec;
+use lastkey_crypto::oaep::OaepPublicKey;
+use lastkey_node::kmsv2::{ProviderConfig, WhenAway};
+use rustls_pki_types::SubjectPublicKeyInfoDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::Deserialize;
+
+use super::Args;
+use crate::adapters::{Access, Token};
+use crate::cli::ConnectionArgs;
+use crate::config::file::Log;
+
+/// A configuration file as it was typed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    server: Server,
+    #[serde(default)]
+    outage: Outage,
+    #[serde(default)]
+    metrics: MetricsPage,
+    #[serde(default)]
+    log: Log,
+    provider: Vec<Provider>,
+}
+
+/// The servers, and a credential.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Server {
+    endpoints: Vec<String>,
+    ca: Option<PathBuf>,
+    ca_fingerprint: Option<String>,
+    identity: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+}
+
+/// What to do while no server answers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Outage {
+    writes: Writes,
+    bound_seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Writes {
+    #[default]
+    Coast,
+    Stop,
+}
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self { writes: Writes::Coast, bound_seconds: 86_400 }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetricsPage {
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Provider {
+    name: Option<String>,
+    socket: PathBuf,
+    key: String,
+    #[serde(default)]
+    cluster: String,
+    group: Option<u32>,
+    recovery_key: Option<PathBuf>,
+}
+
+/// What the plugin does, without contradictions.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) access: Access,
+    pub(super) page: Option<SocketAddr>,
+    pub(super) log: Log,
+    pub(super) providers: Vec<Place>,
+}
+
+/// A provider and its socket.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) socket: PathBuf,
+    pub(super) group: Option<u32>,
+    pub(super) config: ProviderConfig,
+}
+
+impl Resolved {
+    /// From the file or the flags.
+    ///
+    /// # Errors
+    /// When something is missing, unknown, contradictory or cannot be read.
+    pub(super) fn of(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<Self> {
+        match (&args.config, &args.socket, &args.key) {
+            (Some(path), None, None) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                let file = toml::from_str(&text)
+                    .with_context(|| format!("{} is no configuration", path.display()))?;
+                let folder = path.parent().unwrap_or(Path::new("."));
+                Self::of_file(file, folder)
+            }
+            (None, Some(socket), Some(key)) => Self::of_flags(args, socket, key, connection),
+            _ => bail!("give --socket and --key, or --config alone"),
+        }
+    }
+
+    fn of_flags(
+        args: &Args,
+        socket: &Path,
+        key: &str,
+        connection: &ConnectionArgs,
+    ) -> anyhow::Result<Self> {
+        let provider = Provider {
+            name: None,
+            socket: socket.to_owned(),
+            key: key.to_owned(),
+            cluster: args.cluster.clone(),
+            group: args.group,
+            recovery_key: args.recovery_key.clone(),
+        };
+        let place = place(provider, &Outage::default(), Path::new("."))?;
+        let log = Log::default();
+        Ok(Self {
+            access: access_of_flags(connection)?,
+            page: args.metrics,
+            log,
+            providers: vec![place],
+        })
+    }
+
+    fn of_file(file: File, folder: &Path) -> anyhow::Result<Self> {
+        ensure!(!file.provider.is_empty(), "there is no [[provider]]");
+        let access = access_of_file(file.server, folder)?;
+        let places = file.provider.into_iter().map(|one| place(one, &file.outage, folder));
+        let providers: Vec<Place> = places.collect::<Result<_, _>>()?;
+        for (index, one) in providers.iter().enumerate() {
+            for other in providers.iter().skip(index + 1) {
+                let (socket, name) = (one.socket.display(), &one.config.name);
+                ensure!(one.socket != other.socket, "two providers have the socket {socket}");
+                ensure!(*name != other.config.name, "two providers are named {name}");
+            }
+        }
+        Ok(Self { access, page: file.metrics.listen, log: file.log, providers })
+    }
+}
+
+fn place(provider: Provider, outage: &Outage, folder: &Path) -> anyhow::Result<Place> {
+    let socket = folder.join(&provider.socket);
+    let name = match provider.name {
+        Some(name) => name,
+        None => socket.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    ensure!(!provider.key.is_empty(), "the provider {name} has no key");
+    let recovery = provider.recovery_key.map(|path| recovery_key(&folder.join(path)));
+    let config = ProviderConfig {
+        name,
+        key: provider.key,
+        cluster: provider.cluster,
+        when_away: match outage.writes {
+            Writes::Coast => WhenAway::Coast,
+            Writes::Stop => WhenAway::Stop,
+        },
+        bound: Duration::from_secs(outage.bound_seconds),
+        recovery: recovery.transpose()?,
+    };
+    Ok(Place { socket, group: provider.group, config })
+}
+
+/// A public key of RSA with 3,072 or 4,096 bits, in PEM.
+fn recovery_key(path: &Path) -> anyhow::Result<OaepPublicKey> {
+    let name = path.display();
+    let pem = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
+    let der = SubjectPublicKeyInfoDer::from_pem_slice(&pem)
+        .map_err(|_| anyhow::anyhow!("{name} holds no public key in PEM"))?;
+    [MaterialSpec::Rsa3072, MaterialSpec::Rsa4096]
+        .into_iter()
+        .find_map(|spec| OaepPublicKey::new(spec, &der).ok())
+        .with_context(|| format!("{name} is no RSA key of 3072 or 4096 bits"))
+}
+
+fn access_of_file(server: Server, folder: &Path) -> anyhow::Result<Access> {
+    ensure!(!server.endpoints.is_empty(), "server.endpoints names no server");
+    let servers = server.endpoints.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
+    let trust = match (server.ca, server.ca_fingerprint) {
+        (Some(_), Some(_)) => bail!("give server.ca or server.ca_fingerprint, not both"),
+        (Some(path), None) => trust_in(&folder.join(path))?,
+        (None, Some(text)) => Trust::Pinned(text.parse().context("server.ca_fingerprint")?),
+        (None, None) => Trust::Nothing,
+    };
+    let token = server.token_file.map_or(Token::None, |path| Token::File(folder.join(path)));
+    let identity = server.identity.map(|path| folder.join(path));
+    Ok(Access { servers, trust, identity, token })
+}
+
+fn access_of_flags(connection: &ConnectionArgs) -> anyhow::Result<Access> {
+    let addr = match &connection.addr {
+        Some(text) => text.clone(),
+        None => std::env::var(lastkey_client::ADDR_VARIABLE)
+            .ok()
+            .filter(|text| !text.is_empty())
+            .context("no server: give --addr, or set LASTKEY_ADDR")?,
+    };
+    let trust = match (&connection.ca, &connection.ca_fingerprint) {
+        (Some(path), _) => trust_in(path)?,
+        (None, Some(text)) => Trust::Pinned(text.parse().context("--ca-fingerprint")?),
+        (None, None) => trust_from_env()?,
+    };
+    let identity = match &connection.identity {
+        Some(path) => Some(path.clone()),
+        // Read here to refuse a wrong one now; the plugin reads the file again when it changes.
+        None => identity_from_env()?
+            .and(std::env::var_os(lastkey_client::IDENTITY_VARIABLE))
+            .map(PathBuf::from),
+    };
+    let token = match &connection.token_file {
+        Some(path) => Token::File(path.clone()),
+        None => token_from_env().map_or(Token::None, Token::Fixed),
+    };
+    Ok(Access { servers: vec![parse(&addr)?], trust, identity, token })
+}
+
+fn parse(text: &str) -> anyhow::Result<Addr> {
+    text.parse().with_context(|| format!("{text:?}"))
+}
+
+fn trust_in(path: &Path) -> anyhow::Result<Trust> {
+    let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Trust::Authority(pem))
+}

@@ -1,0 +1,137 @@
+//! `lastkey kms-plugin`: the Kubernetes KMS v2 plugin of a control-plane node.
+//!
+//! Room      the binary.
+//! Holds     The sockets are open before anything else is tried, and the process does not end
+//!           because a server is away: an API server that is refused a connection comes back
+//!           only after minutes.
+
+mod config;
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use lastkey_node::kmsv2::{Metrics, Page, Provider, refresh, serve};
+use lastkey_node::ports::KeyOps;
+use lastkey_node::socket::{self, Peers, Socket};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use self::config::{Place, Resolved};
+use crate::adapters::RemoteKeys;
+use crate::cli::ConnectionArgs;
+use crate::{hardening, say, telemetry};
+
+/// Lets a kube-apiserver encrypt what it stores in etcd under a key of the service (Kubernetes
+/// 1.32 or later).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The unix socket to serve, in a folder that only root can write to.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The key: id or alias.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// A name that is bound to every ciphertext, for clusters that share a key.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    cluster: String,
+    /// A group, by number, that may use the socket as well.
+    #[arg(long, value_name = "GID")]
+    group: Option<u32>,
+    /// A public RSA key in PEM: whoever holds its private half can recover everything offline.
+    #[arg(long, value_name = "FILE")]
+    recovery_key: Option<PathBuf>,
+    /// Where to serve /metrics, /healthz and /readyz.
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<SocketAddr>,
+    /// A configuration file, for several providers or servers.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["socket", "key"])]
+    config: Option<PathBuf>,
+}
+
+/// Runs the plugin.
+///
+/// # Errors
+/// When the configuration is wrong, or a socket cannot be opened.
+pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()> {
+    // Before there is a second thread: it takes variables out of the environment.
+    let given = socket::handed_over().context("cannot take the sockets of systemd over")?;
+    let Resolved { access, page, log, providers } = Resolved::of(args, connection)?;
+    hardening::apply().context("cannot switch core dumps off")?;
+    telemetry::start(&log)?;
+    let sockets = open(&providers, given)?;
+    let page = page.map(listen).transpose()?;
+    let locked = hardening::lock_memory();
+    if let Err(reason) = &locked {
+        tracing::warn!(reason, "the memory is not locked: local keys may reach the swap space");
+    }
+    let keys: Arc<dyn KeyOps> = Arc::new(RemoteKeys::new(access)?);
+    let metrics = Metrics::new(crate::VERSION, locked.is_ok());
+    let started: Vec<(Socket, Arc<Provider>)> = sockets
+        .into_iter()
+        .zip(providers)
+        .map(|(socket, place)| {
+            (socket, Arc::new(Provider::new(place.config, Arc::clone(&keys), &metrics)))
+        })
+        .collect();
+    // One thread: there is little to do, and nobody waits for a second one to wake up.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve_all(started, metrics, page))
+}
+
+fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr).with_context(|| format!("cannot listen on {addr}"))
+}
+
+/// The socket of each provider: that of systemd when there is one for its path.
+fn open(places: &[Place], mut given: Vec<(PathBuf, UnixListener)>) -> anyhow::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for place in places {
+        let found = given.iter().position(|(path, _)| *path == place.socket);
+        sockets.push(match found {
+            // Its permissions are the unit's.
+            Some(index) => {
+                let (_, listener) = given.remove(index);
+                Socket { listener, peers: Peers::Group, lock: None }
+            }
+            None => socket::open(&place.socket, place.group)?,
+        });
+    }
+    let left: Vec<_> = given.iter().map(|(path, _)| path.display().to_string()).collect();
+    ensure!(left.is_empty(), "systemd gave sockets that no provider names: {}", left.join(", "));
+    Ok(sockets)
+}
+
+async fn serve_all(
+    started: Vec<(Socket, Arc<Provider>)>,
+    metrics: Metrics,
+    page: Option<TcpListener>,
+) -> anyhow::Result<()> {
+    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stopping, stopped) = watch::channel(false);
+    let providers = started.iter().map(|(_, provider)| Arc::clone(provider)).collect();
+    let mut locks = Vec::new();
+    let mut serving = tokio::task::JoinSet::new();
+    for (socket, provider) in started {
+        tokio::spawn(refresh(Arc::clone(&provider)));
+        locks.push(socket.lock);
+        serving.spawn(serve(socket.listener, socket.peers, provider, stopped.clone()));
+    }
+    let mut ready = "lastkey kms-plugin serves".to_owned();
+    if let Some(page) = page {
+        ready.push_str(&format!("; metrics on http://{}", page.local_addr()?));
+        tokio::spawn(Arc::new(Page { metrics, providers }).serve(page));
+    }
+    say::line(&ready)?;
+    tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
+    tracing::info!("stopping: no new connections, accepted requests are finished");
+    // Nobody may listen any more.
+    let _ = stopping.send(true);
+    while let Some(ended) = serving.join_next().await {
+        ended??;
+    }
+    drop(locks);
+    Ok(())
+}
