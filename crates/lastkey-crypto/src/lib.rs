@@ -14,6 +14,7 @@ pub mod entropy;
 pub mod envelope;
 pub mod import;
 pub mod kdf;
+pub mod kubernetes;
 pub mod mac;
 pub mod material;
 pub mod oaep;

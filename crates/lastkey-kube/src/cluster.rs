@@ -214,6 +214,17 @@ impl Cluster {
         self.send(Method::PATCH, path, content, patch).await
     }
 
+    /// Has an object written once more as it is. Only its metadata is answered, so nothing of a
+    /// Secret comes back.
+    ///
+    /// # Errors
+    /// [`KubeError`].
+    pub async fn touch(&self, path: &str) -> Result<(), KubeError> {
+        let nothing = Value::Object(serde_json::Map::new());
+        let content = "application/merge-patch+json";
+        self.send_as(Form::Metadata, Method::PATCH, path, content, &nothing).await.map(drop)
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -221,9 +232,20 @@ impl Cluster {
         content: &'static str,
         body: &Value,
     ) -> Result<Value, KubeError> {
+        self.send_as(Form::Whole, method, path, content, body).await
+    }
+
+    async fn send_as(
+        &self,
+        form: Form,
+        method: Method,
+        path: &str,
+        content: &'static str,
+        body: &Value,
+    ) -> Result<Value, KubeError> {
         let mut asked = self
             .outgoing(method, path.to_owned())?
-            .with(ACCEPT, Form::Whole.accept(false))
+            .with(ACCEPT, form.accept(false))
             .with(CONTENT_TYPE, HeaderValue::from_static(content));
         asked.body = Bytes::from(body.to_string());
         self.json(asked).await

@@ -102,6 +102,14 @@ pub(crate) enum Failure {
     /// A scan or check found nothing, but could not look everywhere; the report says where.
     #[error("not everything could be checked")]
     NotAllChecked,
+    /// A server other than ours: etcd, a plugin, an API server.
+    #[error("{said}")]
+    Remote {
+        /// Who, and what it said.
+        said: String,
+        /// How it ended.
+        end: RemoteEnd,
+    },
     /// The person said no.
     #[error("nothing was done")]
     Declined,
@@ -116,7 +124,33 @@ pub(crate) enum Failure {
     Interrupted(u8),
 }
 
+/// How a call of a server other than ours failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RemoteEnd {
+    /// No connection, or no answer.
+    Unreachable,
+    /// It does not let us.
+    Denied,
+    /// It said no.
+    Refused,
+}
+
+impl RemoteEnd {
+    const fn exit_code(self) -> u8 {
+        match self {
+            Self::Unreachable => UNREACHABLE,
+            Self::Denied => DENIED,
+            Self::Refused => REFUSED,
+        }
+    }
+}
+
 impl Failure {
+    /// A server other than ours does not answer.
+    pub(crate) fn unreachable(said: String) -> Self {
+        Self::Remote { said, end: RemoteEnd::Unreachable }
+    }
+
     /// A failed read or write; a reader that went away is no failure to talk about.
     pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::BrokenPipe {
@@ -141,6 +175,7 @@ impl Failure {
             Self::NotReady => UNAVAILABLE,
             Self::SomeFiles { code, .. } => *code,
             Self::Ended(code) => *code,
+            Self::Remote { end, .. } => end.exit_code(),
             Self::BrokenPipe => BROKEN_PIPE,
             Self::Interrupted(signal) => SIGNAL_BASE + signal,
         }
@@ -266,6 +301,7 @@ impl Failure {
             | Self::SomeFiles { .. }
             | Self::Found
             | Self::NotAllChecked
+            | Self::Remote { .. }
             | Self::Declined
             | Self::Ended(_)
             | Self::BrokenPipe
@@ -310,6 +346,7 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
         | Failure::HeaderFull(_)
         | Failure::Found
         | Failure::NotAllChecked
+        | Failure::Remote { .. }
         | Failure::Declined
         | Failure::Ended(_)
         | Failure::BrokenPipe
@@ -341,8 +378,14 @@ fn envelope_exit_code(error: &EnvelopeError) -> u8 {
         EnvelopeError::Shared(error) => envelope_exit_code(error),
         EnvelopeError::Stream(error) => stream_exit_code(error),
         EnvelopeError::DataKey | EnvelopeError::NoRecipient | EnvelopeError::Context => NOT_VALID,
-        EnvelopeError::Thread | EnvelopeError::NotFound => REFUSED,
-        _ => REFUSED,
+        EnvelopeError::Nobody => USAGE,
+        EnvelopeError::File(_) => INPUT_OUTPUT,
+        EnvelopeError::Thread
+        | EnvelopeError::NotFound(_)
+        | EnvelopeError::TooManyPassphrases
+        | EnvelopeError::NotRenewed(_)
+        | EnvelopeError::Busy
+        | _ => REFUSED,
     }
 }
 

@@ -11,6 +11,7 @@ mod check;
 mod completions;
 mod data_key;
 mod envelope;
+mod etcd;
 mod exec;
 mod failure;
 mod input;
@@ -154,6 +155,9 @@ enum ClientCommand {
     ConfirmClock(DryRunArgs),
     /// Check manifests, nodes and etcd snapshots: who reads Secrets, and what guards them
     Check(Box<check::CheckArgs>),
+    /// Encrypt what Kubernetes keeps in etcd, and prove that it is
+    #[command(subcommand)]
+    Etcd(Box<etcd::EtcdCommand>),
     /// Find secrets that lie in files, git history and images; needs no server
     Scan(Box<scan::ScanArgs>),
     /// Write the completions of a shell
@@ -187,10 +191,11 @@ enum ConfigCommand {
 }
 
 /// Headings of `lastkey --help`; each command stands under one.
-const GROUPS: [(&str, &[&str]); 9] = [
+const GROUPS: [(&str, &[&str]); 10] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
     ("Keys and secrets", &["key", "secret", "exec"]),
     ("Findings", &["check", "scan"]),
+    ("Kubernetes", &["etcd"]),
     (
         "Operations",
         &[
@@ -256,11 +261,11 @@ pub(crate) fn run() -> ExitCode {
             if hardening::apply().is_err() {
                 output::note("warning: the kernel refuses to switch core dumps off");
             }
-            if let Some(ended) = reported(&command, cli.output) {
+            if let Some(ended) = reported(&command, &cli.connection, cli.output) {
                 return ended;
             }
             let Some(format) = cli.output.plain() else {
-                let refused = "only `lastkey check` and `lastkey scan` print sarif, junit and html";
+                let refused = "only `lastkey check`, `lastkey scan` and `lastkey etcd verify` print sarif, junit and html";
                 return ended(Format::Table, Err(Failure::Usage(refused.to_owned())));
             };
             let session = Session::new(cli.connection, format);
@@ -270,11 +275,17 @@ pub(crate) fn run() -> ExitCode {
 }
 
 /// Runs a command that reports findings; none for any other one.
-fn reported(command: &ClientCommand, form: OutputForm) -> Option<ExitCode> {
+fn reported(
+    command: &ClientCommand,
+    connection: &ConnectionArgs,
+    form: OutputForm,
+) -> Option<ExitCode> {
     let outcome = if let ClientCommand::Check(args) = command {
         start(async { check::run(args, form) })
     } else if let ClientCommand::Scan(args) = command {
         start(async { scan::run(args, form) })
+    } else if let ClientCommand::Etcd(command) = command {
+        start(etcd::run(command, connection, form))
     } else {
         return None;
     };
@@ -344,7 +355,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::ConfirmClock(args) => system::confirm_clock(args, session).await,
         ClientCommand::Completions(args) => completions::completions(&args),
         // `reported` took these.
-        ClientCommand::Check(_) | ClientCommand::Scan(_) => Ok(()),
+        ClientCommand::Check(_) | ClientCommand::Scan(_) | ClientCommand::Etcd(_) => Ok(()),
     }
 }
 

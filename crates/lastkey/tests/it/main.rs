@@ -18,6 +18,7 @@ mod config;
 mod crash;
 mod directory;
 mod envelope;
+mod etcd;
 mod exec;
 mod fake_cluster;
 mod forms;
