@@ -42,7 +42,8 @@ pub enum Kind {
     User,
     /// A machine that agents run on: `node:NAME`.
     Node,
-    /// A subject of another provider of identities: `oidc:PROVIDER/SUBJECT`.
+    /// A subject of another provider of identities: `oidc:PROVIDER/SUBJECT`; a user of this
+    /// machine on the unix socket: `unix:UID`, of the provider `unix`.
     Federated {
         /// The provider, by its name here.
         provider: String,
@@ -231,6 +232,8 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     /// Its certificate, if it showed one that the authority of nodes has signed.
     pub certificate: Option<PeerCertificate>,
+    /// The user of the process there, as the kernel says, if the operator lets him in by that.
+    pub user: Option<u32>,
 }
 
 /// A certificate that TLS verified when the connection was made. Whether it is still the one of

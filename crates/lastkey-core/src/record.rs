@@ -9,6 +9,7 @@ use crate::access::{
     Cluster, Node, NodeAuthority, Policy, Provider, Revocation, RevokedWhat, Role, SessionEpoch,
     User,
 };
+use crate::audit::archive::LogHead;
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
@@ -169,6 +170,12 @@ impl RecordPath {
     #[must_use]
     pub fn access() -> Self {
         Self("access".to_owned())
+    }
+
+    /// Where the audit log stood.
+    #[must_use]
+    pub fn audit_head() -> Self {
+        Self("audit-head".to_owned())
     }
 
     /// The clock.
@@ -377,6 +384,8 @@ pub enum Record {
     SecretValue(Vec<u8>),
     /// Something due with a secret.
     SecretDue(SecretDue),
+    /// Where the audit log stood.
+    AuditHead(LogHead),
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use lastkey_connect::guard::{Guard, Limits, OutboundError, Outgoing, Route};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::access::{Access, Credential};
 use crate::kubeconfig::KubeconfigError;
@@ -212,6 +212,16 @@ impl Cluster {
             Patch::Strategic => "application/strategic-merge-patch+json",
         };
         self.send(Method::PATCH, path, content, patch).await
+    }
+
+    /// Deletes an object now, without the time that it may take to end.
+    ///
+    /// # Errors
+    /// [`KubeError`].
+    pub async fn delete(&self, path: &str) -> Result<Value, KubeError> {
+        let options =
+            json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0 });
+        self.send(Method::DELETE, path, "application/json", &options).await
     }
 
     /// Has an object written once more as it is. Only its metadata is answered, so nothing of a

@@ -2,8 +2,8 @@
 //!
 //! Room      `service`. The operations are in `ops`, one file each.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
@@ -17,7 +17,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
-use crate::attempts::AttemptsOfPeople;
+use crate::attempts::{Attempts, AttemptsOfPeople, Pace};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
@@ -55,6 +55,8 @@ pub struct Engine {
     pub(crate) sessions: SessionKeys,
     /// What people tried, and how often.
     pub(crate) attempts: AttemptsOfPeople,
+    /// Credentials that were to be burned and are none of ours.
+    pub(crate) burns: Mutex<Attempts>,
     /// A permit for each password that is stretched.
     pub(crate) stretching: tokio::sync::Semaphore,
     pub(crate) nodes: Nodes,
@@ -101,6 +103,7 @@ impl Engine {
             access_changes: tokio::sync::Mutex::default(),
             sessions,
             attempts: AttemptsOfPeople::none(),
+            burns: Mutex::new(Attempts::full(Pace::BURN)),
             stretching: tokio::sync::Semaphore::new(STRETCHED_AT_ONCE),
             nodes,
             fetches: Fetches::default(),

@@ -18,6 +18,7 @@ use lastkey_core::time::{ClockRecord, Elapsed, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
+use crate::audit_head;
 use crate::call::Call;
 use crate::change::Plan;
 use crate::engine::Engine;
@@ -81,6 +82,11 @@ pub(crate) async fn write_pending(engine: &Engine) {
     }
     if let Err(error) = engine.turn_sessions().await {
         tracing::warn!(%error, "the epoch of sessions could not be turned");
+    }
+    if let Some(archive) = engine.ports.audit.archive()
+        && let Err(error) = audit_head::remember(archive, &*engine.store).await
+    {
+        tracing::warn!(%error, "it could not be written where the audit log stands");
     }
     if let Err(error) = engine.clock.write_to(&*engine.store).await {
         tracing::warn!(%error, "the clock could not be written");

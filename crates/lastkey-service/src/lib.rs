@@ -6,6 +6,7 @@
 
 mod access;
 mod attempts;
+mod audit_head;
 mod audited;
 mod authenticate;
 mod change;

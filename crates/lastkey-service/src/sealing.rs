@@ -7,11 +7,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lastkey_core::audit::archive::LogState;
+use lastkey_core::audit::archive::{LogSigners, LogState};
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::permit::{Resource, SealServer};
-use lastkey_core::ports::{Expected, SealedStore, Store, Stored, Write};
+use lastkey_core::ports::{AuditArchive, Expected, SealedStore, Store, Stored, Write};
 use lastkey_core::principal::{Principal, Source};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::seal_record::Bootstrap;
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::is_enrolled_administrator;
 use crate::attempts::{Attempts, Pace};
+use crate::audit_head;
 use crate::audited::Trail;
 use crate::authenticate::{mint_token, token_record};
 use crate::call::Call;
@@ -120,6 +121,7 @@ pub async fn initialise(
         let request = draw_id(&mut *entropy).map_err(|error| Error::Internal(error.into()))?;
         audit_operator(ports, RequestId(request), "sys:Initialise", "ok").await?;
         archive.unsealed(keys.log).await.map_err(Error::Unavailable)?;
+        audit_head::remember(archive, &*records).await?;
         archive.sealed().await.map_err(Error::Unavailable)?;
     }
     Ok(Initialised { instance: bootstrap.instance.id, admin_token, enrolment_code })
@@ -240,6 +242,7 @@ pub struct Gate {
     ports: Ports,
     open_keys: usize,
     secret_len: usize,
+    accepts_audit_loss: bool,
     running: Mutex<Option<Running>>,
     /// Ends when the last engine that was let go is gone, with every change it was making.
     retired: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
@@ -253,14 +256,21 @@ impl Gate {
     pub fn new(store: Arc<dyn SealedStore>, ports: Ports, open_keys: usize) -> Self {
         let attempts = tokio::sync::Mutex::new(Attempts::full(Pace::UNSEAL));
         let (running, retired) = (Mutex::new(None), tokio::sync::Mutex::new(None));
-        let secret_len = DEFAULT_VALUE_LEN;
-        Self { store, ports, open_keys, secret_len, running, retired, attempts }
+        let (secret_len, accepts_audit_loss) = (DEFAULT_VALUE_LEN, false);
+        Self { store, ports, open_keys, secret_len, accepts_audit_loss, running, retired, attempts }
     }
 
     /// The same, with values of secrets of at most so many bytes.
     #[must_use]
     pub fn with_secret_len(self, secret_len: usize) -> Self {
         Self { secret_len: secret_len.min(MAX_VALUE_LEN), ..self }
+    }
+
+    /// The same; an audit log that is not the one that it was is taken as it is, and its loss is
+    /// recorded.
+    #[must_use]
+    pub fn accepting_audit_loss(self, accepts_audit_loss: bool) -> Self {
+        Self { accepts_audit_loss, ..self }
     }
 
     /// The engine, if the server is unsealed.
@@ -345,10 +355,10 @@ impl Gate {
     async fn start_engine(&self, root: &RootKey, bootstrap: &Bootstrap) -> Result<(), Error> {
         self.wait_for_retired().await?;
         let keys = root.open_keyring(bootstrap).map_err(Error::Internal)?;
-        if let Some(archive) = self.ports.audit.archive() {
-            archive.unsealed(keys.log).await.map_err(Error::Internal)?;
-        }
         let records = self.store.open(keys.records)?;
+        if let Some(archive) = self.ports.audit.archive() {
+            self.open_log(archive, keys.log, &*records).await?;
+        }
         let (gone, retired) = oneshot::channel();
         let ports = self.ports.clone();
         let engine = Engine::start(
@@ -366,6 +376,30 @@ impl Gate {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Running { engine, jobs, stop_jobs });
         Ok(())
+    }
+
+    /// Lets the audit log sign, if it is the one that it was.
+    async fn open_log(
+        &self,
+        archive: &dyn AuditArchive,
+        signers: LogSigners,
+        records: &dyn Store,
+    ) -> Result<(), Error> {
+        if !self.accepts_audit_loss {
+            audit_head::check_len(archive, records).await?;
+        }
+        archive.unsealed(signers).await.map_err(Error::Internal)?;
+        match audit_head::check(archive, records).await {
+            Err(Error::Invalid { .. }) if self.accepts_audit_loss => {
+                let mut request = [0; 16];
+                let drawn = self.ports.entropy.open().fill(&mut request);
+                drawn.map_err(|error| Error::Internal(error.into()))?;
+                let request = RequestId(request);
+                audit_operator(&self.ports, request, "sys:AcceptAuditLoss", "ok").await?;
+            }
+            checked => checked?,
+        }
+        audit_head::remember(archive, records).await
     }
 
     /// Waits until the engine before is gone: a change that it is still making would not reach

@@ -6,6 +6,7 @@ use lastkey_core::access::{
     Cluster, Enrolment, Node, NodeAuthority, NodeCertificate, PasswordHash, Policy, Provider,
     Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
 };
+use lastkey_core::audit::archive::LogHead;
 use lastkey_core::ids::{AliasName, InstanceId, KeyId, Name, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, KeyUsage, Tags};
 use lastkey_core::ports::RecordKeys;
@@ -254,6 +255,7 @@ fn access_records() -> Vec<Record> {
             certificate: vec![0x30, 0x82, 0x01, 0x02],
             created_at: CREATED,
         }),
+        Record::AuditHead(LogHead { size: 70_000, root: [0x77; 32] }),
     ]
 }
 

@@ -108,6 +108,7 @@ const BODIES: &[(&str, &str)] = &[
     ("post /v1/iam/users/{name}/enrolment", ""),
     ("post /v1/iam/can", r#"{"principal":"user:a","action":"kms:Decrypt","key":"KEY"}"#),
     ("post /v1/iam/who-can", r#"{"action":"kms:Decrypt","key":"KEY"}"#),
+    ("post /v1/iam/replay", r#"{"policy":"p","text":"permit (principal, action, resource);"}"#),
     ("get /v1/sts/whoami", ""),
     ("post /v1/sts/revoke", r#"{"kind":"role","value":"here"}"#),
     ("get /v1/sts/revocations", ""),

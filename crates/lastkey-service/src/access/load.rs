@@ -197,7 +197,8 @@ impl Parts {
             | Record::SecretVersion(_)
             | Record::SecretValue(_)
             | Record::SecretDue(_)
-            | Record::Access(_) => {}
+            | Record::Access(_)
+            | Record::AuditHead(_) => {}
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use lastkey_crypto::context::EncryptionContext;
 pub use lastkey_policy::{Answer, WhoCan};
 
 use crate::audited::Trail;
+use crate::authenticate::LOCAL_USERS;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -174,7 +175,7 @@ impl Asked {
 }
 
 /// The action as the list of all actions has it.
-fn known_action(action: &str) -> Result<&'static str, Error> {
+pub(crate) fn known_action(action: &str) -> Result<&'static str, Error> {
     let found = ALL_ACTIONS.iter().find(|(name, _)| *name == action);
     found.map(|(name, _)| *name).ok_or_else(|| {
         let names: Vec<_> = ALL_ACTIONS.iter().map(|(name, _)| *name).collect();
@@ -183,14 +184,14 @@ fn known_action(action: &str) -> Result<&'static str, Error> {
 }
 
 /// Somebody of this name, as if he had just opened a session.
-fn principal(
+pub(crate) fn principal(
     name: String,
     role: Option<String>,
     groups: Vec<String>,
     now: Timestamp,
 ) -> Result<Principal, Error> {
     let kind = kind_of(&name).ok_or_else(|| {
-        let forms = "expected k8s:CLUSTER/NAMESPACE/NAME, user:NAME, node:NAME or \
+        let forms = "expected k8s:CLUSTER/NAMESPACE/NAME, user:NAME, node:NAME, unix:UID or \
                      oidc:PROVIDER/SUBJECT";
         Error::invalid("principal", forms)
     })?;
@@ -220,6 +221,9 @@ fn kind_of(name: &str) -> Option<Kind> {
     match kind {
         "user" => Some(Kind::User),
         "node" => Some(Kind::Node),
+        LOCAL_USERS => {
+            Some(Kind::Federated { provider: kind.to_owned(), subject: rest.to_owned() })
+        }
         "oidc" => {
             let (provider, subject) = rest.split_once('/')?;
             Some(Kind::Federated { provider: provider.to_owned(), subject: subject.to_owned() })

@@ -26,6 +26,7 @@ pub mod nodes;
 pub mod public_key;
 pub mod read_audit;
 pub mod reencrypt;
+pub mod replay_policy;
 pub mod revoke;
 mod rotate;
 pub mod secrets;

@@ -5,6 +5,7 @@
 //! Holds     every record of the domain has an encoding, and what is decoded was validated:
 //!           names parse, codes are known, numbers are in range.
 
+use lastkey_core::audit::archive::LogHead;
 use lastkey_core::ids::{AliasName, KeyId, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, Tags};
 use lastkey_core::principal::Principal;
@@ -43,6 +44,7 @@ const SECRET: u8 = 19;
 const SECRET_VERSION: u8 = 20;
 const SECRET_VALUE: u8 = 21;
 const SECRET_DUE: u8 = 22;
+const AUDIT_HEAD: u8 = 32;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -73,6 +75,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         }
         Record::SecretValue(sealed) => append(out, SECRET_VALUE, &SecretValueV1 { sealed }),
         Record::SecretDue(due) => append(out, SECRET_DUE, &SecretDueV1::from(due)),
+        Record::AuditHead(head) => append(out, AUDIT_HEAD, &AuditHeadV1::from(head)),
     }
 }
 
@@ -106,6 +109,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             read::<SecretValueV1<'_>>(cbor).map(|value| Record::SecretValue(value.sealed.to_vec()))
         }
         SECRET_DUE => read::<SecretDueV1<'_>>(cbor)?.try_into().map(Record::SecretDue),
+        AUDIT_HEAD => read::<AuditHeadV1>(cbor).map(|head| Record::AuditHead(head.into())),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }
@@ -480,6 +484,26 @@ impl From<TokenV1<'_>> for TokenRecord {
     fn from(token: TokenV1<'_>) -> Self {
         let created_at = Timestamp(token.created_at);
         Self { principal: Principal::named(token.principal), created_at }
+    }
+}
+
+#[derive(Encode, Decode)]
+struct AuditHeadV1 {
+    #[n(0)]
+    size: u64,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    root: [u8; 32],
+}
+
+impl From<&LogHead> for AuditHeadV1 {
+    fn from(head: &LogHead) -> Self {
+        Self { size: head.size, root: head.root }
+    }
+}
+
+impl From<AuditHeadV1> for LogHead {
+    fn from(head: AuditHeadV1) -> Self {
+        Self { size: head.size, root: head.root }
     }
 }
 

@@ -33,8 +33,8 @@ pub(crate) const fn is_off(switch: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::access::{
-        CanRequest, SetClusterRequest, SetPolicyRequest, SetProviderRequest, SetRoleRequest,
-        WhoCanRequest,
+        CanRequest, ReplayRequest, SetClusterRequest, SetPolicyRequest, SetProviderRequest,
+        SetRoleRequest, WhoCanRequest,
     };
     use super::aliases::SetAliasRequest;
     use super::audit::{AddWitnessRequest, RemoveWitnessRequest};
@@ -100,6 +100,7 @@ mod tests {
             refuses_unknown::<SetPolicyRequest>(),
             refuses_unknown::<CanRequest>(),
             refuses_unknown::<WhoCanRequest>(),
+            refuses_unknown::<ReplayRequest>(),
             refuses_unknown::<TokenRequest>(),
             refuses_unknown::<BurnRequest>(),
             refuses_unknown::<RevokeRequest>(),

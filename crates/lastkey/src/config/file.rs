@@ -41,11 +41,18 @@ pub(crate) struct Listen {
     /// A unix socket, made with mode 0600.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unix: Option<PathBuf>,
+    /// User ids that may connect to the unix socket, and are known by that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unix_users: Vec<u32>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { tcp: vec![SocketAddr::from(([127, 0, 0, 1], 8400))], unix: None }
+        Self {
+            tcp: vec![SocketAddr::from(([127, 0, 0, 1], 8400))],
+            unix: None,
+            unix_users: Vec::new(),
+        }
     }
 }
 

@@ -370,7 +370,8 @@ fn every_command_does_what_it_says() {
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));
     // Those that run a server, and a measurement: each has tests of its own.
-    let elsewhere = ["admin-token", "bench", "dev", "init", "server"].map(str::to_owned).to_vec();
+    let elsewhere =
+        ["admin-token", "bench", "dev", "init", "kms-plugin", "server"].map(str::to_owned).to_vec();
     assert_eq!(shell.untyped(), elsewhere);
 }
 

@@ -5,14 +5,17 @@
 use lastkey_core::access::{Cluster, Policy, Provider, Role, RoleHolders};
 use lastkey_core::ids::Name;
 use lastkey_core::secret_item::{SecretName, SecretPath};
+use lastkey_core::time::Timestamp;
 use lastkey_service::ops::ask_policy::{About, Answer, WhoCan, Whose};
 use lastkey_service::ops::fetch_keys::KeysFrom;
+use lastkey_service::ops::replay_policy::{ChangedCall, PolicyOf, Rewritten};
 use lastkey_service::ops::set_access::{ClusterRequest, ProviderRequest, RoleRequest, key_ids};
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::access::{
     CanReply, CanRequest, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
-    ListRolesReply, PolicyView, ProviderView, RoleView, SetClusterRequest, SetPolicyRequest,
-    SetProviderRequest, SetRoleRequest, WhoCanAnswer, WhoCanReply, WhoCanRequest,
+    ListRolesReply, PolicyView, ProviderView, ReplayReply, ReplayRequest, ReplayedCall, RoleView,
+    SetClusterRequest, SetPolicyRequest, SetProviderRequest, SetRoleRequest, WhoCanAnswer,
+    WhoCanReply, WhoCanRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery};
 
@@ -26,6 +29,7 @@ impl RequestBody for SetRoleRequest {}
 impl RequestBody for SetPolicyRequest {}
 impl RequestBody for CanRequest {}
 impl RequestBody for WhoCanRequest {}
+impl RequestBody for ReplayRequest {}
 
 /// A name of a field.
 ///
@@ -326,4 +330,44 @@ pub(super) async fn who_can(ask: &Ask, body: WhoCanRequest) -> Result<WhoCanRepl
             each.collect()
         };
     Ok(WhoCanReply { may: told(may), may_not: told(may_not) })
+}
+
+/// `POST /v1/iam/replay`
+pub(super) async fn replay(ask: &Ask, body: ReplayRequest) -> Result<ReplayReply, Problem> {
+    let of = match (&body.policy, &body.role, &body.text) {
+        (Some(policy), None, _) => PolicyOf::Policy(name("policy", policy)?),
+        (None, Some(role), Some(_)) => PolicyOf::Role(name("role", role)?),
+        (None | Some(_), _, _) => {
+            let message = "expected `policy`, or `role` and `text`";
+            return Err(Syntax::field("policy", message).into());
+        }
+    };
+    let rewritten = Rewritten { of, text: body.text, days: body.days.unwrap_or(USUAL_DAYS) };
+    let replayed = ask.engine().replay_policy(ask.call(), rewritten).await?;
+    Ok(ReplayReply {
+        calls: replayed.calls as u64,
+        not_judged: replayed.unjudged as u64,
+        would_refuse: replayed.refused as u64,
+        would_allow: replayed.allowed as u64,
+        changes: replayed.changes.into_iter().map(replayed_call).collect(),
+        cut: replayed.is_cut,
+    })
+}
+
+/// How far a dry run goes back when nobody says, in days.
+const USUAL_DAYS: u64 = 7;
+
+fn replayed_call(changed: ChangedCall) -> ReplayedCall {
+    let record = &changed.entry.record;
+    let text = |name| record.text(name).unwrap_or_default().to_owned();
+    ReplayedCall {
+        index: changed.entry.index,
+        at: rfc3339(Timestamp(record.number("at").unwrap_or_default())),
+        request: text("request"),
+        who: text("who"),
+        action: text("action"),
+        key: record.text("key").map(str::to_owned),
+        would_allow: changed.allowed,
+        why: changed.why,
+    }
 }

@@ -10,8 +10,9 @@ use http::Method;
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::access::{
     CanReply, CanRequest, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
-    ListRolesReply, PolicyView, ProviderView, RoleView, SetClusterRequest, SetPolicyRequest,
-    SetProviderRequest, SetRoleRequest, WhoCanReply, WhoCanRequest,
+    ListRolesReply, PolicyView, ProviderView, ReplayReply, ReplayRequest, RoleView,
+    SetClusterRequest, SetPolicyRequest, SetProviderRequest, SetRoleRequest, WhoCanReply,
+    WhoCanRequest,
 };
 use lastkey_wire::native::aliases::{ListAliasesReply, SetAliasRequest};
 use lastkey_wire::native::audit::{
@@ -367,6 +368,8 @@ pub(crate) static ROUTES: &[Route] = &[
         "Whether somebody may do something, and why."),
     body!(POST "/v1/iam/who-can", "iam:ReadPolicies", access::who_can, WhoCanRequest => WhoCanReply,
         "Everybody who may do something."),
+    body!(POST "/v1/iam/replay", "iam:ReadPolicies", access::replay, ReplayRequest => ReplayReply,
+        "Puts the calls of the last days to a policy before it is written."),
     query!("/v1/sts/whoami", "iam:ReadPolicies", sessions::who_am_i, DryRunQuery => WhoAmIReply,
         "Tells the caller who he is."),
     body!(POST "/v1/sts/revoke", "iam:RevokeSessions", sessions::revoke, RevokeRequest => RevocationView,
