@@ -102,6 +102,14 @@ impl FromStr for KeyId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InstanceId(pub [u8; 16]);
 
+impl InstanceId {
+    /// Reads what [`fmt::Display`] writes: a UUID.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(|uuid| Self(uuid.into_bytes()))
+    }
+}
+
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Uuid::from_bytes(self.0).as_hyphenated().fmt(f)

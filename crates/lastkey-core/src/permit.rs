@@ -111,6 +111,12 @@ actions! {
     ExplainDecision = "kms:ExplainDecision", false;
     /// Seal the server.
     SealServer = "sys:Seal", true;
+    /// Read which seals there are and what is known of them.
+    ReadSeals = "sys:ReadSeals", false;
+    /// Add, change or remove a seal, or draw a new root or storage key.
+    UpdateSeals = "sys:UpdateSeals", true;
+    /// Prove that seals open.
+    DrillSeals = "sys:DrillSeals", true;
     /// End a hold of the clock.
     ConfirmClock = "sys:ConfirmClock", true;
     /// Name a Kubernetes cluster whose tokens are taken, or change or remove it.

@@ -13,6 +13,7 @@ use crate::audit::archive::LogHead;
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
+use crate::seal_record::SealBook;
 use crate::secret_item::{SecretDue, SecretId, SecretItem, SecretName, SecretPath, SecretVersion};
 use crate::time::{ClockRecord, Elapsed, Timestamp};
 use crate::version::{KeyVersion, Usage, WrappedKey};
@@ -170,6 +171,12 @@ impl RecordPath {
     #[must_use]
     pub fn access() -> Self {
         Self("access".to_owned())
+    }
+
+    /// What is remembered of the seals.
+    #[must_use]
+    pub fn seal_book() -> Self {
+        Self("seal-book".to_owned())
     }
 
     /// Where the audit log stood.
@@ -384,6 +391,8 @@ pub enum Record {
     SecretValue(Vec<u8>),
     /// Something due with a secret.
     SecretDue(SecretDue),
+    /// What is remembered of the seals.
+    SealBook(SealBook),
     /// Where the audit log stood.
     AuditHead(LogHead),
 }

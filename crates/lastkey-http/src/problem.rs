@@ -80,6 +80,7 @@ const fn service_code(error: &Error) -> ErrorCode {
         Error::LimitExceeded(_) => ErrorCode::LimitExceeded,
         Error::DeletionProtected => ErrorCode::DeletionProtected,
         Error::ClockHeld => ErrorCode::ClockHeld,
+        Error::SealRefused(_) => ErrorCode::SealRefused,
         Error::Sealed => ErrorCode::Sealed,
         Error::Throttled { .. } => ErrorCode::Throttled,
         Error::Unavailable(_) => ErrorCode::Unavailable,

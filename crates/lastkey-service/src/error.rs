@@ -9,7 +9,7 @@ use std::time::Duration;
 use lastkey_core::ids::BadName;
 use lastkey_core::key::BadMetadata;
 use lastkey_core::permit::Denied;
-use lastkey_core::ports::{Cause, StoreError};
+use lastkey_core::ports::{Cause, SealDeviceError, StoreError};
 use lastkey_core::rotation::BadPeriod;
 use lastkey_core::secret_item::BadStage;
 use lastkey_core::state::{Refused, State};
@@ -67,6 +67,9 @@ pub enum Error {
     /// The wall clock jumped, and nothing is destroyed or expires until an operator confirms it.
     #[error("the wall clock jumped; nothing expires until an operator confirms it")]
     ClockHeld,
+    /// A seal cannot be made, opened or let go of in this way. Says what to do instead.
+    #[error("{0}")]
+    SealRefused(Cow<'static, str>),
     /// The server is sealed.
     #[error("the server is sealed")]
     Sealed,
@@ -105,6 +108,7 @@ impl Error {
             Self::LimitExceeded(_) => "LimitExceeded",
             Self::DeletionProtected => "DeletionProtected",
             Self::ClockHeld => "ClockHeld",
+            Self::SealRefused(_) => "SealRefused",
             Self::Sealed => "Sealed",
             Self::Throttled { .. } => "Throttled",
             Self::Unavailable(_) => "Unavailable",
@@ -145,6 +149,20 @@ impl From<StoreError> for Error {
             StoreError::Conflict => Self::Conflict,
             StoreError::Full | StoreError::Failed(_) => Self::Unavailable(error.into()),
             StoreError::Corrupt(_) | StoreError::Newer(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<SealDeviceError> for Error {
+    fn from(error: SealDeviceError) -> Self {
+        match error {
+            SealDeviceError::Away(_) => Self::Unavailable(error.into()),
+            SealDeviceError::Failed(_) => Self::Internal(error.into()),
+            SealDeviceError::PinLocked { .. }
+            | SealDeviceError::StateChanged { .. }
+            | SealDeviceError::NotThisDevice
+            | SealDeviceError::Settings { .. }
+            | SealDeviceError::Unsupported(_) => Self::SealRefused(error.to_string().into()),
         }
     }
 }

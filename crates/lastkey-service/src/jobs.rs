@@ -80,6 +80,9 @@ pub(crate) async fn write_pending(engine: &Engine) {
     if let Err(error) = engine.keyring.usage.write_to(&*engine.store).await {
         tracing::warn!(%error, "the use of keys could not be written; it stays counted");
     }
+    if let Err(error) = engine.turn_keyring().await {
+        tracing::warn!(%error, "the epoch of the keyring could not be counted or turned");
+    }
     if let Err(error) = engine.turn_sessions().await {
         tracing::warn!(%error, "the epoch of sessions could not be turned");
     }

@@ -231,6 +231,8 @@ words! {
         DeletionProtected = "DeletionProtected",
         /// The clock jumped and waits for an operator.
         ClockHeld = "ClockHeld",
+        /// A seal cannot be made, opened or let go of in this way.
+        SealRefused = "SealRefused",
         /// No such route.
         NotFound = "NotFound",
         /// The route has no such method.

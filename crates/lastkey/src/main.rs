@@ -6,6 +6,7 @@
 mod adapters;
 mod cli;
 mod config;
+mod device_unseal;
 mod hardening;
 mod passphrase;
 mod roles;

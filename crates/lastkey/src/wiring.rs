@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use lastkey_connect::guard::Guard;
 use lastkey_connect::issuers::GuardedIssuers;
 use lastkey_core::outside::Nobody;
-use lastkey_core::ports::SealedStore;
+use lastkey_core::ports::{NoDevices, SealDevices, SealedStore};
 use lastkey_kube::{Access, Cluster, IN_CLUSTER_DIR};
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
@@ -41,6 +41,11 @@ pub(crate) fn open_data(data: &Path, audit: AuditOptions) -> anyhow::Result<Open
         clusters: Arc::new(Nobody),
     };
     Ok(Opened { store: Arc::new(store), ports })
+}
+
+/// The devices that this binary can ask to hold seals.
+pub(crate) fn seal_devices() -> Arc<dyn SealDevices> {
+    Arc::new(NoDevices)
 }
 
 impl Opened {

@@ -73,6 +73,16 @@ const BODIES: &[(&str, &str)] = &[
     ("post /v1/watch/secrets", r#"{"secrets":[{"name":"in/here","version":1}]}"#),
     ("post /v1/sys/seal", ""),
     ("post /v1/sys/clock/confirm", ""),
+    ("get /v1/sys/seals", ""),
+    (
+        "post /v1/sys/seals",
+        r#"{"passphrase":{"passphrase":"a second passphrase","memory_kib":1024,"passes":1}}"#,
+    ),
+    ("put /v1/sys/seals/{seal}", r#"{"device":{"kind":"tpm2","settings":{}}}"#),
+    ("delete /v1/sys/seals/{seal}", ""),
+    ("post /v1/sys/seals/rotate", r#"{"keyring":true}"#),
+    ("post /v1/sys/seals/drill", ""),
+    ("post /v1/sys/seals/accept-weakness", ""),
     ("get /v1/sys/clusters", ""),
     ("get /v1/sys/clusters/{name}", ""),
     ("put /v1/sys/clusters/{name}", r#"{"issuers":["https://k"],"jwks":"JWKS"}"#),
@@ -169,6 +179,7 @@ impl Things {
     fn path(&self, pattern: &str) -> String {
         let path = pattern.replace("{key}", &self.key).replace("{version}", "1");
         let path = path.replace("{secret}", "in%2Fhere").replace("{stage}", "mine");
+        let path = path.replace("{seal}", "00000000000000000000000000000001");
         let path = path.replace("{record}", "0").replace("{file}", "checkpoint");
         path.replace("{alias}", "alias%2Fhere").replace("{name}", "here")
     }
@@ -259,6 +270,8 @@ async fn every_protected_route_is_reached_by_the_administrator() {
             ["KeyState", "KeyUsage", "SecretState"].map(Value::from).contains(&code);
         // Generated keys take no import.
         let imports = pattern.contains("/import") && code == "InvalidRequest";
+        // There is no seal of that id.
+        let imports = imports || pattern.contains("{seal}") && code == "InvalidRequest";
         // Nothing of this name was made before: reading it is refused as for a stranger.
         let absent = method == "get" && pattern.contains("{name}") && code == "AccessDenied";
         assert!(

@@ -191,6 +191,7 @@ impl Parts {
             | Record::Token(_)
             | Record::Clock(_)
             | Record::NodeAuthority(_)
+            | Record::SealBook(_)
             | Record::Revocation(_)
             | Record::SessionEpoch(_)
             | Record::Secret(_)

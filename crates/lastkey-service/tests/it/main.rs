@@ -17,5 +17,6 @@ mod oracle;
 mod people;
 mod rotation;
 mod sealing;
+mod seals;
 mod secrets;
 mod world;

@@ -19,6 +19,7 @@ use super::access_v1::{
     AccessV1, ClusterV1, NodeAuthorityV1, NodeV1, PolicyV1, ProviderV1, RevocationV1, RoleV1,
     SessionEpochV1, UserV1,
 };
+use super::seals_v1::SealBookV1;
 use super::secret_v1::{SecretDueV1, SecretV1, SecretValueV1, SecretVersionV1};
 use super::{DecodeError, EncodeError, codes};
 
@@ -40,10 +41,11 @@ const REVOCATION: u8 = 15;
 const SESSION_EPOCH: u8 = 16;
 const ACCESS: u8 = 17;
 const NODE_AUTHORITY: u8 = 18;
-const SECRET: u8 = 19;
-const SECRET_VERSION: u8 = 20;
-const SECRET_VALUE: u8 = 21;
-const SECRET_DUE: u8 = 22;
+const SEAL_BOOK: u8 = 19;
+const SECRET: u8 = 20;
+const SECRET_VERSION: u8 = 21;
+const SECRET_VALUE: u8 = 22;
+const SECRET_DUE: u8 = 23;
 const AUDIT_HEAD: u8 = 32;
 
 /// Appends kind and CBOR.
@@ -66,6 +68,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::Revocation(revocation) => append(out, REVOCATION, &RevocationV1::from(revocation)),
         Record::SessionEpoch(epoch) => append(out, SESSION_EPOCH, &SessionEpochV1::from(epoch)),
         Record::Access(changes) => append(out, ACCESS, &AccessV1 { changes: *changes }),
+        Record::SealBook(book) => append(out, SEAL_BOOK, &SealBookV1::from(book)),
         Record::NodeAuthority(authority) => {
             append(out, NODE_AUTHORITY, &NodeAuthorityV1::from(authority))
         }
@@ -100,6 +103,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         REVOCATION => read::<RevocationV1<'_>>(cbor)?.try_into().map(Record::Revocation),
         SESSION_EPOCH => read::<SessionEpochV1<'_>>(cbor).map(|e| Record::SessionEpoch(e.into())),
         ACCESS => read::<AccessV1>(cbor).map(|access| Record::Access(access.changes)),
+        SEAL_BOOK => read::<SealBookV1<'_>>(cbor).map(|one| Record::SealBook(one.into())),
         NODE_AUTHORITY => {
             read::<NodeAuthorityV1<'_>>(cbor).map(|one| Record::NodeAuthority(one.into()))
         }

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod nodes;
 pub mod operations;
 pub mod query;
+pub mod seals;
 pub mod secrets;
 pub mod sessions;
 pub mod system;

@@ -38,6 +38,7 @@ mod operations;
 mod people;
 mod process;
 mod recipients;
+mod recovery;
 mod scan;
 mod sealing;
 mod secrets;

@@ -111,6 +111,7 @@ const fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::AlreadyExists
         | ErrorCode::LimitExceeded
         | ErrorCode::DeletionProtected
+        | ErrorCode::SealRefused
         | ErrorCode::ClockHeld => StatusCode::CONFLICT,
         ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -146,6 +147,7 @@ const fn next(code: ErrorCode) -> Option<&'static str> {
             Some("try again later; Retry-After says when")
         }
         ErrorCode::Internal => Some("look for the request id in the server's log"),
+        ErrorCode::SealRefused => Some("see the seals: `lastkey seal list`, or GET /v1/sys/seals"),
         ErrorCode::InvalidRequest
         | ErrorCode::AccessDenied
         | ErrorCode::KeyUsage
@@ -215,8 +217,8 @@ mod tests {
     #[test]
     fn statuses_are_those_of_the_documents() {
         let expected = [
-            400, 400, 413, 401, 403, 409, 409, 400, 400, 409, 409, 409, 409, 409, 404, 405, 415,
-            429, 503, 503, 503, 500,
+            400, 400, 413, 401, 403, 409, 409, 400, 400, 409, 409, 409, 409, 409, 409, 404, 405,
+            415, 429, 503, 503, 503, 500,
         ];
         let statuses: Vec<_> = ErrorCode::ALL.iter().map(|code| status(*code).as_u16()).collect();
         assert_eq!(statuses, expected);

@@ -33,6 +33,7 @@ use lastkey_wire::native::operations::{
     VerifyReply, VerifyRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
+use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::secrets::{
     DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
     PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretView,
@@ -52,7 +53,7 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, busy, keys, nodes, operations, secrets, sessions, system, users,
+    access, aliases, audit, busy, keys, nodes, operations, seals, secrets, sessions, system, users,
     versions,
 };
 use crate::answer::Answer;
@@ -310,6 +311,20 @@ pub(crate) static ROUTES: &[Route] = &[
         "Seals the server: every key leaves its memory."),
     body!(POST "/v1/sys/clock/confirm", "sys:ConfirmClock", system::confirm_clock, Empty => ConfirmClockReply,
         "Says that the wall clock is right after a jump."),
+    query!("/v1/sys/seals", "sys:ReadSeals", seals::list, DryRunQuery => SealsReply,
+        "Lists the seals, what is known of each, and what one loss would cost."),
+    body!(POST "/v1/sys/seals", "sys:UpdateSeals", seals::add, SetSealRequest => SealsReply,
+        "Adds a seal."),
+    body!(PUT "/v1/sys/seals/{seal}", "sys:UpdateSeals", seals::replace, SetSealRequest => SealsReply,
+        "Puts a seal in the place of one, for example of a passphrase that changes."),
+    body!(DELETE "/v1/sys/seals/{seal}", "sys:UpdateSeals", seals::remove, Empty => SealsReply,
+        "Removes a seal; root and storage keys are drawn anew."),
+    body!(POST "/v1/sys/seals/rotate", "sys:UpdateSeals", seals::rotate, RotateSealsRequest => SealsReply,
+        "Draws a new root key, and a new storage key when asked to."),
+    body!(POST "/v1/sys/seals/drill", "sys:DrillSeals", seals::drill, DrillRequest => SealsReply,
+        "Opens every seal that can be opened now."),
+    body!(POST "/v1/sys/seals/accept-weakness", "sys:UpdateSeals", seals::accept, Empty => SealsReply,
+        "Records that a configuration in which one loss is fatal is meant."),
     query!("/v1/sys/clusters", "sys:ReadClusters", access::list_clusters, PageQuery => ListClustersReply,
         "Lists the clusters whose tokens are taken."),
     query!("/v1/sys/clusters/{name}", "sys:ReadClusters", access::describe_cluster, DryRunQuery => ClusterView,
