@@ -55,7 +55,7 @@ impl World {
         self.get(at, Which::Stage(Stage::current())).await
     }
 
-    async fn change(&self, at: &str, change: SecretChange) -> Result<SecretView, Error> {
+    async fn change_secret(&self, at: &str, change: SecretChange) -> Result<SecretView, Error> {
         self.engine.change_secret(admin(), name(at), change).await
     }
 
@@ -195,12 +195,12 @@ async fn current_can_go_back_to_an_older_version() {
     let world = world().await;
     world.put("a", b"good").await.unwrap();
     world.put("a", b"bad").await.unwrap();
-    world.change("a", SecretChange::Place(Stage::current(), no(1))).await.unwrap();
+    world.change_secret("a", SecretChange::Place(Stage::current(), no(1))).await.unwrap();
     assert_eq!(world.current("a").await.unwrap(), b"good");
     let gone = SecretChange::Place(Stage::current(), no(9));
-    assert_eq!(code(world.change("a", gone).await), "InvalidRequest");
+    assert_eq!(code(world.change_secret("a", gone).await), "InvalidRequest");
     let current = SecretChange::Unplace(Stage::current());
-    assert_eq!(code(world.change("a", current).await), "InvalidRequest");
+    assert_eq!(code(world.change_secret("a", current).await), "InvalidRequest");
 }
 
 #[tokio::test]
@@ -209,14 +209,14 @@ async fn a_destroyed_version_cannot_be_read_or_made_current() {
     world.put("a", b"old").await.unwrap();
     world.put("a", b"new").await.unwrap();
     assert_eq!(
-        code(world.change("a", SecretChange::DestroyVersion(no(2))).await),
+        code(world.change_secret("a", SecretChange::DestroyVersion(no(2))).await),
         "InvalidRequest"
     );
-    let view = world.change("a", SecretChange::DestroyVersion(no(1))).await.unwrap();
+    let view = world.change_secret("a", SecretChange::DestroyVersion(no(1))).await.unwrap();
     assert!(!view.item.stages.values().any(|at| *at == no(1)));
     assert_eq!(code(world.get("a", Which::Number(no(1))).await), "SecretState");
     let back = SecretChange::Place(Stage::current(), no(1));
-    assert_eq!(code(world.change("a", back).await), "SecretState");
+    assert_eq!(code(world.change_secret("a", back).await), "SecretState");
     assert_eq!(world.paths("secret-value/").await.len(), 1);
 }
 
@@ -225,17 +225,17 @@ async fn a_deleted_secret_is_used_by_nobody_and_comes_back_whole() {
     let world = world().await;
     world.put("a", b"one").await.unwrap();
     let window = DeletionWindow::from_days(7).unwrap();
-    let view = world.change("a", SecretChange::Delete(window)).await.unwrap();
+    let view = world.change_secret("a", SecretChange::Delete(window)).await.unwrap();
     assert_eq!(view.deletion_at, Some(Timestamp(1_800_000_000 + 7 * 86_400)));
     assert_eq!(code(world.current("a").await), "SecretState");
     assert_eq!(code(world.put("a", b"two").await), "SecretState");
-    assert_eq!(code(world.change("a", SecretChange::Delete(window)).await), "SecretState");
+    assert_eq!(code(world.change_secret("a", SecretChange::Delete(window)).await), "SecretState");
     let all = Search { recursive: true, ..Search::default() };
     assert_eq!(world.names(&all).await, Vec::<String>::new());
     assert_eq!(world.names(&Search { deleted: true, ..all }).await, ["a"]);
-    world.change("a", SecretChange::Restore).await.unwrap();
+    world.change_secret("a", SecretChange::Restore).await.unwrap();
     assert_eq!(world.current("a").await.unwrap(), b"one");
-    assert_eq!(code(world.change("a", SecretChange::Restore).await), "SecretState");
+    assert_eq!(code(world.change_secret("a", SecretChange::Restore).await), "SecretState");
     assert_eq!(world.paths("secret-due/").await.len(), 0);
 }
 
@@ -244,7 +244,7 @@ async fn a_deleted_secret_is_destroyed_when_its_window_has_passed_and_not_before
     let world = world().await;
     world.put("a", b"one").await.unwrap();
     let window = DeletionWindow::from_days(7).unwrap();
-    world.change("a", SecretChange::Delete(window)).await.unwrap();
+    world.change_secret("a", SecretChange::Delete(window)).await.unwrap();
     world.clock.pass(Duration::from_secs(7 * 86_400 - 1));
     world.engine.run_secrets_due().await;
     assert_eq!(world.paths("secret/").await.len(), 1);
@@ -259,7 +259,7 @@ async fn destroy_leaves_nothing_and_frees_the_name() {
     let world = world().await;
     world.put("a", b"one").await.unwrap();
     world.put("a", b"two").await.unwrap();
-    world.change("a", SecretChange::Destroy).await.unwrap();
+    world.change_secret("a", SecretChange::Destroy).await.unwrap();
     assert_eq!(world.paths("secret").await.len(), 0);
     assert_eq!(code(world.current("a").await), "AccessDenied");
     assert_eq!(world.put("a", b"new").await.unwrap().item.newest, no(1));
@@ -506,11 +506,11 @@ async fn a_watch_wakes_when_a_secret_is_written_deleted_or_moved() {
     written.unwrap();
     assert_eq!(news, [seen("a", 2)]);
     let delete = SecretChange::Delete(DeletionWindow::from_days(7).unwrap());
-    let (news, deleted) = tokio::join!(watch(seen("a", 2)), world.change("a", delete));
+    let (news, deleted) = tokio::join!(watch(seen("a", 2)), world.change_secret("a", delete));
     deleted.unwrap();
     assert_eq!(news, [seen("a", 0)]);
     let (news, restored) =
-        tokio::join!(watch(seen("a", 0)), world.change("a", SecretChange::Restore));
+        tokio::join!(watch(seen("a", 0)), world.change_secret("a", SecretChange::Restore));
     restored.unwrap();
     assert_eq!(news, [seen("a", 2)]);
     let both = (name("a"), name("b"));
