@@ -61,6 +61,7 @@ for vector in load(VECTORS / "blob.json") + folder("blob_refused"):
 for kind in ("good", "bad"):
     for vector in load(VECTORS / "context.json")[kind]:
         write("context", f"{kind}_{vector['name']}", vector["encoded"])
+write("secret_fields", "two", "000870617373776f72640000000000047573657200000003617070")
 for vector in folder("envelope") + folder("envelope_refused"):
     write("envelope", vector["name"], vector["envelope"])
 for name, text in {

@@ -15,7 +15,7 @@ use crate::{
 #[pyfunction]
 #[pyo3(signature = (
     decryptor, path, *, add_keys, remove_keys, add_recipients, remove_recipients,
-    add_passphrase=None, remove_passphrases=false, refresh=None,
+    add_passphrase=None, remove_passphrases=false, refresh=None, rewrite=false,
 ))]
 #[expect(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn rewrap(
@@ -29,6 +29,7 @@ pub(crate) fn rewrap(
     add_passphrase: Option<&Bound<'_, PyAny>>,
     remove_passphrases: bool,
     refresh: Option<PyRef<'_, Client>>,
+    rewrite: bool,
 ) -> PyResult<()> {
     let mut change = Rewrap::new();
     for (client, key) in add_keys {
@@ -42,13 +43,16 @@ pub(crate) fn rewrap(
         change = change.remove_age(age_recipient(&text)?);
     }
     let passphrase: Option<SecretVec> = add_passphrase.map(secret).transpose()?;
-    change = passphrase.into_iter().fold(change, Rewrap::add_passphrase);
+    change = passphrase.into_iter().fold(change, |change, one| change.add_passphrase(one));
     if remove_passphrases {
         change = change.remove_passphrases();
     }
     if let Some(client) = refresh {
         change = change.refresh(&client.inner);
     }
+    if rewrite {
+        change = change.rewrite();
+    }
     let inner = decryptor.inner.clone();
-    py.detach(|| change.file(&inner, &path)).or_raise(py)
+    py.detach(|| change.file(&inner, &path)).map(drop).or_raise(py)
 }

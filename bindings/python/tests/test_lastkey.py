@@ -269,11 +269,16 @@ def test_rewrap_follows_a_rotation_and_changes_recipients(client, tmp_path):
     assert offline.decrypt(path.read_bytes()) == SAMPLE
     with pytest.raises(lastkey.EnvelopeError):
         client.decryptor().decrypt(path.read_bytes())
-    with pytest.raises(lastkey.EnvelopeError, match="removed"):
+    with pytest.raises(lastkey.EnvelopeError, match="not encrypted for"):
         offline.rewrap(path, remove_keys=[key])
     offline.rewrap(path, add_keys=[(client, key)], remove_recipients=[RECIPIENT])
     assert client.decryptor().decrypt(path.read_bytes()) == SAMPLE
     assert lastkey.inspect(path.read_bytes())["sequence"] == 4
+    before = path.read_bytes()
+    client.decryptor().rewrap(path, rewrite=True, refresh=client, add_recipients=[RECIPIENT])
+    assert lastkey.inspect(path)["sequence"] == 1
+    assert path.read_bytes()[-len(SAMPLE) :] != before[-len(SAMPLE) :]
+    assert offline.decrypt(path.read_bytes()) == SAMPLE
 
 
 def test_inspect_reads_paths_files_and_bytes(client, tmp_path):

@@ -6,6 +6,8 @@
 //!           could not be judged is said ([`report::NotChecked`]), never counted as fine.
 
 pub mod acceptance;
+pub mod coverage;
+pub mod enable;
 pub mod finding;
 pub mod posture;
 pub mod report;

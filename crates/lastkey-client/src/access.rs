@@ -7,8 +7,9 @@ use lastkey_wire::native::{
     Empty,
     access::{
         CanReply, CanRequest, ClusterView, ListClustersReply, ListPoliciesReply,
-        ListProvidersReply, ListRolesReply, PolicyView, ProviderView, RoleView, SetClusterRequest,
-        SetPolicyRequest, SetProviderRequest, SetRoleRequest, WhoCanReply, WhoCanRequest,
+        ListProvidersReply, ListRolesReply, PolicyView, ProviderView, ReplayReply, ReplayRequest,
+        RoleView, SetClusterRequest, SetPolicyRequest, SetProviderRequest, SetRoleRequest,
+        WhoCanReply, WhoCanRequest,
     },
     nodes::{
         JoinRequest, JoinTokenReply, ListNodesReply, NodeCertificateReply, NodeView, RenewRequest,
@@ -17,7 +18,8 @@ use lastkey_wire::native::{
     query::PageQuery,
     sessions::{
         BurnReply, BurnRequest, EnrolReply, EnrolRequest, ListRevocationsReply, LoginRequest,
-        RevocationView, RevokeRequest, TokenReply, TokenRequest, WhoAmIReply,
+        ProviderReply, ProviderRequest, RevocationView, RevokeRequest, TokenReply, TokenRequest,
+        WhoAmIReply,
     },
     users::{AddUserRequest, EnrolmentReply, ListUsersReply, UpdateUserRequest, UserView},
 };
@@ -148,12 +150,28 @@ impl Client {
         Call::route(self.transport(), Method::GET, "/v1/sts/whoami".to_owned())
     }
 
+    /// What a policy would have said to the calls of the last days.
+    pub fn replay_policy<'a>(
+        &'a self,
+        request: &'a ReplayRequest,
+    ) -> Call<'a, &'a ReplayRequest, ReplayReply> {
+        self.post("/v1/iam/replay", request)
+    }
+
     /// Opens a session for the holder of a token. Needs no other credential.
     pub fn exchange_token<'a>(
         &'a self,
         request: &'a TokenRequest,
     ) -> Call<'a, &'a TokenRequest, TokenReply> {
         self.post("/v1/sts/token", request)
+    }
+
+    /// Where people of a provider log in. Needs no credential.
+    pub fn login_provider<'a>(
+        &'a self,
+        request: &'a ProviderRequest,
+    ) -> Call<'a, &'a ProviderRequest, ProviderReply> {
+        self.post("/v1/sts/provider", request)
     }
 
     /// Opens a session for a person. Needs no other credential.

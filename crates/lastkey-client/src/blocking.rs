@@ -32,6 +32,7 @@ use crate::{
     error::Error,
     range::RangeReader,
     reader::DecryptReader,
+    rewrap::Rewrapped,
     writer::EncryptWriter,
 };
 
@@ -122,7 +123,7 @@ impl Encryptor {
 
     /// As [`crate::Encryptor::for_passphrase`].
     #[must_use]
-    pub fn for_passphrase(passphrase: SecretVec) -> Self {
+    pub fn for_passphrase(passphrase: impl Into<Arc<SecretVec>>) -> Self {
         Self { inner: crate::Encryptor::for_passphrase(passphrase), engine: Waiter::default() }
     }
 
@@ -140,7 +141,7 @@ impl Encryptor {
 
     /// As [`crate::Encryptor::add_passphrase`].
     #[must_use]
-    pub fn add_passphrase(self, passphrase: SecretVec) -> Self {
+    pub fn add_passphrase(self, passphrase: impl Into<Arc<SecretVec>>) -> Self {
         Self { inner: self.inner.add_passphrase(passphrase), ..self }
     }
 
@@ -229,7 +230,7 @@ impl Decryptor {
 
     /// As [`crate::Decryptor::with_passphrase`].
     #[must_use]
-    pub fn with_passphrase(passphrase: SecretVec) -> Self {
+    pub fn with_passphrase(passphrase: impl Into<Arc<SecretVec>>) -> Self {
         Self::default().passphrase(passphrase)
     }
 
@@ -247,7 +248,7 @@ impl Decryptor {
 
     /// As [`crate::Decryptor::passphrase`].
     #[must_use]
-    pub fn passphrase(self, passphrase: SecretVec) -> Self {
+    pub fn passphrase(self, passphrase: impl Into<Arc<SecretVec>>) -> Self {
         Self { inner: self.inner.passphrase(passphrase), ..self }
     }
 
@@ -338,7 +339,7 @@ impl Rewrap {
 
     /// As [`crate::Rewrap::add_passphrase`].
     #[must_use]
-    pub fn add_passphrase(self, passphrase: SecretVec) -> Self {
+    pub fn add_passphrase(self, passphrase: impl Into<Arc<SecretVec>>) -> Self {
         Self { inner: self.inner.add_passphrase(passphrase), ..self }
     }
 
@@ -366,11 +367,23 @@ impl Rewrap {
         Self { inner: self.inner.refresh(&client.api), engine: self.engine.or(client) }
     }
 
+    /// As [`crate::Rewrap::rewrite`].
+    #[must_use]
+    pub fn rewrite(self) -> Self {
+        Self { inner: self.inner.rewrite(), ..self }
+    }
+
+    /// As [`crate::Rewrap::server`].
+    #[must_use]
+    pub fn server(self, client: &Client) -> Self {
+        Self { inner: self.inner.server(&client.api), engine: self.engine.or(client) }
+    }
+
     /// As [`crate::Rewrap::file`].
     ///
     /// # Errors
     /// [`EnvelopeError`].
-    pub fn file(&self, decryptor: &Decryptor, path: &Path) -> Result<(), EnvelopeError> {
+    pub fn file(&self, decryptor: &Decryptor, path: &Path) -> Result<Rewrapped, EnvelopeError> {
         let engine = self.engine.clone().or_waiter(&decryptor.engine);
         engine.wait(self.inner.file(&decryptor.inner, path))
     }

@@ -100,10 +100,19 @@ impl fmt::Debug for DataKeyCache {
     }
 }
 
-/// A data key and the recipients that recover it.
-pub(crate) struct ProtectedKey {
-    pub(crate) data_key: SecretArray<32>,
-    pub(crate) recipients: Vec<Recipient>,
+/// A data key and the recipients that recover it; none for one that was recovered itself.
+#[non_exhaustive]
+pub struct ProtectedKey {
+    /// The data key. It may be cached: not for more envelopes than it was asked for.
+    pub data_key: SecretArray<32>,
+    /// Who stands in the header of an envelope of it.
+    pub recipients: Vec<Recipient>,
+}
+
+impl fmt::Debug for ProtectedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProtectedKey").field("recipients", &self.recipients).finish_non_exhaustive()
+    }
 }
 
 /// A data key on loan for one envelope. Dropped with the last loan, it is wiped.

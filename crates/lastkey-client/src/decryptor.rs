@@ -11,9 +11,10 @@ use std::{
 
 use lastkey_crypto::{
     context::EncryptionContext,
+    digest::sha256,
     envelope::{
-        AgeIdentity, EnvelopeError as FormatError, Header, KIND_LASTKEY, Opener, PREFIX_LEN,
-        PayloadKeys,
+        AgeIdentity, EnvelopeError as FormatError, Header, Opener, PREFIX_LEN, PayloadKeys,
+        Recipient,
     },
     stream::{StreamError, decrypt_slice, decrypt_slice_into, read_header},
 };
@@ -80,7 +81,7 @@ impl Decryptor {
 
     /// Decrypts what was encrypted under a passphrase, without any server.
     #[must_use]
-    pub fn with_passphrase(passphrase: SecretVec) -> Self {
+    pub fn with_passphrase(passphrase: impl Into<Arc<SecretVec>>) -> Self {
         Self::default().passphrase(passphrase)
     }
 
@@ -101,8 +102,8 @@ impl Decryptor {
     /// Tries a passphrase. Costs what the envelope says, at most 1 GiB of memory, on the
     /// caller's thread.
     #[must_use]
-    pub fn passphrase(mut self, passphrase: SecretVec) -> Self {
-        self.passphrase = Some(Arc::new(passphrase));
+    pub fn passphrase(mut self, passphrase: impl Into<Arc<SecretVec>>) -> Self {
+        self.passphrase = Some(passphrase.into());
         self
     }
 
@@ -220,23 +221,48 @@ impl Decryptor {
         header.unlock(&loan.key.data_key).map_err(wrong)
     }
 
+    /// The data key of an envelope, for programs that decrypt by [`lastkey_crypto::stream`]: on
+    /// many threads, for instance. A cached one is proven to be that of the header by
+    /// [`Header::unlock`], which every way to decrypt begins with.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`].
+    pub async fn data_key(&self, header: &Header) -> Result<Arc<ProtectedKey>, EnvelopeError> {
+        Ok(self.loan(header).await?.key)
+    }
+
+    /// The same, proven.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`].
+    pub async fn proven_key(&self, header: &Header) -> Result<Arc<ProtectedKey>, EnvelopeError> {
+        let key = self.data_key(header).await?;
+        header.unlock(&key.data_key).map_err(wrong)?;
+        Ok(key)
+    }
+
+    /// The passphrase, when it is that of this recipient.
+    pub(crate) fn known_passphrase(&self, recipient: &Recipient) -> Option<Arc<SecretVec>> {
+        let passphrase = self.passphrase.as_ref()?;
+        recipient.open_by_passphrase(passphrase).ok().map(|_| Arc::clone(passphrase))
+    }
+
     /// The data key of an envelope, from the cache when there is one.
-    pub(crate) async fn loan(&self, header: &Header) -> Result<Loan, EnvelopeError> {
+    async fn loan(&self, header: &Header) -> Result<Loan, EnvelopeError> {
         if self.context.as_ref().is_some_and(|context| context != header.context()) {
             return Err(EnvelopeError::Context);
         }
         let fetch = || async {
-            let data_key = self.data_key(header).await?;
+            let data_key = self.recover(header).await?;
             Ok(ProtectedKey { data_key, recipients: Vec::new() })
         };
-        match (&self.cache, self.clients.as_slice()) {
-            // What is recovered here is not kept: it needs no call.
-            (Some(cache), [_, ..]) => cache.obtain(self.cache_id(header), fetch).await,
-            (Some(_) | None, _) => Ok(Loan::of(fetch().await?)),
+        match &self.cache {
+            Some(cache) => cache.obtain(self.cache_id(header), fetch).await,
+            None => Ok(Loan::of(fetch().await?)),
         }
     }
 
-    async fn data_key(&self, header: &Header) -> Result<SecretArray<32>, EnvelopeError> {
+    async fn recover(&self, header: &Header) -> Result<SecretArray<32>, EnvelopeError> {
         let mut failure = EnvelopeError::NoRecipient;
         let by_age = self.identities.as_ref().map(|identities| header.data_key_by_age(identities));
         let by_passphrase = || Some(header.data_key_by_passphrase(self.passphrase.as_ref()?));
@@ -257,12 +283,19 @@ impl Decryptor {
         Err(failure)
     }
 
+    /// Of what the caller has, and of the envelopes that one data key was used for: they have the
+    /// same recipients and context.
     fn cache_id(&self, header: &Header) -> CacheId {
         let mut parts: Vec<&[u8]> = vec![b"decrypt", header.context().encoded()];
         parts.extend(self.clients.iter().map(|client| client.identity().as_slice()));
+        parts.push(b"identities");
+        let identities = self.identities.iter().flat_map(|identities| identities.iter());
+        parts.extend(identities.map(|identity| identity.recipient().as_bytes().as_slice()));
+        parts.push(b"passphrase");
+        let passphrase = self.passphrase.as_ref().map(|passphrase| passphrase.expose(sha256));
+        parts.extend(passphrase.iter().map(<[u8; 32]>::as_slice));
         parts.push(b"");
-        let ours = header.recipients().iter().filter(|recipient| recipient.kind == KIND_LASTKEY);
-        parts.extend(ours.map(|recipient| recipient.body.as_slice()));
+        parts.extend(header.recipients().iter().map(|recipient| recipient.body.as_slice()));
         CacheId::of(&parts)
     }
 }

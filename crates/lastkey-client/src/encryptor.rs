@@ -4,7 +4,10 @@
 //! Source    `docs/formats/envelope.md`.
 //! Holds     Every envelope has a fresh salt, whether its data key is fresh or cached.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use lastkey_crypto::{
     context::EncryptionContext,
@@ -46,11 +49,15 @@ const LARGE_LEN: usize = 1 << 20;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
+///
+/// The default one encrypts for nobody yet, and cannot before somebody is added.
+#[derive(Clone, Default)]
 pub struct Encryptor {
     recipients: Vec<Whom>,
     options: EnvelopeOptions,
     cache: Option<DataKeyCache>,
+    /// What it is in a cache, once that was asked for; of these recipients and this context.
+    cache_id: OnceLock<CacheId>,
 }
 
 /// Who can decrypt. One of each kind is an own way to the data key.
@@ -103,36 +110,39 @@ impl Encryptor {
 
     /// Encrypts under a passphrase, without any server, as [`Self::add_passphrase`] says.
     #[must_use]
-    pub fn for_passphrase(passphrase: SecretVec) -> Self {
+    pub fn for_passphrase(passphrase: impl Into<Arc<SecretVec>>) -> Self {
         Self::of(passphrase_of(passphrase))
     }
 
     fn of(whom: Whom) -> Self {
-        Self { recipients: vec![whom], options: EnvelopeOptions::default(), cache: None }
+        Self::default().with(whom)
+    }
+
+    fn with(mut self, whom: Whom) -> Self {
+        self.recipients.push(whom);
+        self.cache_id = OnceLock::new();
+        self
     }
 
     /// Lets one more key decrypt, also one of another server: each envelope opens under any of
     /// its keys.
     #[must_use]
-    pub fn add_key(mut self, client: &Client, key: impl Into<String>) -> Self {
-        self.recipients.push(Whom::Key { client: client.clone(), key: key.into() });
-        self
+    pub fn add_key(self, client: &Client, key: impl Into<String>) -> Self {
+        self.with(Whom::Key { client: client.clone(), key: key.into() })
     }
 
     /// Lets the owner of a key of age decrypt, without any server: for the day on which all
     /// servers are lost.
     #[must_use]
-    pub fn add_age(mut self, recipient: AgeRecipient) -> Self {
-        self.recipients.push(Whom::Age(recipient));
-        self
+    pub fn add_age(self, recipient: AgeRecipient) -> Self {
+        self.with(Whom::Age(recipient))
     }
 
     /// Lets who knows a passphrase decrypt. Costs 64 MiB of memory and a noticeable moment for
     /// each data key, on the caller's thread: use a cache.
     #[must_use]
-    pub fn add_passphrase(mut self, passphrase: SecretVec) -> Self {
-        self.recipients.push(passphrase_of(passphrase));
-        self
+    pub fn add_passphrase(self, passphrase: impl Into<Arc<SecretVec>>) -> Self {
+        self.with(passphrase_of(passphrase))
     }
 
     /// How the segments are protected; AES-256-GCM by default. An envelope tells it itself.
@@ -147,6 +157,7 @@ impl Encryptor {
     #[must_use]
     pub fn context(mut self, context: EncryptionContext) -> Self {
         self.options.context = context;
+        self.cache_id = OnceLock::new();
         self
     }
 
@@ -224,6 +235,32 @@ impl Encryptor {
         Ok(EncryptWriter::new(inner, start.header, sealer, start.meter))
     }
 
+    /// A data key and the options of an envelope, for programs that put the envelope together by
+    /// [`lastkey_crypto::stream`]: on many threads, for instance. It counts as one message of the
+    /// cache, and as `plaintext_len` bytes.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`].
+    pub async fn data_key(
+        &self,
+        plaintext_len: u64,
+    ) -> Result<(Arc<ProtectedKey>, EnvelopeOptions), EnvelopeError> {
+        let Loan { key, meter } = self.loan().await?;
+        let options = self.options_for(&key.recipients)?;
+        meter.add(usize::try_from(plaintext_len).unwrap_or(usize::MAX));
+        Ok((key, options))
+    }
+
+    /// Whether nobody was added yet.
+    #[must_use]
+    pub fn is_for_nobody(&self) -> bool {
+        self.recipients.is_empty()
+    }
+
+    pub(crate) fn whom(&self) -> &[Whom] {
+        &self.recipients
+    }
+
     async fn start(&self) -> Result<Start, EnvelopeError> {
         let Loan { key, meter } = self.loan().await?;
         let options = self.options_for(&key.recipients)?;
@@ -236,7 +273,10 @@ impl Encryptor {
     async fn loan(&self) -> Result<Loan, EnvelopeError> {
         let fetch = || protected_key(&self.recipients, &self.options.context);
         match &self.cache {
-            Some(cache) => cache.obtain(self.cache_id(), fetch).await,
+            Some(cache) => {
+                let id = *self.cache_id.get_or_init(|| self.make_cache_id());
+                cache.obtain(id, fetch).await
+            }
             None => Ok(Loan::of(fetch().await?)),
         }
     }
@@ -248,7 +288,7 @@ impl Encryptor {
         Ok(options)
     }
 
-    fn cache_id(&self) -> CacheId {
+    fn make_cache_id(&self) -> CacheId {
         let of = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
         let mut parts = vec![of(b"encrypt"), of(self.options.context.encoded())];
         parts.extend(self.recipients.iter().flat_map(Whom::cache_parts));
@@ -282,9 +322,7 @@ async fn protected_key(
             ProtectedKey { data_key: fresh.data_key, recipients: vec![fresh.recipient] }
         }
         Some(Whom::Age(_) | Whom::Passphrase { .. }) | None => {
-            let data_key = SecretArray::try_fill(|bytes| SystemEntropy.fill(bytes));
-            let data_key = data_key.map_err(|_| wrong(FormatError::Entropy))?;
-            ProtectedKey { data_key, recipients: Vec::new() }
+            ProtectedKey { data_key: fresh_data_key()?, recipients: Vec::new() }
         }
     };
     for (_, whom) in recipients.iter().enumerate().filter(|(at, _)| Some(*at) != first) {
@@ -314,8 +352,13 @@ impl Whom {
     }
 }
 
-pub(crate) fn passphrase_of(passphrase: SecretVec) -> Whom {
-    Whom::Passphrase { passphrase: Arc::new(passphrase), cost: Argon2Params::default() }
+fn passphrase_of(passphrase: impl Into<Arc<SecretVec>>) -> Whom {
+    Whom::Passphrase { passphrase: passphrase.into(), cost: Argon2Params::default() }
+}
+
+pub(crate) fn fresh_data_key() -> Result<SecretArray<32>, EnvelopeError> {
+    SecretArray::try_fill(|bytes| SystemEntropy.fill(bytes))
+        .map_err(|_| wrong(FormatError::Entropy))
 }
 
 async fn protect_remotely(

@@ -13,7 +13,7 @@ use std::{
 use lastkey_crypto::{
     context::EncryptionContext,
     entropy::SystemEntropy,
-    envelope::{EnvelopeOptions, Header, KIND_LASTKEY, Recipient},
+    envelope::{EnvelopeOptions, Header, KIND_LASTKEY, MAX_PASSPHRASES, Recipient},
     stream::{self, StreamError, StreamStats},
 };
 use lastkey_secret::SecretArray;
@@ -23,7 +23,7 @@ use lastkey_wire::{
     words::DataKeySpec,
 };
 
-use crate::{client::Client, error::Error};
+use crate::{client::Client, error::Error, file::FileError};
 
 /// Why an envelope was not made or not opened.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +35,9 @@ pub enum EnvelopeError {
     /// The server gave a data key of another length than was asked for.
     #[error("the server gave a data key of the wrong length")]
     DataKey,
-    /// No recipient of the file is a key of a Lastkey server.
-    #[error("the file names no Lastkey key")]
+    /// No recipient of the envelope is a key of a server, an identity or a passphrase that was
+    /// given.
+    #[error("the envelope is for none of the keys, identities and passphrases that were given")]
     NoRecipient,
     /// Reading, writing, or the file itself.
     #[error(transparent)]
@@ -48,8 +49,25 @@ pub enum EnvelopeError {
     #[error("the envelope has another encryption context")]
     Context,
     /// A recipient that was to be removed is none of this envelope.
-    #[error("a recipient that was to be removed is none of this envelope")]
-    NotFound,
+    #[error("it is not encrypted for {0}")]
+    NotFound(String),
+    /// Without the recipients that were to be removed there is none.
+    #[error("nobody could open it any more: add somebody, or delete the file")]
+    Nobody,
+    /// More recipients would be passphrases than a reader tries.
+    #[error("an envelope has at most {MAX_PASSPHRASES} passphrases; remove those that are there")]
+    TooManyPassphrases,
+    /// A recipient would have to be made anew, and what that needs was not given.
+    #[error(
+        "nothing given can make {0} a recipient anew; remove it, or give its server or passphrase"
+    )]
+    NotRenewed(String),
+    /// Another process is changing the file, or has just replaced it.
+    #[error("another process is changing the file")]
+    Busy,
+    /// A new file could not take the place of the old one.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A call to the server that several envelopes waited for gave no data key.
     #[error(transparent)]
     Shared(Arc<EnvelopeError>),
@@ -67,7 +85,12 @@ impl EnvelopeError {
             | Self::Stream(_)
             | Self::Thread
             | Self::Context
-            | Self::NotFound => None,
+            | Self::NotFound(_)
+            | Self::Nobody
+            | Self::TooManyPassphrases
+            | Self::NotRenewed(_)
+            | Self::Busy
+            | Self::File(_) => None,
         }
     }
 }

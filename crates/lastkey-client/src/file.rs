@@ -81,6 +81,19 @@ impl PendingFile {
         if replace == Replace::Refuse && fs::symlink_metadata(destination).is_ok() {
             return Err(FileError::Exists { path: destination.to_owned() });
         }
+        Self::open(destination, replace)
+    }
+
+    /// The same where the folder was made just now: whether `destination` is there all the same
+    /// is seen when it gets its name.
+    ///
+    /// # Errors
+    /// [`FileError::Io`].
+    pub fn create_in_fresh_folder(destination: &Path) -> Result<Self, FileError> {
+        Self::open(destination, Replace::Refuse)
+    }
+
+    fn open(destination: &Path, replace: Replace) -> Result<Self, FileError> {
         let no_name = |cause| failed("name a temporary file for", destination, cause);
         if destination.file_name().is_none() {
             return Err(no_name(io::ErrorKind::IsADirectory.into()));

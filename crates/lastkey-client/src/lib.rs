@@ -28,12 +28,13 @@ mod range;
 mod reader;
 mod retry;
 mod rewrap;
+mod secrets;
 mod transport;
 mod trust;
 mod writer;
 
 pub use addr::{Addr, AddrError};
-pub use cache::{CacheLimits, CacheStats, DataKeyCache};
+pub use cache::{CacheLimits, CacheStats, DataKeyCache, ProtectedKey};
 pub use call::Call;
 pub use client::Client;
 pub use config::{
@@ -63,6 +64,6 @@ pub use lastkey_wire as wire;
 pub use range::RangeReader;
 pub use reader::DecryptReader;
 pub use retry::RetryPolicy;
-pub use rewrap::{Rewrap, key_id_text};
+pub use rewrap::{Rewrap, Rewrapped, key_id_text};
 pub use trust::{Fingerprint, Trust, TrustError};
 pub use writer::EncryptWriter;

@@ -42,7 +42,8 @@ pub enum Kind {
     User,
     /// A machine that agents run on: `node:NAME`.
     Node,
-    /// A subject of another provider of identities: `oidc:PROVIDER/SUBJECT`.
+    /// A subject of another provider of identities: `oidc:PROVIDER/SUBJECT`; a user of this
+    /// machine on the unix socket: `unix:UID`, of the provider `unix`.
     Federated {
         /// The provider, by its name here.
         provider: String,
@@ -112,6 +113,8 @@ pub enum Limit {
 impl Principal {
     /// The server itself: rotation, deletion and expiry by schedule.
     pub const SCHEDULER: &'static str = "system:scheduler";
+    /// The server itself: uses keys for the secrets that it keeps.
+    pub const SECRETS: &'static str = "system:secrets";
     /// The administrator whose token was minted at `init`.
     pub const ADMIN: &'static str = "admin";
 
@@ -229,6 +232,8 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     /// Its certificate, if it showed one that the authority of nodes has signed.
     pub certificate: Option<PeerCertificate>,
+    /// The user of the process there, as the kernel says, if the operator lets him in by that.
+    pub user: Option<u32>,
 }
 
 /// A certificate that TLS verified when the connection was made. Whether it is still the one of

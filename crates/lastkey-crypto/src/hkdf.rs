@@ -20,6 +20,11 @@ impl Prk {
         Some(Self(Box::new(hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, prk.as_ref()))))
     }
 
+    /// A key that is uniformly random already, taken as it is (RFC 5869, 3.3).
+    pub(crate) fn ready(key: &[u8; 32]) -> Self {
+        Self(Box::new(hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, key)))
+    }
+
     /// HKDF-Expand to `N` bytes, at most 8,160.
     pub(crate) fn expand<const N: usize>(&self, info: &[&[u8]]) -> Option<Zeroizing<[u8; N]>> {
         let mut okm = Zeroizing::new([0; N]);

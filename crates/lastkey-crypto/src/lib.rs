@@ -15,6 +15,7 @@ pub mod envelope;
 pub mod hpke;
 pub mod import;
 pub mod kdf;
+pub mod kubernetes;
 pub mod mac;
 pub mod material;
 pub mod oaep;

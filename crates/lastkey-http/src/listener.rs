@@ -1,8 +1,9 @@
 //! Listeners: TCP with and without TLS, and unix sockets.
 //!
 //! Room      `http`.
-//! Holds     a unix socket is never open to another user, not even for a moment; only a dead
-//!           socket of our own is removed from its path.
+//! Holds     a unix socket is never open to a user who is not named, not even for a moment: the
+//!           kernel says who is at the other end. Only a dead socket of our own is removed from its
+//!           path.
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastkey_core::principal::Peer;
+use rustix::fs::Mode;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::watch;
 
@@ -32,10 +34,13 @@ pub enum Listen {
         /// caller to decide.
         tls: Option<TlsHandle>,
     },
-    /// A unix socket, for the user of this process alone (mode 0600).
+    /// A unix socket, for the user of this process alone (mode 0600), or for these as well.
     Unix {
         /// Its path.
         path: PathBuf,
+        /// Users who may connect and are known by that; to all others the kernel opens it (mode
+        /// 0666) and the door is shut.
+        users: Vec<u32>,
     },
 }
 
@@ -93,13 +98,13 @@ pub enum BindError {
 #[derive(Debug)]
 pub(crate) enum Bound {
     Tcp(TcpListener, SocketAddr, Option<TlsHandle>),
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener, SocketFile, Vec<u32>),
 }
 
 /// A connection that was accepted.
 enum Accepted {
     Tcp(TcpStream, IpAddr, Option<TlsHandle>),
-    Unix(UnixStream),
+    Unix(UnixStream, Option<u32>),
 }
 
 impl Bound {
@@ -115,11 +120,11 @@ impl Bound {
                 let addr = listener.local_addr().map_err(failed)?;
                 Ok(Self::Tcp(listener, addr, tls))
             }
-            Listen::Unix { path } => {
+            Listen::Unix { path, users } => {
                 remove_dead_socket(&path)?;
-                let (listener, file) = bind_unix(&path)
+                let (listener, file) = bind_unix(&path, !users.is_empty())
                     .map_err(|source| BindError::Unix { path: path.clone(), source })?;
-                Ok(Self::Unix(listener, file))
+                Ok(Self::Unix(listener, file, users))
             }
         }
     }
@@ -129,7 +134,7 @@ impl Bound {
         match self {
             Self::Tcp(_, addr, None) => Address::Http(*addr),
             Self::Tcp(_, addr, Some(_)) => Address::Https(*addr),
-            Self::Unix(_, file) => Address::Unix(file.path.clone()),
+            Self::Unix(_, file, _) => Address::Unix(file.path.clone()),
         }
     }
 
@@ -142,7 +147,8 @@ impl Bound {
                 accepted = self.accept() => accepted,
             };
             match accepted {
-                Ok(accepted) => {
+                Ok(None) => {}
+                Ok(Some(accepted)) => {
                     tokio::spawn(admit(accepted, Arc::clone(&door), phase.clone()));
                 }
                 Err(error) => {
@@ -153,13 +159,22 @@ impl Bound {
         }
     }
 
-    async fn accept(&self) -> io::Result<Accepted> {
+    /// The next connection; `None` for one of a user who may not connect.
+    async fn accept(&self) -> io::Result<Option<Accepted>> {
         match self {
             Self::Tcp(listener, _, tls) => {
                 let (stream, from) = listener.accept().await?;
-                Ok(Accepted::Tcp(stream, from.ip().to_canonical(), tls.clone()))
+                Ok(Some(Accepted::Tcp(stream, from.ip().to_canonical(), tls.clone())))
             }
-            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+            Self::Unix(listener, _, users) => {
+                let (stream, _) = listener.accept().await?;
+                // A peer that is gone already has no credentials any more.
+                let Ok(peer) = stream.peer_cred() else { return Ok(None) };
+                let user = users.contains(&peer.uid()).then_some(peer.uid());
+                let own = rustix::process::geteuid();
+                let may_connect = user.is_some() || [0, own.as_raw()].contains(&peer.uid());
+                Ok(may_connect.then_some(Accepted::Unix(stream, user)))
+            }
         }
     }
 }
@@ -177,7 +192,7 @@ async fn admit(accepted: Accepted, door: Arc<Door>, phase: watch::Receiver<Phase
     }
     match accepted {
         Accepted::Tcp(stream, address, tls) => {
-            let peer = Peer { address: Some(address), certificate: None };
+            let peer = Peer { address: Some(address), ..Peer::default() };
             // Answers are small and complete: waiting for more to send only delays them.
             drop(stream.set_nodelay(true));
             match tls {
@@ -190,7 +205,9 @@ async fn admit(accepted: Accepted, door: Arc<Door>, phase: watch::Receiver<Phase
                 }
             }
         }
-        Accepted::Unix(stream) => serve(stream, &door, Peer::default(), phase, welcome).await,
+        Accepted::Unix(stream, user) => {
+            serve(stream, &door, Peer { user, ..Peer::default() }, phase, welcome).await;
+        }
     }
 }
 
@@ -212,11 +229,15 @@ impl Drop for SocketFile {
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+fn bind_unix(path: &Path, is_for_others: bool) -> io::Result<(UnixListener, SocketFile)> {
     let socket = UnixSocket::new_stream()?;
+    let own = Mode::RUSR | Mode::WUSR;
     // The file gets the mode of the socket at birth, so there is no moment with a wider one.
-    rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+    rustix::fs::fchmod(&socket, own)?;
     socket.bind(path)?;
+    if is_for_others {
+        rustix::fs::chmod(path, own | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH)?;
+    }
     let listener = socket.listen(BACKLOG)?;
     let found = std::fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), device: found.dev(), inode: found.ino() };
@@ -252,7 +273,7 @@ mod tests {
     use super::*;
 
     async fn open(path: &Path) -> Result<Bound, BindError> {
-        Bound::open(Listen::Unix { path: path.to_owned() }).await
+        Bound::open(Listen::Unix { path: path.to_owned(), users: Vec::new() }).await
     }
 
     #[tokio::test]

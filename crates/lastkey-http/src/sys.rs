@@ -14,7 +14,8 @@ use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
 use lastkey_wire::native::nodes::{JoinRequest, NodeCertificateReply, RenewRequest};
 use lastkey_wire::native::sessions::{
-    BurnReply, BurnRequest, EnrolReply, EnrolRequest, LoginRequest, TokenReply, TokenRequest,
+    BurnReply, BurnRequest, EnrolReply, EnrolRequest, LoginRequest, ProviderReply, ProviderRequest,
+    TokenReply, TokenRequest,
 };
 use lastkey_wire::native::system::{
     ClockHold, HealthReply, ReadyReply, SealView, StatusReply, UnsealReply, UnsealRequest,
@@ -62,6 +63,7 @@ enum Page {
     OpenApi,
     Metrics,
     Token,
+    Provider,
     Login,
     Enrol,
     Burn,
@@ -131,6 +133,16 @@ pub(crate) static PUBLIC: &[PublicRoute] = &[
         reply: Some(SchemaGenerator::subschema_for::<TokenReply>),
         always: false,
         page: Page::Token,
+    },
+    PublicRoute {
+        method: Method::POST,
+        path: "/v1/sts/provider",
+        operation: "sts:ReadProvider",
+        summary: "Tells where people of a provider log in.",
+        request: Some(SchemaGenerator::subschema_for::<ProviderRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<ProviderReply>),
+        always: false,
+        page: Page::Provider,
     },
     PublicRoute {
         method: Method::POST,
@@ -232,6 +244,10 @@ where
         Page::Token => {
             let engine = door.gate().engine()?;
             sessions::token(&engine, json_body(request).await?, peer, id).await
+        }
+        Page::Provider => {
+            let engine = door.gate().engine()?;
+            sessions::provider(&engine, json_body(request).await?, peer, id).await
         }
         Page::Burn => {
             let engine = door.gate().engine()?;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use lastkey_connect::guard::{Guard, Limits, OutboundError, Outgoing, Route};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::access::{Access, Credential};
 use crate::kubeconfig::KubeconfigError;
@@ -214,6 +214,27 @@ impl Cluster {
         self.send(Method::PATCH, path, content, patch).await
     }
 
+    /// Deletes an object now, without the time that it may take to end.
+    ///
+    /// # Errors
+    /// [`KubeError`].
+    pub async fn delete(&self, path: &str) -> Result<Value, KubeError> {
+        let options =
+            json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0 });
+        self.send(Method::DELETE, path, "application/json", &options).await
+    }
+
+    /// Has an object written once more as it is. Only its metadata is answered, so nothing of a
+    /// Secret comes back.
+    ///
+    /// # Errors
+    /// [`KubeError`].
+    pub async fn touch(&self, path: &str) -> Result<(), KubeError> {
+        let nothing = Value::Object(serde_json::Map::new());
+        let content = "application/merge-patch+json";
+        self.send_as(Form::Metadata, Method::PATCH, path, content, &nothing).await.map(drop)
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -221,9 +242,20 @@ impl Cluster {
         content: &'static str,
         body: &Value,
     ) -> Result<Value, KubeError> {
+        self.send_as(Form::Whole, method, path, content, body).await
+    }
+
+    async fn send_as(
+        &self,
+        form: Form,
+        method: Method,
+        path: &str,
+        content: &'static str,
+        body: &Value,
+    ) -> Result<Value, KubeError> {
         let mut asked = self
             .outgoing(method, path.to_owned())?
-            .with(ACCEPT, Form::Whole.accept(false))
+            .with(ACCEPT, form.accept(false))
             .with(CONTENT_TYPE, HeaderValue::from_static(content));
         asked.body = Bytes::from(body.to_string());
         self.json(asked).await

@@ -84,6 +84,14 @@ pub(crate) struct Caller {
     pub(crate) place: Place,
 }
 
+/// A question, found its way.
+struct Asked {
+    caller: Arc<Caller>,
+    what: Standing,
+    /// The policies that may say something to it.
+    slice: Vec<u32>,
+}
+
 /// What the policies of one slice said.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
@@ -216,22 +224,36 @@ impl PolicySet {
         Some(caller)
     }
 
-    /// What the policies say, the holder's own narrowing left out of account.
-    pub(crate) fn judge(&self, question: &Question<'_>, action: Action) -> Verdict {
-        let Some(caller) = self.caller(question) else {
-            return Verdict::refused("who asks cannot be named");
-        };
+    /// Whether the answer may depend on the encryption context.
+    #[must_use]
+    pub fn reads_encryption_context(&self, question: &Question<'_>) -> bool {
+        let Some(action) = Action::parse(question.action) else { return false };
+        let asked = self.asked(question, action);
+        asked.is_ok_and(|asked| self.needs(&asked.slice).encryption_context)
+    }
+
+    /// Whom and what a question is about, and the policies that may say something to it.
+    fn asked(&self, question: &Question<'_>, action: Action) -> Result<Asked, &'static str> {
+        let caller = self.caller(question).ok_or("who asks cannot be named")?;
         let (resource, names) = (question.resource, question.facts.key);
-        let Some(what) = Standing::in_name(resource, names) else {
-            return Verdict::refused("what it is about cannot be named");
-        };
+        let what = Standing::in_name(resource, names).ok_or("what it is about cannot be named")?;
         if !action.is_done_to(what.thing.kind) {
-            return Verdict::refused("the action is not done to such a thing");
+            return Err("the action is not done to such a thing");
         }
         // Who acts upon himself is in his groups there too.
         let twin = caller.standing.thing == what.thing;
         let place = if twin { caller.place.clone() } else { what.place(&self.register) };
         let slice = self.index.slice(&caller.place, action, &place);
+        Ok(Asked { caller, what, slice })
+    }
+
+    /// What the policies say, the holder's own narrowing left out of account.
+    pub(crate) fn judge(&self, question: &Question<'_>, action: Action) -> Verdict {
+        let Asked { caller, what, slice } = match self.asked(question, action) {
+            Ok(asked) => asked,
+            Err(refused) => return Verdict::refused(refused),
+        };
+        let (resource, names) = (question.resource, question.facts.key);
         let what = if self.needs(&slice).entities {
             Standing::of_resource(resource, names)
         } else {

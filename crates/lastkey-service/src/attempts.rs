@@ -23,6 +23,8 @@ pub(crate) struct Pace {
 impl Pace {
     /// For what opens a seal.
     pub(crate) const UNSEAL: Self = Self { burst: 5, seconds_each: 10 };
+    /// For credentials to burn that are none of ours.
+    pub(crate) const BURN: Self = Self { burst: 100, seconds_each: 1 };
     /// For one person's password and codes. Whoever knows the password guesses fewer than 1,500
     /// codes a day.
     const PERSON: Self = Self { burst: 5, seconds_each: 60 };

@@ -6,7 +6,7 @@
 
 use core::net::IpAddr;
 
-use lastkey_core::principal::{Peer, Presented, Principal, Source};
+use lastkey_core::principal::{Identity, Kind, Peer, Presented, Principal, Source};
 use lastkey_core::record::{Record, RecordPath, TokenRecord};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::digest::sha256;
@@ -62,6 +62,16 @@ pub(crate) fn source_of(address: Option<IpAddr>, agent: Option<&Agent>, who: &Pr
     Source { address, by_node_agent: agent.is_some_and(|agent| agent.serves(who)) }
 }
 
+/// A user of this machine: without rights, unless policies give him some.
+fn local_user(uid: u32) -> Principal {
+    let kind = Kind::Federated { provider: LOCAL_USERS.to_owned(), subject: uid.to_string() };
+    let name = format!("{LOCAL_USERS}:{uid}");
+    Principal::verified(Identity { name, kind, groups: Vec::new(), session: None })
+}
+
+/// The provider that local users are subjects of; no other has its name.
+pub(crate) const LOCAL_USERS: &str = "unix";
+
 impl Engine {
     /// Finds out who calls, and from where.
     ///
@@ -81,7 +91,9 @@ impl Engine {
     async fn identify(&self, presented: &Presented, from: Origin<'_>) -> Result<Principal, Error> {
         let opened = match presented {
             Presented::Nothing => {
-                return from.agent.map(Agent::principal).ok_or(Error::Unauthenticated);
+                let agent = from.agent.map(Agent::principal);
+                let who = agent.or_else(|| from.peer.user.map(local_user));
+                return who.ok_or(Error::Unauthenticated);
             }
             Presented::Unreadable => return Err(Error::Unauthenticated),
             Presented::Signed(head) => self.sessions.open_signed(head, from, self.clock.wall()),

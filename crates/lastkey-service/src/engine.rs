@@ -2,8 +2,8 @@
 //!
 //! Room      `service`. The operations are in `ops`, one file each.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
@@ -12,11 +12,12 @@ use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Res
 use lastkey_core::ports::{Audit, Clock, EntropySource, SealedStore, Store};
 use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
+use lastkey_core::time::Timestamp;
 use quick_cache::sync::Cache;
 use tokio::sync::{Notify, oneshot};
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
-use crate::attempts::AttemptsOfPeople;
+use crate::attempts::{Attempts, AttemptsOfPeople, Pace};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
@@ -68,12 +69,16 @@ pub struct Engine {
     pub(crate) sessions: SessionKeys,
     /// What people tried, and how often.
     pub(crate) attempts: AttemptsOfPeople,
+    /// Credentials that were to be burned and are none of ours.
+    pub(crate) burns: Mutex<Attempts>,
     /// A permit for each password that is stretched.
     pub(crate) stretching: tokio::sync::Semaphore,
     pub(crate) nodes: Nodes,
     /// When issuers were asked for their keys.
     pub(crate) fetches: Fetches,
     pub(crate) instance: InstanceId,
+    /// Longest value of a secret, in bytes.
+    pub(crate) secret_len: usize,
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
     pub(crate) rewrite_not_before: AtomicU64,
@@ -100,7 +105,7 @@ impl Engine {
         ports: Ports,
         store: Arc<dyn Store>,
         Keys { instance, materials, custody, sealed_store }: Keys,
-        open_keys: usize,
+        (open_keys, secret_len): (usize, usize),
         gone: oneshot::Sender<()>,
     ) -> Result<Self, Error> {
         let clock = ServiceClock::resume(Arc::clone(&ports.clock), &*store).await?;
@@ -120,10 +125,12 @@ impl Engine {
             access_changes: tokio::sync::Mutex::default(),
             sessions,
             attempts: AttemptsOfPeople::none(),
+            burns: Mutex::new(Attempts::full(Pace::BURN)),
             stretching: tokio::sync::Semaphore::new(STRETCHED_AT_ONCE),
             nodes,
             fetches: Fetches::default(),
             instance,
+            secret_len,
             principals,
             rewrite_not_before,
             custody: tokio::sync::Mutex::new(custody),
@@ -134,6 +141,12 @@ impl Engine {
         };
         engine.turn_sessions().await?;
         Ok(engine)
+    }
+
+    /// The wall clock, as use cases read it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.wall()
     }
 
     /// Whether the caller may learn why a call is allowed or refused.
@@ -161,7 +174,11 @@ impl Engine {
         self.permit_knowing(trail, resource, None)
     }
 
-    fn permit_knowing<A: Action>(
+    /// As [`Engine::permit`], with what policy may know of the resource.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub(crate) fn permit_knowing<A: Action>(
         &self,
         trail: &mut Trail<'_>,
         resource: Resource,

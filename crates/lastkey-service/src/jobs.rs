@@ -18,6 +18,7 @@ use lastkey_core::time::{ClockRecord, Elapsed, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
+use crate::audit_head;
 use crate::call::Call;
 use crate::change::Plan;
 use crate::engine::Engine;
@@ -36,7 +37,9 @@ pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
     let mut write_at = Instant::now() + WRITE_PERIOD;
     loop {
         let next = engine.run_due().await;
-        let wait = next.map(|at| engine.clock.observe().elapsed.until(at));
+        let of_secrets = engine.run_secrets_due().await;
+        let soonest = [next, of_secrets].into_iter().flatten().min();
+        let wait = soonest.map(|at| engine.clock.observe().elapsed.until(at));
         let wake = wait.map_or(write_at, |wait| write_at.min(Instant::now() + wait));
         let goes_on = tokio::select! {
             biased;
@@ -82,6 +85,11 @@ pub(crate) async fn write_pending(engine: &Engine) {
     }
     if let Err(error) = engine.turn_sessions().await {
         tracing::warn!(%error, "the epoch of sessions could not be turned");
+    }
+    if let Some(archive) = engine.ports.audit.archive()
+        && let Err(error) = audit_head::remember(archive, &*engine.store).await
+    {
+        tracing::warn!(%error, "it could not be written where the audit log stands");
     }
     if let Err(error) = engine.clock.write_to(&*engine.store).await {
         tracing::warn!(%error, "the clock could not be written");

@@ -6,6 +6,7 @@
 
 mod access;
 mod attempts;
+mod audit_head;
 mod audited;
 mod authenticate;
 mod change;
@@ -17,6 +18,7 @@ mod liveness;
 mod renewal;
 mod root;
 mod seal_book;
+mod secret_box;
 mod unsealing;
 mod usage;
 

@@ -16,6 +16,7 @@ use lastkey_core::ports::{Expected, NoDevices, SealDevices, SealedStore, Store, 
 use lastkey_core::principal::{Principal, Source};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::seal_record::{Bootstrap, SealKind, SealRecord};
+use lastkey_core::secret_item::{DEFAULT_VALUE_LEN, MAX_VALUE_LEN};
 use lastkey_core::time::Hold;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_secret::SecretVec;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::is_enrolled_administrator;
 use crate::attempts::{Attempts, Pace};
+use crate::audit_head;
 use crate::audited::Trail;
 use crate::authenticate::{mint_token, token_record};
 use crate::call::Call;
@@ -130,6 +132,7 @@ pub async fn initialise(
         let request = draw_id(&mut *entropy).map_err(|error| Error::Internal(error.into()))?;
         audit_operator(ports, RequestId(request), "sys:Initialise", "ok", None).await?;
         archive.unsealed(keys.log).await.map_err(Error::Unavailable)?;
+        audit_head::remember(archive, &*records).await?;
         archive.sealed().await.map_err(Error::Unavailable)?;
     }
     Ok(Initialised { instance: bootstrap.instance.id, admin_token, enrolment_code })
@@ -250,7 +253,9 @@ pub struct Gate {
     pub(crate) store: Arc<dyn SealedStore>,
     pub(crate) ports: Ports,
     pub(crate) open_keys: usize,
+    pub(crate) secret_len: usize,
     pub(crate) running: Mutex<Option<Running>>,
+    pub(crate) accepts_audit_loss: bool,
     /// Ends when the last engine that was let go is gone, with every change it was making.
     pub(crate) retired: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
     /// Held during an attempt to unseal: one at a time, and only so often.
@@ -270,7 +275,33 @@ impl Gate {
         let (running, retired) = (Mutex::new(None), tokio::sync::Mutex::new(None));
         let (gathering, problems) = (Gathering::default(), Mutex::default());
         let devices = Arc::new(NoDevices);
-        Self { store, ports, open_keys, running, retired, attempts, gathering, devices, problems }
+        let accepts_audit_loss = false;
+        Self {
+            store,
+            ports,
+            open_keys,
+            secret_len: DEFAULT_VALUE_LEN,
+            running,
+            accepts_audit_loss,
+            retired,
+            attempts,
+            gathering,
+            devices,
+            problems,
+        }
+    }
+
+    /// The same, with values of secrets of at most so many bytes.
+    #[must_use]
+    pub fn with_secret_len(self, secret_len: usize) -> Self {
+        Self { secret_len: secret_len.min(MAX_VALUE_LEN), ..self }
+    }
+
+    /// The same; an audit log that is not the one that it was is taken as it is, and its loss is
+    /// recorded.
+    #[must_use]
+    pub fn accepting_audit_loss(self, accepts_audit_loss: bool) -> Self {
+        Self { accepts_audit_loss, ..self }
     }
 
     /// The same with devices that hold seals.

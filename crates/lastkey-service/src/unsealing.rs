@@ -6,8 +6,9 @@
 
 use std::sync::{Arc, PoisonError};
 
+use lastkey_core::audit::archive::LogSigners;
 use lastkey_core::ids::RequestId;
-use lastkey_core::ports::SealDeviceError;
+use lastkey_core::ports::{AuditArchive, SealDeviceError, Store};
 use lastkey_core::seal_record::{Bootstrap, SealKind, SealRecord};
 use lastkey_secret::SecretVec;
 use tokio::sync::oneshot;
@@ -21,7 +22,7 @@ use crate::sealing::{
     Gate, RETIREMENT, Running, Unsealed, audit_operator, detached, not_initialised,
 };
 use crate::seals::{OpenSeal, Opener, open_any, open_by_device, open_by_shares, upgrade};
-use crate::{jobs, renewal};
+use crate::{audit_head, jobs, renewal};
 
 impl Gate {
     /// Unseals with whatever seal opens to what is presented. Runs to its end even when the
@@ -201,15 +202,16 @@ impl Gate {
         let custody = Custody::of(root, bootstrap).map_err(Error::Internal)?;
         let instance = bootstrap.instance.id;
         let keys = KeyringKeys::derive(instance, custody.secrets()).map_err(Error::Internal)?;
-        if let Some(archive) = self.ports.audit.archive() {
-            archive.unsealed(keys.log).await.map_err(Error::Internal)?;
-        }
         let records = self.store.open(keys.records)?;
+        if let Some(archive) = self.ports.audit.archive() {
+            self.open_log(archive, keys.log, &*records).await?;
+        }
         let (gone, retired) = oneshot::channel();
         let ports = self.ports.clone();
         let sealed_store = Arc::clone(&self.store);
         let keys = Keys { instance, materials: keys.materials, custody, sealed_store };
-        let engine = Engine::start(ports, records, keys, self.open_keys, gone).await?;
+        let lens = (self.open_keys, self.secret_len);
+        let engine = Engine::start(ports, records, keys, lens, gone).await?;
         let engine = Arc::new(engine);
         let (stop_jobs, stopped) = oneshot::channel();
         let (stop_renewal, renewal_stopped) = oneshot::channel();
@@ -226,6 +228,30 @@ impl Gate {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Running { engine, jobs, stop_jobs });
         Ok(())
+    }
+
+    /// Lets the audit log sign, if it is the one that it was.
+    async fn open_log(
+        &self,
+        archive: &dyn AuditArchive,
+        signers: LogSigners,
+        records: &dyn Store,
+    ) -> Result<(), Error> {
+        if !self.accepts_audit_loss {
+            audit_head::check_len(archive, records).await?;
+        }
+        archive.unsealed(signers).await.map_err(Error::Internal)?;
+        match audit_head::check(archive, records).await {
+            Err(Error::Invalid { .. }) if self.accepts_audit_loss => {
+                let mut request = [0; 16];
+                let drawn = self.ports.entropy.open().fill(&mut request);
+                drawn.map_err(|error| Error::Internal(error.into()))?;
+                let request = RequestId(request);
+                audit_operator(&self.ports, request, "sys:AcceptAuditLoss", "ok", None).await?;
+            }
+            checked => checked?,
+        }
+        audit_head::remember(archive, records).await
     }
 
     /// Waits until the engine before is gone: a change that it is still making would not reach

@@ -7,7 +7,8 @@
 //! To wake a sleeping runtime from another thread costs more than all the rest of an answer. So
 //! the writer wakes it once for a group, and a task inside gives the answers out.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
+use std::task::Waker;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -19,17 +20,29 @@ pub(crate) fn reply<E>(answer: oneshot::Sender<E>, end: E) {
 }
 
 /// The writer's side and the callers' side.
-pub(crate) fn channel<E: Send + 'static>() -> (Answers<E>, Answering<E>) {
+pub(crate) fn channel<G: Group>() -> (Answers<G>, Answering<G>) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (Answers(sender), Answering(Mutex::new(Some(receiver))))
+    (Answers(sender), Answering { receiver: Mutex::new(Some(receiver)), started: Once::new() })
 }
 
 /// The answers of one group. They go out when it is dropped.
 // INVARIANT: wherever a group ends, in the task, in the channel or with it, it is dropped.
-#[derive(Debug)]
-struct Group<E>(Vec<(oneshot::Sender<E>, E)>);
+pub(crate) trait Group: Send + 'static {
+    /// How many are answered.
+    fn len(&self) -> usize;
+}
 
-impl<E> Drop for Group<E> {
+/// Callers, and what each is told.
+#[derive(Debug)]
+pub(crate) struct Ends<E>(pub(crate) Vec<(oneshot::Sender<E>, E)>);
+
+impl<E: Send + 'static> Group for Ends<E> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<E> Drop for Ends<E> {
     fn drop(&mut self) {
         for (answer, end) in self.0.drain(..) {
             reply(answer, end);
@@ -37,15 +50,30 @@ impl<E> Drop for Group<E> {
     }
 }
 
+/// Tasks that look for themselves how it ended.
+#[derive(Debug)]
+pub(crate) struct Wakers(pub(crate) Vec<Waker>);
+
+impl Group for Wakers {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Drop for Wakers {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
 /// Hands answers over; owned by the writer's thread.
 #[derive(Debug)]
-pub(crate) struct Answers<E>(mpsc::UnboundedSender<Group<E>>);
+pub(crate) struct Answers<G>(mpsc::UnboundedSender<G>);
 
-impl<E: Send + 'static> Answers<E> {
+impl<G: Group> Answers<G> {
     /// Answers everybody in a group.
-    pub(crate) fn give(&self, ends: Vec<(oneshot::Sender<E>, E)>) {
-        let group = Group(ends);
-        if group.0.len() > 1 {
+    pub(crate) fn give(&self, group: G) {
+        if group.len() > 1 {
             // Where nobody carries it, it comes back and is dropped here.
             let _ = self.0.send(group);
         }
@@ -54,16 +82,21 @@ impl<E: Send + 'static> Answers<E> {
 
 /// Carries answers; owned by the handle of the writer.
 #[derive(Debug)]
-pub(crate) struct Answering<E>(Mutex<Option<mpsc::UnboundedReceiver<Group<E>>>>);
+pub(crate) struct Answering<G> {
+    receiver: Mutex<Option<mpsc::UnboundedReceiver<G>>>,
+    started: Once,
+}
 
-impl<E: Send + 'static> Answering<E> {
+impl<G: Group> Answering<G> {
     /// Starts the task that carries answers, in the runtime of the first caller. It ends with the
     /// writer's thread. Where there is no runtime the writer gives the answers out itself.
     pub(crate) fn start(&self) {
-        let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(mut groups), Ok(runtime)) = (receiver, Handle::try_current()) {
-            runtime.spawn(async move { while groups.recv().await.is_some() {} });
-        }
+        self.started.call_once(|| {
+            let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let (Some(mut groups), Ok(runtime)) = (receiver, Handle::try_current()) {
+                runtime.spawn(async move { while groups.recv().await.is_some() {} });
+            }
+        });
     }
 }
 
@@ -71,15 +104,14 @@ impl<E: Send + 'static> Answering<E> {
 mod tests {
     use super::*;
 
-    type Ends = Vec<(oneshot::Sender<u64>, u64)>;
-
-    fn waiting(count: u64) -> (Ends, Vec<oneshot::Receiver<u64>>) {
-        (0..count)
+    fn waiting(count: u64) -> (Ends<u64>, Vec<oneshot::Receiver<u64>>) {
+        let (ends, answered) = (0..count)
             .map(|n| {
                 let (answer, answered) = oneshot::channel();
                 ((answer, n), answered)
             })
-            .unzip()
+            .unzip();
+        (Ends(ends), answered)
     }
 
     fn numbers(mut answered: Vec<oneshot::Receiver<u64>>) -> Vec<u64> {

@@ -12,6 +12,7 @@ mod answers;
 pub mod audit_log;
 pub mod backend;
 mod encrypted;
+mod gather;
 pub mod memory;
 mod opener;
 pub mod record;

@@ -9,6 +9,7 @@
 
 mod canonical;
 mod date;
+mod kept;
 
 use aws_lc_rs::hmac;
 use lastkey_core::time::Timestamp;
@@ -19,6 +20,8 @@ use crate::session::{EpochRing, NotAccepted, Opened, Presentation};
 
 use canonical::{hex, push_hex};
 pub use date::format_date;
+pub use kept::KeptKeys;
+use kept::SigningKey;
 
 /// How far the date of a request may be from ours, in seconds.
 pub const WINDOW: u64 = 300;
@@ -150,6 +153,46 @@ impl<'a> Authorization<'a> {
         service: &str,
         now: Timestamp,
     ) -> Result<(), SignatureError> {
+        let text = self.text_to_sign(request, service, now)?;
+        self.judge(&self.scope().signing_key(secret), &text)
+    }
+
+    /// The same with a signing key that is kept from the request before, if there was one.
+    fn verify_kept(
+        &self,
+        request: &Request<'_>,
+        secret: &dyn Fn() -> SecretVec,
+        kept: &KeptKeys,
+        (service, now): (&str, Timestamp),
+    ) -> Result<(), SignatureError> {
+        let text = self.text_to_sign(request, service, now)?;
+        let name = [self.access_key_id, self.scope_date, self.region, self.service];
+        if let Some(judged) = kept.with(name, |key| self.judge(key, &text)) {
+            return judged;
+        }
+        let key = self.scope().signing_key(&secret());
+        self.judge(&key, &text)?;
+        // A key that nobody has shown to hold takes nobody's place.
+        kept.keep(name, key);
+        Ok(())
+    }
+
+    fn judge(&self, key: &SigningKey, text: &str) -> Result<(), SignatureError> {
+        let expected = first_32(&key.sign(text));
+        if ct_eq(&expected, &self.signature) { Ok(()) } else { Err(SignatureError::Mismatch) }
+    }
+
+    const fn scope(&self) -> Scope<'a> {
+        Scope { date: self.scope_date, region: self.region, service: self.service }
+    }
+
+    /// What the signature of a request is one of, once everything else about it is right.
+    fn text_to_sign(
+        &self,
+        request: &Request<'_>,
+        service: &str,
+        now: Timestamp,
+    ) -> Result<String, SignatureError> {
         if self.service != service {
             return Err(SignatureError::OtherService);
         }
@@ -157,9 +200,7 @@ impl<'a> Authorization<'a> {
         self.check_signed_headers(request)?;
         check_body(request)?;
         let canonical = canonical::request(request, &self.signed_headers)?;
-        let scope = Scope { date: self.scope_date, region: self.region, service: self.service };
-        let expected = scope.signature(secret, date, &canonical);
-        if ct_eq(&expected, &self.signature) { Ok(()) } else { Err(SignatureError::Mismatch) }
+        Ok(self.scope().text_to_sign(date, &canonical))
     }
 
     fn check_date<'r>(
@@ -205,6 +246,7 @@ pub fn open_signed(
     request: &Request<'_>,
     service: &str,
     presentation: &Presentation<'_>,
+    kept: &KeptKeys,
 ) -> Result<Opened, NotAccepted> {
     let refuse = |error: SignatureError| NotAccepted(error.word());
     let header = only_header(request, "authorization").ok_or(SignatureError::Malformed);
@@ -214,7 +256,7 @@ pub fn open_signed(
     let session_token = SecretVec::copy_of(token.as_bytes());
     ring.open_triple(authorization.access_key_id, &session_token, presentation, |secret| {
         authorization
-            .verify(request, secret, service, presentation.now)
+            .verify_kept(request, secret, kept, (service, presentation.now))
             .map_err(SignatureError::word)
     })
 }
@@ -257,7 +299,7 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn signature(&self, secret: &SecretVec, date: &str, canonical_request: &str) -> [u8; 32] {
+    fn text_to_sign(&self, date: &str, canonical_request: &str) -> String {
         let mut text = String::with_capacity(160 + self.region.len() + self.service.len());
         for part in [ALGORITHM, "\n", date, "\n", self.date, "/", self.region, "/", self.service] {
             text.push_str(part);
@@ -266,16 +308,18 @@ impl Scope<'_> {
         text.push_str(TERMINATOR);
         text.push('\n');
         push_hex(&sha256(canonical_request.as_bytes()), &mut text);
-        self.signing_key(secret).expose(|key| first_32(&mac(key, text.as_bytes())))
+        text
     }
 
-    fn signing_key(&self, secret: &SecretVec) -> SecretArray<32> {
+    fn signing_key(&self, secret: &SecretVec) -> SigningKey {
         let start = secret.expose(|secret| SecretVec::take([b"AWS4", secret].concat()));
         let day = start.expose(|start| mac(start, self.date.as_bytes()));
         let day = SecretArray::copy_of(&first_32(&day));
-        [self.region, self.service, TERMINATOR].iter().fold(day, |key, part| {
+        let parts = [self.region, self.service, TERMINATOR];
+        let last: SecretArray<32> = parts.iter().fold(day, |key, part| {
             key.expose(|key| SecretArray::copy_of(&first_32(&mac(key, part.as_bytes()))))
-        })
+        });
+        SigningKey::of(&last)
     }
 }
 
@@ -326,8 +370,9 @@ impl Signer<'_> {
         let canonical = canonical::request(request, &signed)?;
         let day = date.get(..8).ok_or(SignatureError::BadDate)?;
         let Self { access_key_id, region, service, .. } = self;
-        let signature =
-            Scope { date: day, region, service }.signature(self.secret, date, &canonical);
+        let scope = Scope { date: day, region, service };
+        let text = scope.text_to_sign(date, &canonical);
+        let signature = first_32(&scope.signing_key(self.secret).sign(&text));
         let (signed, signature) = (signed.join(";"), hex(&signature));
         Ok(format!(
             "{ALGORITHM} Credential={access_key_id}/{day}/{region}/{service}/{TERMINATOR}, \

@@ -18,8 +18,9 @@ const SMALL_FILES: usize = 10_000;
 const SMALL_LEN: usize = 4_096;
 /// Files that age gets one by one: a process for each takes its time.
 const LOOP_FILES: usize = 300;
-/// How the AWS Encryption SDK is asked for one file.
+/// How the AWS Encryption SDK and Tink are asked for one file.
 const AWS_SDK: &str = include_str!("aws_encryption_sdk.py");
+const TINK: &str = include_str!("tink_streaming.py");
 
 /// Rows of the room, in its own process.
 ///
@@ -83,6 +84,12 @@ impl<'a> Bench<'a> {
     /// Seconds of a command in the folder. A shell is part of what people wait for only where
     /// there is a loop.
     fn seconds(&self, program: &Path, args: &[&str]) -> anyhow::Result<f64> {
+        Ok(self.timed(program, args)?.0)
+    }
+
+    /// Seconds on the clock, and of processor time.
+    fn timed(&self, program: &Path, args: &[&str]) -> anyhow::Result<(f64, f64)> {
+        let before = programs::children_cpu_seconds()?;
         let begin = Instant::now();
         let status = Command::new(program)
             .args(args)
@@ -95,7 +102,7 @@ impl<'a> Bench<'a> {
             .with_context(|| format!("{} does not start", program.display()))?;
         let seconds = begin.elapsed().as_secs_f64();
         ensure!(status.success(), "{} {args:?} failed", program.display());
-        Ok(seconds)
+        Ok((seconds, programs::children_cpu_seconds()? - before))
     }
 
     fn ours(&self, args: &[&str]) -> anyhow::Result<f64> {
@@ -126,8 +133,7 @@ fn peers(recipient: &str) -> Vec<Peer> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     let iv = "00112233445566778899aabbccddeeff";
-    let mut sdk = vec!["-c".to_owned(), AWS_SDK.to_owned()];
-    sdk.extend(words("large peer"));
+    let python = |script: &str| ["-c", script, "large", "peer"].map(str::to_owned).to_vec();
     vec![
         Peer {
             name: "age",
@@ -161,22 +167,31 @@ fn peers(recipient: &str) -> Vec<Peer> {
             goal: 8.0,
         },
         Peer {
+            name: "Tink for Python, streaming",
+            from: "pip install tink",
+            program: "python3",
+            args: python(TINK),
+            goal: 5.0,
+        },
+        Peer {
             name: "AWS Encryption SDK for Python",
             from: "pip install aws-encryption-sdk aws-cryptographic-material-providers",
             program: "python3",
-            args: sdk,
+            args: python(AWS_SDK),
             goal: 15.0,
         },
     ]
 }
 
 fn is_there(peer: &Peer) -> bool {
-    let probe = match peer.program {
-        "python3" => "python3 -c 'import aws_encryption_sdk, aws_cryptographic_material_providers'",
-        program => return has(program),
+    let ["-c", script, ..] = peer.args.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
+        return has(peer.program);
     };
-    let ended = Command::new("sh").args(["-c", probe]).stderr(Stdio::null()).status();
-    ended.is_ok_and(|status| status.success())
+    let imports: Vec<&str> =
+        script.lines().filter(|line| line.contains("import ")).map(str::trim).collect();
+    let probe =
+        Command::new(peer.program).args(["-c", &imports.join("\n")]).stderr(Stdio::null()).status();
+    probe.is_ok_and(|status| status.success())
 }
 
 fn has(program: &str) -> bool {
@@ -273,22 +288,21 @@ fn small_files(report: &mut Report, bench: &Bench<'_>) -> anyhow::Result<()> {
     }
     for _ in 0..PAIRS {
         bench.remove(&["copied", "sealed", "opened"]);
-        let copy = bench.seconds(Path::new("cp"), &["-r", "small", "copied"])?;
-        let seal = bench.ours(&ours)?;
+        let copy = bench.timed(Path::new("cp"), &["-r", "small", "copied"])?;
+        let seal = bench.timed(bench.binary, &ours)?;
         there.push((seal, copy));
-        again.push((bench.ours(&back)?, copy));
+        again.push((bench.timed(bench.binary, &back)?, copy));
         if is_age_there {
             let age = bench.seconds(Path::new("sh"), &["-c", &each])?;
-            looped.push((seal / count(SMALL_FILES), age / count(LOOP_FILES)));
+            looped.push((seal.0 / count(SMALL_FILES), age / count(LOOP_FILES)));
         }
     }
     for (name, pairs) in [("encrypt", &there), ("decrypt", &again)] {
-        let ratios: Vec<f64> = pairs.iter().map(|(ours, copy)| ours / copy).collect();
-        let least = ratios.iter().copied().fold(f64::MAX, f64::min);
-        let most = ratios.iter().copied().fold(0.0, f64::max);
-        let ratio = format!("{:.2} ({least:.2} to {most:.2})", median(ratios));
         let what = format!("10,000 files of 4 KiB, {name}, against cp -r");
-        report.add(Row::ratio_at_most(what, &ratio, 1.3));
+        let wall: Vec<f64> = pairs.iter().map(|(ours, copy)| ours.0 / copy.0).collect();
+        report.add(Row::ratio_at_most(what.clone(), &range(&wall), 1.3));
+        let cpu: Vec<f64> = pairs.iter().map(|(ours, copy)| ours.1 / copy.1).collect();
+        report.add(Row::ratio_at_most(format!("{what}, processor time"), &range(&cpu), 1.3));
     }
     if is_age_there {
         let what = "10,000 files of 4 KiB, each";
@@ -296,6 +310,13 @@ fn small_files(report: &mut Report, bench: &Bench<'_>) -> anyhow::Result<()> {
     }
     bench.remove(&["small", "copied", "sealed", "opened", "looped"]);
     Ok(())
+}
+
+/// Median, least and most.
+fn range(ratios: &[f64]) -> String {
+    let least = ratios.iter().copied().fold(f64::MAX, f64::min);
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    format!("{:.2} ({least:.2} to {most:.2})", median(ratios.to_vec()))
 }
 
 fn count(files: usize) -> f64 {

@@ -8,6 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
+use super::programs::cpu_seconds;
+
 /// Seconds of one load run.
 pub(crate) const SECONDS: u32 = 4;
 
@@ -64,22 +66,41 @@ fn request(path: &str, token: &str, body: &str) -> String {
     )
 }
 
-/// Loads a server from core 1 and answers requests a second. The bodies are sent in turn.
+/// A server under load.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) token: &'a str,
+    pub(crate) pid: u32,
+}
+
+/// What a server did.
+#[derive(Clone, Copy)]
+pub(crate) struct Measured {
+    /// Requests a second.
+    pub(crate) rate: f64,
+    /// Requests for each second of its processor time.
+    pub(crate) by_cpu: f64,
+}
+
+/// Loads a server from core 1. The bodies are sent in turn.
 ///
 /// # Errors
 /// When wrk fails, or any answer is no success.
 pub(crate) fn load(
-    address: &str,
-    token: &str,
+    target: Target<'_>,
     path: &str,
     bodies: &[String],
     connections: u32,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Measured> {
     let script = std::env::temp_dir().join(format!("lastkey-wrk-{}.lua", std::process::id()));
-    std::fs::write(&script, lua(token, path, bodies))?;
-    let load = wrk(address, &script, connections, SECONDS);
+    std::fs::write(&script, lua(target.token, path, bodies))?;
+    let before = cpu_seconds(target.pid)?;
+    let load = wrk(target.address, &script, connections, SECONDS);
     std::fs::remove_file(&script)?;
-    load
+    let rate = load?;
+    let cpu = cpu_seconds(target.pid)? - before;
+    Ok(Measured { rate, by_cpu: rate * f64::from(SECONDS) / cpu.max(0.01) })
 }
 
 /// The requests are made before the run, so that the generator costs little.

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::http::Target;
+
 /// Checks that programs are there.
 ///
 /// # Errors
@@ -29,6 +31,33 @@ pub(crate) fn pinned(core: u32, program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string()]).arg(program);
     command
+}
+
+/// Processor time of a process so far, all its threads, in seconds.
+///
+/// # Errors
+/// When the kernel does not say.
+pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    ticks_of(&format!("/proc/{pid}/stat"), 11)
+}
+
+/// Processor time of the commands that this process has waited for, in seconds.
+///
+/// # Errors
+/// When the kernel does not say.
+pub(crate) fn children_cpu_seconds() -> anyhow::Result<f64> {
+    ticks_of("/proc/self/stat", 13)
+}
+
+/// The field of this number behind the name of the process and the next one, which the kernel
+/// gives in hundredths of a second.
+fn ticks_of(stat: &str, field: usize) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(stat)?;
+    let (_, fields) = text.rsplit_once(')').context("no process name")?;
+    let ticks = fields.split_whitespace().skip(field).take(2).map(str::parse::<f64>);
+    let ticks: Vec<f64> = ticks.collect::<Result<_, _>>()?;
+    ensure!(ticks.len() == 2, "no processor time in {stat}");
+    Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
 /// A directory that is gone afterwards. On a disk, not in memory: what is durable is measured.
@@ -94,7 +123,22 @@ impl Figures {
     }
 }
 
-fn build_example(package: &str, example: &str) -> anyhow::Result<PathBuf> {
+/// Resident memory of a process, in MiB.
+///
+/// # Errors
+/// When the kernel does not say.
+pub(crate) fn memory_mib(process: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: f64 = line.context("no VmRSS")?.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Builds an example of a room and answers where it is.
+///
+/// # Errors
+/// When it does not compile.
+pub(crate) fn build_example(package: &str, example: &str) -> anyhow::Result<PathBuf> {
     let built = Command::new("cargo")
         .args(["build", "--release", "--quiet", "--locked", "-p", package, "--example", example])
         .status()?;
@@ -124,7 +168,7 @@ pub(crate) fn example(
 /// The peer: a bare axum handler that does one AES-256-GCM operation.
 pub(crate) struct BareAxum {
     process: Child,
-    pub(crate) address: String,
+    address: String,
     ready: serde_json::Value,
 }
 
@@ -148,6 +192,11 @@ pub(crate) fn bare_axum() -> anyhow::Result<BareAxum> {
 }
 
 impl BareAxum {
+    /// As a target of load.
+    pub(crate) fn target(&self) -> Target<'_> {
+        Target { address: &self.address, token: "none", pid: self.process.id() }
+    }
+
     /// A body for a path.
     ///
     /// # Errors

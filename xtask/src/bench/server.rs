@@ -2,22 +2,22 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 
-use super::http::{Connection, load};
-use super::programs::pinned;
+use super::http::{Connection, Measured, Target, load};
+use super::programs::{memory_mib, pinned};
 use super::report::median;
 
-/// A server that runs on core 0.
+/// A server that runs.
 pub(crate) struct Running {
     process: Child,
     /// Read to its end only by the server's own end.
     _stdout: BufReader<ChildStdout>,
-    pub(crate) address: String,
-    pub(crate) token: String,
+    address: String,
+    token: String,
 }
 
 /// Bodies of requests for keys that were made.
@@ -28,29 +28,76 @@ pub(crate) struct Bodies {
 
 const PLAINTEXT: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
 
-/// Starts a server and waits until it is ready.
+/// Where a server runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// On core 0 alone.
+    One,
+    /// On all of them.
+    All,
+}
+
+/// Starts a server for development on core 0 and waits until it is ready. Its audit log is
+/// durable before an answer leaves.
 ///
 /// # Errors
 /// When it does not start.
 pub(crate) fn start(binary: &Path, data: &Path) -> anyhow::Result<Running> {
-    let mut process = pinned(0, binary)
-        .args(["dev", "--listen", "127.0.0.1:0", "--data"])
-        .arg(data)
-        .stdout(Stdio::piped())
-        .spawn()?;
+    start_on(Cores::One, binary, data)
+}
+
+/// The same on other cores.
+///
+/// # Errors
+/// When it does not start.
+pub(crate) fn start_on(cores: Cores, binary: &Path, data: &Path) -> anyhow::Result<Running> {
+    let mut command = on(cores, binary);
+    command.args(["dev", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    wait_for(command, data)
+}
+
+/// Starts a server that does not wait for its audit log, on core 0, over data that
+/// [`start`] made.
+///
+/// # Errors
+/// When it does not start.
+pub(crate) fn start_batched(binary: &Path, data: &Path) -> anyhow::Result<Running> {
+    let config = data.join("bench.toml");
+    let dir = data.display();
+    std::fs::write(
+        &config,
+        format!(
+            "data = \"{dir}\"\nlisten.tcp = [\"127.0.0.1:0\"]\ntls.mode = \"off\"\n\
+             unseal.keyfile = \"{dir}/dev.key\"\naudit.durability = \"batched\"\n"
+        ),
+    )?;
+    let mut command = on(Cores::One, binary);
+    command.args(["server", "--config"]).arg(config);
+    wait_for(command, data)
+}
+
+fn on(cores: Cores, binary: &Path) -> Command {
+    match cores {
+        Cores::One => pinned(0, binary),
+        Cores::All => Command::new(binary),
+    }
+}
+
+fn wait_for(mut command: Command, data: &Path) -> anyhow::Result<Running> {
+    let mut process = command.stdout(Stdio::piped()).spawn()?;
     let mut stdout = BufReader::new(process.stdout.take().context("no output")?);
     let mut line = String::new();
-    while !line.contains("ready") {
+    let address = loop {
         line.clear();
         ensure!(stdout.read_line(&mut line)? > 0, "the server ended before it was ready");
-    }
-    let env = std::fs::read_to_string(data.join("env"))?;
-    let value = |name: &str| {
-        let line = env.lines().find_map(|line| line.strip_prefix(name));
-        line.map(str::to_owned).with_context(|| format!("no {name} in DIR/env"))
+        if let Some((_, address)) = line.split_once("http://") {
+            break address.trim().to_owned();
+        }
     };
-    let address = value("LASTKEY_ADDR=http://")?;
-    Ok(Running { process, _stdout: stdout, address, token: value("LASTKEY_TOKEN=")? })
+    let env = std::fs::read_to_string(data.join("env"))?;
+    let token = env.lines().find_map(|line| line.strip_prefix("LASTKEY_TOKEN="));
+    let token = token.context("no token in DIR/env")?.to_owned();
+    Ok(Running { process, _stdout: stdout, address, token })
 }
 
 /// Median time from the start of the process to its ready line, in milliseconds.
@@ -76,10 +123,7 @@ impl Running {
     /// # Errors
     /// When the kernel does not say.
     pub(crate) fn memory_mib(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: f64 = line.context("no VmRSS")?.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib / 1024.0)
+        memory_mib(self.process.id())
     }
 
     /// Makes keys and something encrypted under each.
@@ -102,12 +146,17 @@ impl Running {
         Ok(bodies)
     }
 
-    /// Keys made durably a second, by 16 clients.
+    /// As a target of load.
+    pub(crate) fn target(&self) -> Target<'_> {
+        Target { address: &self.address, token: &self.token, pid: self.process.id() }
+    }
+
+    /// Keys made durably, by 16 clients.
     ///
     /// # Errors
     /// When a request fails.
-    pub(crate) fn create_durably(&self) -> anyhow::Result<f64> {
-        load(&self.address, &self.token, "/v1/keys", &["{}".to_owned()], 16)
+    pub(crate) fn create_durably(&self) -> anyhow::Result<Measured> {
+        load(self.target(), "/v1/keys", &["{}".to_owned()], 16)
     }
 
     /// Makes keys until there are so many.
@@ -117,7 +166,7 @@ impl Running {
     pub(crate) fn fill(&self, count: usize) -> anyhow::Result<()> {
         let mut made = 0.0;
         while made < count as f64 {
-            made += self.create_durably()? * f64::from(super::http::SECONDS);
+            made += self.create_durably()?.rate * f64::from(super::http::SECONDS);
         }
         Ok(())
     }
@@ -127,8 +176,7 @@ impl Running {
     /// # Errors
     /// When it does not end well.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
-        let killed =
-            std::process::Command::new("kill").arg(self.process.id().to_string()).status()?;
+        let killed = Command::new("kill").arg(self.process.id().to_string()).status()?;
         ensure!(killed.success(), "the server has ended before it was stopped");
         let ended = self.process.wait()?;
         ensure!(ended.success(), "the server ended with {ended}");

@@ -236,12 +236,13 @@ class Decryptor(_lastkey.Decryptor):
         add_passphrase: Optional[Secret] = None,
         remove_passphrases: bool = False,
         refresh: Optional["Client"] = None,
+        rewrite: bool = False,
     ) -> None:
         """Changes who can decrypt a file, in place: only its header is written.
 
         ``refresh`` protects the data key anew under the primary version of each key. Who was
         removed and kept the data key or an older copy can still decrypt: to shut somebody out,
-        encrypt anew.
+        ``rewrite`` encrypts the whole file anew; the keys that stay are those of ``refresh``.
         """
         _lastkey.rewrap(
             self,
@@ -253,6 +254,7 @@ class Decryptor(_lastkey.Decryptor):
             add_passphrase=add_passphrase,
             remove_passphrases=remove_passphrases,
             refresh=refresh,
+            rewrite=rewrite,
         )
 
 

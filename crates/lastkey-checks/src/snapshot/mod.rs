@@ -5,12 +5,14 @@
 //! Holds     Values of Secrets and credentials of kubeconfigs do not enter the snapshot: only
 //!           what kind of thing they are.
 
+mod bolt;
 pub mod component;
 pub mod der;
 pub mod etcd;
 pub mod node;
 pub mod object;
 pub mod pod;
+pub mod stored;
 pub mod yaml;
 
 use std::{collections::HashSet, sync::Arc};

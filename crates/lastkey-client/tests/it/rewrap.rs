@@ -1,6 +1,6 @@
 //! Recipients change, data stays.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use lastkey_client::{
     AgeIdentity, Decryptor, Encryptor, EnvelopeError, Rewrap, SecretVec, StreamError, blocking,
@@ -40,7 +40,7 @@ async fn recipient_comes_and_goes_and_no_segment_is_touched() {
     assert!(matches!(offline.decrypt(&back).await, Err(EnvelopeError::NoRecipient)));
     assert!(decryptor.decrypt(&back).await.unwrap().expose(|text| text == b"text"));
     let again = removal.file(&decryptor, &path).await;
-    assert!(matches!(again, Err(EnvelopeError::NotFound)));
+    assert!(matches!(again, Err(EnvelopeError::NotFound(who)) if who == recipient.to_string()));
     assert_eq!(fs::read(&path).unwrap(), back);
 }
 
@@ -53,24 +53,81 @@ async fn last_recipient_stays() {
     fs::write(&path, &envelope).unwrap();
     let offline = Decryptor::offline(identities());
     let refused = Rewrap::new().remove_age(recipient).file(&offline, &path).await;
-    assert!(matches!(refused, Err(EnvelopeError::NoRecipient)));
+    assert!(matches!(refused, Err(EnvelopeError::Nobody)));
     assert_eq!(fs::read(&path).unwrap(), envelope);
 }
 
-#[test]
-fn header_without_room_says_so_and_stays_as_it_is() {
+#[tokio::test]
+async fn header_without_room_says_so_and_stays_as_it_is() {
+    let keeper = Keeper::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.lk");
     let recipient = identities()[0].recipient().clone();
-    let envelope = blocking::Encryptor::for_age(recipient.clone()).encrypt(b"text").unwrap();
+    let envelope = Encryptor::for_age(recipient).encrypt(b"text").await.unwrap();
     fs::write(&path, &envelope).unwrap();
-    let offline = blocking::Decryptor::offline(identities());
-    let many = (0..40).fold(blocking::Rewrap::new(), |change, _| change.add_age(recipient.clone()));
-    let refused = many.file(&offline, &path);
+    let offline = Decryptor::offline(identities());
+    let add = |change: Rewrap, number| change.add_key(&keeper.client(), format!("key{number}"));
+    let many = (0..40).fold(Rewrap::new(), add);
+    let refused = many.file(&offline, &path).await;
     let expected = FormatError::RecipientsTooLong;
     assert!(
         matches!(refused, Err(EnvelopeError::Stream(StreamError::Envelope(e))) if e == expected)
     );
     assert_eq!(fs::read(&path).unwrap(), envelope);
-    assert!(offline.decrypt(&envelope).is_ok());
+    assert!(offline.decrypt(&envelope).await.is_ok());
+    // Encrypted anew there is room.
+    many.rewrite().file(&offline, &path).await.unwrap();
+}
+
+#[test]
+fn recipient_that_is_there_already_is_replaced_and_not_doubled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.lk");
+    let recipient = identities()[0].recipient().clone();
+    let encryptor = blocking::Encryptor::for_age(recipient.clone());
+    fs::write(&path, encryptor.encrypt(b"text").unwrap()).unwrap();
+    let offline = blocking::Decryptor::offline(identities());
+    let change = blocking::Rewrap::new().add_age(recipient.clone()).add_age(recipient);
+    let changed = change.file(&offline, &path).unwrap();
+    assert_eq!((changed.sequence, changed.recipients.len()), (2, 1));
+    assert!(offline.decrypt(&fs::read(&path).unwrap()).is_ok());
+}
+
+#[test]
+fn rewritten_file_has_another_data_key_and_the_same_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.lk");
+    let text = vec![7; 3_000_000];
+    let passphrase = || Arc::new(SecretVec::copy_of(b"a passphrase of two"));
+    let encryptor = blocking::Encryptor::for_age(identities()[0].recipient().clone());
+    let before = encryptor.add_passphrase(passphrase()).encrypt(&text).unwrap();
+    fs::write(&path, &before).unwrap();
+    let by_passphrase = blocking::Decryptor::with_passphrase(passphrase());
+    let rewritten = blocking::Rewrap::new().rewrite().file(&by_passphrase, &path).unwrap();
+    assert_eq!((rewritten.sequence, rewritten.recipients.len()), (1, 2));
+    let after = fs::read(&path).unwrap();
+    assert_ne!(after[after.len() - 1_000..], before[before.len() - 1_000..]);
+    for decryptor in [by_passphrase, blocking::Decryptor::offline(identities())] {
+        assert!(decryptor.decrypt(&after).unwrap().expose(|opened| opened == text));
+    }
+    // Who cannot name the passphrase cannot make its owner a recipient of another data key.
+    let offline = blocking::Decryptor::offline(identities());
+    let refused = blocking::Rewrap::new().rewrite().file(&offline, &path);
+    assert!(matches!(refused, Err(EnvelopeError::NotRenewed(_))), "{refused:?}");
+    assert_eq!(fs::read(&path).unwrap(), after);
+}
+
+#[test]
+fn file_that_another_process_changes_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.lk");
+    let recipient = identities()[0].recipient().clone();
+    let envelope = blocking::Encryptor::for_age(recipient.clone()).encrypt(b"text").unwrap();
+    fs::write(&path, &envelope).unwrap();
+    let other = fs::File::open(&path).unwrap();
+    other.lock().unwrap();
+    let offline = blocking::Decryptor::offline(identities());
+    let refused = blocking::Rewrap::new().add_age(recipient).file(&offline, &path);
+    assert!(matches!(refused, Err(EnvelopeError::Busy)), "{refused:?}");
+    assert_eq!(fs::read(&path).unwrap(), envelope);
 }

@@ -2,6 +2,7 @@
 //!
 //! Room      `core`. The port is [`crate::ports::AuditArchive`].
 
+use super::merkle::Hash;
 use super::note::{NoteKey, NoteSigner};
 use super::record::{Field, Record};
 
@@ -33,6 +34,15 @@ pub struct LogState {
     pub free_bytes: Option<u64>,
     /// Whether space is getting short.
     pub is_alarming: bool,
+}
+
+/// Where a log stood once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogHead {
+    /// Records that it had.
+    pub size: u64,
+    /// The root of their tree.
+    pub root: Hash,
 }
 
 /// A search. What is `None` matches every record.

@@ -59,6 +59,12 @@ impl AgeRecipient {
         bytes.as_slice().try_into().map(Self).map_err(|_| AgeKeyError::Recipient)
     }
 
+    /// The public key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
+        &self.0
+    }
+
     /// The recipient that a body names.
     pub(super) fn of_body(body: &[u8]) -> Option<Self> {
         let (public, stanza) = body.split_first_chunk::<KEY_LEN>()?;

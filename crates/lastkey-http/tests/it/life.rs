@@ -49,7 +49,7 @@ async fn shutdown_drops_what_is_not_done_in_time() {
 async fn unix_socket_serves_and_goes_with_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lastkey.sock");
-    let listeners = vec![Listen::Unix { path: path.clone() }];
+    let listeners = vec![Listen::Unix { path: path.clone(), users: Vec::new() }];
     let mut world = World::with(Setup { listeners, ..Setup::default() }).await;
     assert_eq!(world.addresses, [Address::Unix(path.clone())]);
     let stream = UnixStream::connect(&path).await.unwrap();

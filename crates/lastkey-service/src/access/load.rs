@@ -194,7 +194,12 @@ impl Parts {
             | Record::SealBook(_)
             | Record::Revocation(_)
             | Record::SessionEpoch(_)
-            | Record::Access(_) => {}
+            | Record::Secret(_)
+            | Record::SecretVersion(_)
+            | Record::SecretValue(_)
+            | Record::SecretDue(_)
+            | Record::Access(_)
+            | Record::AuditHead(_) => {}
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use lastkey_trust::session::{
     self, Caveat, EpochKeys, EpochRing, NotAccepted, Opened, Presentation, SealError, Subject,
     Triple,
 };
-use lastkey_trust::sigv4;
+use lastkey_trust::sigv4::{self, KeptKeys};
 
 use crate::access::Agent;
 use crate::engine::Engine;
@@ -41,6 +41,7 @@ const SIGNED_SERVICE: &str = "lastkey";
 #[derive(Debug, Default)]
 pub(crate) struct SessionKeys {
     ring: RwLock<EpochRing>,
+    signing: KeptKeys,
     revocations: RwLock<Revocations>,
 }
 
@@ -76,7 +77,8 @@ impl SessionKeys {
             };
             revocations.insert(entry(&revocation).ok_or(StoreError::Corrupt(stored.path))?);
         }
-        Ok(Self { ring: RwLock::new(ring), revocations: RwLock::new(revocations) })
+        let (ring, revocations) = (RwLock::new(ring), RwLock::new(revocations));
+        Ok(Self { ring, signing: KeptKeys::default(), revocations })
     }
 
     /// Opens a bearer token.
@@ -115,7 +117,8 @@ impl SessionKeys {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
         let presentation = presentation(from, now, &revocations);
-        sigv4::open_signed(&ring, &request, SIGNED_SERVICE, &presentation).map(principal)
+        let service = SIGNED_SERVICE;
+        sigv4::open_signed(&ring, &request, service, &presentation, &self.signing).map(principal)
     }
 
     /// Seals a session; its id is drawn here.

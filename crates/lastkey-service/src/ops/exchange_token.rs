@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastkey_core::access::{
-    DEFAULT_SESSION_SECS, MAX_SESSION_SECS, MIN_SESSION_SECS, Role, RoleHolders,
+    DEFAULT_SESSION_SECS, MAX_SESSION_SECS, MIN_SESSION_SECS, Provider, Role, RoleHolders,
 };
 use lastkey_core::ids::{Name, RequestId};
 use lastkey_core::ports::{Cause, StoreError};
 use lastkey_core::principal::Peer;
+use lastkey_core::record::RecordPath;
 use lastkey_core::time::Timestamp;
 use lastkey_policy::PolicySet;
 use lastkey_secret::SecretVec;
@@ -40,6 +41,19 @@ pub struct Request {
     pub duration: Option<Duration>,
     /// A policy that only takes away, in Cedar.
     pub policy: Option<String>,
+    /// What an ID token has to carry.
+    pub nonce: Option<SecretVec>,
+}
+
+/// Where people of a provider log in.
+#[derive(Clone, Debug)]
+pub struct LoginPlace {
+    /// Its issuer.
+    pub issuer: String,
+    /// The client to log in as.
+    pub client_id: String,
+    /// The authority of its servers, in PEM.
+    pub authority: Option<String>,
 }
 
 /// What the audit log calls it.
@@ -91,6 +105,30 @@ impl Engine {
         Ok(Opening { note, ..opening })
     }
 
+    /// Where people of a provider log in. Whoever asks is not known yet.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] when there is none; [`Error::Unavailable`],
+    /// [`Error::Internal`].
+    pub async fn login_place(
+        &self,
+        id: RequestId,
+        peer: &Peer,
+        provider: Name,
+    ) -> Result<LoginPlace, Error> {
+        let visit = Visit::of(self, id, peer, "sts:ReadProvider", format!("provider/{provider}"));
+        let found = self.read_one::<Provider>(&RecordPath::provider(&provider)).await;
+        let place = found.map_err(Refused::Other).and_then(|found| {
+            let (provider, _) = found.ok_or(Refused::Token("no_such_provider"))?;
+            Ok(LoginPlace {
+                issuer: provider.issuer,
+                client_id: provider.audiences.into_iter().next().unwrap_or_default(),
+                authority: provider.keys.authority,
+            })
+        });
+        visit.close(self, place).await
+    }
+
     async fn refresh_keys_of(self: &Arc<Self>, role: &Name) {
         let whose = match self.access.get().roles.get(role).map(|role| &role.holders) {
             Some(RoleHolders::ServiceAccounts { cluster, .. }) => Whose::Cluster(cluster.clone()),
@@ -128,7 +166,7 @@ impl Access {
             }
             RoleHolders::Claims { provider, claims } => {
                 let bounds = claims.iter().map(|(c, v)| (c.clone(), vec![bound(v)])).collect();
-                let (subject, strength) = federated(self, provider, bounds, &request.token, now)?;
+                let (subject, strength) = federated(self, provider, bounds, request, now)?;
                 (subject, strength, Vec::new())
             }
         };
@@ -201,11 +239,11 @@ fn federated(
     access: &Access,
     provider: &Name,
     bound_claims: std::collections::BTreeMap<String, Vec<oidc::Bound>>,
-    token: &SecretVec,
+    request: &Request,
     now: Timestamp,
 ) -> Result<(Subject, AuthStrength), Refused> {
     let trust = access.providers.get(provider).ok_or(Refused::Other(Error::Internal(gone())))?;
-    let identity = oidc::verify(token, trust, None, now)?;
+    let identity = oidc::verify(&request.token, trust, request.nonce.as_ref(), now)?;
     for (claim, bounds) in &bound_claims {
         let value = identity.claims.at_path(claim).ok_or(Refusal::ClaimMissing)?;
         if !bounds.iter().any(|bound| bound.admits(value)) {

@@ -4,7 +4,7 @@
 //! Holds     a revocation counts on this server before it is acknowledged. Whoever shows a
 //!           credential may end it, and learns nothing else.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use lastkey_core::access::{MAX_SESSION_SECS, Revocation, RevokedWhat};
 use lastkey_core::audit::{Event, Phase};
@@ -36,6 +36,13 @@ pub enum Burned {
         /// Its secret.
         secret: SecretVec,
     },
+}
+
+/// What somebody holds.
+enum Ours {
+    Session(SessionId),
+    /// The administrator's token, by its hash.
+    Token([u8; 32]),
 }
 
 /// How often a revocation is written anew when somebody else was faster.
@@ -102,7 +109,7 @@ impl Engine {
     /// Ends the session of whoever shows its credential; whether it was one of ours.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Internal`].
+    /// [`Error::Throttled`] when too many were none of ours; [`Error::Unavailable`], [`Error::Internal`].
     pub async fn burn(
         self: &Arc<Self>,
         id: RequestId,
@@ -120,21 +127,42 @@ impl Engine {
         source: Source,
         credential: &Burned,
     ) -> Result<bool, Error> {
-        let held = match credential {
-            Burned::Bearer(token) => self.sessions.holder_of_bearer(token),
-            Burned::Triple { access_key_id, secret } => {
-                self.sessions.holder_of_triple(access_key_id, secret)
-            }
+        let Some(ours) = self.holder_of(credential).await? else {
+            // What is none of ours costs a record; so many may be shown at once.
+            let now = self.ports.clock.read().since_boot;
+            self.burns.lock().unwrap_or_else(PoisonError::into_inner).take(now)?;
+            self.record_burn(id, source, None, (Phase::Whole, "not_ours")).await?;
+            return Ok(false);
         };
-        let target = held.map(|session| format!("session/{session}"));
-        self.record_burn(id, source, target.as_deref(), Phase::Intent).await?;
-        let burned = match (held, credential) {
-            (Some(session), _) => self.burn_session(session).await.map(|()| true),
-            (None, Burned::Bearer(token)) => self.burn_token(token).await,
-            (None, Burned::Triple { .. }) => Ok(false),
+        let target = match ours {
+            Ours::Session(session) => Some(format!("session/{session}")),
+            Ours::Token(_) => None,
         };
-        self.record_burn(id, source, target.as_deref(), Phase::Outcome).await?;
+        self.record_burn(id, source, target.as_deref(), (Phase::Intent, "pending")).await?;
+        let burned = match ours {
+            Ours::Session(session) => self.burn_session(session).await.map(|()| true),
+            Ours::Token(hash) => self.burn_token(hash).await,
+        };
+        let result = burned.as_ref().map_or_else(Error::code, |_| "ok");
+        self.record_burn(id, source, target.as_deref(), (Phase::Outcome, result)).await?;
         burned
+    }
+
+    /// What a credential of ours stands for.
+    async fn holder_of(&self, credential: &Burned) -> Result<Option<Ours>, Error> {
+        let token = match credential {
+            Burned::Triple { access_key_id, secret } => {
+                let session = self.sessions.holder_of_triple(access_key_id, secret);
+                return Ok(session.map(Ours::Session));
+            }
+            Burned::Bearer(token) => token,
+        };
+        if let Some(session) = self.sessions.holder_of_bearer(token) {
+            return Ok(Some(Ours::Session(session)));
+        }
+        let hash = token.expose(sha256);
+        let stored = self.store.get(&RecordPath::token(&hash)).await?;
+        Ok(stored.map(|_| Ours::Token(hash)))
     }
 
     async fn burn_session(&self, session: SessionId) -> Result<(), Error> {
@@ -143,8 +171,7 @@ impl Engine {
     }
 
     /// Removes the administrator's token.
-    async fn burn_token(&self, token: &SecretVec) -> Result<bool, Error> {
-        let hash = token.expose(sha256);
+    async fn burn_token(&self, hash: [u8; 32]) -> Result<bool, Error> {
         let Some(stored) = self.store.get(&RecordPath::token(&hash)).await? else {
             return Ok(false);
         };
@@ -159,7 +186,7 @@ impl Engine {
         request: RequestId,
         source: Source,
         target: Option<&str>,
-        phase: Phase,
+        (phase, result): (Phase, &'static str),
     ) -> Result<(), Error> {
         let event = Event {
             at: self.clock.wall(),
@@ -170,7 +197,7 @@ impl Engine {
             key: None,
             version: None,
             context_hash: None,
-            result: if phase == Phase::Intent { "pending" } else { "ok" },
+            result,
             reason: "",
             source,
             target,

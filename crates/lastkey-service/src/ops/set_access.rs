@@ -17,6 +17,7 @@ use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_policy::{AUDIT_ADMINISTRATOR, SECURITY_ADMINISTRATOR, SYSTEM_ADMINISTRATOR};
 
 use crate::audited::Trail;
+use crate::authenticate::LOCAL_USERS;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -121,6 +122,10 @@ impl Engine {
         name: Name,
         request: ProviderRequest,
     ) -> Result<Provider, Error> {
+        // Nobody else may speak for the users of this machine.
+        if name.as_str() == LOCAL_USERS {
+            return Err(Error::invalid("name", "this name is kept for users on the unix socket"));
+        }
         let issuer = request.issuer;
         check_list("issuer", std::slice::from_ref(&issuer), 1)?;
         check_list("audiences", &request.audiences, 1)?;

@@ -33,7 +33,7 @@ fn csr() -> Vec<u8> {
 }
 
 fn nobody() -> Peer {
-    Peer { address: Some([10, 0, 0, 1].into()), certificate: None }
+    Peer { address: Some([10, 0, 0, 1].into()), ..Peer::default() }
 }
 
 /// A cluster that signs tokens.
@@ -92,6 +92,7 @@ impl Cluster {
             role: self.name.clone(),
             duration: None,
             policy: None,
+            nonce: None,
         };
         world.engine.exchange_token(ID, &nobody(), request).await.unwrap().bearer
     }

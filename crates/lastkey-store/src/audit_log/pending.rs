@@ -17,6 +17,9 @@ use lastkey_core::audit::tile::MAX_RECORD_LEN;
 use lastkey_crypto::digest::sha256_of;
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 
+use crate::answers::{self, Answering, Answers, Wakers};
+use crate::gather::patience;
+
 /// Why an event was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuditError {
@@ -45,8 +48,6 @@ pub enum AuditError {
 const MAX_PENDING_LEN: usize = 4 << 20;
 /// How long the writer lets a group grow when nobody waits for it.
 const QUIET_LINGER: Duration = Duration::from_millis(5);
-/// How long it does so at most for those who are expected to come.
-const BUSY_LINGER: Duration = Duration::from_millis(1);
 
 /// Why records are refused, by part of the log that says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,6 +99,8 @@ pub(super) struct Buffer {
     news: Condvar,
     /// Number of the record after the last one that is durable.
     durable: AtomicU64,
+    answers: Answers<Wakers>,
+    answering: Answering<Wakers>,
 }
 
 /// Records that are to be written together.
@@ -118,7 +121,8 @@ impl Buffer {
     pub(super) fn new(next: u64) -> Result<Self, AuditError> {
         let pending = Pending { next, seed: draw_seed()?, ..Pending::default() };
         let (pending, news) = (Mutex::new(pending), Condvar::new());
-        Ok(Self { pending, news, durable: AtomicU64::new(next) })
+        let (answers, answering) = answers::channel();
+        Ok(Self { pending, news, durable: AtomicU64::new(next), answers, answering })
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -174,6 +178,7 @@ impl Buffer {
     /// # Errors
     /// [`AuditError`].
     pub(super) async fn push_durably(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        self.answering.start();
         let mut number = None;
         poll_fn(|context| match number {
             Some(number) => self.poll_durable(number, event.is_essential(), context),
@@ -238,11 +243,11 @@ impl Buffer {
     }
 
     /// Waits for records, lets them gather, and takes them all. `expected` is how many are thought
-    /// to come soon, and `patience` how long it pays to wait for them.
+    /// to come soon, and `last` how long the last group took.
     ///
     /// # Errors
     /// [`AuditError::NoEntropy`]; nothing was taken.
-    pub(super) fn take(&self, expected: u64, patience: Duration) -> Result<Batch, AuditError> {
+    pub(super) fn take(&self, expected: u64, last: Duration) -> Result<Batch, AuditError> {
         let seed = draw_seed()?;
         let mut pending = self.lock();
         while pending.bytes.is_empty() && !pending.closed {
@@ -256,7 +261,8 @@ impl Buffer {
             pending = waited.unwrap_or_else(PoisonError::into_inner).0;
             pending.wake_for_waiter = false;
         }
-        let until = Instant::now() + patience.min(BUSY_LINGER);
+        let many = usize::try_from(expected).unwrap_or(usize::MAX);
+        let until = Instant::now() + patience(many, last);
         while pending.count < expected && !pending.closed {
             let Some(left) = until.checked_duration_since(Instant::now()) else { break };
             pending.wake_at = expected;
@@ -281,7 +287,7 @@ impl Buffer {
         let done: Vec<_> =
             pending.waiting.extract_if(.., |(number, _)| *number < durable).collect();
         drop(pending);
-        done.into_iter().for_each(|(_, waker)| waker.wake());
+        self.answers.give(Wakers(done.into_iter().map(|(_, waker)| waker).collect()));
         all
     }
 }

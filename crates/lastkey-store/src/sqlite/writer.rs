@@ -9,19 +9,21 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use lastkey_core::ports::CommitSeq;
 use rusqlite::{Connection, params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::directory::OpenError;
 use super::failure::Failure;
-use crate::answers::{self, Answering, Answers};
+use crate::answers::{self, Answering, Answers, Ends};
 use crate::backend::{BackendError, RawExchange, RawWrite};
+use crate::gather::{Gather, patience};
 use crate::watch::Hub;
 
-/// Batches that wait before their callers have to.
-const QUEUE_LEN: usize = 1_024;
+/// Callers who may wait for the writer; more wait for them.
+const MAX_WAITING: usize = 1_024;
 
 /// Batches in one group at most, so that the first of them does not wait for ever more.
 const MAX_GROUP_LEN: usize = 256;
@@ -55,8 +57,9 @@ struct Waiting {
 /// Handle of the writer thread. Dropping it waits until what was queued is committed.
 #[derive(Debug)]
 pub(super) struct Writer {
-    queue: Option<mpsc::Sender<Job>>,
-    answering: Answering<End>,
+    queue: Arc<Gather<Job>>,
+    seats: Semaphore,
+    answering: Answering<Ends<End>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -68,7 +71,8 @@ impl Writer {
     ) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Database { path: database.to_owned(), source };
         let last = last_commit(&connection).map_err(failed)?;
-        let (queue, jobs) = mpsc::channel(QUEUE_LEN);
+        let queue = Arc::new(Gather::new());
+        let jobs = Queue(Arc::clone(&queue));
         let (answers, answering) = answers::channel();
         let mut state = Writing {
             connection,
@@ -80,13 +84,14 @@ impl Writer {
         };
         let thread = thread::Builder::new()
             .name("lastkey-store".to_owned())
-            .spawn(move || state.run(jobs))
+            .spawn(move || state.run(&jobs.0))
             .map_err(|source| OpenError::Io {
                 doing: "start a thread for",
                 path: database.to_owned(),
                 source,
             })?;
-        Ok(Self { queue: Some(queue), answering, thread: Some(thread) })
+        let seats = Semaphore::new(MAX_WAITING);
+        Ok(Self { queue, seats, answering, thread: Some(thread) })
     }
 
     pub(super) async fn commit(&self, batch: Vec<RawWrite>) -> Result<CommitSeq, BackendError> {
@@ -104,20 +109,31 @@ impl Writer {
     async fn ask(&self, job: impl FnOnce(Answer) -> Job) -> Result<CommitSeq, BackendError> {
         let (answer, answered) = oneshot::channel();
         let ended = || BackendError::Failed(WriterEnded.into());
-        let queue = self.queue.as_ref().ok_or_else(ended)?;
+        let _seat = self.seats.acquire().await.map_err(|_| ended())?;
         self.answering.start();
-        queue.send(job(answer)).await.map_err(|_| ended())?;
+        self.queue.put(job(answer)).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        drop(self.queue.take());
+        self.queue.close();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was reported by its panic hook; nobody waits any more.
             let _ = thread.join();
         }
+    }
+}
+
+/// The thread's side of the queue. With the thread it ends for those who wait, too.
+struct Queue(Arc<Gather<Job>>);
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.0.close();
+        // Dropped jobs tell their callers that the writer has ended.
+        drop(self.0.take(0, Duration::ZERO));
     }
 }
 
@@ -129,18 +145,19 @@ struct Writing {
     last: CommitSeq,
     /// Whether anything may have been deleted or replaced since the residue was last erased.
     has_residue: bool,
-    answers: Answers<End>,
+    answers: Answers<Ends<End>>,
 }
 
 /// How a batch of a group that was committed ended.
 type Verdict = Option<CommitSeq>;
 
 impl Writing {
-    fn run(&mut self, mut jobs: mpsc::Receiver<Job>) {
+    fn run(&mut self, jobs: &Gather<Job>) {
+        let (mut expected, mut last) = (0, Duration::ZERO);
         let mut group = Vec::new();
-        while let Some(job) = jobs.blocking_recv() {
-            let mut next = Some(job);
-            while let Some(job) = next {
+        while let Some(taken) = jobs.take(expected, patience(expected, last)) {
+            let (began, count) = (Instant::now(), taken.len());
+            for job in taken {
                 match job {
                     Job::Commit(waiting) => group.push(waiting),
                     Job::Exchange(values, answer) => {
@@ -152,9 +169,14 @@ impl Writing {
                         answers::reply(answer, self.erase_residue());
                     }
                 }
-                next = if group.len() < MAX_GROUP_LEN { jobs.try_recv().ok() } else { None };
+                if group.len() == MAX_GROUP_LEN {
+                    self.commit_group(&mut group);
+                }
             }
             self.commit_group(&mut group);
+            // Those who were answered come again, and some have come already.
+            expected = (count + jobs.len()).min(MAX_GROUP_LEN);
+            last = began.elapsed();
         }
     }
 
@@ -172,13 +194,13 @@ impl Writing {
                     }
                     (waiting.answer, verdict.ok_or(BackendError::Conflict))
                 });
-                self.answers.give(ends.collect());
+                self.answers.give(Ends(ends.collect()));
             }
             Err(failure) => {
                 let failure = Arc::new(failure);
                 self.roll_back();
                 let failed = |w: Waiting| (w.answer, Err(BackendError::from(&failure)));
-                self.answers.give(group.drain(..).map(failed).collect());
+                self.answers.give(Ends(group.drain(..).map(failed).collect()));
             }
         }
     }
@@ -349,15 +371,15 @@ mod tests {
         state: &mut Writing,
         batches: Vec<Vec<RawWrite>>,
     ) -> Vec<Result<CommitSeq, BackendError>> {
-        let (queue, jobs) = mpsc::channel(batches.len());
+        let queue = Gather::new();
         let wait = |batch| {
             let (answer, answered) = oneshot::channel();
-            assert!(queue.try_send(Job::Commit(Waiting { batch, answer })).is_ok());
+            assert!(queue.put(Job::Commit(Waiting { batch, answer })).is_ok());
             answered
         };
         let mut answers: Vec<_> = batches.into_iter().map(wait).collect();
-        drop(queue);
-        state.run(jobs);
+        queue.close();
+        state.run(&queue);
         answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect()
     }
 

@@ -231,11 +231,11 @@ impl EpochRing {
         access_key_id: &str,
         session_token: &SecretVec,
         request: &Presentation<'_>,
-        verify: impl FnOnce(&SecretVec) -> Result<(), &'static str>,
+        verify: impl FnOnce(&dyn Fn() -> SecretVec) -> Result<(), &'static str>,
     ) -> Result<Opened, NotAccepted> {
         let id = form::parse_access_key_id(access_key_id).ok_or(NotAccepted("malformed"))?;
         let keys = self.find(id.epoch()).ok_or(NotAccepted("unknown_epoch"))?;
-        verify(&keys.secret_of(access_key_id)).map_err(NotAccepted)?;
+        verify(&|| keys.secret_of(access_key_id)).map_err(NotAccepted)?;
         let sealed = session_token
             .expose(|text| form::dearmor(SESSION_TOKEN_PREFIX, MAX_SESSION_TOKEN_LEN, text));
         let sealed = sealed.ok_or(NotAccepted("malformed"))?;

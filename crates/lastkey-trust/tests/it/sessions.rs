@@ -102,7 +102,7 @@ fn secret_is_the_same_on_every_replica_and_differs_by_session() {
         &one.session_token,
         &presentation(&nothing),
         |secret| {
-            seen = Some(reveal(secret));
+            seen = Some(reveal(&secret()));
             Ok(())
         },
     );

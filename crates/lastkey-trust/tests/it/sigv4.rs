@@ -13,7 +13,7 @@ use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_secret::SecretVec;
 use lastkey_trust::revocation::Revocations;
 use lastkey_trust::sigv4::{
-    Authorization, Request, SignatureError, Signer, format_date, open_signed,
+    Authorization, KeptKeys, Request, SignatureError, Signer, format_date, open_signed,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -304,6 +304,7 @@ fn request_signed_with_a_triple_opens_its_session() {
         .unwrap()
     };
     headers.push(("authorization", &signed));
+    let kept = KeptKeys::default();
     let open = |headers: &[(&str, &str)]| {
         let request = Request {
             method: "POST",
@@ -312,9 +313,16 @@ fn request_signed_with_a_triple_opens_its_session() {
             headers,
             body_sha256: &body_sha256,
         };
-        open_signed(&ring, &request, "kms", &presentation)
+        open_signed(&ring, &request, "kms", &presentation, &kept)
     };
     assert_eq!(open(&headers).unwrap().session, session());
+    // And by the key that is kept from the request before: what is wrong stays wrong.
+    assert_eq!(open(&headers).unwrap().session, session());
+    let mut changed = signed.clone();
+    let last = if changed.pop() == Some('0') { '1' } else { '0' };
+    changed.push(last);
+    let forged = [headers[0], headers[1], headers[2], ("authorization", &*changed)];
+    assert_eq!(open(&forged).unwrap_err().word(), "signature_mismatch");
     let word = |headers: &[(&str, &str)]| open(headers).unwrap_err().word();
     assert_eq!(word(&headers[..3]), "signature_malformed");
     let without_token = [headers[0], headers[1], headers[3]];

@@ -250,9 +250,13 @@ pub struct CanRequest {
     pub groups: Vec<String>,
     /// The action, such as `kms:Decrypt`.
     pub action: String,
-    /// The key, by id or alias; the installation as a whole when it is left out.
+    /// The key, by id or alias; the installation as a whole when this and `secret` are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The secret, by name; a path of secrets when it ends with `/`. Never together with `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // secrets: allow, the name of one
+    pub secret: Option<String>,
     /// The encryption context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<StringMap>,
@@ -267,15 +271,77 @@ pub struct CanReply {
     pub why: Vec<String>,
 }
 
+/// `POST /v1/iam/replay`: what a policy would have said to the calls of the last days.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayRequest {
+    /// Name of the policy that would be written or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Instead of `policy`: the role whose policy would be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The text, in Cedar; left out to remove the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// How many days back, 1 to 366; 7 when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u64>,
+}
+
+/// A call that would have been decided otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplayedCall {
+    /// Number of its record in the audit log.
+    pub index: u64,
+    /// When (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub at: String,
+    /// Its request id.
+    pub request: String,
+    /// Who called.
+    pub who: String,
+    /// What he did, or was refused.
+    pub action: String,
+    /// The key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What would be decided; it was the contrary.
+    pub would_allow: bool,
+    /// By which policies, in words.
+    pub why: String,
+}
+
+/// Answer to `POST /v1/iam/replay`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplayReply {
+    /// Calls that were looked at.
+    pub calls: u64,
+    /// Of those, calls that cannot be decided again from what the log has.
+    pub not_judged: u64,
+    /// Calls that would have been refused.
+    pub would_refuse: u64,
+    /// Calls that would have been allowed.
+    pub would_allow: u64,
+    /// The newest of them, at most 100.
+    pub changes: Vec<ReplayedCall>,
+    /// Whether older calls were not looked at.
+    pub cut: bool,
+}
+
 /// `POST /v1/iam/who-can`
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhoCanRequest {
     /// The action, such as `kms:Decrypt`.
     pub action: String,
-    /// The key, by id or alias; the installation as a whole when it is left out.
+    /// The key, by id or alias; the installation as a whole when this and `secret` are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The secret, by name; a path of secrets when it ends with `/`. Never together with `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // secrets: allow, the name of one
+    pub secret: Option<String>,
 }
 
 /// Answer to `POST /v1/iam/who-can`.

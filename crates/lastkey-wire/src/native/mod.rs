@@ -15,6 +15,7 @@ pub mod nodes;
 pub mod operations;
 pub mod query;
 pub mod seals;
+pub mod secrets;
 pub mod sessions;
 pub mod system;
 pub mod users;
@@ -33,8 +34,8 @@ pub(crate) const fn is_off(switch: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::access::{
-        CanRequest, SetClusterRequest, SetPolicyRequest, SetProviderRequest, SetRoleRequest,
-        WhoCanRequest,
+        CanRequest, ReplayRequest, SetClusterRequest, SetPolicyRequest, SetProviderRequest,
+        SetRoleRequest, WhoCanRequest,
     };
     use super::aliases::SetAliasRequest;
     use super::audit::{AddWitnessRequest, RemoveWitnessRequest};
@@ -47,6 +48,10 @@ mod tests {
     use super::operations::{
         DataKeyPairRequest, DataKeyRequest, DecryptRequest, EncryptReply, EncryptRequest,
         MacRequest, RandomRequest, ReencryptRequest, SignRequest, VerifyMacRequest, VerifyRequest,
+    };
+    use super::secrets::{
+        DeleteSecretRequest, PlaceStageRequest, PutSecretRequest, SeenSecret,
+        TransferSecretRequest, UpdateSecretRequest, WatchSecretsRequest,
     };
     use super::sessions::{BurnRequest, EnrolRequest, LoginRequest, RevokeRequest, TokenRequest};
     use super::system::UnsealRequest;
@@ -96,9 +101,17 @@ mod tests {
             refuses_unknown::<SetPolicyRequest>(),
             refuses_unknown::<CanRequest>(),
             refuses_unknown::<WhoCanRequest>(),
+            refuses_unknown::<ReplayRequest>(),
             refuses_unknown::<TokenRequest>(),
             refuses_unknown::<BurnRequest>(),
             refuses_unknown::<RevokeRequest>(),
+            refuses_unknown::<PutSecretRequest>(),
+            refuses_unknown::<UpdateSecretRequest>(),
+            refuses_unknown::<PlaceStageRequest>(),
+            refuses_unknown::<DeleteSecretRequest>(),
+            refuses_unknown::<TransferSecretRequest>(),
+            refuses_unknown::<WatchSecretsRequest>(),
+            refuses_unknown::<SeenSecret>(),
         ];
         assert!(refusals.iter().all(|refused| *refused), "{refusals:?}");
     }

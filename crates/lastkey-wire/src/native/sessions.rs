@@ -31,6 +31,29 @@ pub struct TokenRequest {
     /// A policy in Cedar that only takes away, at most 2,048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// With an ID token: the nonce of the login that it came from, which it has to carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<SecretText>,
+}
+
+/// `POST /v1/sts/provider`: where people of a provider log in.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderRequest {
+    /// Name of the provider.
+    pub provider: String,
+}
+
+/// Answer to `POST /v1/sts/provider`. None of it is a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProviderReply {
+    /// Its issuer: OpenID Connect Discovery says the rest.
+    pub issuer: String,
+    /// The client to log in as: the first audience that is taken.
+    pub client_id: String,
+    /// The authority of its servers, in PEM, where it is no public one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
 }
 
 /// `POST /v1/sts/login`: a person's password and one-time code. Needs no other credential.

@@ -102,9 +102,20 @@ pub(crate) enum Failure {
     /// A scan or check found nothing, but could not look everywhere; the report says where.
     #[error("not everything could be checked")]
     NotAllChecked,
+    /// A server other than ours: etcd, a plugin, an API server.
+    #[error("{said}")]
+    Remote {
+        /// Who, and what it said.
+        said: String,
+        /// How it ended.
+        end: RemoteEnd,
+    },
     /// The person said no.
     #[error("nothing was done")]
     Declined,
+    /// A program that was run ended so; it has told why itself.
+    #[error("the program ended")]
+    Ended(u8),
     /// Nobody reads standard output any more.
     #[error("nobody reads the output")]
     BrokenPipe,
@@ -113,7 +124,33 @@ pub(crate) enum Failure {
     Interrupted(u8),
 }
 
+/// How a call of a server other than ours failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RemoteEnd {
+    /// No connection, or no answer.
+    Unreachable,
+    /// It does not let us.
+    Denied,
+    /// It said no.
+    Refused,
+}
+
+impl RemoteEnd {
+    const fn exit_code(self) -> u8 {
+        match self {
+            Self::Unreachable => UNREACHABLE,
+            Self::Denied => DENIED,
+            Self::Refused => REFUSED,
+        }
+    }
+}
+
 impl Failure {
+    /// A server other than ours does not answer.
+    pub(crate) fn unreachable(said: String) -> Self {
+        Self::Remote { said, end: RemoteEnd::Unreachable }
+    }
+
     /// A failed read or write; a reader that went away is no failure to talk about.
     pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::BrokenPipe {
@@ -137,6 +174,8 @@ impl Failure {
             | Self::Declined => REFUSED,
             Self::NotReady => UNAVAILABLE,
             Self::SomeFiles { code, .. } => *code,
+            Self::Ended(code) => *code,
+            Self::Remote { end, .. } => end.exit_code(),
             Self::BrokenPipe => BROKEN_PIPE,
             Self::Interrupted(signal) => SIGNAL_BASE + signal,
         }
@@ -155,6 +194,7 @@ impl Failure {
                 | Self::Interrupted(_)
                 | Self::WouldRefuse
                 | Self::NotReady
+                | Self::Ended(_)
                 | Self::Found
                 | Self::NotAllChecked,
                 _,
@@ -261,7 +301,9 @@ impl Failure {
             | Self::SomeFiles { .. }
             | Self::Found
             | Self::NotAllChecked
+            | Self::Remote { .. }
             | Self::Declined
+            | Self::Ended(_)
             | Self::BrokenPipe
             | Self::Interrupted(_) => return None,
         };
@@ -304,7 +346,9 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
         | Failure::HeaderFull(_)
         | Failure::Found
         | Failure::NotAllChecked
+        | Failure::Remote { .. }
         | Failure::Declined
+        | Failure::Ended(_)
         | Failure::BrokenPipe
         | Failure::Interrupted(_) => None,
     }
@@ -334,8 +378,14 @@ fn envelope_exit_code(error: &EnvelopeError) -> u8 {
         EnvelopeError::Shared(error) => envelope_exit_code(error),
         EnvelopeError::Stream(error) => stream_exit_code(error),
         EnvelopeError::DataKey | EnvelopeError::NoRecipient | EnvelopeError::Context => NOT_VALID,
-        EnvelopeError::Thread | EnvelopeError::NotFound => REFUSED,
-        _ => REFUSED,
+        EnvelopeError::Nobody => USAGE,
+        EnvelopeError::File(_) => INPUT_OUTPUT,
+        EnvelopeError::Thread
+        | EnvelopeError::NotFound(_)
+        | EnvelopeError::TooManyPassphrases
+        | EnvelopeError::NotRenewed(_)
+        | EnvelopeError::Busy
+        | _ => REFUSED,
     }
 }
 

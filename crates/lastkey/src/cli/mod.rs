@@ -11,6 +11,8 @@ mod check;
 mod completions;
 mod data_key;
 mod envelope;
+mod etcd;
+mod exec;
 mod failure;
 mod input;
 mod key;
@@ -18,6 +20,7 @@ mod output;
 mod progress;
 mod scan;
 mod seal;
+mod secret;
 mod session;
 mod signals;
 mod signature;
@@ -80,6 +83,11 @@ enum ClientCommand {
     /// Create, list, rotate, delete and import keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Keep secrets for programs: versions, stages, search
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Run a program with secrets in its environment, or in files in memory
+    Exec(exec::ExecArgs),
     /// Encrypt or decrypt at most 64 KiB in the server
     #[command(subcommand)]
     Blob(blob::BlobCommand),
@@ -148,6 +156,9 @@ enum ClientCommand {
     ConfirmClock(DryRunArgs),
     /// Check manifests, nodes and etcd snapshots: who reads Secrets, and what guards them
     Check(Box<check::CheckArgs>),
+    /// Encrypt what Kubernetes keeps in etcd, and prove that it is
+    #[command(subcommand)]
+    Etcd(Box<etcd::EtcdCommand>),
     /// Find secrets that lie in files, git history and images; needs no server
     Scan(Box<scan::ScanArgs>),
     /// Write the completions of a shell
@@ -181,10 +192,11 @@ enum ConfigCommand {
 }
 
 /// Headings of `lastkey --help`; each command stands under one.
-const GROUPS: [(&str, &[&str]); 9] = [
+const GROUPS: [(&str, &[&str]); 10] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
-    ("Keys", &["key"]),
+    ("Keys and secrets", &["key", "secret", "exec"]),
     ("Findings", &["check", "scan"]),
+    ("Kubernetes", &["etcd"]),
     (
         "Operations",
         &[
@@ -250,11 +262,11 @@ pub(crate) fn run() -> ExitCode {
             if hardening::apply().is_err() {
                 output::note("warning: the kernel refuses to switch core dumps off");
             }
-            if let Some(ended) = reported(&command, cli.output) {
+            if let Some(ended) = reported(&command, &cli.connection, cli.output) {
                 return ended;
             }
             let Some(format) = cli.output.plain() else {
-                let refused = "only `lastkey check` and `lastkey scan` print sarif, junit and html";
+                let refused = "only `lastkey check`, `lastkey scan` and `lastkey etcd verify` print sarif, junit and html";
                 return ended(Format::Table, Err(Failure::Usage(refused.to_owned())));
             };
             let session = Session::new(cli.connection, format);
@@ -264,11 +276,17 @@ pub(crate) fn run() -> ExitCode {
 }
 
 /// Runs a command that reports findings; none for any other one.
-fn reported(command: &ClientCommand, form: OutputForm) -> Option<ExitCode> {
+fn reported(
+    command: &ClientCommand,
+    connection: &ConnectionArgs,
+    form: OutputForm,
+) -> Option<ExitCode> {
     let outcome = if let ClientCommand::Check(args) = command {
         start(async { check::run(args, form) })
     } else if let ClientCommand::Scan(args) = command {
         start(async { scan::run(args, form) })
+    } else if let ClientCommand::Etcd(command) = command {
+        start(etcd::run(command, connection, form))
     } else {
         return None;
     };
@@ -305,6 +323,8 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Inspect(args) => envelope::inspect(&args, session),
         ClientCommand::Rewrap(args) => envelope::rewrap(args, session).await,
         ClientCommand::Key(command) => key::run(command, session).await,
+        ClientCommand::Secret(command) => secret::run(command, session).await,
+        ClientCommand::Exec(args) => exec::exec(args, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
         ClientCommand::DataKey(args) => data_key::data_key(args, session).await,
@@ -336,7 +356,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::ConfirmClock(args) => system::confirm_clock(args, session).await,
         ClientCommand::Completions(args) => completions::completions(&args),
         // `reported` took these.
-        ClientCommand::Check(_) | ClientCommand::Scan(_) => Ok(()),
+        ClientCommand::Check(_) | ClientCommand::Scan(_) | ClientCommand::Etcd(_) => Ok(()),
     }
 }
 

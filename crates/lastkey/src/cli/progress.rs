@@ -104,6 +104,41 @@ impl TreeProgress {
     }
 }
 
+/// Counts things that are done one after the other.
+pub(crate) struct CountProgress {
+    bar: ProgressBar,
+}
+
+impl CountProgress {
+    /// A bar when standard error is a terminal.
+    pub(crate) fn new(doing: &'static str, total: u64) -> Self {
+        let is_shown = io::stderr().is_terminal();
+        let bar = if is_shown { ProgressBar::new(total) } else { ProgressBar::hidden() };
+        let template = "{msg} [{bar:32}] {pos} of {len}, {per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(doing);
+        Self { bar }
+    }
+
+    /// One more.
+    pub(crate) fn advance(&self) {
+        self.bar.inc(1);
+    }
+
+    /// A line above the bar.
+    pub(crate) fn say(&self, text: &str) {
+        self.bar.suspend(|| super::output::note(text));
+    }
+}
+
+impl Drop for CountProgress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// A sign of life for work whose length is not known before, to be moved by many threads.
 pub(crate) struct Spinner {
     bar: ProgressBar,

@@ -21,6 +21,7 @@ pub(crate) struct ConfigFile {
     pub(crate) tls: Tls,
     pub(crate) limits: Limits,
     pub(crate) keyring: Keyring,
+    pub(crate) secrets: Secrets,
     pub(crate) audit: Audit,
     pub(crate) metrics: Metrics,
     pub(crate) unseal: Unseal,
@@ -40,11 +41,18 @@ pub(crate) struct Listen {
     /// A unix socket, made with mode 0600.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unix: Option<PathBuf>,
+    /// User ids that may connect to the unix socket, and are known by that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unix_users: Vec<u32>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { tcp: vec![SocketAddr::from(([127, 0, 0, 1], 8400))], unix: None }
+        Self {
+            tcp: vec![SocketAddr::from(([127, 0, 0, 1], 8400))],
+            unix: None,
+            unix_users: Vec::new(),
+        }
     }
 }
 
@@ -118,6 +126,20 @@ pub(crate) struct Keyring {
 impl Default for Keyring {
     fn default() -> Self {
         Self { open_keys: 20_000 }
+    }
+}
+
+/// Managed secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Secrets {
+    /// Longest value, at most 1048576.
+    pub(crate) max_value_bytes: usize,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self { max_value_bytes: lastkey_core::secret_item::DEFAULT_VALUE_LEN }
     }
 }
 

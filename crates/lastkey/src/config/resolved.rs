@@ -30,10 +30,14 @@ pub(crate) struct Resolved {
     pub(crate) data: PathBuf,
     pub(crate) tcp: Vec<SocketAddr>,
     pub(crate) unix: Option<PathBuf>,
+    pub(crate) unix_users: Vec<u32>,
     pub(crate) tls: TlsSource,
     pub(crate) limits: lastkey_http::Limits,
     pub(crate) open_keys: usize,
+    pub(crate) secret_len: usize,
     pub(crate) audit: AuditOptions,
+    /// Said on the command line alone.
+    pub(crate) accepts_audit_loss: bool,
     pub(crate) metrics: MetricsAccess,
     pub(crate) keyfile: Option<PathBuf>,
     pub(crate) pkcs11_modules: Vec<PathBuf>,
@@ -92,6 +96,10 @@ impl Resolved {
         {
             bail!("tls.mode = \"off\" is for loopback addresses only, and {open} is not one");
         }
+        ensure!(
+            typed.listen.unix_users.is_empty() || typed.listen.unix.is_some(),
+            "listen.unix_users goes with listen.unix"
+        );
         let limits = door_limits(&typed.limits)?;
         let clusters: Vec<_> =
             typed.cluster.into_iter().map(asked_cluster).collect::<anyhow::Result<_>>()?;
@@ -104,10 +112,13 @@ impl Resolved {
             data,
             tcp: typed.listen.tcp,
             unix: typed.listen.unix,
+            unix_users: typed.listen.unix_users,
             tls,
             limits,
             open_keys: typed.keyring.open_keys,
+            secret_len: secret_len(&typed.secrets, limits.body_len)?,
             audit: audit_options(&typed.audit)?,
+            accepts_audit_loss: false,
             metrics: typed.metrics.access,
             keyfile: typed.unseal.keyfile,
             pkcs11_modules: typed.unseal.pkcs11_modules,
@@ -116,6 +127,19 @@ impl Resolved {
             log: typed.log,
         })
     }
+}
+
+/// Longest value of a secret. A request carries it in base64, and some words beside it.
+fn secret_len(typed: &file::Secrets, body_len: usize) -> anyhow::Result<usize> {
+    let len = typed.max_value_bytes;
+    let most = lastkey_core::secret_item::MAX_VALUE_LEN;
+    ensure!((1..=most).contains(&len), "secrets.max_value_bytes is 1 to {most}");
+    let needed = len.div_ceil(3).saturating_mul(4).saturating_add(65_536);
+    ensure!(
+        body_len >= needed || len <= lastkey_core::secret_item::DEFAULT_VALUE_LEN,
+        "secrets.max_value_bytes = {len} needs limits.body_bytes = {needed} or more"
+    );
+    Ok(len)
 }
 
 fn guard(allow: Option<Vec<String>>) -> anyhow::Result<Guard> {
@@ -219,6 +243,10 @@ mod tests {
             ("data='/d'\ntls.certificate='c'\ntls.private_key='k'", "files"),
             ("data='/d'\nlimits.head_bytes=1", "8192"),
             ("data='/d'\nkeyring.open_keys=0", "open_keys"),
+            ("data='/d'\nsecrets.max_value_bytes=0", "max_value_bytes"),
+            ("data='/d'\nsecrets.max_value_bytes=1048577", "1048576"),
+            ("data='/d'\nsecrets.max_value_bytes=1048576", "limits.body_bytes = 1463640"),
+            ("data='/d'\nlisten.unix_users=[1]", "listen.unix"),
             ("data='/d'\nconnect.allow=['https://x']", "connect.allow"),
             ("data='/d'\n[[cluster]]\nname='a'", "kubeconfig"),
             ("data='/d'\n[[cluster]]\nname='a'\nserver='https://k'", "token_file"),

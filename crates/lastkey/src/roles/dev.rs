@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let config = Resolved::of(ConfigFile {
         data: Some(args.data.clone()),
-        listen: Listen { tcp: vec![args.listen], unix: None },
+        listen: Listen { tcp: vec![args.listen], ..Listen::default() },
         tls: Tls {
             mode: if args.tls { TlsMode::SelfMade } else { TlsMode::Off },
             ..Tls::default()

@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Listen here instead of where the configuration says. May be given more than once.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
+    /// Begin a new audit log where the one before was removed, cut or replaced. That is recorded.
+    #[arg(long)]
+    accept_audit_loss: bool,
 }
 
 /// Runs the server.
@@ -50,7 +53,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !args.listen.is_empty() {
         typed.listen.tcp.clone_from(&args.listen);
     }
-    let config = Resolved::of(typed)?;
+    let mut config = Resolved::of(typed)?;
+    config.accepts_audit_loss = args.accept_audit_loss;
     telemetry::start(&config.log)?;
     start(config, |started| {
         let sealed = if started.unsealed { "" } else { ", sealed; unseal it by `lastkey unseal`" };
@@ -74,6 +78,9 @@ pub(crate) fn start(
     ready: impl FnOnce(&Started) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     hardening::apply().context("cannot switch core dumps off")?;
+    if let Err(reason) = hardening::lock_memory() {
+        tracing::warn!(%reason, "memory is not locked: keys may reach the swap");
+    }
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(config, ready));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -104,7 +111,9 @@ async fn serve(
     let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
     let listening = watched.listen();
     let devices = seal_devices(&config.data, &config.pkcs11_modules);
-    let gate = Arc::new(Gate::new(store, ports, config.open_keys).with_devices(devices));
+    let gate = Gate::new(store, ports, config.open_keys).with_devices(devices);
+    let gate = gate.with_secret_len(config.secret_len);
+    let gate = Arc::new(gate.accepting_audit_loss(config.accepts_audit_loss));
     if let Some(path) = &config.keyfile {
         unseal_by_keyfile(&gate, path).await?;
     }
@@ -135,7 +144,9 @@ async fn serve(
 
 fn server_config(config: &Resolved, tls: Option<&TlsHandle>) -> anyhow::Result<ServerConfig> {
     let tcp = config.tcp.iter().map(|addr| Listen::Tcp { addr: *addr, tls: tls.cloned() });
-    let unix = config.unix.iter().map(|path| Listen::Unix { path: path.clone() });
+    let users = &config.unix_users;
+    let unix =
+        config.unix.iter().map(|path| Listen::Unix { path: path.clone(), users: users.clone() });
     let mut request_id_prefix = [0; 8];
     SystemEntropy.fill(&mut request_id_prefix)?;
     Ok(ServerConfig {

@@ -1,107 +1,28 @@
 //! The written policies before a real API server: it takes them, refuses what is bad and admits
-//! what is good. `KUBEBUILDER_ASSETS` names the folder with `kube-apiserver` and `etcd`; `kubectl`
-//! may lie there or on the path.
+//! what is good. `kubectl` may lie beside it or on the path.
 
-use std::{
-    env, fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use crate::api_server::{ApiServer, TOKEN};
 use crate::process::{Ended, lastkey, run};
 
-const TOKEN: &str = "administrator";
-const PATIENCE: Duration = Duration::from_secs(90);
-
 struct Cluster {
-    folder: tempfile::TempDir,
+    api: ApiServer,
     kubectl: PathBuf,
-    port: u16,
-    children: Vec<Child>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Cluster {
     fn start(assets: &Path) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let there = folder.path();
-        let (client, peer, port) = (free_port(), free_port(), free_port());
-        let spawn = |program: &str, arguments: &[String]| {
-            let mut command = Command::new(assets.join(program));
-            command.args(arguments).current_dir(there);
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-        };
-        let store = format!("http://127.0.0.1:{client}");
-        let peers = format!("http://127.0.0.1:{peer}");
-        let etcd = spawn(
-            "etcd",
-            &[
-                "--data-dir=etcd".to_owned(),
-                format!("--listen-client-urls={store}"),
-                format!("--advertise-client-urls={store}"),
-                format!("--listen-peer-urls={peers}"),
-            ],
-        );
-        let key = rcgen::KeyPair::generate().unwrap();
-        fs::write(there.join("sa.key"), key.serialize_pem()).unwrap();
-        fs::write(there.join("sa.pub"), key.public_key_pem()).unwrap();
-        fs::write(there.join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
-        let server = spawn(
-            "kube-apiserver",
-            &[
-                format!("--etcd-servers={store}"),
-                format!("--secure-port={port}"),
-                "--bind-address=127.0.0.1".to_owned(),
-                "--cert-dir=certs".to_owned(),
-                "--service-account-key-file=sa.pub".to_owned(),
-                "--service-account-signing-key-file=sa.key".to_owned(),
-                "--service-account-issuer=https://test".to_owned(),
-                "--token-auth-file=tokens.csv".to_owned(),
-                "--authorization-mode=RBAC".to_owned(),
-                "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
-                "--disable-admission-plugins=ServiceAccount".to_owned(),
-                "--allow-privileged=true".to_owned(),
-            ],
-        );
         let own = assets.join("kubectl");
         let kubectl = if own.exists() { own } else { PathBuf::from("kubectl") };
-        let cluster = Self { folder, kubectl, port, children: vec![server, etcd] };
-        cluster.until("it is ready", || {
-            cluster.kubectl(&["get", "--raw", "/readyz"], "").text() == "ok"
-        });
-        cluster.until("there is a namespace", || {
-            cluster.kubectl(&["get", "ns", "default"], "").code == Some(0)
-        });
-        cluster
-    }
-
-    fn until(&self, what: &str, is_so: impl Fn() -> bool) {
-        let begin = Instant::now();
-        while !is_so() {
-            assert!(begin.elapsed() < PATIENCE, "waited too long until {what}");
-            thread::yield_now();
-        }
+        Self { api: ApiServer::start(assets), kubectl }
     }
 
     fn kubectl(&self, arguments: &[&str], input: &str) -> Ended {
-        let server = format!("https://127.0.0.1:{}", self.port);
         let mut command = Command::new(&self.kubectl);
-        command.args(["--server", &server, "--insecure-skip-tls-verify", "--token", TOKEN]);
+        command.args(["--server", &self.api.url, "--insecure-skip-tls-verify", "--token", TOKEN]);
         run(command.args(arguments), input.as_bytes())
     }
 
@@ -282,12 +203,12 @@ fn api_server_takes_the_policies_refuses_the_bad_and_admits_the_good() {
             assert_eq!(cluster.offer(object), "", "refused before there is a policy:\n{object}");
         }
     }
-    let policies = cluster.folder.path().join("policies");
+    let policies = cluster.api.folder.path().join("policies");
     run(&mut lastkey(["check", "policy", "-o", policies.to_str().unwrap()]), b"").ok();
     cluster.kubectl(&["apply", "-f", policies.to_str().unwrap()], "").ok();
     // Policies are loaded a moment after they are stored.
     for (check, bad, _) in &cases {
-        cluster.until(&format!("{check} refuses\n{bad}"), || {
+        cluster.api.until(&format!("{check} refuses\n{bad}"), || {
             cluster.offer(bad).contains(&format!("{check}: "))
         });
     }

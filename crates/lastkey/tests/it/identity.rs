@@ -276,3 +276,37 @@ fn policy_keeps_what_it_was_and_is_written_only_over_what_was_seen() {
     shop.cli("policy delete base");
     assert_ne!(shop.server.cli("policy show base").code, Some(0));
 }
+
+#[test]
+fn dry_run_of_a_policy_names_the_calls_that_it_would_have_refused() {
+    let shop = Shop::open();
+    let mut pod = shop.pod();
+    for _ in 0..3 {
+        assert_eq!(pod.answer("POST", "/v1/encrypt", &encrypt("alias/shop", "a")).status, 200);
+    }
+    pod.answer("POST", "/v1/encrypt", &encrypt("alias/shop", "b")).refused(403, "AccessDenied");
+    pod.answer("GET", "/v1/keys", "").refused(403, "AccessDenied");
+    // Who may not use contexts is refused whatever the context was.
+    shop.write("none.cedar", r#"forbid (principal in Role::"shop", action, resource);"#);
+    let run = |more: &str| shop.cli(&format!("policy test {more}"));
+    let all = run(&format!("none {}", shop.path("none.cedar")));
+    // The role reads contexts, of which the log has the hash: its calls cannot be put again.
+    assert_eq!((&all["would_refuse"], &all["not_judged"]), (&json!(0), &json!(3)), "{all}");
+    shop.write("wide.cedar", r#"permit (principal, action, resource in Alias::"alias/shop");"#);
+    let path = shop.path("wide.cedar");
+    shop.cli(&format!(
+        "role create shop --cluster prod --namespace shop --service-account api --policy {path}"
+    ));
+    let refused = run(&format!("none {}", shop.path("none.cedar")));
+    assert_eq!(refused["would_refuse"], 3, "{refused}");
+    assert_eq!(refused["changes"][0]["key"], json!(shop.key));
+    assert_eq!(refused["changes"][0]["action"], "kms:Encrypt");
+    shop.write("list.cedar", r#"permit (principal, action == Action::"kms:ListKeys", resource);"#);
+    let allowed = run(&format!("--role shop {}", shop.path("list.cedar")));
+    assert_eq!((&allowed["would_allow"], &allowed["would_refuse"]), (&json!(1), &json!(3)));
+    // Nothing was changed by that.
+    assert_eq!(pod.answer("POST", "/v1/encrypt", &encrypt("alias/shop", "b")).status, 200);
+    shop.write("bad.cedar", "permit (principal, action == Action::\"kms:Encript\", resource);");
+    let bad = shop.server.cli(&format!("policy test none {}", shop.path("bad.cedar")));
+    assert!(bad.failed(1).contains("1:30"), "{}", bad.stderr);
+}

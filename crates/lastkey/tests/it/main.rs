@@ -10,6 +10,8 @@
     reason = "helpers of tests stop at the first surprise, as tests do"
 )]
 
+mod api_server;
+mod audit_loss;
 mod bad_input;
 mod check;
 mod check_admission;
@@ -19,15 +21,20 @@ mod crash;
 mod device_seals;
 mod directory;
 mod envelope;
+mod etcd;
+mod exec;
 mod fake_cluster;
 mod forms;
 mod http;
 mod identity;
 mod issuer;
+mod kms_apiserver;
 mod kms_client;
 mod kms_plugin;
 mod liveness;
+mod liveness_real;
 mod nodes;
+mod oidc;
 mod operations;
 mod people;
 mod process;

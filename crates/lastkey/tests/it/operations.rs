@@ -4,6 +4,7 @@
 mod access;
 mod audit;
 mod seals;
+mod secrets;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -66,6 +67,7 @@ fn every_route_does_what_it_says() {
     signatures_and_macs(&mut recorder);
     batches(&mut recorder);
     import(&mut recorder);
+    secrets::routes(&mut recorder);
     access::access(&mut recorder);
     audit::audit(&mut recorder, &server);
     people::routes(&mut recorder);
@@ -360,6 +362,7 @@ fn every_command_does_what_it_says() {
     signature_commands(&mut shell);
     import_commands(&mut shell);
     file_commands(&mut shell);
+    secrets::commands(&mut shell);
     access::access_commands(&mut shell);
     audit::audit_commands(&mut shell);
     scan_commands(&mut shell);
@@ -370,8 +373,8 @@ fn every_command_does_what_it_says() {
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));
     // Those that run a server, and a measurement: each has tests of its own.
-    let elsewhere = ["admin-token", "bench", "dev", "init", "kms-plugin", "server"];
-    let elsewhere = elsewhere.map(str::to_owned).to_vec();
+    let elsewhere =
+        ["admin-token", "bench", "dev", "init", "kms-plugin", "server"].map(str::to_owned).to_vec();
     assert_eq!(shell.untyped(), elsewhere);
 }
 

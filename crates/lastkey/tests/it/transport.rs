@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 
 use crate::http::Http;
-use crate::process::Ended;
+use crate::process::{Ended, run};
 use crate::world::{Installation, Server};
 
 /// `lastkey status` with these variables, over TLS.
@@ -136,4 +137,47 @@ fn clear_text_on_an_address_that_others_reach_does_not_start() {
     let mut command = crate::process::lastkey(["server", "--config"]);
     let said = crate::process::run(command.arg(&config), b"");
     assert!(said.failed(1).contains("loopback"), "{}", said.stderr);
+}
+
+/// What `whoami` says on a socket, without a token, as another user.
+fn who_am_i_as(server: &Server, uid: u32) -> Ended {
+    let mut command = server.client(["whoami", "--output", "json"]);
+    run(command.env_remove("LASTKEY_TOKEN").uid(uid).current_dir("/"), b"")
+}
+
+#[test]
+fn user_on_the_unix_socket_is_known_by_the_kernel_and_has_what_policies_give_him() {
+    let own = rustix::process::geteuid();
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let installation = Installation::found(folder.path());
+    let socket = folder.path().join("s");
+    // Without root, the only user that can be tried is this one.
+    let (known, strangers) =
+        if own.is_root() { (1_234, vec![1_235, 0]) } else { (own.as_raw(), Vec::new()) };
+    let server = installation.serve_unsealed(&format!(
+        "listen.tcp = []\nlisten.unix = '{}'\nlisten.unix_users = [{known}]",
+        socket.display()
+    ));
+    let me = who_am_i_as(&server, known).json();
+    assert_eq!(me["principal"], format!("unix:{known}"));
+    let mut random = server.client(["random", "--bytes", "1", "--format", "hex"]);
+    random.env_remove("LASTKEY_TOKEN").uid(known).current_dir("/");
+    assert_eq!(run(&mut random, b"").code, Some(4));
+    let policy = folder.path().join("p");
+    let text = format!(
+        "permit (principal == Subject::\"unix/{known}\", \
+         action == Action::\"kms:GenerateRandom\", resource);"
+    );
+    fs::write(&policy, text).unwrap();
+    server.cli(&format!("policy put local {}", policy.display())).ok();
+    run(&mut random, b"").ok();
+    // Who shows a token is who the token says.
+    assert_eq!(server.cli("whoami --output json").json()["principal"], "admin");
+    for stranger in strangers {
+        assert_ne!(who_am_i_as(&server, stranger).code, Some(0), "{stranger}");
+    }
+    let add =
+        "provider add unix --issuer https://i.example --audience a --jwks-url https://i.example";
+    assert!(server.cli(add).failed(1).contains("kept for users"));
 }

@@ -3,19 +3,23 @@
 //! Room      `http`.
 
 use lastkey_core::access::{Cluster, Policy, Provider, Role, RoleHolders};
-use lastkey_core::ids::{KeyRef, Name};
-use lastkey_service::ops::ask_policy::{Answer, WhoCan, Whose};
+use lastkey_core::ids::Name;
+use lastkey_core::secret_item::{SecretName, SecretPath};
+use lastkey_core::time::Timestamp;
+use lastkey_service::ops::ask_policy::{About, Answer, WhoCan, Whose};
 use lastkey_service::ops::fetch_keys::KeysFrom;
+use lastkey_service::ops::replay_policy::{ChangedCall, PolicyOf, Rewritten};
 use lastkey_service::ops::set_access::{ClusterRequest, ProviderRequest, RoleRequest, key_ids};
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::access::{
     CanReply, CanRequest, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
-    ListRolesReply, PolicyView, ProviderView, RoleView, SetClusterRequest, SetPolicyRequest,
-    SetProviderRequest, SetRoleRequest, WhoCanAnswer, WhoCanReply, WhoCanRequest,
+    ListRolesReply, PolicyView, ProviderView, ReplayReply, ReplayRequest, ReplayedCall, RoleView,
+    SetClusterRequest, SetPolicyRequest, SetProviderRequest, SetRoleRequest, WhoCanAnswer,
+    WhoCanReply, WhoCanRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery};
 
-use super::decode::{Ask, RequestBody, context, optional_key, page_len, parse};
+use super::decode::{Ask, RequestBody, context, key, page_len, parse};
 use super::encode::rfc3339;
 use crate::problem::{Problem, Syntax};
 
@@ -25,6 +29,7 @@ impl RequestBody for SetRoleRequest {}
 impl RequestBody for SetPolicyRequest {}
 impl RequestBody for CanRequest {}
 impl RequestBody for WhoCanRequest {}
+impl RequestBody for ReplayRequest {}
 
 /// A name of a field.
 ///
@@ -291,19 +296,32 @@ pub(super) async fn policy_versions(
     Ok(ListPoliciesReply { policies, next_marker: None })
 }
 
+/// What a question is about.
+fn about(key_text: Option<&str>, secret: Option<&str>) -> Result<About, Syntax> {
+    match (key_text, secret) {
+        (None, None) => Ok(About::Instance),
+        (Some(text), None) => key("key", text).map(About::Key),
+        (None, Some(path)) if path.ends_with('/') => {
+            parse("secret", path, SecretPath::parse).map(About::SecretPath)
+        }
+        (None, Some(name)) => parse("secret", name, SecretName::parse).map(About::Secret),
+        (Some(_), Some(_)) => Err(Syntax::field("secret", "expected `key` or `secret`, not both")),
+    }
+}
+
 /// `POST /v1/iam/can`
 pub(super) async fn can(ask: &Ask, body: CanRequest) -> Result<CanReply, Problem> {
     let whose = Whose { principal: body.principal, role: body.role, groups: body.groups };
-    let key: Option<KeyRef> = optional_key("key", body.key.as_deref())?;
+    let about = about(body.key.as_deref(), body.secret.as_deref())?;
     let context = context("context", body.context.as_ref(), None)?;
-    let verdict = ask.engine().can(ask.call(), whose, &body.action, key, context).await?;
+    let verdict = ask.engine().can(ask.call(), whose, &body.action, about, context).await?;
     Ok(CanReply { allowed: verdict.allowed, why: verdict.why })
 }
 
 /// `POST /v1/iam/who-can`
 pub(super) async fn who_can(ask: &Ask, body: WhoCanRequest) -> Result<WhoCanReply, Problem> {
-    let key = optional_key("key", body.key.as_deref())?;
-    let WhoCan { may, may_not } = ask.engine().who_can(ask.call(), &body.action, key).await?;
+    let about = about(body.key.as_deref(), body.secret.as_deref())?;
+    let WhoCan { may, may_not } = ask.engine().who_can(ask.call(), &body.action, about).await?;
     let told =
         |answers: Vec<Answer>| {
             let each = answers.into_iter().map(|Answer { policy, who, conditions, .. }| {
@@ -312,4 +330,44 @@ pub(super) async fn who_can(ask: &Ask, body: WhoCanRequest) -> Result<WhoCanRepl
             each.collect()
         };
     Ok(WhoCanReply { may: told(may), may_not: told(may_not) })
+}
+
+/// `POST /v1/iam/replay`
+pub(super) async fn replay(ask: &Ask, body: ReplayRequest) -> Result<ReplayReply, Problem> {
+    let of = match (&body.policy, &body.role, &body.text) {
+        (Some(policy), None, _) => PolicyOf::Policy(name("policy", policy)?),
+        (None, Some(role), Some(_)) => PolicyOf::Role(name("role", role)?),
+        (None | Some(_), _, _) => {
+            let message = "expected `policy`, or `role` and `text`";
+            return Err(Syntax::field("policy", message).into());
+        }
+    };
+    let rewritten = Rewritten { of, text: body.text, days: body.days.unwrap_or(USUAL_DAYS) };
+    let replayed = ask.engine().replay_policy(ask.call(), rewritten).await?;
+    Ok(ReplayReply {
+        calls: replayed.calls as u64,
+        not_judged: replayed.unjudged as u64,
+        would_refuse: replayed.refused as u64,
+        would_allow: replayed.allowed as u64,
+        changes: replayed.changes.into_iter().map(replayed_call).collect(),
+        cut: replayed.is_cut,
+    })
+}
+
+/// How far a dry run goes back when nobody says, in days.
+const USUAL_DAYS: u64 = 7;
+
+fn replayed_call(changed: ChangedCall) -> ReplayedCall {
+    let record = &changed.entry.record;
+    let text = |name| record.text(name).unwrap_or_default().to_owned();
+    ReplayedCall {
+        index: changed.entry.index,
+        at: rfc3339(Timestamp(record.number("at").unwrap_or_default())),
+        request: text("request"),
+        who: text("who"),
+        action: text("action"),
+        key: record.text("key").map(str::to_owned),
+        would_allow: changed.allowed,
+        why: changed.why,
+    }
 }

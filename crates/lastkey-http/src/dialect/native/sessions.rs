@@ -10,13 +10,13 @@ use lastkey_core::ids::{Name, RequestId};
 use lastkey_core::principal::Peer;
 use lastkey_service::engine::Engine;
 use lastkey_service::ops::Opening;
-use lastkey_service::ops::exchange_token::Request;
+use lastkey_service::ops::exchange_token::{LoginPlace, Request};
 use lastkey_service::ops::revoke::Burned;
 use lastkey_wire::SecretText;
 use lastkey_wire::native::query::DryRunQuery;
 use lastkey_wire::native::sessions::{
-    BurnReply, BurnRequest, JWT_TYPE, ListRevocationsReply, RevocationView, RevokeKind,
-    RevokeRequest, TokenReply, TokenRequest, WhoAmIReply,
+    BurnReply, BurnRequest, JWT_TYPE, ListRevocationsReply, ProviderReply, ProviderRequest,
+    RevocationView, RevokeKind, RevokeRequest, TokenReply, TokenRequest, WhoAmIReply,
 };
 
 use super::decode::{Ask, RequestBody, parse};
@@ -43,9 +43,22 @@ pub(crate) async fn token(
         role: parse("role", &body.role, Name::parse)?,
         duration: body.duration_seconds.map(Duration::from_secs),
         policy: body.policy,
+        nonce: body.nonce.map(|nonce| nonce.0),
     };
     let opening = engine.exchange_token(id, peer, request).await?;
     Ok(Answer::json(to_json(&token_reply(opening))))
+}
+
+/// `POST /v1/sts/provider`
+pub(crate) async fn provider(
+    engine: &Arc<Engine>,
+    body: ProviderRequest,
+    peer: &Peer,
+    id: RequestId,
+) -> Result<Answer, Problem> {
+    let name = parse("provider", &body.provider, Name::parse)?;
+    let LoginPlace { issuer, client_id, authority } = engine.login_place(id, peer, name).await?;
+    Ok(Answer::json(to_json(&ProviderReply { issuer, client_id, ca: authority })))
 }
 
 fn expect_only(field: &str, value: Option<&str>, only: &'static str) -> Result<(), Syntax> {

@@ -8,10 +8,12 @@ use clap::Args;
 use lastkey_client::token_from_env;
 use lastkey_wire::{
     SecretText,
-    native::sessions::{BurnRequest, LoginRequest, RevokeKind, RevokeRequest, TokenRequest},
+    native::sessions::{
+        BurnRequest, LoginRequest, ProviderRequest, RevokeKind, RevokeRequest, TokenRequest,
+    },
 };
 
-use super::text;
+use super::{oidc, text};
 use crate::cli::{
     args::{DryRunArgs, Span},
     failure::Failure,
@@ -26,11 +28,21 @@ pub(crate) struct LoginArgs {
     #[arg(
         long,
         value_name = "FILE",
-        required_unless_present = "user",
-        conflicts_with = "user",
+        required_unless_present_any = ["user", "oidc"],
+        conflicts_with_all = ["user", "oidc"],
         requires = "role"
     )]
     jwt_file: Option<PathBuf>,
+    /// Provider at which you log in, by a browser on this machine
+    #[arg(long, value_name = "PROVIDER", conflicts_with = "user", requires = "role")]
+    oidc: Option<String>,
+    /// With --oidc: by a code that you enter on any other device
+    #[arg(long, requires = "oidc")]
+    device: bool,
+    /// With --oidc: authority of the provider's servers [default: the one that the server names, or
+    /// those that this machine knows]
+    #[arg(long, value_name = "FILE", requires = "oidc")]
+    oidc_ca: Option<PathBuf>,
     /// Your name, if you log in by password and one-time code
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -88,8 +100,8 @@ pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Fail
     let client = session.client()?;
     let duration_seconds = args.duration.map(|span| span.seconds);
     let policy = args.policy.as_deref().map(text).transpose()?;
-    // The parser takes exactly one of the two, and a role with a token.
-    let reply = match (args.user, args.jwt_file) {
+    // The parser takes exactly one of the three, and a role with a token.
+    let reply = match (args.user, args.oidc) {
         (Some(user), _) => {
             let file = args.password_file.as_deref();
             let password = input::typed(file, "Password: ", "--password-file")?;
@@ -99,14 +111,26 @@ pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Fail
                 LoginRequest { user, password, one_time_code, role, duration_seconds, policy };
             client.log_in(&request).await?
         }
-        (None, file) => {
+        (None, provider) => {
+            let (subject_token, nonce) = match provider {
+                Some(provider) => {
+                    let place = client.login_provider(&ProviderRequest { provider }).await?;
+                    let login = oidc::log_in(place, args.device, args.oidc_ca.as_deref()).await?;
+                    (login.id_token, login.nonce)
+                }
+                None => {
+                    let file = args.jwt_file.unwrap_or_default();
+                    (SecretText(input::token_file(&file)?), None)
+                }
+            };
             let request = TokenRequest {
                 grant_type: None,
-                subject_token: SecretText(input::token_file(&file.unwrap_or_default())?),
+                subject_token,
                 subject_token_type: None,
                 role: args.role.unwrap_or_default(),
                 duration_seconds,
                 policy,
+                nonce,
             };
             client.exchange_token(&request).await?
         }

@@ -6,6 +6,7 @@ pub(crate) mod ask;
 pub(crate) mod cluster;
 pub(crate) mod login;
 pub(crate) mod node;
+mod oidc;
 pub(crate) mod policy;
 pub(crate) mod provider;
 pub(crate) mod role;

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use lastkey_wire::native::access::SetPolicyRequest;
+use lastkey_wire::native::access::{ReplayRequest, SetPolicyRequest};
 
 use super::text;
 use crate::cli::{
@@ -21,6 +21,8 @@ use crate::cli::{
 pub(crate) enum PolicyCommand {
     /// Write a policy; the text before stays readable
     Put(PutArgs),
+    /// Put the calls of the last days to a policy before it is written
+    Test(TestArgs),
     /// Show the text of a policy
     Show {
         /// Name of the policy
@@ -57,6 +59,31 @@ pub(crate) struct PutArgs {
     dry_run: DryRunArgs,
 }
 
+/// Arguments of `policy test`.
+#[derive(Args, Debug)]
+pub(crate) struct TestArgs {
+    /// Name of the policy, or with --role of the role
+    name: String,
+    /// File with the policy, in Cedar; without it, as if the policy were deleted
+    #[arg(value_name = "FILE", required_if_eq("is_role", "true"))]
+    file: Option<PathBuf>,
+    /// It is the policy of a role
+    #[arg(long = "role")]
+    is_role: bool,
+    /// How many days back
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    days: u64,
+}
+
+/// Puts past calls to a policy. What would be refused is told, and is no failure.
+async fn test(args: TestArgs, session: &Session) -> Result<(), Failure> {
+    let (policy, role) =
+        if args.is_role { (None, Some(args.name)) } else { (Some(args.name), None) };
+    let text = args.file.as_deref().map(text).transpose()?;
+    let request = ReplayRequest { policy, role, text, days: Some(args.days) };
+    session.show(&session.client()?.replay_policy(&request).await?)
+}
+
 /// Runs a subcommand.
 pub(crate) async fn run(command: PolicyCommand, session: &Session) -> Result<(), Failure> {
     let client = session.client()?;
@@ -68,6 +95,7 @@ pub(crate) async fn run(command: PolicyCommand, session: &Session) -> Result<(),
             };
             session.settle_and_show(client.set_policy(&args.name, &request), args.dry_run).await
         }
+        PolicyCommand::Test(args) => test(args, session).await,
         PolicyCommand::Show { name } => {
             let policy = client.describe_policy(&name).await?;
             match session.format() {

@@ -6,7 +6,8 @@
 use lastkey_wire::native::{
     access::{
         CanReply, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
-        ListRolesReply, PolicyView, ProviderView, RoleView, WhoCanAnswer, WhoCanReply,
+        ListRolesReply, PolicyView, ProviderView, ReplayReply, ReplayedCall, RoleView,
+        WhoCanAnswer, WhoCanReply,
     },
     audit::{AuditField, AuditRecord},
     nodes::{JoinTokenReply, ListNodesReply, NodeCertificateReply, NodeView},
@@ -249,6 +250,39 @@ impl Show for WhoCanReply {
         }
         let may_not = grid(&["WHO MAY NOT", "WHEN", "POLICY"], self.may_not.iter().map(row));
         format!("{may}\n{may_not}")
+    }
+}
+
+impl Show for ReplayReply {
+    fn table(&self) -> String {
+        let count = |calls: u64, what: &str| match calls {
+            1 => format!("1 call would have been {what}"),
+            calls => format!("{calls} calls would have been {what}"),
+        };
+        let mut text = format!(
+            "Of {} calls, {}, and {}.\n",
+            self.calls,
+            count(self.would_refuse, "refused"),
+            count(self.would_allow, "allowed")
+        );
+        if self.not_judged > 0 {
+            let left = self.not_judged;
+            text.push_str(&format!("{left} cannot be decided again from what the log has.\n"));
+        }
+        if self.cut {
+            text.push_str("Older calls were not looked at.\n");
+        }
+        if self.changes.is_empty() {
+            return text;
+        }
+        let row = |one: &ReplayedCall| {
+            let would = if one.would_allow { "allow" } else { "refuse" };
+            let key = one.key.clone().unwrap_or_default();
+            let (at, who, action) = (one.at.clone(), one.who.clone(), one.action.clone());
+            vec![at, who, action, key, would.to_owned(), one.why.clone()]
+        };
+        let head = ["AT", "WHO", "ACTION", "KEY", "WOULD", "WHY"];
+        format!("{text}{}", grid(&head, self.changes.iter().map(row)))
     }
 }
 

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lastkey_client::key_id_text;
 use lastkey_crypto::{
     envelope::{Header, Layout, Recipient, RecipientName},
     stream,
@@ -68,7 +69,7 @@ fn header_table(header: &Header, envelope_len: Option<u64>) -> String {
 pub(super) fn recipient_text(recipient: &Recipient) -> String {
     match recipient.name() {
         RecipientName::Lastkey { key_id, version } => {
-            format!("Lastkey key {}, version {version}", uuid_text(&key_id))
+            format!("Lastkey key {}, version {version}", key_id_text(&key_id))
         }
         RecipientName::Age(key) => format!("age key {key}"),
         RecipientName::Passphrase(cost) => format!(
@@ -110,7 +111,7 @@ pub(super) fn recipient_json(recipient: &Recipient) -> Value {
     let (kind, bytes) = (recipient.kind, recipient.body.len());
     match recipient.name() {
         RecipientName::Lastkey { key_id, version } => json!({
-            "type": kind, "bytes": bytes, "key": uuid_text(&key_id), "version": version,
+            "type": kind, "bytes": bytes, "key": key_id_text(&key_id), "version": version,
         }),
         RecipientName::Age(key) => {
             json!({ "type": kind, "bytes": bytes, "recipient": key.to_string() })
@@ -126,18 +127,6 @@ pub(super) fn recipient_json(recipient: &Recipient) -> Value {
     }
 }
 
-/// RFC 9562, section 4: groups of 8, 4, 4, 4 and 12 hex digits.
-pub(super) fn uuid_text(id: &[u8; 16]) -> String {
-    let mut text = String::with_capacity(36);
-    for (index, byte) in id.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use lastkey_crypto::{
@@ -147,7 +136,7 @@ mod tests {
     };
     use lastkey_secret::SecretArray;
 
-    use super::{header_json, header_table, uuid_text};
+    use super::{header_json, header_table};
 
     fn header() -> Header {
         let options = EnvelopeOptions {
@@ -175,11 +164,5 @@ mod tests {
         assert_eq!(json["context"]["app"], "web\u{1b}");
         assert_eq!(json["recipients"][0]["type"], 9);
         assert_eq!(json["sequence"], 1);
-    }
-
-    #[test]
-    fn uuid_is_written_in_its_usual_groups() {
-        let id = std::array::from_fn(|index| u8::try_from(index).unwrap());
-        assert_eq!(uuid_text(&id), "00010203-0405-0607-0809-0a0b0c0d0e0f");
     }
 }

@@ -15,11 +15,11 @@ mod verify;
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Args;
-use lastkey_client::envelope::EnvelopeError;
+use lastkey_client::{Encryptor, EnvelopeError};
 use lastkey_crypto::{
     context::EncryptionContext,
     entropy::SystemEntropy,
-    envelope::{EnvelopeOptions, Header, Suite},
+    envelope::{Header, Suite},
     stream,
 };
 
@@ -29,7 +29,7 @@ pub(super) use self::{
     verify::{VerifyArgs, verify},
 };
 use self::{
-    keys::{OpenArgs, Protected, RecipientArgs},
+    keys::{OpenArgs, RecipientArgs},
     range::ByteRange,
     tree::TreeArgs,
 };
@@ -79,13 +79,9 @@ struct ShapeArgs {
 }
 
 impl ShapeArgs {
-    fn options(&self) -> Result<EnvelopeOptions, Failure> {
-        Ok(EnvelopeOptions {
-            suite: self.suite,
-            segment_log2: self.segment_size,
-            context: self.context.encryption_context()?,
-            ..EnvelopeOptions::default()
-        })
+    fn of(&self, encryptor: Encryptor) -> Result<Encryptor, Failure> {
+        let context = self.context.encryption_context()?;
+        Ok(encryptor.suite(self.suite).segment_log2(self.segment_size).context(context))
     }
 }
 
@@ -137,20 +133,19 @@ pub(crate) async fn encrypt(args: EncryptArgs, session: &Session) -> Result<(), 
     if args.recipients.takes_stdin() && is_stdin(args.file.as_deref()) {
         return Err(one_stdin());
     }
-    let mut options = args.shape.options()?;
     if args.dry_run.dry_run {
         return ask_for_data_keys(args, session).await;
     }
     let recipients = args.recipients.read(session)?;
+    let encryptor = args.shape.of(recipients.encryptor.clone())?;
     if args.tree.is_for(args.file.as_deref()) {
         let opener = recipients.opener(&args.identity)?;
         let job = args.tree.job(args.file.unwrap_or_default(), args.out, args.jobs)?;
-        return tree::encrypt(job, opener, recipients, options).await;
+        return tree::encrypt(job, opener, encryptor).await;
     }
     args.tree.refuse_for_file()?;
     let source = Source::open(args.file.as_deref())?;
-    let Protected { data_key, recipients } = recipients.protect(&options.context).await?;
-    options.fit(&recipients).map_err(keys::failed)?;
+    let (key, options) = encryptor.data_key(source.len.unwrap_or(0)).await?;
     let mut output = Output::open(&args.out, Content::Binary)?;
     let (mode, progress) = (source.mode, Progress::new(source.len, "encrypting"));
     let (output_file, mut writer) = (output.shared()?, output.writer()?);
@@ -163,8 +158,8 @@ pub(crate) async fn encrypt(args: EncryptArgs, session: &Session) -> Result<(), 
             len,
             &to,
             &options,
-            &data_key,
-            &recipients,
+            &key.data_key,
+            &key.recipients,
             &mut SystemEntropy,
             threads(args.jobs),
         ),
@@ -172,8 +167,8 @@ pub(crate) async fn encrypt(args: EncryptArgs, session: &Session) -> Result<(), 
             &mut progress.reader(source.file),
             &mut writer,
             &options,
-            &data_key,
-            &recipients,
+            &key.data_key,
+            &key.recipients,
             &mut SystemEntropy,
         ),
     };
@@ -191,15 +186,15 @@ pub(crate) async fn decrypt(args: DecryptArgs, session: &Session) -> Result<(), 
         if args.range.is_some() {
             return Err(Failure::Usage("--range is for one file".to_owned()));
         }
-        let opener = args.open.read(session)?;
+        let decryptor = args.open.read(session)?.decryptor;
         let source = args.file.unwrap_or_default();
-        return tree::decrypt(args.tree.job(source, args.out, args.jobs)?, opener, wanted).await;
+        return tree::decrypt(args.tree.job(source, args.out, args.jobs)?, decryptor, wanted).await;
     }
     args.tree.refuse_for_file()?;
     let mut source = Source::open(args.file.as_deref())?;
     let header = stream::read_header(&mut source.file)?;
     check_context(&header, &wanted)?;
-    let data_key = args.open.read(session)?.data_key(&header).await?;
+    let key = args.open.read(session)?.decryptor.proven_key(&header).await?;
     let mut output = Output::open(&args.out, Content::Unknown)?;
     let (mode, progress) = (source.mode, Progress::new(source.len, "decrypting"));
     progress.advance(header.len());
@@ -207,18 +202,18 @@ pub(crate) async fn decrypt(args: DecryptArgs, session: &Session) -> Result<(), 
     let threads = threads(args.jobs);
     let work = move || {
         if let Some(range) = args.range {
-            let opened = range::Opened { header, data_key, source, progress };
+            let opened = range::Opened { header, key, source, progress };
             return opened.decrypt(range, output_file.as_ref(), &mut writer, threads);
         }
         let shared = source.is_named.then_some(()).and(output_file);
         match (shared, source.len) {
             (Some(to), Some(len)) => {
                 let from = progress.counted(source.file);
-                stream::decrypt_at(&header, &data_key, &from, len, &to, threads)
+                stream::decrypt_at(&header, &key.data_key, &from, len, &to, threads)
             }
             (Some(_) | None, _) => {
                 let mut from = progress.reader(source.file);
-                stream::decrypt_stream(&header, &data_key, &mut from, &mut writer)
+                stream::decrypt_stream(&header, &key.data_key, &mut from, &mut writer)
             }
         }
         .map_err(Failure::from)

@@ -4,14 +4,13 @@
 //! Source    RFC 9110, section 14.1.2: both ends belong to a range, and an end behind the data
 //!           is the end of the data.
 
-use std::{io::Write, num::NonZeroUsize, ops::Range, str::FromStr};
+use std::{io::Write, num::NonZeroUsize, ops::Range, str::FromStr, sync::Arc};
 
-use lastkey_client::file::SharedFile;
+use lastkey_client::{ProtectedKey, file::SharedFile};
 use lastkey_crypto::{
     envelope::{Header, Layout},
     stream,
 };
-use lastkey_secret::SecretArray;
 
 use super::keys::failed;
 use crate::cli::{args::BadValue, failure::Failure, input::Source, progress::Progress};
@@ -61,7 +60,7 @@ impl ByteRange {
 /// A file that is ready to be read.
 pub(super) struct Opened {
     pub(super) header: Header,
-    pub(super) data_key: SecretArray<32>,
+    pub(super) key: Arc<ProtectedKey>,
     pub(super) source: Source,
     pub(super) progress: Progress,
 }
@@ -75,7 +74,7 @@ impl Opened {
         writer: &mut dyn Write,
         threads: NonZeroUsize,
     ) -> Result<stream::StreamStats, Failure> {
-        let Self { header, data_key, source, progress } = self;
+        let Self { header, key, source, progress } = self;
         let Some(envelope_len) = source.len else {
             return Err(Failure::Usage("--range needs a file, not a pipe".to_owned()));
         };
@@ -85,14 +84,16 @@ impl Opened {
         let plaintext_len = match output {
             Some(to) => stream::decrypt_range_at(
                 &header,
-                &data_key,
+                &key.data_key,
                 &from,
                 envelope_len,
                 range,
                 to,
                 threads,
             ),
-            None => stream::decrypt_range(&header, &data_key, &from, envelope_len, range, writer),
+            None => {
+                stream::decrypt_range(&header, &key.data_key, &from, envelope_len, range, writer)
+            }
         }?;
         if plaintext_len == 0 {
             return Err(Failure::Input("the range begins behind the end of the data".to_owned()));

@@ -23,24 +23,19 @@ use std::{
 };
 
 use clap::Args;
-use lastkey_client::file::Replace;
-use lastkey_crypto::{context::EncryptionContext, envelope::EnvelopeOptions};
+use lastkey_client::{CacheLimits, DataKeyCache, Decryptor, Encryptor, file::Replace};
+use lastkey_crypto::context::EncryptionContext;
 use rustix::{
     fs::{FlockOperation, flock, syncfs},
     process::{getegid, geteuid},
 };
-use tokio::runtime::Handle;
 
 use self::{
     data_keys::{Known, Supply},
     walk::Filter,
     work::{Action, Worker},
 };
-use super::{
-    glob::Glob,
-    keys::{Opener, Recipients},
-    on_a_thread, threads,
-};
+use super::{glob::Glob, on_a_thread, threads};
 use crate::cli::{
     args::{OutArgs, is_dash},
     failure::Failure,
@@ -125,22 +120,22 @@ pub(super) struct Job {
 /// Encrypts a tree. Files that are encrypted already, which their header must prove, stay.
 pub(super) async fn encrypt(
     job: Job,
-    opener: Option<Opener>,
-    recipients: Recipients,
-    options: EnvelopeOptions,
+    opener: Option<Decryptor>,
+    encryptor: Encryptor,
 ) -> Result<(), Failure> {
-    let supply = Supply::new(Handle::current(), recipients, options);
-    let known = Known::new(Handle::current(), opener);
+    let cache = DataKeyCache::new(CacheLimits::default());
+    let supply = Supply::new(encryptor, &cache);
+    let known = Known::new(opener, &cache);
     run(job, Action::Encrypt { supply, known }).await
 }
 
 /// Decrypts a tree. In place, files that are not encrypted stay.
 pub(super) async fn decrypt(
     job: Job,
-    opener: Opener,
+    decryptor: Decryptor,
     context: EncryptionContext,
 ) -> Result<(), Failure> {
-    let known = Known::new(Handle::current(), Some(opener));
+    let known = Known::new(Some(decryptor), &DataKeyCache::new(CacheLimits::default()));
     run(job, Action::Decrypt { known, context }).await
 }
 

@@ -92,16 +92,16 @@ async fn verify_file(args: VerifyArgs, session: &Session) -> Result<(), Failure>
     let mut source = Source::open(args.file.as_deref())?;
     let progress = Progress::new(source.len, "verifying");
     let header = stream::read_header(&mut source.file)?;
-    let data_key = args.open.read(session)?.data_key(&header).await?;
+    let key = args.open.read(session)?.decryptor.proven_key(&header).await?;
     let threads = threads(args.jobs);
     let work = move || match source.len.filter(|_| source.is_named) {
         Some(len) => {
             let from = progress.counted(source.file);
-            stream::decrypt_at(&header, &data_key, &from, len, &Nowhere, threads)
+            stream::decrypt_at(&header, &key.data_key, &from, len, &Nowhere, threads)
         }
         None => {
             let mut from = progress.reader(source.file);
-            stream::decrypt_stream(&header, &data_key, &mut from, &mut io::sink())
+            stream::decrypt_stream(&header, &key.data_key, &mut from, &mut io::sink())
         }
     };
     show(on_a_thread(work).await?, session)

@@ -20,8 +20,13 @@ pub(super) fn access(r: &mut Recorder) {
     let set = r.call("put /v1/iam/providers/{name}", &["ci"], provider);
     assert_eq!(r.call("get /v1/iam/providers/{name}", &["ci"], Value::Null), set);
     assert_eq!(r.call("get /v1/iam/providers", &[], Value::Null)["providers"], json!([set]));
-    r.call("delete /v1/iam/providers/{name}", &["ci"], Value::Null);
     let policy = "permit (principal, action == Action::\"kms:GenerateRandom\", resource);";
+    let where_to = r.call("post /v1/sts/provider", &[], json!({ "provider": "ci" }));
+    assert_eq!(
+        (&where_to["issuer"], &where_to["client_id"]),
+        (&json!("https://ci.example"), &json!("here"))
+    );
+    r.call("delete /v1/iam/providers/{name}", &["ci"], Value::Null);
     let role = json!({ "cluster": "prod", "namespaces": ["shop"], "service_accounts": ["*"],
         "policy": policy });
     let set = r.call("put /v1/iam/roles/{name}", &["shop"], role);
@@ -49,6 +54,9 @@ fn questions(r: &mut Recorder) {
     let who = r.call("post /v1/iam/who-can", &[], json!({ "action": "kms:GenerateRandom" }));
     assert!(who["may"].to_string().contains("role.shop"), "{who}");
     assert!(who["may_not"].to_string().contains("base"), "{who}");
+    let body = json!({ "policy": "none", "text": "permit (principal, action, resource);" });
+    let replayed = r.call("post /v1/iam/replay", &[], body);
+    assert_eq!((&replayed["would_refuse"], &replayed["cut"]), (&json!(0), &json!(false)));
     assert_eq!(r.call("get /v1/sts/whoami", &[], Value::Null)["principal"], "admin");
 }
 
@@ -104,6 +112,7 @@ pub(super) fn access_commands(s: &mut Shell) {
     assert!(s.ok("policy list").contains('p') && s.ok("policy show p").contains("permit"));
     s.ok("policy put p random");
     assert_eq!(s.json("policy versions p")["policies"][0]["version"], 1);
+    assert!(s.ok("policy test p any --days 1").contains("would have been refused"));
     s.ok("policy delete p");
     let session = s.json("login --jwt-file token --role r --duration 5m");
     assert_eq!(session["expires_in"], 300);

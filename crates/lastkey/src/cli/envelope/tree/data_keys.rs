@@ -2,99 +2,62 @@
 //!
 //! Room      `lastkey`.
 //! Holds     A data key serves at most 1,000 files; each file has its own salt, and so its own
-//!           keys. Threads that need the same data key wait for one call.
+//!           keys. Threads that need the same data key wait for one call. This is the cache of
+//!           the library.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
-use lastkey_crypto::{
-    digest::sha256_of,
-    envelope::{EnvelopeOptions, Header},
-};
-use lastkey_secret::SecretArray;
+use lastkey_client::{DataKeyCache, Decryptor, Encryptor, ProtectedKey};
+use lastkey_crypto::envelope::{EnvelopeOptions, Header};
 use tokio::runtime::Handle;
 
-use super::super::keys::{Opener, Protected, Recipients, failed};
 use crate::cli::failure::Failure;
-
-/// Files that one data key serves.
-const FILES: u32 = 1_000;
-/// Data keys of foreign envelopes that are remembered.
-const REMEMBERED: usize = 64;
 
 /// Data keys for files to encrypt.
 pub(super) struct Supply {
     runtime: Handle,
-    recipients: Recipients,
-    options: EnvelopeOptions,
-    current: Mutex<Option<(Arc<Ready>, u32)>>,
-}
-
-/// A data key, its recipients, and how envelopes are made of them.
-pub(super) struct Ready {
-    pub(super) protected: Protected,
-    pub(super) options: EnvelopeOptions,
+    encryptor: Encryptor,
 }
 
 impl Supply {
-    pub(super) fn new(runtime: Handle, recipients: Recipients, options: EnvelopeOptions) -> Self {
-        Self { runtime, recipients, options, current: Mutex::new(None) }
+    /// To be made in the runtime that the calls are made by.
+    pub(super) fn new(encryptor: Encryptor, cache: &DataKeyCache) -> Self {
+        Self { runtime: Handle::current(), encryptor: encryptor.cache(cache) }
     }
 
     /// The data key of the next file.
-    pub(super) fn next(&self) -> Result<Arc<Ready>, Failure> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((ready, used)) = current.as_mut().filter(|(_, used)| *used < FILES) {
-            *used += 1;
-            return Ok(Arc::clone(ready));
-        }
-        let mut options = self.options.clone();
-        let protected = self.runtime.block_on(self.recipients.protect(&options.context))?;
-        options.fit(&protected.recipients).map_err(failed)?;
-        let ready = Arc::new(Ready { protected, options });
-        *current = Some((Arc::clone(&ready), 1));
-        Ok(ready)
+    pub(super) fn next(&self, len: u64) -> Result<(Arc<ProtectedKey>, EnvelopeOptions), Failure> {
+        Ok(self.runtime.block_on(self.encryptor.data_key(len))?)
     }
 }
 
 /// Data keys of files that are encrypted already.
 pub(super) struct Known {
     runtime: Handle,
-    opener: Option<Opener>,
-    remembered: Mutex<HashMap<[u8; 32], Arc<SecretArray<32>>>>,
+    decryptor: Option<Decryptor>,
 }
 
 impl Known {
-    pub(super) fn new(runtime: Handle, opener: Option<Opener>) -> Self {
-        Self { runtime, opener, remembered: Mutex::new(HashMap::new()) }
+    /// To be made in the runtime that the calls are made by.
+    pub(super) fn new(decryptor: Option<Decryptor>, cache: &DataKeyCache) -> Self {
+        let decryptor = decryptor.map(|decryptor| decryptor.cache(cache));
+        Self { runtime: Handle::current(), decryptor }
     }
 
-    /// The data key of an envelope, or why there is none. It is proven to be the one of the
-    /// header.
-    pub(super) fn data_key(&self, header: &Header) -> Result<Arc<SecretArray<32>>, Failure> {
-        let place = place_of(header);
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(data_key) = remembered.get(&place) {
-            let proven = header.unlock(data_key).map(|_| Arc::clone(data_key));
-            return proven.map_err(failed);
-        }
-        let Some(opener) = &self.opener else {
-            return Err(Failure::NotValid("an encrypted file whose header cannot be verified"));
-        };
-        let data_key = Arc::new(self.runtime.block_on(opener.data_key(header))?);
-        if remembered.len() >= REMEMBERED {
-            remembered.clear();
-        }
-        remembered.insert(place, Arc::clone(&data_key));
-        Ok(data_key)
+    /// The data key of an envelope, or why there is none. Decrypting begins with the proof that
+    /// it is that of the header.
+    pub(super) fn data_key(&self, header: &Header) -> Result<Arc<ProtectedKey>, Failure> {
+        Ok(self.runtime.block_on(self.decryptor()?.data_key(header))?)
     }
-}
 
-/// Files of one data key have the same recipients and context.
-fn place_of(header: &Header) -> [u8; 32] {
-    let bodies = header.recipients().iter().map(|recipient| recipient.body.as_slice());
-    let parts: Vec<&[u8]> = std::iter::once(header.context().encoded()).chain(bodies).collect();
-    sha256_of(&parts)
+    /// Proves that the header is that of an envelope which can be decrypted.
+    pub(super) fn prove(&self, header: &Header) -> Result<(), Failure> {
+        self.runtime.block_on(self.decryptor()?.proven_key(header))?;
+        Ok(())
+    }
+
+    fn decryptor(&self) -> Result<&Decryptor, Failure> {
+        let cannot = Failure::NotValid("an encrypted file whose header cannot be verified");
+        self.decryptor.as_ref().ok_or(cannot)
+    }
 }

@@ -23,8 +23,14 @@ const PORTION: usize = 32;
 /// Portions that wait.
 const WAITING: usize = 16;
 
-/// Paths of files, relative to the root.
-pub(super) type Portion = Vec<PathBuf>;
+/// Some files of one folder.
+#[derive(Debug, Default)]
+pub(super) struct Portion {
+    /// Paths relative to the root.
+    pub(super) files: Vec<PathBuf>,
+    /// Whether the folder they go to was made just now, so that nothing is in it.
+    pub(super) is_fresh: bool,
+}
 
 pub(super) fn channel() -> (SyncSender<Portion>, Receiver<Portion>) {
     sync_channel(WAITING)
@@ -51,13 +57,12 @@ impl Filter {
 /// Sends every file of a run to its workers.
 pub(super) fn walk(run: &Run, sender: &SyncSender<Portion>) -> Result<(), Failure> {
     if !run.job.source.is_dir() {
-        let _ = sender.send(vec![PathBuf::new()]);
+        let _ = sender.send(Portion { files: vec![PathBuf::new()], is_fresh: false });
         return Ok(());
     }
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
-        make_folder(run, &folder)?;
-        let mut portion = Portion::new();
+        let mut portion = Portion { files: Vec::new(), is_fresh: make_folder(run, &folder)? };
         let entries = match read_folder(&run.job.source.join(&folder)) {
             Ok(entries) => entries,
             Err(failure) => {
@@ -69,13 +74,13 @@ pub(super) fn walk(run: &Run, sender: &SyncSender<Portion>) -> Result<(), Failur
             let path = folder.join(entry.file_name());
             match kind(run, &entry, &path) {
                 Kind::Folder => folders.push(path),
-                Kind::File => portion.push(path),
+                Kind::File => portion.files.push(path),
                 Kind::Other => {
                     run.passed_over.fetch_add(1, Ordering::Relaxed);
                 }
                 Kind::NotOurs => {}
             }
-            if portion.len() == PORTION && !send(run, sender, &mut portion) {
+            if portion.files.len() == PORTION && !send(run, sender, &mut portion) {
                 return Ok(());
             }
         }
@@ -88,7 +93,8 @@ pub(super) fn walk(run: &Run, sender: &SyncSender<Portion>) -> Result<(), Failur
 
 /// Answers no when nobody works any more.
 fn send(run: &Run, sender: &SyncSender<Portion>, portion: &mut Portion) -> bool {
-    !run.should_stop() && sender.send(std::mem::take(portion)).is_ok()
+    let (files, is_fresh) = (std::mem::take(&mut portion.files), portion.is_fresh);
+    !run.should_stop() && sender.send(Portion { files, is_fresh }).is_ok()
 }
 
 enum Kind {
@@ -128,11 +134,16 @@ fn read_folder(folder: &Path) -> Result<Vec<DirEntry>, Failure> {
     fs::read_dir(folder).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
 }
 
-fn make_folder(run: &Run, folder: &Path) -> Result<(), Failure> {
-    let Some(target) = &run.job.target else { return Ok(()) };
+/// Answers whether it was made just now.
+fn make_folder(run: &Run, folder: &Path) -> Result<bool, Failure> {
+    let Some(target) = &run.job.target else { return Ok(false) };
     let folder = target.join(folder);
+    if fs::create_dir(&folder).is_ok() {
+        return Ok(true);
+    }
     fs::create_dir_all(&folder)
-        .map_err(|cause| Failure::io(format!("make the folder {}", folder.display()), cause))
+        .map_err(|cause| Failure::io(format!("make the folder {}", folder.display()), cause))?;
+    Ok(false)
 }
 
 /// Number of files and their bytes, as far as they can be seen; for the time that is left.

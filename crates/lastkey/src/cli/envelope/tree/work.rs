@@ -14,13 +14,14 @@ use std::{
 };
 
 use lastkey_client::{
+    ProtectedKey,
     envelope::EnvelopeError as ClientEnvelopeError,
     file::{FileError, PendingFile, SharedFile},
 };
 use lastkey_crypto::{
     context::EncryptionContext,
     entropy::SystemEntropy,
-    envelope::{Header, Layout},
+    envelope::{EnvelopeOptions, Header, Layout},
     stream::{self, StreamError},
 };
 use lastkey_secret::SecretArray;
@@ -29,7 +30,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Run,
-    data_keys::{Known, Ready, Supply},
+    data_keys::{Known, Supply},
     walk::Portion,
 };
 use crate::cli::{envelope::check_context, failure::Failure};
@@ -121,6 +122,8 @@ struct Source<'p> {
     place: &'p Path,
     /// Relative to the root.
     path: &'p Path,
+    /// Whether nothing is where it goes.
+    is_fresh: bool,
 }
 
 impl<'a> Worker<'a> {
@@ -133,22 +136,22 @@ impl<'a> Worker<'a> {
     pub(super) fn take_part(mut self, portions: &Mutex<Receiver<Portion>>) {
         let next = || portions.lock().unwrap_or_else(PoisonError::into_inner).recv();
         while let Ok(portion) = next() {
-            for path in portion {
+            for path in portion.files {
                 if !self.run.should_stop() {
-                    self.take(&path);
+                    self.take(&path, portion.is_fresh);
                 }
             }
         }
         self.flush();
     }
 
-    fn take(&mut self, path: &Path) {
+    fn take(&mut self, path: &Path, is_fresh: bool) {
         let place = below(&self.run.job.source, path);
         let (file, about) = match open(&place) {
             Ok(opened) => opened,
             Err(failure) => return self.run.fail(&place, failure),
         };
-        let mut source = Source { file, about, place: &place, path };
+        let mut source = Source { file, about, place: &place, path, is_fresh };
         let len = source.about.len();
         match self.process(&mut source) {
             Ok(Outcome::Skipped) => {
@@ -173,7 +176,7 @@ impl<'a> Worker<'a> {
             Action::Encrypt { supply, known } => {
                 // Into another tree an envelope goes like any other file, and comes back as one.
                 if let Some(header) = header.filter(|_| run.job.target.is_none()) {
-                    known.data_key(&header)?;
+                    known.prove(&header)?;
                     return Ok(Outcome::Skipped);
                 }
                 let Some(pending) =
@@ -181,8 +184,10 @@ impl<'a> Worker<'a> {
                 else {
                     return Ok(Outcome::Skipped);
                 };
-                let Some(ready) = run.ready(supply) else { return Ok(Outcome::Skipped) };
-                self.encrypt(source, &pending, &ready)?;
+                let Some((key, options)) = run.data_key(supply, source.about.len()) else {
+                    return Ok(Outcome::Skipped);
+                };
+                self.encrypt(source, &pending, &key, &options)?;
                 Ok(Outcome::Written(pending))
             }
             Action::Decrypt { known, context } => {
@@ -192,11 +197,11 @@ impl<'a> Worker<'a> {
                     return is_in_place.then_some(Outcome::Skipped).ok_or(refused);
                 };
                 check_context(&header, context)?;
-                let data_key = known.data_key(&header)?;
+                let key = known.data_key(&header)?;
                 let Some(pending) = self.pending(source, |_| Ok(false))? else {
                     return Ok(Outcome::Skipped);
                 };
-                self.decrypt(source, &pending, &header, &data_key)?;
+                self.decrypt(source, &pending, &header, &key.data_key)?;
                 Ok(Outcome::Written(pending))
             }
         }
@@ -210,7 +215,7 @@ impl<'a> Worker<'a> {
         // One byte more than there should be shows a file that grew.
         let wanted = if is_small { len.saturating_add(1) } else { MAGIC.len() };
         self.input.resize(wanted, 0);
-        let read = fill(&mut source.file, &mut self.input).map_err(failed)?;
+        let read = fill(&mut source.file, &mut self.input, len).map_err(failed)?;
         if is_small && read != len {
             return Err(StreamError::Changed.into());
         }
@@ -227,10 +232,10 @@ impl<'a> Worker<'a> {
         &mut self,
         source: &Source<'_>,
         pending: &PendingFile,
-        ready: &Ready,
+        key: &ProtectedKey,
+        options: &EnvelopeOptions,
     ) -> Result<(), Failure> {
-        let (options, protected) = (&ready.options, &ready.protected);
-        let (data_key, recipients) = (&protected.data_key, &protected.recipients);
+        let (data_key, recipients) = (&key.data_key, &key.recipients);
         let entropy = &mut SystemEntropy;
         if source.is_small() {
             let (input, output) = (&self.input, &mut self.output);
@@ -273,7 +278,11 @@ impl<'a> Worker<'a> {
     ) -> Result<Option<PendingFile>, Failure> {
         let job = &self.run.job;
         let target = below(job.target.as_ref().unwrap_or(&job.source), source.path);
-        let pending = match PendingFile::create(&target, job.replace) {
+        let made = match source.is_fresh {
+            true => PendingFile::create_in_fresh_folder(&target),
+            false => PendingFile::create(&target, job.replace),
+        };
+        let pending = match made {
             Err(FileError::Exists { path }) => {
                 let is_right = job.skip_existing || is_done(&target)?;
                 let exists = FileError::Exists { path };
@@ -328,8 +337,8 @@ impl Source<'_> {
 
 impl Run {
     /// A data key; without one the run is over.
-    fn ready(&self, supply: &Supply) -> Option<Arc<Ready>> {
-        supply.next().map_err(|failure| self.end_by(failure)).ok()
+    fn data_key(&self, supply: &Supply, len: u64) -> Option<(Arc<ProtectedKey>, EnvelopeOptions)> {
+        supply.next(len).map_err(|failure| self.end_by(failure)).ok()
     }
 
     fn threads_for(&self, source: &Source<'_>) -> NonZeroUsize {
@@ -351,7 +360,7 @@ fn is_done(target: &Path, source: &Source<'_>, known: &Known) -> Result<bool, Fa
     if !is_as_long || time(&about) < time(&source.about) {
         return Ok(false);
     }
-    known.data_key(&header).map(|_| true)
+    known.prove(&header).map(|()| true)
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {
@@ -369,7 +378,8 @@ fn open(place: &Path) -> Result<(File, Metadata), Failure> {
     Ok((file, about))
 }
 
-fn fill(file: &mut File, dest: &mut [u8]) -> io::Result<usize> {
+/// Reads to the end, which a read that stops at the expected length has found.
+fn fill(file: &mut File, dest: &mut [u8], expected: usize) -> io::Result<usize> {
     let mut len = 0;
     while let Some(free) = dest.get_mut(len..).filter(|free| !free.is_empty()) {
         match file.read(free) {
@@ -377,6 +387,9 @@ fn fill(file: &mut File, dest: &mut [u8]) -> io::Result<usize> {
             Ok(more) => len += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+        if len == expected {
+            break;
         }
     }
     Ok(len)

@@ -1,0 +1,240 @@
+//! What to do with the configuration, by how the control plane is run; and where nobody can.
+//!
+//! Room      `checks`.
+//! Source    Documents of kubeadm, k3s, RKE2 and Talos, and of the managed services, as of
+//!           November 2026.
+
+use super::{Stage, Wanted};
+
+/// How the control plane is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    /// By kubeadm.
+    Kubeadm,
+    /// k3s: the API server is a part of its process.
+    K3s,
+    /// RKE2: static pods that it writes itself.
+    Rke2,
+    /// Talos: all of it is machine configuration.
+    Talos,
+    /// Static pods that somebody wrote.
+    StaticPod,
+}
+
+/// A service that runs the control plane and lets nobody near it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Managed {
+    /// Its name.
+    pub name: &'static str,
+    /// What of a version or of a node's provider id it is recognised by.
+    signs: &'static [&'static str],
+    /// What its customer can switch on.
+    pub offers: &'static str,
+}
+
+const MANAGED: [Managed; 7] = [
+    Managed {
+        name: "Amazon EKS",
+        signs: &["-eks-", "aws:///", "eks.amazonaws.com/"],
+        offers: "aws eks associate-encryption-config --cluster-name NAME --encryption-config '[{\"resources\":[\"secrets\"],\"provider\":{\"keyArn\":\"ARN\"}}]' (a key of AWS KMS; it cannot be taken back)",
+    },
+    Managed {
+        name: "Google GKE",
+        signs: &["-gke.", "gce://", "cloud.google.com/gke-"],
+        offers: "gcloud container clusters update NAME --database-encryption-key projects/P/locations/L/keyRings/R/cryptoKeys/K (a key of Cloud KMS)",
+    },
+    Managed {
+        name: "Azure AKS",
+        signs: &["kubernetes.azure.com/", "azure:///"],
+        offers: "az aks update --name NAME --resource-group GROUP --enable-azure-keyvault-kms --azure-keyvault-kms-key-id ID (a key of Azure Key Vault)",
+    },
+    Managed {
+        name: "Alibaba Cloud ACK",
+        signs: &["-aliyun.", "alibabacloud.com/nodepool-id", "node.csi.alibabacloud.com/"],
+        offers: "Secret encryption in the cluster's security settings (ACK Pro, a key of Alibaba Cloud KMS)",
+    },
+    Managed {
+        name: "Tencent TKE",
+        signs: &["-tke.", "cloud.tencent.com/", "qcloud://"],
+        offers: "etcd encryption by KMS in the cluster's settings",
+    },
+    Managed {
+        name: "Huawei CCE",
+        signs: &["-CCE", "cce.cloud.com/", "-r0-cce"],
+        offers: "Secret encryption when a CCE cluster is created (a key of DEW)",
+    },
+    Managed {
+        name: "DigitalOcean DOKS",
+        signs: &["doks.digitalocean.com/", "digitalocean://"],
+        offers: "nothing: etcd lies on disks that the provider encrypts",
+    },
+];
+
+/// Recognises a managed control plane by any words that a cluster says of itself: the version of
+/// its API server, provider ids and labels of its nodes.
+///
+/// Clouds give the same provider ids to machines of one's own, so a version says more.
+#[must_use]
+pub fn managed(words: &str) -> Option<Managed> {
+    MANAGED.into_iter().find(|service| service.signs.iter().any(|sign| words.contains(sign)))
+}
+
+impl Managed {
+    /// What is left to do there.
+    #[must_use]
+    pub fn left(&self) -> String {
+        format!(
+            "This control plane is run by {name}: nobody but the provider can add a KMS plugin.\n\
+             \n\
+             1. What the provider offers:\n   {offers}\n\
+             2. Deliver secrets without Secret objects, so that etcd never holds them: to pods by\n   \
+             the node agent, to programs by the API (docs/identity.md).\n\
+             3. Look at what is still kept as Secrets, and who reads it:\n   \
+             kubectl get secrets --all-namespaces -o json | lastkey check --manifests -\n",
+            name = self.name,
+            offers = self.offers
+        )
+    }
+}
+
+/// What to do, in order. `file` is where the configuration was written.
+#[must_use]
+pub fn steps(platform: Platform, wanted: &Wanted, file: &str) -> String {
+    let target = target(platform);
+    let mut text = match wanted.stage {
+        Stage::Start => start(platform, wanted, file, target),
+        Stage::Finish => format!(
+            "1. First prove that nothing is left: {}\n\
+             2. Put {file} in place of {target} on every control plane node. An API server that\n   \
+             reloads by itself takes it within a minute or so.\n",
+            verify(platform, "clear=0,stale=0")
+        ),
+        Stage::Back => format!(
+            "1. Put {file} in place of {target} on every control plane node, and wait until each\n   \
+             API server has taken it.\n\
+             2. Rewrite everything: {REWRITE}\n\
+             3. Look that nothing is sealed any more: {}\n\
+             4. Take --encryption-provider-config away, then the plugin. Only then the key.\n",
+            verify(platform, "stale=0")
+        ),
+    };
+    text.push_str(AFTER);
+    text
+}
+
+const AFTER: &str = "\n\
+    Load balancers: ask /readyz?exclude=kms-providers, and alert on kms-providers by itself;\n\
+    else an outage of the key service takes every API server out of the balancer at once.\n\
+    Needs Kubernetes 1.32 or later: older API servers cannot talk to a plugin written in Rust on\n\
+    a socket file.\n";
+
+/// Writes every object once more, as it is; on the way back no key is the current one.
+const REWRITE: &str =
+    "kubectl get secrets,configmaps --all-namespaces -o json | kubectl replace -f -";
+
+/// Where the configuration belongs.
+const fn target(platform: Platform) -> &'static str {
+    match platform {
+        Platform::Kubeadm | Platform::StaticPod => "/etc/kubernetes/encryption/config.yaml",
+        Platform::K3s | Platform::Rke2 => "/etc/lastkey/encryption/config.yaml",
+        Platform::Talos => "the KubeEtcdEncryptionConfig document",
+    }
+}
+
+fn start(platform: Platform, wanted: &Wanted, file: &str, target: &str) -> String {
+    let socket = &wanted.socket;
+    let folder = socket.rsplit_once('/').map_or("/", |(folder, _)| folder);
+    let how = match platform {
+        Platform::Kubeadm => format!(
+            "3. In the ClusterConfiguration (kubectl -n kube-system edit configmap kubeadm-config), so\n   \
+             that upgrades keep it, and in /etc/kubernetes/manifests/kube-apiserver.yaml:\n{}",
+            static_pod(folder)
+        ),
+        Platform::StaticPod => {
+            format!("3. In the manifest of kube-apiserver, one node after the other:\n{}", static_pod(folder))
+        }
+        Platform::K3s => "3. In /etc/rancher/k3s/config.yaml; not together with secrets-encryption, which\n   \
+             brings a configuration of its own. Then systemctl restart k3s, one node after the other:\n\n   \
+             kube-apiserver-arg:\n   \
+             - encryption-provider-config=/etc/lastkey/encryption/config.yaml\n   \
+             - encryption-provider-config-automatic-reload=true\n"
+            .to_owned(),
+        Platform::Rke2 => format!(
+            "3. In /etc/rancher/rke2/config.yaml. RKE2 encrypts by aescbc already: give its file\n   \
+             /var/lib/rancher/rke2/server/cred/encryption-config.json as --running in the step\n   \
+             before this one. Then systemctl restart rke2-server, one node after the other:\n\n   \
+             kube-apiserver-arg:\n   \
+             - encryption-provider-config=/etc/lastkey/encryption/config.yaml\n   \
+             - encryption-provider-config-automatic-reload=true\n   \
+             kube-apiserver-extra-mount:\n   \
+             - /etc/lastkey/encryption:/etc/lastkey/encryption:ro\n   \
+             - {folder}:{folder}\n"
+        ),
+        Platform::Talos => format!(
+            "3. Talos renders the file itself: releases with the document KubeEtcdEncryptionConfig\n   \
+             take this one in it; older ones know no plugin. Give the configuration that runs as\n   \
+             --running, so that what Talos sealed by secretbox stays readable. Mount the folder\n   \
+             of the socket by cluster.apiServer.extraVolumes (hostPath {folder}), and run the\n   \
+             plugin as a static pod of machine.pods.\n"
+        ),
+    };
+    format!(
+        "1. On every control plane node the plugin runs and answers on {socket}:\n   \
+         docs/kubernetes/etcd-encryption.md; the API server must not start before it.\n\
+         2. {file} becomes {target} there, root:root 0600, the same on all nodes:\n   \
+         install -D -m 0600 -o root -g root {file} {target}\n\
+         {how}\
+         4. When every API server is ready again, rewrite what is there: lastkey etcd rewrite,\n   \
+         with --socket {socket} and the certificates of step 5\n\
+         5. Prove it: {}\n\
+         6. Make the last step: lastkey etcd enable --finish --running {target}\n",
+        verify(platform, "clear=0,stale=0")
+    )
+}
+
+/// Flags and mounts of a static pod. The folders are mounted, not the files: a file that is
+/// replaced would stay the old one inside.
+fn static_pod(folder: &str) -> String {
+    format!(
+        "\n   command:\n   \
+         - --encryption-provider-config=/etc/kubernetes/encryption/config.yaml\n   \
+         - --encryption-provider-config-automatic-reload=true\n   \
+         volumeMounts:\n   \
+         - {{name: encryption, mountPath: /etc/kubernetes/encryption, readOnly: true}}\n   \
+         - {{name: kms, mountPath: {folder}}}\n   \
+         volumes:\n   \
+         - {{name: encryption, hostPath: {{path: /etc/kubernetes/encryption, type: Directory}}}}\n   \
+         - {{name: kms, hostPath: {{path: {folder}, type: DirectoryOrCreate}}}}\n\n"
+    )
+}
+
+fn verify(platform: Platform, require: &str) -> String {
+    let (folder, authority, certificate, key) = match platform {
+        Platform::Kubeadm | Platform::StaticPod => (
+            "/etc/kubernetes/pki",
+            "etcd/ca.crt",
+            "apiserver-etcd-client.crt",
+            "apiserver-etcd-client.key",
+        ),
+        Platform::K3s => {
+            ("/var/lib/rancher/k3s/server/tls/etcd", "server-ca.crt", "client.crt", "client.key")
+        }
+        Platform::Rke2 => (
+            "/var/lib/rancher/rke2/server/tls/etcd",
+            "server-ca.crt",
+            "server-client.crt",
+            "server-client.key",
+        ),
+        Platform::Talos => {
+            return format!(
+                "talosctl etcd snapshot etcd.db && \\\n   \
+                 lastkey etcd verify --snapshot etcd.db --require {require}"
+            );
+        }
+    };
+    format!(
+        "lastkey etcd verify --endpoints https://127.0.0.1:2379 \\\n   \
+         --cacert {folder}/{authority} \\\n   --cert {folder}/{certificate} \\\n   \
+         --key {folder}/{key} --require {require}"
+    )
+}

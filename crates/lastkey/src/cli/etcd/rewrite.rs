@@ -1,0 +1,299 @@
+//! `etcd rewrite`: every object that is not sealed as a new write would be is written once more.
+//!
+//! Room      `lastkey`. etcd says which objects; the API server writes them.
+//! Holds     Nothing is written before every API server has told that it knows the current key:
+//!           one that does not would seal under the old one. A patch changes nothing, and only
+//!           metadata is asked for: no value comes here. What is done stays done, so a second run
+//!           goes on where the first one ended.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use lastkey_checks::coverage::{is_current, key_id_hash};
+use lastkey_connect::guard::{Allowed, Guard};
+use lastkey_kube::{Access, Cluster, Form, KubeError};
+use serde_json::Value;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::{
+    plugin::Plugin,
+    resource::{Resource, Served},
+    source::{MAX_ATTEMPTS, Next, SourceArgs, too_slow},
+};
+use crate::cli::{
+    args::{OutputForm, Span},
+    failure::{Failure, RemoteEnd, printable},
+    output,
+    progress::CountProgress,
+    signals::Interrupts,
+};
+
+/// Arguments of `etcd rewrite`.
+#[derive(Args, Debug)]
+pub(crate) struct RewriteArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Socket of the KMS plugin: its key id is the current one
+    #[arg(long, value_name = "PATH", required_unless_present = "key_id")]
+    socket: Option<PathBuf>,
+    /// Key id that is current (repeatable)
+    #[arg(long, value_name = "ID")]
+    key_id: Vec<String>,
+    /// Resource to rewrite: secrets, widgets.example.com (repeatable)
+    /// [default: secrets and configmaps]
+    #[arg(long, value_name = "RESOURCE")]
+    resource: Vec<Resource>,
+    /// How the API server is reached
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    kubeconfig: PathBuf,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Every API server by its own address, such as https://10.0.0.1:6443
+    /// [default: those that the cluster names for the service kubernetes]
+    #[arg(long, value_name = "URL[,URL]", value_delimiter = ',')]
+    api_server: Vec<String>,
+    /// How long to wait until every API server knows the current key
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    wait: Span,
+    /// Most objects in a second
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// Only count what would be rewritten
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// How often API servers are asked for the key that they know.
+const ASK_PERIOD: Duration = Duration::from_secs(2);
+
+/// Rewrites what is stale, and ends with exit code 1 when something is left.
+pub(crate) async fn rewrite(args: &RewriteArgs, form: OutputForm) -> Result<(), Failure> {
+    if form != OutputForm::Table {
+        return Err(Failure::Usage(
+            "`lastkey etcd verify` prints what is left in other forms".to_owned(),
+        ));
+    }
+    args.source.only_live()?;
+    let current = current(args).await?;
+    let resources =
+        if args.resource.is_empty() { Resource::secrets_like() } else { args.resource.clone() };
+    let mut served = Vec::new();
+    let cluster = connect(args, None)?;
+    for resource in resources {
+        served.push(Served::find(&cluster, resource).await.map_err(|error| refused(&error))?);
+    }
+    let stale = stale(args, &served, &current).await?;
+    output::print(&format!("{} objects are not sealed under the current key\n", stale.len()))?;
+    if stale.is_empty() || args.dry_run {
+        return Ok(());
+    }
+    wait_until_known(args, &cluster, &current).await?;
+    let mut interrupts = Interrupts::listen()?;
+    let failed = interrupts.or_outcome(write_all(args, &cluster, &stale)).await?;
+    let left = self::stale(args, &served, &current).await?;
+    let done = stale.len().saturating_sub(failed);
+    output::print(&format!("{done} rewritten, {} left\n", left.len()))?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    for path in left.iter().take(5) {
+        output::note(&format!("left: {}", printable(path)));
+    }
+    Err(Failure::Found)
+}
+
+/// Key ids that are current.
+async fn current(args: &RewriteArgs) -> Result<Vec<String>, Failure> {
+    let mut current = args.key_id.clone();
+    if let Some(path) = &args.socket {
+        current.push(Plugin::connect(path).await?.key_id().await?);
+    }
+    Ok(current)
+}
+
+fn connect(args: &RewriteArgs, server: Option<&str>) -> Result<Cluster, Failure> {
+    let context = args.context.as_deref();
+    let access = Access::from_kubeconfig(&args.kubeconfig, context);
+    let mut access = access.map_err(|error| Failure::Usage(printable(&error.to_string())))?;
+    if let Some(server) = server {
+        server.clone_into(&mut access.server);
+    }
+    Cluster::new(&Guard::new(Allowed::Any), access).map_err(|error| refused(&error))
+}
+
+/// A refusal of the API server, in words.
+pub(super) fn refused(error: &KubeError) -> Failure {
+    let end = match error {
+        KubeError::Refused { status: 401 | 403, .. } => RemoteEnd::Denied,
+        KubeError::Outbound(_) => RemoteEnd::Unreachable,
+        KubeError::File(..)
+        | KubeError::Kubeconfig(_)
+        | KubeError::Refused { .. }
+        | KubeError::Malformed
+        | KubeError::Expired
+        | KubeError::TooMany => RemoteEnd::Refused,
+    };
+    Failure::Remote { said: error.to_string(), end }
+}
+
+/// Paths in the API of objects that are not sealed under a current key.
+async fn stale(
+    args: &RewriteArgs,
+    served: &[Served],
+    current: &[String],
+) -> Result<Vec<String>, Failure> {
+    let mut source = args.source.open(false).await?;
+    let registry = args.source.registry.trim_end_matches('/');
+    let (mut stale, mut attempts) = (Vec::new(), 1);
+    loop {
+        match source.next().await? {
+            Next::End => return Ok(stale),
+            Next::Anew if attempts == MAX_ATTEMPTS => return Err(too_slow()),
+            Next::Anew => {
+                attempts += 1;
+                stale.clear();
+            }
+            Next::Objects(objects) => {
+                for object in objects {
+                    if is_current(&object.value, current) {
+                        continue;
+                    }
+                    stale.extend(served.iter().find_map(|s| s.path(&object.path, registry)));
+                }
+            }
+        }
+    }
+}
+
+/// Waits until every API server has had the current key from its plugin, and none newer.
+async fn wait_until_known(
+    args: &RewriteArgs,
+    cluster: &Cluster,
+    current: &[String],
+) -> Result<(), Failure> {
+    let addresses = if args.api_server.is_empty() {
+        addresses(cluster).await?
+    } else {
+        args.api_server.clone()
+    };
+    let hashes: Vec<String> = current.iter().map(|id| key_id_hash(id)).collect();
+    let deadline = Instant::now() + Duration::from_secs(args.wait.seconds);
+    for address in addresses {
+        let server = connect(args, Some(&address))?;
+        loop {
+            let metrics = server.document("/metrics").await.map_err(|error| refused(&error))?;
+            if knows(&String::from_utf8_lossy(&metrics), &hashes) {
+                break;
+            }
+            if Instant::now() >= deadline {
+                let said = format!(
+                    "{address} does not know the current key yet: its plugin, or the configuration of its encryption, is not the one that was named; nothing was rewritten"
+                );
+                return Err(Failure::Remote { said, end: RemoteEnd::Refused });
+            }
+            sleep(ASK_PERIOD).await;
+        }
+    }
+    Ok(())
+}
+
+/// The addresses of all API servers, as they announce themselves.
+async fn addresses(cluster: &Cluster) -> Result<Vec<String>, Failure> {
+    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes";
+    let slices = cluster.list(path, Form::Whole).await.map_err(|error| refused(&error))?;
+    let mut found = Vec::new();
+    for slice in &slices.items {
+        let port = slice.pointer("/ports/0/port").and_then(Value::as_u64).unwrap_or(6443);
+        let endpoints = slice.get("endpoints").and_then(Value::as_array);
+        for endpoint in endpoints.into_iter().flatten() {
+            let hosts = endpoint.get("addresses").and_then(Value::as_array);
+            found.extend(hosts.into_iter().flatten().filter_map(Value::as_str).map(|host| {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+                format!("https://{host}:{port}")
+            }));
+        }
+    }
+    if found.is_empty() {
+        let advice = "the cluster names no API servers; name each: --api-server https://HOST:6443";
+        return Err(Failure::Usage(advice.to_owned()));
+    }
+    Ok(found)
+}
+
+/// Whether the newest key id that an API server had from a plugin is one of these.
+///
+/// # Source
+/// k8s.io/apiserver: storage/value/encrypt/envelope/metrics.
+fn knows(metrics: &str, hashes: &[String]) -> bool {
+    const NAME: &str = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds{";
+    let told = metrics.lines().filter(|line| line.starts_with(NAME)).filter_map(|line| {
+        let (_, rest) = line.split_once("key_id_hash=\"")?;
+        let (hash, _) = rest.split_once('"')?;
+        let at: f64 = line.rsplit(' ').next()?.parse().ok()?;
+        Some((hash, at))
+    });
+    let (mut known, mut other) = (f64::MIN, f64::MIN);
+    for (hash, at) in told {
+        let newest = if hashes.iter().any(|known| known == hash) { &mut known } else { &mut other };
+        *newest = newest.max(at);
+    }
+    known > f64::MIN && known >= other
+}
+
+/// Patches objects one after the other; answers how many failed.
+async fn write_all(
+    args: &RewriteArgs,
+    cluster: &Cluster,
+    stale: &[String],
+) -> Result<usize, Failure> {
+    let progress = CountProgress::new("rewriting", stale.len() as u64);
+    let mut ticks = interval(Duration::from_secs(1) / args.rate);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = 0;
+    for path in stale {
+        ticks.tick().await;
+        match cluster.touch(path).await {
+            Ok(()) => {}
+            // Gone, or written by somebody else meanwhile: both are as good.
+            Err(KubeError::Refused { status: 404 | 409, .. }) => {}
+            Err(error @ KubeError::Refused { status: 401 | 403, .. }) => {
+                return Err(refused(&error));
+            }
+            Err(error @ KubeError::Outbound(_)) => return Err(refused(&error)),
+            Err(error) => {
+                failed += 1;
+                progress.say(&printable(&format!("{path}: {error}")));
+            }
+        }
+        progress.advance();
+    }
+    Ok(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::knows;
+
+    fn line(hash: &str, at: &str) -> String {
+        format!(
+            "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds{{apiserver_id_hash=\"x\",key_id_hash=\"{hash}\",provider_name=\"p\"}} {at}\n"
+        )
+    }
+
+    #[test]
+    fn api_server_knows_a_key_when_nothing_newer_was_told() {
+        let hashes = ["sha256:new".to_owned()];
+        for (metrics, is_known) in [
+            (String::new(), false),
+            (line("sha256:old", "1.7e+09"), false),
+            (line("sha256:new", "1.7e+09"), true),
+            (line("sha256:old", "1.700000001e+09") + &line("sha256:new", "1.7e+09"), false),
+            (line("sha256:old", "1.7e+09") + &line("sha256:new", "1.700000001e+09"), true),
+            ("# ".to_owned() + &line("sha256:new", "1.7e+09"), false),
+            (line("sha256:new", "soon"), false),
+        ] {
+            assert_eq!(knows(&metrics, &hashes), is_known, "{metrics}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `lastkey etcd`: against a real etcd, with objects that a real API server sealed.
+
+mod enable;
+mod rewrite;
+mod store;
+mod verify;
+mod xor_plugin;

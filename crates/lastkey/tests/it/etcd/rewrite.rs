@@ -1,0 +1,173 @@
+//! `etcd rewrite`: exactly what is stale, through the API server, and not before it knows the key.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use lastkey_checks::coverage::key_id_hash;
+
+use super::store::{Etcd, golden, put};
+
+/// Stands in for an API server: a patch of a Secret seals it under the golden key.
+struct Api {
+    url: String,
+    state: Arc<State>,
+}
+
+struct State {
+    etcd: String,
+    /// The key id of which its metrics tell.
+    knows: Mutex<&'static str>,
+    /// Requests that were made, and what was accepted as an answer.
+    asked: Mutex<Vec<String>>,
+}
+
+impl Api {
+    fn start(etcd: &Etcd, knows: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(State {
+            etcd: etcd.url.clone(),
+            knows: Mutex::new(knows),
+            asked: Mutex::default(),
+        });
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let state = Arc::clone(&shared);
+                // A client that hangs up ends its own connection.
+                std::thread::spawn(move || drop(serve(stream.unwrap(), &state)));
+            }
+        });
+        let config = format!(
+            "current-context: c\nclusters: [{{name: c, cluster: {{server: '{url}'}}}}]\ncontexts: [{{name: c, context: {{cluster: c}}}}]\n"
+        );
+        fs::write(etcd.path("kubeconfig"), config).unwrap();
+        Self { url, state }
+    }
+
+    fn patches(&self) -> Vec<String> {
+        let asked = self.state.asked.lock().unwrap();
+        asked.iter().filter(|line| line.starts_with("PATCH")).cloned().collect()
+    }
+}
+
+fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    loop {
+        let (mut head, mut len) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let low = line.to_ascii_lowercase();
+            if let Some(value) = low.strip_prefix("content-length:") {
+                len = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+            head.push_str(&line);
+        }
+        let mut body = vec![0; len];
+        reader.read_exact(&mut body)?;
+        let (status, answer) = state.answer(&head, &body);
+        let len = answer.len();
+        write!(writer, "HTTP/1.1 {status}\r\ncontent-length: {len}\r\n\r\n{answer}")?;
+    }
+}
+
+impl State {
+    fn answer(&self, head: &str, body: &[u8]) -> (&'static str, String) {
+        let line = head.lines().next().unwrap();
+        let (method, rest) = line.split_once(' ').unwrap();
+        let target = rest.split(' ').next().unwrap();
+        let metadata_only = head.contains("as=PartialObjectMetadata");
+        self.asked.lock().unwrap().push(format!("{method} {target}"));
+        if target == "/metrics" {
+            let hash = key_id_hash(&self.knows.lock().unwrap());
+            let name = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds";
+            return ("200 OK", format!("{name}{{key_id_hash=\"{hash}\"}} 1.7e+09\n"));
+        }
+        let parts: Vec<&str> = target.split('/').collect();
+        match (method, parts.as_slice()) {
+            ("PATCH", ["", "api", "v1", "namespaces", _, "secrets", "gone"]) => {
+                ("404 Not Found", "{\"reason\":\"NotFound\"}".to_owned())
+            }
+            ("PATCH", ["", "api", "v1", "namespaces", namespace, "secrets", name]) => {
+                assert!(metadata_only && body == b"{}", "{head}");
+                let (_, sealed) = golden().remove(0);
+                put(&self.etcd, &format!("/registry/secrets/{namespace}/{name}"), &sealed);
+                ("200 OK", "{}".to_owned())
+            }
+            _ => ("403 Forbidden", "{\"reason\":\"Forbidden\",\"message\":\"no\"}".to_owned()),
+        }
+    }
+}
+
+#[test]
+fn stale_objects_are_rewritten_once_and_the_rest_is_left_alone() {
+    let Some(etcd) = Etcd::start() else { return };
+    let api = Api::start(&etcd, "m1");
+    let (_, sealed) = golden().remove(0);
+    etcd.put("/registry/secrets/shop/fine", &sealed);
+    etcd.put("/registry/secrets/shop/clear", b"k8s\0secret");
+    etcd.put("/registry/secrets/shop/local", b"k8s:enc:aescbc:v1:key1:xx");
+    etcd.put("/registry/pods/shop/web", b"k8s\0pod");
+    let line = format!(
+        "etcd rewrite --endpoints URL --key-id m1 --kubeconfig kubeconfig --api-server {} --rate 1000",
+        api.url
+    );
+    assert!(etcd.lastkey(&format!("{line} --dry-run")).ok().starts_with("2 objects"));
+    assert_eq!(api.patches(), [""; 0]);
+    let verify = "etcd verify --endpoints URL --key-id m1 --require clear=0,stale=0";
+    etcd.lastkey(verify).failed(1);
+    assert!(etcd.lastkey(&line).ok().contains("2 rewritten, 0 left"));
+    assert_eq!(
+        api.patches(),
+        ["clear", "local"].map(|name| format!("PATCH /api/v1/namespaces/shop/secrets/{name}"))
+    );
+    etcd.lastkey(verify).ok();
+    assert!(etcd.lastkey(&line).ok().starts_with("0 objects"));
+    assert_eq!(api.patches().len(), 2, "what is done is done");
+}
+
+#[test]
+fn nothing_is_rewritten_while_an_api_server_knows_another_key() {
+    let Some(etcd) = Etcd::start() else { return };
+    let api = Api::start(&etcd, "older");
+    etcd.put("/registry/secrets/shop/clear", b"k8s\0secret");
+    let line = format!(
+        "etcd rewrite --endpoints URL --key-id m1 --kubeconfig kubeconfig --api-server {} --wait 0s",
+        api.url
+    );
+    assert!(etcd.lastkey(&line).failed(1).contains("does not know the current key"));
+    assert_eq!(api.patches(), [""; 0]);
+    // Once it does, the same command goes on.
+    *api.state.knows.lock().unwrap() = "m1";
+    etcd.lastkey(&line).ok();
+    assert_eq!(api.patches().len(), 1);
+}
+
+#[test]
+fn what_the_api_server_refuses_is_said_and_what_is_left_is_named() {
+    let Some(etcd) = Etcd::start() else { return };
+    let api = Api::start(&etcd, "m1");
+    etcd.put("/registry/secrets/shop/gone", b"k8s\0secret");
+    let line = format!(
+        "etcd rewrite --endpoints URL --key-id m1 --kubeconfig kubeconfig --api-server {}",
+        api.url
+    );
+    let ended = etcd.lastkey(&line);
+    assert!(ended.failed(1).contains("left: /api/v1/namespaces/shop/secrets/gone"));
+    etcd.put("/registry/configmaps/shop/c", b"k8s\0map");
+    etcd.lastkey(&line).failed(4);
+    etcd.lastkey(&line.replace("kubeconfig --api", "nowhere --api")).failed(2);
+    etcd.lastkey("etcd rewrite --endpoints URL --kubeconfig kubeconfig").failed(2);
+    etcd.lastkey(&line.replace("--endpoints URL", "--snapshot x")).failed(2);
+    // The addresses of API servers are asked for where nobody names them; here that is refused.
+    etcd.lastkey("etcd rewrite --endpoints URL --key-id m1 --kubeconfig kubeconfig").failed(4);
+}
