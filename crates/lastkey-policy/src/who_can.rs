@@ -140,7 +140,7 @@ const ANY_POLICY: Resource =
     Resource::Named(lastkey_core::permit::ResourceKind::Policy, String::new());
 
 /// Whether a scope is about the server itself and nobody else.
-fn names_the_server(who: &Constraint) -> bool {
+pub(crate) fn names_the_server(who: &Constraint) -> bool {
     let Constraint::Eq(EntityReference::EUID(uid)) = who else { return false };
     let thing = Thing::of(uid);
     thing.is_some_and(|it| it.kind == Type::Service && it.name.starts_with("system:"))

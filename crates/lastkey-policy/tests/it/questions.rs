@@ -206,7 +206,7 @@ fn an_explanation_names_what_nearly_held() {
     assert_eq!(told.misses.first().unwrap().policy, "app#office");
     assert_eq!(
         told.to_string(),
-        "refused: no policy allows it\n  app#office would allow it, but this does not hold: the source address is in 192.0.2.0/24\n  built-in#secrets would allow it, but it is about service system:secrets\n  app#app would allow it, but it is about kms:Decrypt"
+        "refused: no policy allows it\n  app#office would allow it, but this does not hold: the source address is in 192.0.2.0/24\n  app#app would allow it, but it is about kms:Decrypt"
     );
     let told = Ask::new(pod("other"), "kms:Decrypt").with(|question| set.explain(question));
     assert_eq!(told.misses.first().unwrap().failed, "it is about anybody in role app");
