@@ -12,6 +12,7 @@ use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Res
 use lastkey_core::ports::{Audit, Clock, EntropySource, SealedStore, Store};
 use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
+use lastkey_core::time::Timestamp;
 use quick_cache::sync::Cache;
 use tokio::sync::{Notify, oneshot};
 
@@ -76,6 +77,8 @@ pub struct Engine {
     /// When issuers were asked for their keys.
     pub(crate) fetches: Fetches,
     pub(crate) instance: InstanceId,
+    /// Longest value of a secret, in bytes.
+    pub(crate) secret_len: usize,
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
     pub(crate) rewrite_not_before: AtomicU64,
@@ -102,7 +105,7 @@ impl Engine {
         ports: Ports,
         store: Arc<dyn Store>,
         Keys { instance, materials, custody, sealed_store }: Keys,
-        open_keys: usize,
+        (open_keys, secret_len): (usize, usize),
         gone: oneshot::Sender<()>,
     ) -> Result<Self, Error> {
         let clock = ServiceClock::resume(Arc::clone(&ports.clock), &*store).await?;
@@ -127,6 +130,7 @@ impl Engine {
             nodes,
             fetches: Fetches::default(),
             instance,
+            secret_len,
             principals,
             rewrite_not_before,
             custody: tokio::sync::Mutex::new(custody),
@@ -137,6 +141,12 @@ impl Engine {
         };
         engine.turn_sessions().await?;
         Ok(engine)
+    }
+
+    /// The wall clock, as use cases read it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.wall()
     }
 
     /// Whether the caller may learn why a call is allowed or refused.
@@ -164,7 +174,11 @@ impl Engine {
         self.permit_knowing(trail, resource, None)
     }
 
-    fn permit_knowing<A: Action>(
+    /// As [`Engine::permit`], with what policy may know of the resource.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub(crate) fn permit_knowing<A: Action>(
         &self,
         trail: &mut Trail<'_>,
         resource: Resource,

@@ -37,7 +37,9 @@ pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
     let mut write_at = Instant::now() + WRITE_PERIOD;
     loop {
         let next = engine.run_due().await;
-        let wait = next.map(|at| engine.clock.observe().elapsed.until(at));
+        let of_secrets = engine.run_secrets_due().await;
+        let soonest = [next, of_secrets].into_iter().flatten().min();
+        let wait = soonest.map(|at| engine.clock.observe().elapsed.until(at));
         let wake = wait.map_or(write_at, |wait| write_at.min(Instant::now() + wait));
         let goes_on = tokio::select! {
             biased;

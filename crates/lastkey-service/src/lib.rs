@@ -18,6 +18,7 @@ mod liveness;
 mod renewal;
 mod root;
 mod seal_book;
+mod secret_box;
 mod unsealing;
 mod usage;
 

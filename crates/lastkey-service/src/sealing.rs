@@ -16,6 +16,7 @@ use lastkey_core::ports::{Expected, NoDevices, SealDevices, SealedStore, Store, 
 use lastkey_core::principal::{Principal, Source};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::seal_record::{Bootstrap, SealKind, SealRecord};
+use lastkey_core::secret_item::{DEFAULT_VALUE_LEN, MAX_VALUE_LEN};
 use lastkey_core::time::Hold;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_secret::SecretVec;
@@ -252,6 +253,7 @@ pub struct Gate {
     pub(crate) store: Arc<dyn SealedStore>,
     pub(crate) ports: Ports,
     pub(crate) open_keys: usize,
+    pub(crate) secret_len: usize,
     pub(crate) running: Mutex<Option<Running>>,
     pub(crate) accepts_audit_loss: bool,
     /// Ends when the last engine that was let go is gone, with every change it was making.
@@ -278,6 +280,7 @@ impl Gate {
             store,
             ports,
             open_keys,
+            secret_len: DEFAULT_VALUE_LEN,
             running,
             accepts_audit_loss,
             retired,
@@ -286,6 +289,12 @@ impl Gate {
             devices,
             problems,
         }
+    }
+
+    /// The same, with values of secrets of at most so many bytes.
+    #[must_use]
+    pub fn with_secret_len(self, secret_len: usize) -> Self {
+        Self { secret_len: secret_len.min(MAX_VALUE_LEN), ..self }
     }
 
     /// The same; an audit log that is not the one that it was is taken as it is, and its loss is

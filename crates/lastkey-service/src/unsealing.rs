@@ -210,7 +210,8 @@ impl Gate {
         let ports = self.ports.clone();
         let sealed_store = Arc::clone(&self.store);
         let keys = Keys { instance, materials: keys.materials, custody, sealed_store };
-        let engine = Engine::start(ports, records, keys, self.open_keys, gone).await?;
+        let lens = (self.open_keys, self.secret_len);
+        let engine = Engine::start(ports, records, keys, lens, gone).await?;
         let engine = Arc::new(engine);
         let (stop_jobs, stopped) = oneshot::channel();
         let (stop_renewal, renewal_stopped) = oneshot::channel();

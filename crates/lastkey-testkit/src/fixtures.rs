@@ -18,6 +18,9 @@ use lastkey_core::seal_record::{
     AcceptedWeakness, Bootstrap, Instance, KeyringEntry, RootWrap, SealBook, SealKind, SealRecord,
     ShareHolder,
 };
+use lastkey_core::secret_item::{
+    SecretDue, SecretDueWhat, SecretId, SecretItem, SecretName, SecretVersion, Stage, ValueKind,
+};
 use lastkey_core::state::State;
 use lastkey_core::time::{ClockRecord, Elapsed, Hold, Reading, Timestamp};
 use lastkey_core::version::{KeyVersion, Origin, Usage, WrappedKey};
@@ -149,7 +152,52 @@ pub fn every_record() -> Vec<Record> {
     ]
     .into_iter()
     .chain(access_records())
+    .chain(secret_records())
     .collect()
+}
+
+/// A secret with everything that it can have.
+///
+/// # Panics
+/// When the name is none.
+#[must_use]
+pub fn secret_item(name: &str) -> SecretItem {
+    let stage = |stage: &str| Stage::parse(stage).expect("a stage");
+    SecretItem {
+        id: SecretId([0x5e; 16]),
+        name: SecretName::parse(name).expect("a name"),
+        key: key_id(1),
+        description: Description::parse("of the shop").expect("a description"),
+        tags: Tags::default().with([("team".to_owned(), "shop".to_owned())]).expect("tags"),
+        newest: version_no(4),
+        kept: vec![version_no(2), version_no(4)],
+        keep: 20,
+        stages: [(stage("current"), version_no(4)), (stage("previous"), version_no(2))].into(),
+        deletion: full_key(1).destruction,
+        created_at: CREATED,
+        written_at: Timestamp(1_735_689_700),
+    }
+}
+
+fn secret_records() -> Vec<Record> {
+    let item = secret_item("prod/shop/db");
+    let due = SecretDue { at: Elapsed(9), what: SecretDueWhat::Destroy, name: item.name.clone() };
+    vec![
+        Record::SecretVersion(SecretVersion {
+            secret: item.id,
+            number: version_no(4),
+            kind: ValueKind::Fields,
+            length: 19,
+            key: key_id(1),
+            data_key_blob: Some(vec![0x4c; 136]),
+            created_at: CREATED,
+            created_by: "user:alice".to_owned(),
+            destroyed_at: Some(Timestamp(1_735_689_800)),
+        }),
+        Record::Secret(item),
+        Record::SecretValue(vec![0x5a; 59]),
+        Record::SecretDue(due),
+    ]
 }
 
 /// The records of who may come in and as what, with everything that they can have.

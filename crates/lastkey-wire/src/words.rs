@@ -215,6 +215,8 @@ words! {
         AccessDenied = "AccessDenied",
         /// The key is not in a state that permits this.
         KeyState = "KeyState",
+        /// The secret or its version is deleted, destroyed or not there.
+        SecretState = "SecretState",
         /// The key is not for this.
         KeyUsage = "KeyUsage",
         /// The ciphertext cannot be decrypted.

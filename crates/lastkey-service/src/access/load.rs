@@ -194,6 +194,10 @@ impl Parts {
             | Record::SealBook(_)
             | Record::Revocation(_)
             | Record::SessionEpoch(_)
+            | Record::Secret(_)
+            | Record::SecretVersion(_)
+            | Record::SecretValue(_)
+            | Record::SecretDue(_)
             | Record::Access(_)
             | Record::AuditHead(_) => {}
         }

@@ -10,13 +10,13 @@ mod access_v1;
 pub mod bootstrap;
 mod codes;
 mod seals_v1;
+mod secret_v1;
 mod v1;
 
 use lastkey_core::record::Record;
 
-/// Longest encoded record, in bytes. A key with every tag, alias and description that it may
-/// have takes a third of it.
-pub const MAX_RECORD_LEN: usize = 131_072;
+/// Longest encoded record, in bytes: the longest value of a secret, and an eighth more.
+pub const MAX_RECORD_LEN: usize = 1_179_648;
 
 const VERSION: u8 = 1;
 
@@ -35,7 +35,7 @@ pub enum DecodeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// Longer than [`MAX_RECORD_LEN`].
-    #[error("a record is longer than 131072 bytes")]
+    #[error("a record is longer than 1179648 bytes")]
     TooLong,
     /// A bootstrap record that is half of one version and half of another.
     #[error("a bootstrap record mixes two versions")]
@@ -104,7 +104,7 @@ mod tests {
         // Version, kind, array of so many, bytes of 16, id; then the code of the spec.
         let spec = 2 + 1 + 1 + 16;
         assert_eq!(key[spec], 2);
-        for (place, code) in [(0, 2), (1, 20), (1, 0x7f), (spec, 15)] {
+        for (place, code) in [(0, 2), (1, 24), (1, 0x7f), (spec, 15)] {
             let before = std::mem::replace(&mut key[place], code);
             assert_eq!(decode(&key), Err(DecodeError::Newer), "{place}");
             key[place] = 0;

@@ -12,6 +12,7 @@ mod completions;
 mod data_key;
 mod envelope;
 mod etcd;
+mod exec;
 mod failure;
 mod input;
 mod key;
@@ -19,6 +20,7 @@ mod output;
 mod progress;
 mod scan;
 mod seal;
+mod secret;
 mod session;
 mod signals;
 mod signature;
@@ -81,6 +83,11 @@ enum ClientCommand {
     /// Create, list, rotate, delete and import keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Keep secrets for programs: versions, stages, search
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Run a program with secrets in its environment, or in files in memory
+    Exec(exec::ExecArgs),
     /// Encrypt or decrypt at most 64 KiB in the server
     #[command(subcommand)]
     Blob(blob::BlobCommand),
@@ -187,7 +194,7 @@ enum ConfigCommand {
 /// Headings of `lastkey --help`; each command stands under one.
 const GROUPS: [(&str, &[&str]); 10] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
-    ("Keys", &["key"]),
+    ("Keys and secrets", &["key", "secret", "exec"]),
     ("Findings", &["check", "scan"]),
     ("Kubernetes", &["etcd"]),
     (
@@ -316,6 +323,8 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Inspect(args) => envelope::inspect(&args, session),
         ClientCommand::Rewrap(args) => envelope::rewrap(args, session).await,
         ClientCommand::Key(command) => key::run(command, session).await,
+        ClientCommand::Secret(command) => secret::run(command, session).await,
+        ClientCommand::Exec(args) => exec::exec(args, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
         ClientCommand::DataKey(args) => data_key::data_key(args, session).await,

@@ -60,6 +60,7 @@ pub(super) fn settle<T>(ask: &Ask, reply: Result<T, Problem>) -> Result<Outcome<
         Error::PlaintextTooLarge
         | Error::Denied
         | Error::KeyState { .. }
+        | Error::SecretState { .. }
         | Error::KeyUsage
         | Error::Undecryptable
         | Error::Conflict

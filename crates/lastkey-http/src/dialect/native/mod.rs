@@ -17,6 +17,7 @@ mod operations;
 mod query;
 pub(crate) mod routes;
 mod seals;
+mod secrets;
 pub(crate) mod sessions;
 mod syntax;
 mod system;

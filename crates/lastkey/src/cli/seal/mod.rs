@@ -4,15 +4,17 @@
 //! Holds     secrets come from files, standard input or a prompt without echo, never from
 //!           arguments. Shares are made here and never sent to the server.
 
+mod device;
 mod shamir;
 mod show;
+mod tpm2;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use lastkey_secret::SecretVec;
 use lastkey_wire::native::seals::{
-    DrillRequest, PassphraseSeal, RotateSealsRequest, SetSealRequest,
+    DeviceSeal, DrillRequest, PassphraseSeal, RotateSealsRequest, SetSealRequest,
 };
 use lastkey_wire::{SecretBase64, SecretText};
 
@@ -34,6 +36,25 @@ pub(crate) struct SealArgs {
 /// Subcommands of `seal`.
 #[derive(Subcommand, Debug)]
 enum SealCommand {
+    #[command(flatten)]
+    Remote(RemoteCommand),
+    #[command(flatten)]
+    Local(LocalCommand),
+}
+
+/// Those that need no server.
+#[derive(Subcommand, Debug)]
+enum LocalCommand {
+    /// Check your share alone, without a server
+    CheckShare(shamir::CheckShareArgs),
+    /// Approve states of a machine whose TPM holds a seal
+    #[command(subcommand)]
+    Tpm2(tpm2::Tpm2Command),
+}
+
+/// Those that ask the server.
+#[derive(Subcommand, Debug)]
+enum RemoteCommand {
     /// List the seals and what is known of each
     List,
     /// Add a seal; each one opens the root key by itself
@@ -76,8 +97,6 @@ enum SealCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Check your share alone, without a server
-    CheckShare(shamir::CheckShareArgs),
 }
 
 /// What can be added.
@@ -87,6 +106,12 @@ enum AddCommand {
     Passphrase(PassphraseArgs),
     /// Shares for several holders, some of whom open it together
     Shamir(shamir::AddShamirArgs),
+    /// A hardware security module, by PKCS#11
+    Pkcs11(device::Pkcs11Args),
+    /// The TPM of the server's machine; run it there
+    Tpm2(tpm2::AddArgs),
+    /// A key of another Lastkey
+    Kms(device::KmsArgs),
 }
 
 /// A new passphrase and what guessing it costs.
@@ -107,25 +132,35 @@ struct PassphraseArgs {
 
 /// Runs a command.
 pub(crate) async fn run(args: SealArgs, session: &Session) -> Result<(), Failure> {
-    if let Some(SealCommand::CheckShare(args)) = &args.command {
-        return shamir::check(args, session);
-    }
-    let client = session.client()?;
     match args.command {
-        None => session.settle_and_show(client.seal(), args.dry_run).await,
-        Some(SealCommand::List) => session.show(&client.list_seals().await?),
-        Some(SealCommand::Add(AddCommand::Passphrase(args))) => {
+        None => session.settle_and_show(session.client()?.seal(), args.dry_run).await,
+        Some(SealCommand::Local(LocalCommand::CheckShare(args))) => shamir::check(&args, session),
+        Some(SealCommand::Local(LocalCommand::Tpm2(command))) => tpm2::run(command),
+        Some(SealCommand::Remote(command)) => run_remote(command, session).await,
+    }
+}
+
+async fn run_remote(command: RemoteCommand, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    match command {
+        RemoteCommand::List => session.show(&client.list_seals().await?),
+        RemoteCommand::Add(AddCommand::Passphrase(args)) => {
             let call = client.add_seal(of_passphrase(&args)?);
             session.settle_and_show(call, args.dry_run).await
         }
-        Some(SealCommand::Add(AddCommand::Shamir(args))) => {
-            shamir::add(&args, &client, session).await
+        RemoteCommand::Add(AddCommand::Shamir(args)) => shamir::add(&args, &client, session).await,
+        RemoteCommand::Add(AddCommand::Pkcs11(args)) => {
+            session.show(&client.add_seal(of_device(device::pkcs11(&args)?)).await?)
         }
-        Some(SealCommand::ChangePassphrase { id, passphrase }) => {
+        RemoteCommand::Add(AddCommand::Kms(args)) => {
+            session.show(&client.add_seal(of_device(device::kms(&args)?)).await?)
+        }
+        RemoteCommand::Add(AddCommand::Tpm2(args)) => add_tpm2(&args, &client, session).await,
+        RemoteCommand::ChangePassphrase { id, passphrase } => {
             let call = client.replace_seal(&id, of_passphrase(&passphrase)?);
             session.settle_and_show(call, passphrase.dry_run).await
         }
-        Some(SealCommand::Remove { id, dry_run }) => {
+        RemoteCommand::Remove { id, dry_run } => {
             let reply = session.settle(client.remove_seal(&id), dry_run).await?;
             let Some(reply) = reply else { return Ok(()) };
             if let Some(notice) = &reply.notice {
@@ -133,11 +168,11 @@ pub(crate) async fn run(args: SealArgs, session: &Session) -> Result<(), Failure
             }
             session.show(&reply)
         }
-        Some(SealCommand::Rotate { keyring, dry_run }) => {
+        RemoteCommand::Rotate { keyring, dry_run } => {
             let call = client.rotate_seals(RotateSealsRequest { keyring });
             session.settle_and_show(call, dry_run).await
         }
-        Some(SealCommand::Drill { passphrase_file, keyfile }) => {
+        RemoteCommand::Drill { passphrase_file, keyfile } => {
             let passphrase = passphrase_file.as_deref().map(|file| input::passphrase(Some(file)));
             let passphrase = passphrase.transpose()?.map(SecretText);
             let keyfile = keyfile.as_deref().map(read).transpose()?.map(SecretBase64);
@@ -146,9 +181,7 @@ pub(crate) async fn run(args: SealArgs, session: &Session) -> Result<(), Failure
             let failed = reply.seals.iter().any(|seal| seal.health == "failed");
             if failed { Err(Failure::Found) } else { Ok(()) }
         }
-        Some(SealCommand::Check { force }) => check(force, &client, session).await,
-        // Needs no server, and was done above.
-        Some(SealCommand::CheckShare(_)) => Ok(()),
+        RemoteCommand::Check { force } => check(force, &client, session).await,
     }
 }
 
@@ -182,6 +215,29 @@ fn of_passphrase(args: &PassphraseArgs) -> Result<SetSealRequest, Failure> {
         passes: Some(args.argon2_passes),
     });
     Ok(SetSealRequest { passphrase, ..SetSealRequest::default() })
+}
+
+fn of_device(seal: DeviceSeal) -> SetSealRequest {
+    SetSealRequest { device: Some(seal), ..SetSealRequest::default() }
+}
+
+/// Prepares the TPM of this machine, and lets the server make a seal of it.
+async fn add_tpm2(
+    args: &tpm2::AddArgs,
+    client: &lastkey_client::Client,
+    session: &Session,
+) -> Result<(), Failure> {
+    let prepared = tpm2::prepare(args)?;
+    match client.add_seal(of_device(prepared.seal.clone())).await {
+        Ok(reply) => session.show(&reply),
+        Err(error) => {
+            // When nobody knows whether the seal was made, the TPM keeps what it was given.
+            if error.refusal().is_some() {
+                prepared.undo();
+            }
+            Err(error.into())
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<SecretVec, Failure> {
