@@ -137,6 +137,13 @@ pub(super) fn refused(error: &KubeError) -> Failure {
     Failure::Remote { said: error.to_string(), end }
 }
 
+/// An API server that cannot be asked what it knows.
+fn unasked(error: &KubeError) -> Failure {
+    let Failure::Remote { said, end } = refused(error) else { return refused(error) };
+    let advice = "nothing was rewritten; name addresses that can be reached with --api-server";
+    Failure::Remote { said: format!("{said}; {advice}"), end }
+}
+
 /// Paths in the API of objects that are not sealed under a current key.
 async fn stale(
     args: &RewriteArgs,
@@ -182,7 +189,7 @@ async fn wait_until_known(
     for address in addresses {
         let server = connect(args, Some(&address))?;
         loop {
-            let metrics = server.document("/metrics").await.map_err(|error| refused(&error))?;
+            let metrics = server.document("/metrics").await.map_err(|error| unasked(&error))?;
             if knows(&String::from_utf8_lossy(&metrics), &hashes) {
                 break;
             }
