@@ -10,6 +10,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).resolve().parent
 VECTORS = ROOT.parent / "crates/lastkey-crypto/tests/vectors/ours"
 TRUST = ROOT.parent / "crates/lastkey-trust/tests/vectors"
+APPROVALS = ROOT.parent / "crates/lastkey-connect/tests/vectors"
 POLICIES = ROOT.parent / "docs/policies.md"
 AUDIT = ROOT.parent / "crates/lastkey-store/tests/golden/audit-v1"
 RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
@@ -63,6 +64,7 @@ for vector in load(VECTORS / "blob.json") + folder("blob_refused"):
 for kind in ("good", "bad"):
     for vector in load(VECTORS / "context.json")[kind]:
         write("context", f"{kind}_{vector['name']}", vector["encoded"])
+write("secret_fields", "two", "000870617373776f72640000000000047573657200000003617070")
 for vector in folder("envelope") + folder("envelope_refused"):
     write("envelope", vector["name"], vector["envelope"])
 for name, text in {
@@ -81,6 +83,8 @@ for vector in SESSIONS["good"]:
     write_bytes("session", f"narrowed_{vector['name']}", vector["narrowed"].encode())
 for name, bearer in SESSIONS["bad_bearers"].items():
     write_bytes("session", f"bad_{name}", bearer.encode())
+for path in sorted(APPROVALS.glob("*.json")):
+    write_bytes("approval", path.stem, path.read_bytes())
 for vector in load(TRUST / "sigv4.json"):
     text = "\n".join([vector["authorization"], vector["path"], vector["query"], "a  b"])
     write_bytes("sigv4", vector["name"], text.encode())

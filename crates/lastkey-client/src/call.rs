@@ -67,6 +67,12 @@ impl<'a, B: Serialize, R: DeserializeOwned> Call<'a, B, R> {
         Self { transport, method, path, query, body, repeat, limit, flag, reply: PhantomData }
     }
 
+    /// Sent once, although its method could be repeated.
+    pub(crate) fn once(mut self) -> Self {
+        self.repeat = Repeat::Never;
+        self
+    }
+
     fn repeatable(mut self) -> Self {
         self.repeat = Repeat::Allowed;
         self

@@ -6,12 +6,13 @@ use std::{fmt, sync::Arc};
 
 use http::Method;
 use lastkey_crypto::digest::sha256_of;
+use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::system::{
     ConfirmClockReply, HealthReply, ReadyReply, SealReply, StatusReply, UnsealReply, UnsealRequest,
 };
 
 use crate::{
-    call::Call,
+    call::{Call, escape},
     config::{ClientConfig, SetupError},
     error::Error,
     transport::Transport,
@@ -98,6 +99,53 @@ impl Client {
     /// Makes the server forget the root key.
     pub fn seal(&self) -> Call<'_, (), SealReply> {
         Call::route(&self.transport, Method::POST, "/v1/sys/seal".to_owned())
+    }
+
+    /// The seals and what is known of them.
+    pub fn list_seals(&self) -> Call<'_, (), SealsReply> {
+        Call::route(&self.transport, Method::GET, "/v1/sys/seals".to_owned())
+    }
+
+    /// Adds a seal.
+    pub fn add_seal(&self, request: SetSealRequest) -> Call<'_, SetSealRequest, SealsReply> {
+        Call::route(&self.transport, Method::POST, "/v1/sys/seals".to_owned()).with_body(request)
+    }
+
+    /// Puts another seal in the place of one.
+    pub fn replace_seal(
+        &self,
+        seal: &str,
+        request: SetSealRequest,
+    ) -> Call<'_, SetSealRequest, SealsReply> {
+        let path = format!("/v1/sys/seals/{}", escape(seal));
+        Call::route(&self.transport, Method::PUT, path).with_body(request)
+    }
+
+    /// Removes a seal.
+    pub fn remove_seal(&self, seal: &str) -> Call<'_, (), SealsReply> {
+        let path = format!("/v1/sys/seals/{}", escape(seal));
+        Call::route(&self.transport, Method::DELETE, path)
+    }
+
+    /// Draws a new root key, and a new storage key when asked to.
+    pub fn rotate_seals(
+        &self,
+        request: RotateSealsRequest,
+    ) -> Call<'_, RotateSealsRequest, SealsReply> {
+        Call::route(&self.transport, Method::POST, "/v1/sys/seals/rotate".to_owned())
+            .with_body(request)
+    }
+
+    /// Opens every seal that can be opened now.
+    pub fn drill_seals(&self, request: DrillRequest) -> Call<'_, DrillRequest, SealsReply> {
+        Call::route(&self.transport, Method::POST, "/v1/sys/seals/drill".to_owned())
+            .with_body(request)
+    }
+
+    /// Records that a configuration in which one loss is fatal is meant.
+    pub fn accept_weakness(&self) -> Call<'_, (), SealsReply> {
+        let path = "/v1/sys/seals/accept-weakness".to_owned();
+        Call::route(&self.transport, Method::POST, path)
     }
 
     /// Lets time go on after the server's clock jumped.

@@ -28,6 +28,7 @@ mod range;
 mod reader;
 mod retry;
 mod rewrap;
+mod secrets;
 mod transport;
 mod trust;
 mod writer;

@@ -32,6 +32,15 @@ pub enum BadName {
         "a name has 1 to 128 characters of A-Z a-z 0-9 . _ @ - and begins with a letter or digit"
     )]
     Name,
+    /// Not the name of a secret.
+    #[error(
+        "a secret is named by 1 to 16 segments of A-Z a-z 0-9 . _ @ + = - with / between them, none \
+         of them empty, '.' or '..', at most 400 bytes"
+    )]
+    Secret,
+    /// Not a stage.
+    #[error("a stage has 1 to 64 characters of A-Z a-z 0-9 . _ -")]
+    Stage,
 }
 
 /// Identity of one key: a random UUID (RFC 9562, version 4).
@@ -92,6 +101,14 @@ impl FromStr for KeyId {
 /// Identity of one installation, drawn at `init`; part of what every record is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InstanceId(pub [u8; 16]);
+
+impl InstanceId {
+    /// Reads what [`fmt::Display`] writes: a UUID.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(|uuid| Self(uuid.into_bytes()))
+    }
+}
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

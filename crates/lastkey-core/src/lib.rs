@@ -17,6 +17,8 @@ pub mod record;
 pub mod rotation;
 pub mod seal_device;
 pub mod seal_record;
+pub mod secret_item;
+pub mod secret_value;
 pub mod state;
 pub mod time;
 pub mod version;

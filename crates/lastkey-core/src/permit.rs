@@ -12,6 +12,7 @@ use lastkey_crypto::context::EncryptionContext;
 use crate::ids::{AliasName, KeyId};
 use crate::key::Tags;
 use crate::principal::{Principal, Source};
+use crate::secret_item::{SecretName, SecretPath};
 use crate::time::Timestamp;
 
 /// Something that a caller may do. Its name is what policies and the audit log write.
@@ -110,6 +111,12 @@ actions! {
     ExplainDecision = "kms:ExplainDecision", false;
     /// Seal the server.
     SealServer = "sys:Seal", true;
+    /// Read which seals there are and what is known of them.
+    ReadSeals = "sys:ReadSeals", false;
+    /// Add, change or remove a seal, or draw a new root or storage key.
+    UpdateSeals = "sys:UpdateSeals", true;
+    /// Prove that seals open.
+    DrillSeals = "sys:DrillSeals", true;
     /// End a hold of the clock.
     ConfirmClock = "sys:ConfirmClock", true;
     /// Name a Kubernetes cluster whose tokens are taken, or change or remove it.
@@ -144,6 +151,24 @@ actions! {
     ReadAudit = "audit:Read", false;
     /// Name a witness of the audit log, or remove it.
     UpdateWitness = "audit:UpdateWitness", true;
+    /// Write a version of a secret, and make the secret if there is none.
+    PutSecret = "secrets:PutSecret", true;
+    /// Read a value.
+    GetSecret = "secrets:GetSecret", false;
+    /// Read what is known of a secret and its versions; never a value.
+    DescribeSecret = "secrets:DescribeSecret", false;
+    /// List secrets in a path, and learn of their changes; never a value.
+    ListSecrets = "secrets:ListSecrets", false;
+    /// Change description, tags, stages or limits of a secret.
+    UpdateSecret = "secrets:UpdateSecret", true;
+    /// Delete a secret; it can be restored until its window ends.
+    DeleteSecret = "secrets:DeleteSecret", true;
+    /// Restore a deleted secret.
+    RestoreSecret = "secrets:RestoreSecret", true;
+    /// Destroy a version, or a whole secret at once.
+    DestroySecret = "secrets:DestroySecret", true;
+    /// Destroy a secret whose window has passed. The scheduler alone does this.
+    ExpireSecret = "secrets:ExpireSecret", true;
 }
 
 /// What an action is done to.
@@ -155,6 +180,10 @@ pub enum Resource {
     Instance,
     /// One of the things that administrators make.
     Named(ResourceKind, String),
+    /// One secret.
+    Secret(SecretName),
+    /// A path that secrets lie in.
+    SecretPath(SecretPath),
 }
 
 /// Things that administrators make and name.
@@ -183,14 +212,15 @@ pub struct Facts<'a> {
     pub source: Source,
     /// The encryption context, for actions that take one.
     pub context: Option<&'a EncryptionContext>,
-    /// Names and tags of the key, when the resource is one that exists.
+    /// Names and tags of the key, when the resource is one that exists; tags of the secret, when it
+    /// is a secret.
     pub key: Option<KeyFacts<'a>>,
 }
 
-/// What policy may know of a key.
+/// What policy may know of a key, or of a secret.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyFacts<'a> {
-    /// Its aliases.
+    /// Its aliases; a secret has none.
     pub aliases: &'a [AliasName],
     /// Its tags; the tag `group` names its key group.
     pub tags: &'a Tags,

@@ -107,6 +107,16 @@ pub trait Watch: Send {
     async fn next(&mut self) -> Option<Change>;
 }
 
+/// How far a renewal of records got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// The last path that was looked at; `None` when there is none after the first.
+    pub last: Option<RecordPath>,
+    /// Records of older epochs that were met, whether they could be renewed or were being
+    /// changed.
+    pub met: usize,
+}
+
 /// Records under the root key: get, scan, commit, watch. Durable when `commit` returns.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -130,6 +140,23 @@ pub trait Store: Send + Sync {
 
     /// Watches the paths with a prefix, from now on.
     fn watch(&self, prefix: &str) -> Box<dyn Watch>;
+
+    /// Takes the keys of a keyring that has grown: from now on records are written under its
+    /// newest epoch.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when the keys are no keyring; the old ones then stay.
+    fn adopt(&self, keys: &RecordKeys) -> Result<(), StoreError>;
+
+    /// How many records were put under the newest epoch since the store was opened with it.
+    fn writes_of_epoch(&self) -> u64;
+
+    /// Goes through some records and puts those of older epochs under the newest one. Their
+    /// content and revision stay, and watchers hear nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn renew(&self, after: Option<&RecordPath>, limit: usize) -> Result<Renewed, StoreError>;
 
     /// Rewrites every journal of the store, so that nothing deleted before this call is left in
     /// it. Answers the last commit for which that holds.
@@ -161,6 +188,17 @@ pub trait SealedStore: Send + Sync {
     /// # Errors
     /// [`StoreError::Conflict`] when it is there already.
     async fn initialise(&self, bootstrap: &Bootstrap) -> Result<(), StoreError>;
+
+    /// Puts a bootstrap record in the place of another, in one write that is durable when this
+    /// returns: afterwards there is one or the other, whole.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when what lies there is not `before`; others.
+    async fn replace_bootstrap(
+        &self,
+        before: &Bootstrap,
+        after: &Bootstrap,
+    ) -> Result<(), StoreError>;
 
     /// Opens the records with the keys of the keyring.
     ///

@@ -113,6 +113,8 @@ pub enum Limit {
 impl Principal {
     /// The server itself: rotation, deletion and expiry by schedule.
     pub const SCHEDULER: &'static str = "system:scheduler";
+    /// The server itself: uses keys for the secrets that it keeps.
+    pub const SECRETS: &'static str = "system:secrets";
     /// The administrator whose token was minted at `init`.
     pub const ADMIN: &'static str = "admin";
 

@@ -13,6 +13,8 @@ use crate::audit::archive::LogHead;
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
+use crate::seal_record::SealBook;
+use crate::secret_item::{SecretDue, SecretId, SecretItem, SecretName, SecretPath, SecretVersion};
 use crate::time::{ClockRecord, Elapsed, Timestamp};
 use crate::version::{KeyVersion, Usage, WrappedKey};
 
@@ -135,10 +137,46 @@ impl RecordPath {
         Self(format!("session-epoch/{number:010}"))
     }
 
+    /// A secret.
+    #[must_use]
+    pub fn secret(name: &SecretName) -> Self {
+        Self(format!("secret/{name}"))
+    }
+
+    /// One version of a secret.
+    #[must_use]
+    pub fn secret_version(id: SecretId, number: VersionNo) -> Self {
+        Self(format!("secret-version/{id}/{:010}", number.number()))
+    }
+
+    /// The value of one version of a secret.
+    #[must_use]
+    pub fn secret_value(id: SecretId, number: VersionNo) -> Self {
+        Self(format!("secret-value/{id}/{:010}", number.number()))
+    }
+
+    /// Something due with a secret. These sort by time.
+    #[must_use]
+    pub fn secret_due(due: &SecretDue) -> Self {
+        Self(format!("secret-due/{:020}/{}/{}", due.at.0, due.what.as_str(), due.name))
+    }
+
+    /// As [`Self::due_from`], for what is due with secrets.
+    #[must_use]
+    pub fn secret_due_from(at: Elapsed) -> Self {
+        Self(format!("secret-due/{:020}", at.0))
+    }
+
     /// Counts the changes of who may come in and as what.
     #[must_use]
     pub fn access() -> Self {
         Self("access".to_owned())
+    }
+
+    /// What is remembered of the seals.
+    #[must_use]
+    pub fn seal_book() -> Self {
+        Self("seal-book".to_owned())
     }
 
     /// Where the audit log stood.
@@ -225,6 +263,19 @@ impl PathRange {
     #[must_use]
     pub fn due(limit: usize) -> Self {
         Self { prefix: "due/".to_owned(), after: None, limit }
+    }
+
+    /// Secrets in a path, after a name.
+    #[must_use]
+    pub fn secrets(path: &SecretPath, after: Option<&str>, limit: usize) -> Self {
+        let after = after.map(|name| RecordPath(format!("secret/{name}")));
+        Self { prefix: format!("secret/{}", path.prefix()), after, limit }
+    }
+
+    /// What is due with secrets, soonest first.
+    #[must_use]
+    pub fn secrets_due(limit: usize) -> Self {
+        Self { prefix: "secret-due/".to_owned(), after: None, limit }
     }
 
     /// Whether a path lies in the range, its limit aside.
@@ -332,6 +383,16 @@ pub enum Record {
     Access(u64),
     /// What signs the certificates of nodes.
     NodeAuthority(NodeAuthority),
+    /// A secret.
+    Secret(SecretItem),
+    /// A version of a secret.
+    SecretVersion(SecretVersion),
+    /// The value of a version, sealed under its data key.
+    SecretValue(Vec<u8>),
+    /// Something due with a secret.
+    SecretDue(SecretDue),
+    /// What is remembered of the seals.
+    SealBook(SealBook),
     /// Where the audit log stood.
     AuditHead(LogHead),
 }

@@ -9,7 +9,7 @@
 //!           segment, and a crash while they change leaves one whole slot.
 
 mod age;
-mod bech32;
+mod age_file;
 mod header;
 mod layout;
 mod passphrase;
@@ -19,6 +19,7 @@ mod slot;
 mod suite;
 
 pub use age::{AgeIdentity, AgeKeyError, AgeRecipient};
+pub use age_file::encrypt_for;
 pub use header::{EnvelopeOptions, Header, PREFIX_LEN, PayloadKeys, SlotUpdate, build};
 pub use layout::{Layout, Span};
 pub use passphrase::{MAX_PASSPHRASE_MEMORY_KIB, MAX_PASSPHRASE_WORK_KIB};

@@ -12,17 +12,20 @@ pub mod context;
 pub mod digest;
 pub mod entropy;
 pub mod envelope;
+pub mod hpke;
 pub mod import;
 pub mod kdf;
 pub mod kubernetes;
 pub mod mac;
 pub mod material;
 pub mod oaep;
+pub mod share;
 pub mod sign;
 pub mod stream;
 pub mod wrap;
 
 mod aead;
+mod bech32;
 mod hkdf;
 mod pair;
 #[cfg(feature = "sm")]

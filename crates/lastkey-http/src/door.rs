@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use lastkey_core::ids::RequestId;
 use lastkey_core::principal::Peer;
-use lastkey_service::sealing::Gate;
+use lastkey_service::sealing::{Gate, SealInfo};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, timeout_at};
 
@@ -24,7 +24,7 @@ use crate::connection::protocol;
 use crate::dialect::native::routes::{ROUTES, Route};
 use crate::dialect::native::{Input, check_content_type, errors};
 use crate::limits::{Limits, Seats, read_body};
-use crate::metrics::{Levels, Metrics, MetricsAccess, RouteMetrics};
+use crate::metrics::{Levels, Metrics, MetricsAccess, RouteMetrics, SealLabels};
 use crate::problem::Problem;
 use crate::request_id::{RequestIdText, RequestIds};
 use crate::router::{Found, Match, Router};
@@ -144,8 +144,13 @@ impl Door {
     }
 
     /// Everything counted so far, as text.
-    pub(crate) fn scrape(&self) -> Bytes {
+    pub(crate) fn scrape(&self, seals: &[SealInfo]) -> Bytes {
+        let known = |seal: &SealInfo| {
+            let health = seal.health.as_ref()?;
+            Some(SealLabels { seal: seal.id.to_string(), kind: seal.kind, health: health.as_str() })
+        };
         self.metrics.scrape(&Levels {
+            seals: seals.iter().filter_map(known).collect(),
             in_flight: self.requests.taken(),
             connections: self.connections.taken(),
             sealed: self.gate.engine().is_err(),

@@ -44,6 +44,17 @@ struct UnsealLabels {
     result: &'static str,
 }
 
+/// What is known of a seal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SealLabels {
+    /// Its id.
+    pub(crate) seal: String,
+    /// What it is.
+    pub(crate) kind: &'static str,
+    /// `proven`, `stale` or `holder-needed`.
+    pub(crate) health: &'static str,
+}
+
 /// Everything that is counted.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -53,6 +64,7 @@ pub(crate) struct Metrics {
     in_flight: Gauge,
     connections: Gauge,
     sealed: Gauge,
+    seals: Family<SealLabels, Gauge>,
     audit: AuditGauges,
 }
 
@@ -96,6 +108,8 @@ pub(crate) struct Levels {
     pub(crate) connections: usize,
     /// Whether the server is sealed.
     pub(crate) sealed: bool,
+    /// The seals; none while the server is sealed.
+    pub(crate) seals: Vec<SealLabels>,
     /// Where the audit log stands.
     pub(crate) audit: LogState,
 }
@@ -121,12 +135,24 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("lastkey");
         own.register("unseal_attempts", "Attempts to unseal by result", unseals.clone());
         own.register("sealed", "1 while the server is sealed", sealed.clone());
+        let seals = Family::default();
+        own.register("seal_health", "1 for what is known of a seal", seals.clone());
         let audit = AuditGauges::default();
         audit.register(&mut registry);
         let own = registry.sub_registry_with_prefix("lastkey");
         let build = Info::new(vec![("version", server_version.to_owned())]);
         own.register("build", "What runs", build);
-        Self { registry, requests, durations, unseals, in_flight, connections, sealed, audit }
+        Self {
+            registry,
+            requests,
+            durations,
+            unseals,
+            in_flight,
+            connections,
+            sealed,
+            seals,
+            audit,
+        }
     }
 
     /// Counters of one route.
@@ -149,6 +175,10 @@ impl Metrics {
         self.in_flight.set(gauge_value(levels.in_flight));
         self.connections.set(gauge_value(levels.connections));
         self.sealed.set(i64::from(levels.sealed));
+        self.seals.clear();
+        for seal in &levels.seals {
+            self.seals.get_or_create(seal).set(1);
+        }
         self.audit.set(&levels.audit);
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -210,7 +240,9 @@ mod tests {
         route.count(Some(ErrorCode::Internal), Duration::from_secs(20));
         metrics.count_unseal(Some(ErrorCode::Unauthenticated));
         let audit = LogState { durable: 9, signed: 7, is_alarming: true, ..LogState::default() };
-        let levels = Levels { in_flight: 3, connections: 4, sealed: true, audit };
+        let proven = SealLabels { seal: "7".to_owned(), kind: "tpm2", health: "proven" };
+        let seals = vec![proven];
+        let levels = Levels { in_flight: 3, connections: 4, sealed: true, seals, audit };
         let text = String::from_utf8(metrics.scrape(&levels).to_vec()).unwrap();
         for line in [
             "lastkey_http_requests_total{operation=\"kms:Encrypt\",code=\"ok\"} 2",
@@ -220,6 +252,7 @@ mod tests {
             "lastkey_http_requests_in_flight 3",
             "lastkey_http_connections 4",
             "lastkey_sealed 1",
+            "lastkey_seal_health{seal=\"7\",kind=\"tpm2\",health=\"proven\"} 1",
             "lastkey_audit_records 9",
             "lastkey_audit_unsigned_records 2",
             "lastkey_audit_refusing 0",

@@ -27,7 +27,7 @@ use crate::answer::{Answer, Content};
 use crate::auth_layer::admit;
 use crate::dialect::native::routes::SchemaOf;
 use crate::dialect::native::{
-    check_content_type, json, nodes, openapi, rfc3339, sessions, to_json, users,
+    check_content_type, json, nodes, openapi, opened_at, rfc3339, sessions, to_json, users,
 };
 use crate::door::Door;
 use crate::limits::read_body;
@@ -299,6 +299,11 @@ async fn status(door: &Door) -> Result<Answer, Problem> {
     let seal = |seal: &lastkey_service::sealing::SealInfo| SealView {
         id: seal.id.to_string(),
         kind: seal.kind.to_owned(),
+        shares_brought: seal.shares.map(|(have, _)| u8::try_from(have).unwrap_or(u8::MAX)),
+        shares_needed: seal.shares.map(|(_, need)| need),
+        health: seal.health.as_ref().map(|health| health.as_str().to_owned()),
+        opened_at: seal.health.as_ref().and_then(opened_at).map(rfc3339),
+        problem: seal.problem.clone(),
     };
     Ok(Answer::json(to_json(&StatusReply {
         server_version: door.server_version().to_owned(),
@@ -317,7 +322,16 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let presented = presented(json_body(request).await?)?;
-    let outcome = door.gate().unseal(id, presented).await.map_err(|error| {
+    let outcome = match presented {
+        Presented::Bytes(bytes) => {
+            door.gate().unseal(id, bytes).await.map(|done| (None, Some(done)))
+        }
+        Presented::Share(share) => {
+            let brought = door.gate().unseal_by_share(id, share).await;
+            brought.map(|(gathered, done)| (Some(gathered), done))
+        }
+    };
+    let outcome = outcome.map_err(|error| {
         if matches!(error, Error::Unauthenticated) {
             Problem::WrongPassphrase
         } else {
@@ -325,21 +339,31 @@ where
         }
     });
     door.metrics().count_unseal(outcome.as_ref().err().map(Problem::code));
-    let unsealed = outcome?;
+    let (gathered, unsealed) = outcome?;
     Ok(Answer::json(to_json(&UnsealReply {
-        sealed: false,
-        attempt: unsealed.attempt.to_string(),
-        seal_kind: unsealed.seal_kind.to_owned(),
+        sealed: door.gate().engine().is_err(),
+        attempt: id.to_string(),
+        seal_kind: unsealed.map_or("shamir", |unsealed| unsealed.seal_kind).to_owned(),
+        shares_brought: gathered.map(|gathered| gathered.have),
+        shares_needed: gathered.map(|gathered| gathered.need),
     })))
 }
 
 /// What is to open a seal.
-fn presented(request: UnsealRequest) -> Result<SecretVec, Syntax> {
-    match (request.passphrase, request.keyfile) {
-        (Some(passphrase), None) => Ok(passphrase.0),
-        (None, Some(keyfile)) => Ok(keyfile.0),
-        (None, None) | (Some(_), Some(_)) => {
-            Err(Syntax::field("passphrase", "expected either `passphrase` or `keyfile`"))
+enum Presented {
+    /// A passphrase or key file.
+    Bytes(SecretVec),
+    /// A share.
+    Share(SecretVec),
+}
+
+fn presented(request: UnsealRequest) -> Result<Presented, Syntax> {
+    match (request.passphrase, request.keyfile, request.share) {
+        (Some(passphrase), None, None) => Ok(Presented::Bytes(passphrase.0)),
+        (None, Some(keyfile), None) => Ok(Presented::Bytes(keyfile.0)),
+        (None, None, Some(share)) => Ok(Presented::Share(share.0)),
+        (_, _, _) => {
+            Err(Syntax::field("passphrase", "expected one of `passphrase`, `keyfile` and `share`"))
         }
     }
 }
@@ -412,7 +436,8 @@ async fn metrics<B>(
         // A signature over the empty body of a scrape is one over nothing that matters.
         drop(admit(door.gate(), request, peer, id).await?);
     }
-    let mut answer = Answer::json(door.scrape());
+    let seals = door.gate().status().await.map(|status| status.seals).unwrap_or_default();
+    let mut answer = Answer::json(door.scrape(&seals));
     answer.content = Content::Metrics;
     Ok(answer)
 }

@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, chmodat, chownat};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, chmodat, chownat};
 use rustix::process::geteuid;
 
 /// Who may connect.
@@ -137,9 +137,10 @@ fn check_folder(path: &Path) -> Result<(), SocketError> {
 fn lock(path: &Path) -> Result<File, SocketError> {
     let failed = |source| SocketError::Io { path: path.to_owned(), source };
     let name = beside(path, ".lock");
-    let options = OpenOptions::new().write(true).create(true).mode(0o600).to_owned();
-    let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    let file = options.to_owned().custom_flags(nofollow).open(&name).map_err(failed)?;
+    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow);
+    let file = options.open(&name).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(SocketError::InUse(path.to_owned())),

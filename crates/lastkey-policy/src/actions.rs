@@ -134,8 +134,16 @@ mod tests {
             let uid = EntityUID::with_eid_and_type("Action", group).unwrap();
             Actions::of(&ActionConstraint::In(vec![Arc::new(uid)])).0
         };
-        let groups =
-            ["admin:System", "admin:Security", "admin:Audit", "kms:Use", "kms:Due"].map(of);
+        let groups = [
+            "admin:System",
+            "admin:Security",
+            "admin:Audit",
+            "kms:Use",
+            "kms:Due",
+            "secrets:Use",
+            "secrets:Due",
+        ]
+        .map(of);
         assert!(groups.iter().all(|group| *group != 0));
         let sum: u32 = groups.iter().map(|group| group.count_ones()).sum();
         assert_eq!(groups.iter().fold(0, |all, group| all | group).count_ones(), sum);

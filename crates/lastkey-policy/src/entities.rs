@@ -15,6 +15,7 @@ use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use lastkey_core::permit::{Facts, KeyFacts, Resource};
 use lastkey_core::principal::{Bound, Identity, Kind, Principal, Session, Workload};
+use lastkey_core::secret_item::paths_above;
 use lastkey_core::time::Timestamp;
 
 use crate::actions::Known;
@@ -44,12 +45,13 @@ impl Standing {
         Self::build(thing, above, attributes, BTreeMap::new())
     }
 
-    /// What an action is done to. Nothing is known to be above anything but keys.
+    /// What an action is done to. Nothing is known to be above anything but keys and secrets.
     pub(crate) fn of_resource(resource: &Resource, key: Option<KeyFacts<'_>>) -> Option<Self> {
         let thing = Thing::of_resource(resource);
-        let (above, tags) = match key {
-            Some(key) if thing.kind == Type::Key => of_key(key),
-            Some(_) | None => (Vec::new(), BTreeMap::new()),
+        let above = above(&thing, key);
+        let tags = match (thing.kind, key) {
+            (Type::Key | Type::Secret, Some(key)) => key.tags.iter().collect(),
+            _untagged => BTreeMap::new(),
         };
         Self::build(thing, above, Vec::new(), tags)
     }
@@ -57,10 +59,7 @@ impl Standing {
     /// The same, for conditions that look at neither its tags nor what is above it.
     pub(crate) fn in_name(resource: &Resource, key: Option<KeyFacts<'_>>) -> Option<Self> {
         let thing = Thing::of_resource(resource);
-        let above = match key {
-            Some(key) if thing.kind == Type::Key => of_key(key).0,
-            Some(_) | None => Vec::new(),
-        };
+        let above = above(&thing, key);
         let uid = Arc::new(thing.uid()?);
         Some(Self { thing, above, uid, entity: None })
     }
@@ -129,11 +128,19 @@ fn of_workload(workload: &Workload) -> (Thing, Vec<Thing>, Attributes<'_>) {
     (thing, above, attributes)
 }
 
-fn of_key(key: KeyFacts<'_>) -> (Vec<Thing>, BTreeMap<&str, &str>) {
-    let tags: BTreeMap<&str, &str> = key.tags.iter().collect();
-    let aliases = key.aliases.iter().map(|alias| Thing::new(Type::Alias, alias.as_str()));
-    let group = tags.get(GROUP_TAG).map(|group| Thing::new(Type::KeyGroup, *group));
-    (aliases.chain(group).collect(), tags)
+fn above(thing: &Thing, key: Option<KeyFacts<'_>>) -> Vec<Thing> {
+    match (thing.kind, key) {
+        (Type::Key, Some(key)) => {
+            let aliases = key.aliases.iter().map(|alias| Thing::new(Type::Alias, alias.as_str()));
+            let group = key.tags.iter().find(|(name, _)| *name == GROUP_TAG);
+            aliases.chain(group.map(|(_, group)| Thing::new(Type::KeyGroup, group))).collect()
+        }
+        (Type::Secret | Type::SecretPath, _) => {
+            let around = paths_above(&thing.name);
+            around.map(|path| Thing::new(Type::SecretPath, path)).collect()
+        }
+        _alone => Vec::new(),
+    }
 }
 
 /// The tag that names a key's group.

@@ -11,6 +11,7 @@ use crate::actions::Action;
 use crate::entities::Standing;
 use crate::scope::Scope;
 use crate::set::{PolicySet, Rule, Verdict, call, narrowing_of};
+use crate::who_can::names_the_server;
 use crate::words;
 
 /// A decision and how it came about.
@@ -94,6 +95,11 @@ impl PolicySet {
         let permits = self.rules.iter().zip(0_u32..).filter(|(rule, _)| !rule.forbids);
         for (rule, number) in permits {
             let scope = self.index.scope(number)?;
+            // Nobody becomes the server: what it may is no hint to anybody else.
+            let who = rule.policy.principal_constraint();
+            if !scope.who.matches(&caller.place) && names_the_server(who.as_inner()) {
+                continue;
+            }
             let sides = [
                 scope.who.matches(&caller.place),
                 scope.actions.has(action),

@@ -41,7 +41,7 @@ macro_rules! types {
 types! {
     ServiceAccount, User, Subject, Node, Service,
     Namespace, Cluster, Group, Role, Provider,
-    Key, Alias, KeyGroup, Instance, Policy, EncryptionContext,
+    Key, Alias, KeyGroup, Instance, Policy, EncryptionContext, Secret, SecretPath,
 }
 
 static CEDAR_TYPES: LazyLock<Vec<Arc<EntityType>>> = LazyLock::new(|| {
@@ -95,6 +95,8 @@ impl Thing {
             Resource::Key(id) => Self::new(Type::Key, id.to_string()),
             Resource::Instance => Self::new(Type::Instance, INSTANCE),
             Resource::Named(kind, name) => Self::new(type_of(*kind), name.as_str()),
+            Resource::Secret(name) => Self::new(Type::Secret, name.as_str()),
+            Resource::SecretPath(path) => Self::new(Type::SecretPath, path.as_str()),
         }
     }
 

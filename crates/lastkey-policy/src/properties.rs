@@ -8,6 +8,7 @@ use lastkey_core::ids::{AliasName, KeyId, SessionId};
 use lastkey_core::key::Tags;
 use lastkey_core::permit::{DecisionPoint, Facts, KeyFacts, Question, Resource, ResourceKind};
 use lastkey_core::principal::{Bound, Identity, Kind, Principal, Session, Source, Workload};
+use lastkey_core::secret_item::SecretName;
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::context::EncryptionContext;
 use proptest::prelude::*;
@@ -54,10 +55,12 @@ fn what_scope() -> impl Strategy<Value = String> {
         "User::\"u\"",
         "Group::\"g\"",
         "Instance::\"this\"",
+        "SecretPath::\"a\"",
+        "Secret::\"a/b/c\"",
     ] {
         things.push(thing.to_owned());
     }
-    scope("resource", vec!["Key", "User", "Instance"], things)
+    scope("resource", vec!["Key", "User", "Instance", "Secret"], things)
 }
 
 fn scope(
@@ -74,8 +77,14 @@ fn scope(
     })
 }
 
-const ACTIONS: [&str; 5] =
-    ["kms:Decrypt", "kms:Encrypt", "kms:UpdateKey", "iam:UpdateUser", "sys:Seal"];
+const ACTIONS: [&str; 6] = [
+    "kms:Decrypt",
+    "kms:Encrypt",
+    "kms:UpdateKey",
+    "iam:UpdateUser",
+    "sys:Seal",
+    "secrets:GetSecret",
+];
 
 fn action_scope() -> impl Strategy<Value = String> {
     let names = [
@@ -84,6 +93,7 @@ fn action_scope() -> impl Strategy<Value = String> {
         "kms:UpdateKey",
         "iam:UpdateUser",
         "sys:Seal",
+        "secrets:GetSecret",
         "kms:Use",
         "kms:Manage",
         "admin:Security",
@@ -236,15 +246,21 @@ impl Asked {
     }
 
     fn names(&self) -> Option<KeyFacts<'_>> {
-        let key = matches!(self.resource, Resource::Key(_));
-        key.then_some(KeyFacts { aliases: &self.aliases, tags: &self.tags })
+        let tagged = matches!(self.resource, Resource::Key(_) | Resource::Secret(_));
+        tagged.then_some(KeyFacts { aliases: &self.aliases, tags: &self.tags })
     }
 }
 
 fn resource() -> impl Strategy<Value = Resource> {
     let user = |name: &str| Resource::Named(ResourceKind::User, name.to_owned());
+    let secret = |name: &str| Resource::Secret(SecretName::parse(name).unwrap());
     let keys = KEYS.map(|number| Resource::Key(key(number)));
-    prop_oneof![4 => select(keys.to_vec()), 1 => select(vec![user("u"), user("w"), Resource::Instance])]
+    let others = vec![user("u"), user("w"), Resource::Instance];
+    prop_oneof![
+        4 => select(keys.to_vec()),
+        2 => select(vec![secret("a/b/c"), secret("a/d"), secret("b")]),
+        1 => select(others),
+    ]
 }
 
 fn asked() -> impl Strategy<Value = Asked> {

@@ -4,12 +4,15 @@
 //! Holds     nobody may who is in no [`Answer`] of `may`, and somebody in an unconditional one
 //!           may unless an answer of `may_not` is about him too.
 
-use cedar_policy_core::ast::{Expr, PartialValue};
+use cedar_policy_core::ast::{
+    EntityReference, Expr, PartialValue, PrincipalOrResourceConstraint as Constraint,
+};
 use lastkey_core::permit::{KeyFacts, Resource};
 use lastkey_core::principal::Principal;
 
 use crate::actions::Action;
 use crate::entities::{Call, Standing};
+use crate::names::{Thing, Type};
 use crate::scope::Side;
 use crate::set::{PolicySet, Rule};
 use crate::words;
@@ -34,6 +37,8 @@ pub struct Answer {
     /// left out.
     pub conditions: Vec<String>,
     pub(crate) side: Side,
+    /// Whether it is about the server itself, such as `system:scheduler`.
+    pub(crate) is_the_server: bool,
 }
 
 /// What the conditions of a policy come to when only the action and the thing are known.
@@ -56,8 +61,8 @@ impl PolicySet {
         self.answers(action, resource, key).unwrap_or_default()
     }
 
-    /// Whether anybody at all can, in some circumstances. Ask before a change that might leave a
-    /// key with nobody.
+    /// Whether anybody at all can, in some circumstances, the server itself aside. Ask before a
+    /// change that might leave a key with nobody.
     #[must_use]
     pub fn leaves_somebody(
         &self,
@@ -70,7 +75,7 @@ impl PolicySet {
             let always = may_not.iter().filter(|bar| bar.conditions.is_empty());
             always.clone().any(|bar| bar.side.covers(&answer.side))
         };
-        may.iter().any(|answer| !barred(answer))
+        may.iter().any(|answer| !answer.is_the_server && !barred(answer))
     }
 
     /// Whether one of these callers could still change policies, in some circumstances. A change
@@ -119,8 +124,11 @@ impl PolicySet {
                 Outlook::Sometimes(rest) => (rest_in_words(&rest), rule.forbids),
                 Outlook::Fault => (Vec::new(), true),
             };
-            let who = words::side(rule.policy.principal_constraint().as_inner(), "anybody");
-            let answer = Answer { policy: rule.id.clone(), who, conditions, side: scope.who };
+            let constraint = rule.policy.principal_constraint();
+            let who = words::side(constraint.as_inner(), "anybody");
+            let is_the_server = names_the_server(constraint.as_inner());
+            let (policy, side) = (rule.id.clone(), scope.who);
+            let answer = Answer { policy, who, conditions, side, is_the_server };
             if denies { all.may_not.push(answer) } else { all.may.push(answer) }
         }
         Some(all)
@@ -130,6 +138,13 @@ impl PolicySet {
 // No policy can have the empty name, so no scope can mean this one alone.
 const ANY_POLICY: Resource =
     Resource::Named(lastkey_core::permit::ResourceKind::Policy, String::new());
+
+/// Whether a scope is about the server itself and nobody else.
+pub(crate) fn names_the_server(who: &Constraint) -> bool {
+    let Constraint::Eq(EntityReference::EUID(uid)) = who else { return false };
+    let thing = Thing::of(uid);
+    thing.is_some_and(|it| it.kind == Type::Service && it.name.starts_with("system:"))
+}
 
 fn rest_in_words(rest: &Expr) -> Vec<String> {
     words::parts(rest).into_iter().map(words::say).collect()

@@ -48,6 +48,7 @@ fn kind_word(kind: &EntityType) -> String {
     match kind.to_string().as_str() {
         "ServiceAccount" => "service account".to_owned(),
         "KeyGroup" => "key group".to_owned(),
+        "SecretPath" => "path".to_owned(),
         "EncryptionContext" => "encryption context".to_owned(),
         "Action" => "Action".to_owned(),
         other => other.to_lowercase(),

@@ -68,7 +68,13 @@ fn leaves(limit: &Limit, question: &Question<'_>) -> bool {
     match (limit, question.resource) {
         (Limit::Actions(actions), _) => actions.iter().any(|one| one == question.action),
         (Limit::Keys(keys), Resource::Key(key)) => keys.contains(&key.to_string()),
-        (Limit::Keys(_), Resource::Instance | Resource::Named(_, _)) => false,
+        (
+            Limit::Keys(_),
+            Resource::Instance
+            | Resource::Named(_, _)
+            | Resource::Secret(_)
+            | Resource::SecretPath(_),
+        ) => false,
     }
 }
 

@@ -9,22 +9,25 @@ use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
 use lastkey_core::outside::{Clusters, Issuers};
 use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize};
-use lastkey_core::ports::{Audit, Clock, EntropySource, Store};
+use lastkey_core::ports::{Audit, Clock, EntropySource, SealedStore, Store};
 use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
+use lastkey_core::time::Timestamp;
 use quick_cache::sync::Cache;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
 use crate::attempts::{Attempts, AttemptsOfPeople, Pace};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
+use crate::custody::Custody;
 use crate::error::Error;
 use crate::keyring::{Keyring, LoadedKey, Opened};
 use crate::ops::fetch_keys::Fetches;
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
+use crate::seal_book::Book;
 
 /// The world as use cases see it, the store aside.
 #[derive(Clone)]
@@ -39,6 +42,18 @@ pub struct Ports {
     pub issuers: Arc<dyn Issuers>,
     /// What clusters say of their pods.
     pub clusters: Arc<dyn Clusters>,
+}
+
+/// What an unseal gives an engine.
+pub(crate) struct Keys {
+    /// The installation.
+    pub(crate) instance: InstanceId,
+    /// For key material.
+    pub(crate) materials: MaterialKeys,
+    /// For changes of the seals.
+    pub(crate) custody: Custody,
+    /// Where they are kept.
+    pub(crate) sealed_store: Arc<dyn SealedStore>,
 }
 
 /// The unsealed service.
@@ -62,9 +77,18 @@ pub struct Engine {
     /// When issuers were asked for their keys.
     pub(crate) fetches: Fetches,
     pub(crate) instance: InstanceId,
+    /// Longest value of a secret, in bytes.
+    pub(crate) secret_len: usize,
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
     pub(crate) rewrite_not_before: AtomicU64,
+    /// Held while the seals or the keyring change.
+    pub(crate) custody: tokio::sync::Mutex<Custody>,
+    pub(crate) sealed_store: Arc<dyn SealedStore>,
+    /// Tells that records are to be renewed.
+    pub(crate) epoch_began: Notify,
+    /// What is remembered of the seals.
+    pub(crate) seal_book: Book,
     /// Dropped with the engine, which is how the gate knows that it is gone.
     _gone: oneshot::Sender<()>,
 }
@@ -80,14 +104,15 @@ impl Engine {
     pub(crate) async fn start(
         ports: Ports,
         store: Arc<dyn Store>,
-        (instance, materials): (InstanceId, MaterialKeys),
-        open_keys: usize,
+        Keys { instance, materials, custody, sealed_store }: Keys,
+        (open_keys, secret_len): (usize, usize),
         gone: oneshot::Sender<()>,
     ) -> Result<Self, Error> {
         let clock = ServiceClock::resume(Arc::clone(&ports.clock), &*store).await?;
         let access = Current::new(Access::load(&*store, None).await?);
         let sessions = SessionKeys::load(&*store, &materials).await?;
         let nodes = Nodes::load(&*store).await?;
+        let seal_book = Book::load(&*store).await?;
         let keyring = Keyring::new(materials, open_keys);
         let principals = Cache::new(Self::REMEMBERED_TOKENS);
         let rewrite_not_before = AtomicU64::new(0);
@@ -105,12 +130,23 @@ impl Engine {
             nodes,
             fetches: Fetches::default(),
             instance,
+            secret_len,
             principals,
             rewrite_not_before,
+            custody: tokio::sync::Mutex::new(custody),
+            sealed_store,
+            epoch_began: Notify::new(),
+            seal_book,
             _gone: gone,
         };
         engine.turn_sessions().await?;
         Ok(engine)
+    }
+
+    /// The wall clock, as use cases read it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.wall()
     }
 
     /// Whether the caller may learn why a call is allowed or refused.
@@ -138,7 +174,11 @@ impl Engine {
         self.permit_knowing(trail, resource, None)
     }
 
-    fn permit_knowing<A: Action>(
+    /// As [`Engine::permit`], with what policy may know of the resource.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub(crate) fn permit_knowing<A: Action>(
         &self,
         trail: &mut Trail<'_>,
         resource: Resource,

@@ -9,8 +9,9 @@ use std::time::Duration;
 use lastkey_core::ids::BadName;
 use lastkey_core::key::BadMetadata;
 use lastkey_core::permit::Denied;
-use lastkey_core::ports::{Cause, StoreError};
+use lastkey_core::ports::{Cause, SealDeviceError, StoreError};
 use lastkey_core::rotation::BadPeriod;
+use lastkey_core::secret_item::BadStage;
 use lastkey_core::state::{Refused, State};
 
 /// Failure of one operation.
@@ -31,11 +32,17 @@ pub enum Error {
     #[error("the request carries no valid credential")]
     Unauthenticated,
     /// Known caller, not allowed. Also returned for keys that do not exist.
-    #[error("no such key, or you may not use it in this way")]
+    #[error("no such key or secret, or you may not use it in this way")]
     Denied,
     /// The state of the key or of its version forbids this.
     #[error("the key or its version is {state}, which forbids this operation")]
     KeyState {
+        /// The state.
+        state: &'static str,
+    },
+    /// The secret or its version is not there to be used: deleted, destroyed, never current.
+    #[error("the secret or its version is {state}, which forbids this operation")]
+    SecretState {
         /// The state.
         state: &'static str,
     },
@@ -60,6 +67,9 @@ pub enum Error {
     /// The wall clock jumped, and nothing is destroyed or expires until an operator confirms it.
     #[error("the wall clock jumped; nothing expires until an operator confirms it")]
     ClockHeld,
+    /// A seal cannot be made, opened or let go of in this way. Says what to do instead.
+    #[error("{0}")]
+    SealRefused(Cow<'static, str>),
     /// The server is sealed.
     #[error("the server is sealed")]
     Sealed,
@@ -90,6 +100,7 @@ impl Error {
             Self::Unauthenticated => "Unauthenticated",
             Self::Denied => "AccessDenied",
             Self::KeyState { .. } => "KeyState",
+            Self::SecretState { .. } => "SecretState",
             Self::KeyUsage => "KeyUsage",
             Self::Undecryptable => "Undecryptable",
             Self::Conflict => "Conflict",
@@ -97,6 +108,7 @@ impl Error {
             Self::LimitExceeded(_) => "LimitExceeded",
             Self::DeletionProtected => "DeletionProtected",
             Self::ClockHeld => "ClockHeld",
+            Self::SealRefused(_) => "SealRefused",
             Self::Sealed => "Sealed",
             Self::Throttled { .. } => "Throttled",
             Self::Unavailable(_) => "Unavailable",
@@ -141,6 +153,20 @@ impl From<StoreError> for Error {
     }
 }
 
+impl From<SealDeviceError> for Error {
+    fn from(error: SealDeviceError) -> Self {
+        match error {
+            SealDeviceError::Away(_) => Self::Unavailable(error.into()),
+            SealDeviceError::Failed(_) => Self::Internal(error.into()),
+            SealDeviceError::PinLocked { .. }
+            | SealDeviceError::StateChanged { .. }
+            | SealDeviceError::NotThisDevice
+            | SealDeviceError::Settings { .. }
+            | SealDeviceError::Unsupported(_) => Self::SealRefused(error.to_string().into()),
+        }
+    }
+}
+
 impl From<BadName> for Error {
     fn from(error: BadName) -> Self {
         let field = match error {
@@ -149,6 +175,8 @@ impl From<BadName> for Error {
             BadName::Version => "version",
             BadName::Session => "session",
             BadName::Name => "name",
+            BadName::Secret => "secret",
+            BadName::Stage => "stage",
         };
         Self::invalid(field, error.to_string())
     }
@@ -162,6 +190,16 @@ impl From<BadMetadata> for Error {
             BadMetadata::Window => Self::invalid("window_days", error.to_string()),
             BadMetadata::TooManyTags => Self::LimitExceeded("a key has at most 50 tags"),
             BadMetadata::TooManyAliases => Self::LimitExceeded("a key has at most 50 aliases"),
+        }
+    }
+}
+
+impl From<BadStage> for Error {
+    fn from(error: BadStage) -> Self {
+        match error {
+            BadStage::NoSuchVersion => Self::invalid("version", error.to_string()),
+            BadStage::Current => Self::invalid("stage", error.to_string()),
+            BadStage::TooMany => Self::LimitExceeded("a secret has at most 24 stages"),
         }
     }
 }

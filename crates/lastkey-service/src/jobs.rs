@@ -37,7 +37,9 @@ pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
     let mut write_at = Instant::now() + WRITE_PERIOD;
     loop {
         let next = engine.run_due().await;
-        let wait = next.map(|at| engine.clock.observe().elapsed.until(at));
+        let of_secrets = engine.run_secrets_due().await;
+        let soonest = [next, of_secrets].into_iter().flatten().min();
+        let wait = soonest.map(|at| engine.clock.observe().elapsed.until(at));
         let wake = wait.map_or(write_at, |wait| write_at.min(Instant::now() + wait));
         let goes_on = tokio::select! {
             biased;
@@ -77,6 +79,9 @@ async fn wait_for(watch: &mut dyn Watch, wake: Instant, next: Option<Elapsed>) -
 pub(crate) async fn write_pending(engine: &Engine) {
     if let Err(error) = engine.keyring.usage.write_to(&*engine.store).await {
         tracing::warn!(%error, "the use of keys could not be written; it stays counted");
+    }
+    if let Err(error) = engine.turn_keyring().await {
+        tracing::warn!(%error, "the epoch of the keyring could not be counted or turned");
     }
     if let Err(error) = engine.turn_sessions().await {
         tracing::warn!(%error, "the epoch of sessions could not be turned");

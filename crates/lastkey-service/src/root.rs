@@ -5,40 +5,26 @@
 //! Holds     the root key wraps the keyring and nothing else, so it can be rotated without
 //!           touching a record; every use of a secret has a label of its own.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use lastkey_core::audit::archive::LogSigners;
 use lastkey_core::audit::note::{KeyKind, NoteSigner};
 use lastkey_core::ids::{InstanceId, KeyId, Name, VersionNo};
 use lastkey_core::ports::{Cause, EntropySource, RecordKeys};
-use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry, SealKind, SealRecord};
+use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry};
 use lastkey_core::time::Timestamp;
 use lastkey_core::version::WrappedKey;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
-use lastkey_crypto::kdf::{self, Argon2Params};
+use lastkey_crypto::hpke;
+use lastkey_crypto::kdf;
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_crypto::wrap::WrapKey;
 use lastkey_secret::{SecretArray, SecretVec};
 
-/// The key on top; held only while a server unseals.
+use crate::seals::{NewSeal, SealAuthority, SealDraft, root_info};
+
+/// The key on top; held only while a server unseals, or its seals change.
 pub(crate) struct RootKey(SecretArray<32>);
-
-/// What a new seal protects the root key with.
-#[derive(Debug)]
-pub enum NewSeal {
-    /// A passphrase, stretched by Argon2id.
-    Passphrase {
-        /// The passphrase.
-        passphrase: SecretVec,
-        /// The costs, recorded in the seal.
-        costs: Argon2Params,
-    },
-    /// 32 random bytes in a file. For development only.
-    Keyfile(SecretArray<32>),
-}
-
-/// What was presented does not open this seal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this does not open the seal")]
-pub(crate) struct DoesNotOpen;
 
 /// Draws 32 secret bytes.
 pub(crate) fn draw_secret(entropy: &mut dyn Entropy) -> Result<SecretArray<32>, EntropyError> {
@@ -52,70 +38,59 @@ pub(crate) fn draw_id(entropy: &mut dyn Entropy) -> Result<[u8; 16], EntropyErro
 }
 
 impl RootKey {
-    /// Wraps the root key by a new seal.
-    pub(crate) fn seal(
-        &self,
-        instance: InstanceId,
-        seal: &NewSeal,
-        now: Timestamp,
-        entropy: &mut dyn Entropy,
-    ) -> Result<SealRecord, Cause> {
-        let id = draw_id(entropy)?;
-        let (kind, kek) = match seal {
-            NewSeal::Passphrase { passphrase, costs } => {
-                let salt = draw_id(entropy)?;
-                let kek = kdf::derive_from_passphrase(passphrase, &salt, *costs)?;
-                let (memory_kib, passes, lanes) =
-                    (costs.memory_kib(), costs.passes(), costs.lanes());
-                (SealKind::Passphrase { memory_kib, passes, lanes, salt }, kek)
-            }
-            NewSeal::Keyfile(key) => (SealKind::Keyfile, kdf::derive(key, b"lastkey/keyfile/v1")?),
-        };
-        let aad = seal_aad(instance, &id, &kind);
-        let wrapped_root = WrapKey::new(&kek)
-            .and_then(|kek| self.0.expose(|root| kek.wrap(&aad, root, entropy)))?;
-        Ok(SealRecord { id, kind, wrapped_root, created_at: now })
+    /// The root key of these bytes.
+    pub(crate) const fn of(secret: SecretArray<32>) -> Self {
+        Self(secret)
     }
 
-    /// Recovers the root key from a seal.
-    ///
-    /// # Errors
-    /// [`DoesNotOpen`] for whatever reason.
-    pub(crate) fn unseal(
+    /// The root key, encrypted to the public half of a seal.
+    pub(crate) fn seal_for(
+        &self,
         instance: InstanceId,
-        seal: &SealRecord,
-        presented: &SecretVec,
-    ) -> Result<Self, DoesNotOpen> {
-        let kek = match seal.kind {
-            SealKind::Passphrase { memory_kib, passes, lanes, salt } => {
-                let costs =
-                    Argon2Params::parse(memory_kib, passes, lanes).map_err(|_| DoesNotOpen)?;
-                kdf::derive_from_passphrase(presented, &salt, costs).map_err(|_| DoesNotOpen)?
-            }
-            SealKind::Keyfile => {
-                let key = presented.to_array::<32>().ok_or(DoesNotOpen)?;
-                kdf::derive(&key, b"lastkey/keyfile/v1").map_err(|_| DoesNotOpen)?
-            }
-        };
-        let aad = seal_aad(instance, &seal.id, &seal.kind);
-        let root = WrapKey::new(&kek)
-            .map_err(|_| DoesNotOpen)?
-            .unwrap(&aad, &seal.wrapped_root)
-            .map_err(|_| DoesNotOpen)?;
-        root.to_array().map(Self).ok_or(DoesNotOpen)
+        seal: &[u8; 16],
+        public: &[u8; 32],
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<u8>, Cause> {
+        let info = root_info(instance, seal);
+        Ok(self.0.expose(|root| hpke::seal(public, &info, &[], root, entropy))?)
+    }
+
+    /// The key for one purpose.
+    pub(crate) fn derive(&self, label: &[u8]) -> Result<SecretArray<32>, Cause> {
+        Ok(kdf::derive(&self.0, label)?)
     }
 
     /// Wraps one keyring secret.
-    fn wrap_entry(
+    pub(crate) fn wrap_entry(
         &self,
         instance: InstanceId,
         epoch: u32,
         secret: &SecretArray<32>,
+        created_at: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<KeyringEntry, Cause> {
         let (key, aad) = (self.keyring_key()?, keyring_aad(instance, epoch));
         let wrapped = secret.expose(|secret| key.wrap(&aad, secret, entropy))?;
-        Ok(KeyringEntry { epoch, wrapped })
+        Ok(KeyringEntry { epoch, wrapped, created_at })
+    }
+
+    /// The secrets of the keyring, by epoch.
+    ///
+    /// # Errors
+    /// A cause when an entry does not open.
+    pub(crate) fn open_secrets(
+        &self,
+        bootstrap: &Bootstrap,
+    ) -> Result<Vec<(u32, SecretArray<32>)>, Cause> {
+        let key = self.keyring_key()?;
+        let mut secrets = Vec::with_capacity(bootstrap.keyring.len());
+        for entry in &bootstrap.keyring {
+            let aad = keyring_aad(bootstrap.instance.id, entry.epoch);
+            let secret = key.unwrap(&aad, &entry.wrapped)?;
+            let secret = secret.to_array().ok_or("a keyring entry has a wrong length")?;
+            secrets.push((entry.epoch, secret));
+        }
+        Ok(secrets)
     }
 
     /// Opens the keyring.
@@ -123,38 +98,12 @@ impl RootKey {
     /// # Errors
     /// A cause when an entry does not open or there is none.
     pub(crate) fn open_keyring(&self, bootstrap: &Bootstrap) -> Result<KeyringKeys, Cause> {
-        let instance = bootstrap.instance.id;
-        let mut secrets = Vec::with_capacity(bootstrap.keyring.len());
-        for entry in &bootstrap.keyring {
-            let aad = keyring_aad(instance, entry.epoch);
-            let secret = self.keyring_key()?.unwrap(&aad, &entry.wrapped)?;
-            let secret = secret.to_array().ok_or("a keyring entry has a wrong length")?;
-            secrets.push((entry.epoch, secret));
-        }
-        KeyringKeys::derive(instance, &secrets)
+        KeyringKeys::derive(bootstrap.instance.id, &self.open_secrets(bootstrap)?)
     }
 
     fn keyring_key(&self) -> Result<WrapKey, Cause> {
-        Ok(WrapKey::new(&kdf::derive(&self.0, b"lastkey/keyring/v1")?)?)
+        Ok(WrapKey::new(&self.derive(b"lastkey/keyring/v1")?)?)
     }
-}
-
-/// What a seal binds the root key to: this installation, this seal, these costs.
-fn seal_aad(instance: InstanceId, id: &[u8; 16], kind: &SealKind) -> Vec<u8> {
-    let mut aad = b"lastkey/seal/v1".to_vec();
-    aad.extend_from_slice(&instance.0);
-    aad.extend_from_slice(id);
-    match kind {
-        SealKind::Passphrase { memory_kib, passes, lanes, salt } => {
-            aad.push(1);
-            for cost in [memory_kib, passes, lanes] {
-                aad.extend_from_slice(&cost.to_be_bytes());
-            }
-            aad.extend_from_slice(salt);
-        }
-        SealKind::Keyfile => aad.push(2),
-    }
-    aad
 }
 
 fn keyring_aad(instance: InstanceId, epoch: u32) -> Vec<u8> {
@@ -175,13 +124,20 @@ pub(crate) struct KeyringKeys {
 }
 
 impl KeyringKeys {
-    fn derive(instance: InstanceId, secrets: &[(u32, SecretArray<32>)]) -> Result<Self, Cause> {
+    /// Derives everything from the secrets of the keyring.
+    ///
+    /// # Errors
+    /// A cause when there is none.
+    pub(crate) fn derive(
+        instance: InstanceId,
+        secrets: &[(u32, SecretArray<32>)],
+    ) -> Result<Self, Cause> {
         let mut by_epoch = Vec::with_capacity(secrets.len());
         let mut materials = Vec::with_capacity(secrets.len());
         for (epoch, secret) in secrets {
             by_epoch.push((*epoch, kdf::derive(secret, b"lastkey/record-key/v1")?));
             let material_key = kdf::derive(secret, b"lastkey/material-key/v1")?;
-            materials.push((*epoch, WrapKey::new(&material_key)?));
+            materials.push((*epoch, Arc::new(WrapKey::new(&material_key)?)));
         }
         if materials.is_empty() {
             return Err("the keyring is empty".into());
@@ -189,7 +145,7 @@ impl KeyringKeys {
         Ok(Self {
             log: log_signers(instance, secrets)?,
             records: RecordKeys { instance, by_epoch },
-            materials: MaterialKeys { by_epoch: materials },
+            materials: MaterialKeys { by_epoch: RwLock::new(materials) },
         })
     }
 }
@@ -213,7 +169,7 @@ fn log_signers(
 
 /// Wraps key material for the store, by epoch of the keyring.
 pub(crate) struct MaterialKeys {
-    by_epoch: Vec<(u32, WrapKey)>,
+    by_epoch: RwLock<Vec<(u32, Arc<WrapKey>)>>,
 }
 
 /// What wrapped material belongs to; it opens nowhere else.
@@ -265,6 +221,19 @@ impl SecretPlace<'_> {
 }
 
 impl MaterialKeys {
+    /// Takes the keys of a keyring that has grown.
+    pub(crate) fn adopt(&self, grown: Self) {
+        let grown = grown.by_epoch.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.by_epoch.write().unwrap_or_else(PoisonError::into_inner) = grown;
+    }
+
+    /// The key of an epoch, or the newest.
+    fn key(&self, epoch: Option<u32>) -> Option<(u32, Arc<WrapKey>)> {
+        let by_epoch = self.by_epoch.read().unwrap_or_else(PoisonError::into_inner);
+        let mut newest_first = by_epoch.iter().rev();
+        newest_first.find(|(found, _)| epoch.is_none_or(|epoch| epoch == *found)).cloned()
+    }
+
     /// Wraps material under the newest epoch.
     ///
     /// # Errors
@@ -297,9 +266,9 @@ impl MaterialKeys {
         secret: &SecretVec,
         entropy: &mut dyn Entropy,
     ) -> Result<WrappedKey, Cause> {
-        let (epoch, key) = self.by_epoch.last().ok_or("the keyring is empty")?;
+        let (epoch, key) = self.key(None).ok_or("the keyring is empty")?;
         let sealed = secret.expose(|bytes| key.wrap(aad, bytes, entropy))?;
-        Ok(WrappedKey { epoch: *epoch, sealed })
+        Ok(WrappedKey { epoch, sealed })
     }
 
     /// Unwraps material.
@@ -327,11 +296,7 @@ impl MaterialKeys {
     }
 
     fn unwrap_at(&self, aad: &[u8], wrapped: &WrappedKey) -> Result<SecretVec, Cause> {
-        let (_, key) = self
-            .by_epoch
-            .iter()
-            .find(|(epoch, _)| *epoch == wrapped.epoch)
-            .ok_or("the keyring has no such epoch")?;
+        let (_, key) = self.key(Some(wrapped.epoch)).ok_or("the keyring has no such epoch")?;
         Ok(key.unwrap(aad, &wrapped.sealed)?)
     }
 }
@@ -346,15 +311,19 @@ pub(crate) fn found(
     source: &dyn EntropySource,
 ) -> Result<(Bootstrap, KeyringKeys), Cause> {
     let mut entropy = source.open();
-    let instance = InstanceId(draw_id(&mut *entropy)?);
+    let id = InstanceId(draw_id(&mut *entropy)?);
     let root = RootKey(draw_secret(&mut *entropy)?);
     let secret = draw_secret(&mut *entropy)?;
-    let entry = root.wrap_entry(instance, 1, &secret, &mut *entropy)?;
+    let entry = root.wrap_entry(id, 1, &secret, now, &mut *entropy)?;
+    let seal = SealDraft::of(id, seal, &mut *entropy)?;
     let bootstrap = Bootstrap {
-        instance: Instance { id: instance, created_at: now },
+        instance: Instance { id, created_at: now },
         keyring: vec![entry],
-        seals: vec![root.seal(instance, seal, now, &mut *entropy)?],
+        records_from: 1,
+        seals: vec![seal.receive(id, &root, now, &mut *entropy)?],
+        authentication: None,
     };
+    let authentication = Some(SealAuthority::of(&root)?.authenticate(&bootstrap)?);
     let keys = root.open_keyring(&bootstrap)?;
-    Ok((bootstrap, keys))
+    Ok((Bootstrap { authentication, ..bootstrap }, keys))
 }

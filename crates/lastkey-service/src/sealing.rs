@@ -4,17 +4,19 @@
 //! Holds     a server starts sealed, and while it is sealed there is no engine to call: nothing
 //!           but status and unseal can be answered. The root key lives only during an unseal.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lastkey_core::audit::archive::{LogSigners, LogState};
+use lastkey_core::audit::archive::LogState;
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::permit::{Resource, SealServer};
-use lastkey_core::ports::{AuditArchive, Expected, SealedStore, Store, Stored, Write};
+use lastkey_core::ports::{Expected, NoDevices, SealDevices, SealedStore, Store, Stored, Write};
 use lastkey_core::principal::{Principal, Source};
 use lastkey_core::record::{PathRange, Record, RecordPath};
-use lastkey_core::seal_record::Bootstrap;
+use lastkey_core::seal_record::{Bootstrap, SealKind, SealRecord};
+use lastkey_core::secret_item::{DEFAULT_VALUE_LEN, MAX_VALUE_LEN};
 use lastkey_core::time::Hold;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_secret::SecretVec;
@@ -30,10 +32,14 @@ use crate::call::Call;
 use crate::clock::ServiceClock;
 use crate::engine::{Engine, Ports};
 use crate::error::Error;
+pub use crate::gathering::Gathered;
+use crate::gathering::Gathering;
 use crate::jobs;
+use crate::ops::seals::Health;
 use crate::people::{first_administrator, offer_enrolment};
-pub use crate::root::NewSeal;
-use crate::root::{MaterialKeys, RootKey, draw_id, found};
+use crate::root::{MaterialKeys, draw_id, found};
+pub use crate::seals::NewSeal;
+use crate::seals::open_any;
 
 /// One seal, as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +48,12 @@ pub struct SealInfo {
     pub id: RequestId,
     /// What it is.
     pub kind: &'static str,
+    /// Shares that have been brought, and how many open it; for a seal of shares.
+    pub shares: Option<(usize, u8)>,
+    /// What is known of it; `None` while the server is sealed.
+    pub health: Option<Health>,
+    /// Why its device did not open it at the last try.
+    pub problem: Option<String>,
 }
 
 /// The state of the server, known to everybody.
@@ -118,7 +130,7 @@ pub async fn initialise(
     if let Some(archive) = ports.audit.archive() {
         // The log begins with its own founding, and with a key to check it by.
         let request = draw_id(&mut *entropy).map_err(|error| Error::Internal(error.into()))?;
-        audit_operator(ports, RequestId(request), "sys:Initialise", "ok").await?;
+        audit_operator(ports, RequestId(request), "sys:Initialise", "ok", None).await?;
         archive.unsealed(keys.log).await.map_err(Error::Unavailable)?;
         audit_head::remember(archive, &*records).await?;
         archive.sealed().await.map_err(Error::Unavailable)?;
@@ -157,8 +169,8 @@ pub async fn replace_admin_token(
     presented: &SecretVec,
 ) -> Result<WayIn, Error> {
     let bootstrap = store.bootstrap().await?.ok_or_else(not_initialised)?;
-    let (root, _) = open_any(&bootstrap, presented).ok_or(Error::Unauthenticated)?;
-    let keys = root.open_keyring(&bootstrap).map_err(Error::Internal)?;
+    let open = open_any(&bootstrap, presented).ok_or(Error::Unauthenticated)?;
+    let keys = open.root().open_keyring(&bootstrap).map_err(Error::Internal)?;
     let records = store.open(keys.records)?;
     let mut batch = remove_tokens(&*records).await?;
     let internal = |error: EntropyError| Error::Internal(error.into());
@@ -175,7 +187,7 @@ pub async fn replace_admin_token(
         batch.push(Write { path, expected: Expected::Absent, record: Some(record) });
         WayIn::Token(token)
     };
-    audit_operator(ports, request, "sys:ReplaceAdminToken", "ok").await?;
+    audit_operator(ports, request, "sys:ReplaceAdminToken", "ok", None).await?;
     records.commit(batch).await?;
     Ok(way_in)
 }
@@ -200,16 +212,17 @@ async fn is_anybody_enrolled(records: &dyn Store) -> Result<bool, Error> {
     Ok(people.iter().any(|stored| is_one(&stored.record)))
 }
 
-fn not_initialised() -> Error {
+pub(crate) fn not_initialised() -> Error {
     Error::invalid("server", "it is not initialised; run `lastkey init`")
 }
 
 /// Records what somebody did who showed what opens a seal, or tried to.
-async fn audit_operator(
+pub(crate) async fn audit_operator(
     ports: &Ports,
     request: RequestId,
     action: &'static str,
     result: &'static str,
+    target: Option<&str>,
 ) -> Result<(), Error> {
     let event = Event {
         at: ports.clock.read().wall,
@@ -223,29 +236,35 @@ async fn audit_operator(
         result,
         reason: "",
         source: Source::default(),
-        target: None,
+        target,
     };
     ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
 }
 
 /// An engine and the jobs that run beside it.
-struct Running {
-    engine: Arc<Engine>,
-    jobs: JoinHandle<()>,
-    stop_jobs: oneshot::Sender<()>,
+pub(crate) struct Running {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) jobs: JoinHandle<()>,
+    pub(crate) stop_jobs: oneshot::Sender<()>,
 }
 
 /// The service, sealed or not.
 pub struct Gate {
-    store: Arc<dyn SealedStore>,
-    ports: Ports,
-    open_keys: usize,
-    accepts_audit_loss: bool,
-    running: Mutex<Option<Running>>,
+    pub(crate) store: Arc<dyn SealedStore>,
+    pub(crate) ports: Ports,
+    pub(crate) open_keys: usize,
+    pub(crate) secret_len: usize,
+    pub(crate) running: Mutex<Option<Running>>,
+    pub(crate) accepts_audit_loss: bool,
     /// Ends when the last engine that was let go is gone, with every change it was making.
-    retired: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
+    pub(crate) retired: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
     /// Held during an attempt to unseal: one at a time, and only so often.
-    attempts: tokio::sync::Mutex<Attempts>,
+    pub(crate) attempts: tokio::sync::Mutex<Attempts>,
+    /// Shares that wait for others.
+    pub(crate) gathering: Gathering,
+    pub(crate) devices: Arc<dyn SealDevices>,
+    /// What devices said at the last try.
+    pub(crate) problems: Mutex<BTreeMap<[u8; 16], String>>,
 }
 
 impl Gate {
@@ -254,8 +273,28 @@ impl Gate {
     pub fn new(store: Arc<dyn SealedStore>, ports: Ports, open_keys: usize) -> Self {
         let attempts = tokio::sync::Mutex::new(Attempts::full(Pace::UNSEAL));
         let (running, retired) = (Mutex::new(None), tokio::sync::Mutex::new(None));
+        let (gathering, problems) = (Gathering::default(), Mutex::default());
+        let devices = Arc::new(NoDevices);
         let accepts_audit_loss = false;
-        Self { store, ports, open_keys, accepts_audit_loss, running, retired, attempts }
+        Self {
+            store,
+            ports,
+            open_keys,
+            secret_len: DEFAULT_VALUE_LEN,
+            running,
+            accepts_audit_loss,
+            retired,
+            attempts,
+            gathering,
+            devices,
+            problems,
+        }
+    }
+
+    /// The same, with values of secrets of at most so many bytes.
+    #[must_use]
+    pub fn with_secret_len(self, secret_len: usize) -> Self {
+        Self { secret_len: secret_len.min(MAX_VALUE_LEN), ..self }
     }
 
     /// The same; an audit log that is not the one that it was is taken as it is, and its loss is
@@ -263,6 +302,39 @@ impl Gate {
     #[must_use]
     pub fn accepting_audit_loss(self, accepts_audit_loss: bool) -> Self {
         Self { accepts_audit_loss, ..self }
+    }
+
+    /// The same with devices that hold seals.
+    #[must_use]
+    pub fn with_devices(self, devices: Arc<dyn SealDevices>) -> Self {
+        Self { devices, ..self }
+    }
+
+    async fn seal_infos(&self, bootstrap: &Bootstrap, engine: Option<&Engine>) -> Vec<SealInfo> {
+        let now = self.ports.clock.read();
+        let gathered = self.gathering.state(now.since_boot);
+        let book = match engine {
+            Some(engine) => Some(engine.seal_book.read().await),
+            None => None,
+        };
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let info = |seal: &SealRecord| SealInfo {
+            id: RequestId(seal.id),
+            kind: seal.kind.as_str(),
+            shares: match seal.kind {
+                SealKind::Shamir { threshold, .. } => {
+                    let have = gathered.iter().find(|(id, _)| *id == seal.id);
+                    Some((have.map_or(0, |(_, have)| *have), threshold))
+                }
+                SealKind::Passphrase { .. } | SealKind::Keyfile | SealKind::Device { .. } => None,
+            },
+            health: book.as_ref().map(|book| match problems.get(&seal.id) {
+                Some(problem) => Health::Failed(problem.clone()),
+                None => Health::known(book.proof(&seal.id), now.wall),
+            }),
+            problem: problems.get(&seal.id).cloned(),
+        };
+        bootstrap.seals.iter().map(info).collect()
     }
 
     /// The engine, if the server is unsealed.
@@ -287,124 +359,17 @@ impl Gate {
     pub async fn status(&self) -> Result<Status, Error> {
         let bootstrap = self.store.bootstrap().await?;
         let engine = self.engine().ok();
-        let seals = bootstrap.iter().flat_map(|b| &b.seals);
+        let seals = match &bootstrap {
+            Some(bootstrap) => self.seal_infos(bootstrap, engine.as_deref()).await,
+            None => Vec::new(),
+        };
         Ok(Status {
             initialised: bootstrap.is_some(),
             sealed: engine.is_none(),
             instance: bootstrap.as_ref().map(|b| b.instance.id),
-            seals: seals.map(|s| SealInfo { id: RequestId(s.id), kind: s.kind.as_str() }).collect(),
+            seals,
             clock_hold: engine.and_then(|engine| engine.clock.observe().hold),
         })
-    }
-
-    /// Unseals with whatever seal opens to what is presented. Runs to its end even when the
-    /// caller goes away: every attempt leaves its record.
-    ///
-    /// # Errors
-    /// [`Error::Unauthenticated`] when no seal opens, [`Error::Throttled`] after too many
-    /// attempts, [`Error::Invalid`] before `init`, [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn unseal(
-        self: &Arc<Self>,
-        request: RequestId,
-        presented: SecretVec,
-    ) -> Result<Unsealed, Error> {
-        let gate = Arc::clone(self);
-        detached(async move { gate.attempt_unseal(request, presented).await }).await?
-    }
-
-    async fn attempt_unseal(
-        &self,
-        request: RequestId,
-        presented: SecretVec,
-    ) -> Result<Unsealed, Error> {
-        let mut attempts = self.attempts.lock().await;
-        let opened = match attempts.take(self.ports.clock.read().since_boot) {
-            Ok(()) => self.open_seal(presented).await,
-            Err(error) => Err(error),
-        };
-        let result = opened.as_ref().map_or_else(Error::code, |_| "ok");
-        audit_operator(&self.ports, request, "sys:Unseal", result).await?;
-        let (root, bootstrap, seal_kind) = opened?;
-        attempts.refill();
-        if self.engine().is_err() {
-            self.start_engine(&root, &bootstrap).await?;
-        }
-        Ok(Unsealed { attempt: request, seal_kind })
-    }
-
-    async fn open_seal(
-        &self,
-        presented: SecretVec,
-    ) -> Result<(RootKey, Bootstrap, &'static str), Error> {
-        let bootstrap = self.store.bootstrap().await?.ok_or_else(not_initialised)?;
-        let opening = bootstrap.clone();
-        let opened = tokio::task::spawn_blocking(move || open_any(&opening, &presented)).await;
-        let opened = opened.map_err(|error| Error::Internal(error.into()))?;
-        let (root, seal_kind) = opened.ok_or(Error::Unauthenticated)?;
-        Ok((root, bootstrap, seal_kind))
-    }
-
-    async fn start_engine(&self, root: &RootKey, bootstrap: &Bootstrap) -> Result<(), Error> {
-        self.wait_for_retired().await?;
-        let keys = root.open_keyring(bootstrap).map_err(Error::Internal)?;
-        let records = self.store.open(keys.records)?;
-        if let Some(archive) = self.ports.audit.archive() {
-            self.open_log(archive, keys.log, &*records).await?;
-        }
-        let (gone, retired) = oneshot::channel();
-        let ports = self.ports.clone();
-        let engine = Engine::start(
-            ports,
-            records,
-            (bootstrap.instance.id, keys.materials),
-            self.open_keys,
-            gone,
-        )
-        .await?;
-        let engine = Arc::new(engine);
-        let (stop_jobs, stopped) = oneshot::channel();
-        let jobs = tokio::spawn(jobs::run(Arc::clone(&engine), stopped));
-        *self.retired.lock().await = Some(retired);
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Running { engine, jobs, stop_jobs });
-        Ok(())
-    }
-
-    /// Lets the audit log sign, if it is the one that it was.
-    async fn open_log(
-        &self,
-        archive: &dyn AuditArchive,
-        signers: LogSigners,
-        records: &dyn Store,
-    ) -> Result<(), Error> {
-        if !self.accepts_audit_loss {
-            audit_head::check_len(archive, records).await?;
-        }
-        archive.unsealed(signers).await.map_err(Error::Internal)?;
-        match audit_head::check(archive, records).await {
-            Err(Error::Invalid { .. }) if self.accepts_audit_loss => {
-                let mut request = [0; 16];
-                let drawn = self.ports.entropy.open().fill(&mut request);
-                drawn.map_err(|error| Error::Internal(error.into()))?;
-                let request = RequestId(request);
-                audit_operator(&self.ports, request, "sys:AcceptAuditLoss", "ok").await?;
-            }
-            checked => checked?,
-        }
-        audit_head::remember(archive, records).await
-    }
-
-    /// Waits until the engine before is gone: a change that it is still making would not reach
-    /// the keyring of the next one.
-    async fn wait_for_retired(&self) -> Result<(), Error> {
-        let mut retired = self.retired.lock().await;
-        if let Some(gone) = retired.as_mut() {
-            // The sender is only ever dropped, so the answer is always that it is gone.
-            let waited = tokio::time::timeout(RETIREMENT, gone).await;
-            drop(waited.map_err(|_| Error::Unavailable("calls from before are running".into()))?);
-            *retired = None;
-        }
-        Ok(())
     }
 
     /// Seals: the engine and every key it holds are dropped once running calls have ended.
@@ -427,6 +392,7 @@ impl Gate {
         engine.permit::<SealServer>(trail, Resource::Instance)?;
         trail.call().go_on()?;
         trail.intend(engine).await?;
+        self.gathering.forget();
         self.stop().await;
         Ok(())
     }
@@ -450,13 +416,7 @@ impl Gate {
 }
 
 /// How long an engine that was let go may take to finish what it is doing.
-const RETIREMENT: Duration = Duration::from_secs(10);
-
-/// Tries every seal; answers the root key and the kind of the seal that opened.
-fn open_any(bootstrap: &Bootstrap, presented: &SecretVec) -> Option<(RootKey, &'static str)> {
-    let open = |seal| RootKey::unseal(bootstrap.instance.id, seal, presented).ok();
-    bootstrap.seals.iter().find_map(|seal| Some((open(seal)?, seal.kind.as_str())))
-}
+pub(crate) const RETIREMENT: Duration = Duration::from_secs(10);
 
 /// Runs an operation to its end even when its caller goes away in the middle.
 ///

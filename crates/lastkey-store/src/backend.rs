@@ -49,6 +49,17 @@ impl RawWrite {
     }
 }
 
+/// One value that takes the place of another which means the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawExchange {
+    /// Where.
+    pub path: String,
+    /// What must be there, to the byte.
+    pub before: Vec<u8>,
+    /// What comes there.
+    pub after: Vec<u8>,
+}
+
 /// Why a backend did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
@@ -85,6 +96,13 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`BackendError`].
     async fn commit(&self, batch: Vec<RawWrite>) -> Result<CommitSeq, BackendError>;
+
+    /// Exchanges values where the old ones are still there, and leaves the others alone. Revisions
+    /// stay, and watchers hear nothing. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`BackendError::Full`], [`BackendError::Failed`]: nothing was exchanged.
+    async fn exchange(&self, values: Vec<RawExchange>) -> Result<(), BackendError>;
 
     /// Watches the paths with a prefix, from now on; those that begin with [`OUTSIDE`] are left
     /// out.

@@ -6,17 +6,19 @@
 //!           works because the revision of a write is the expected one and 1.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use lastkey_core::ports::{
-    Cause, CommitSeq, EntropySource, Expected, RecordKeys, Revision, Store, StoreError, Stored,
-    Watch, Write,
+    Cause, CommitSeq, EntropySource, Expected, RecordKeys, Renewed, Revision, Store, StoreError,
+    Stored, Watch, Write,
 };
 use lastkey_core::record::{PathRange, RecordPath};
 use lastkey_secret::SecretVec;
 
-use crate::backend::{Backend, BackendError, MAX_PATH_LEN, OUTSIDE, RawStored, RawWrite};
+use crate::backend::{
+    Backend, BackendError, MAX_PATH_LEN, OUTSIDE, RawExchange, RawStored, RawWrite,
+};
 use crate::record::{self, DecodeError};
 use crate::sealing::{OpenError, RecordSealer};
 
@@ -37,7 +39,7 @@ enum BadBatch {
 /// Records of one installation, sealed, in a backend.
 pub(crate) struct EncryptedStore<B> {
     backend: Arc<B>,
-    sealer: RecordSealer,
+    sealer: RwLock<Arc<RecordSealer>>,
     entropy: Arc<dyn EntropySource>,
 }
 
@@ -48,11 +50,15 @@ impl<B: Backend> EncryptedStore<B> {
         entropy: Arc<dyn EntropySource>,
     ) -> Result<Self, StoreError> {
         let sealer = RecordSealer::new(keys).map_err(StoreError::Failed)?;
-        Ok(Self { backend, sealer, entropy })
+        Ok(Self { backend, sealer: RwLock::new(Arc::new(sealer)), entropy })
     }
 
-    fn open(&self, raw: RawStored) -> Result<Stored, StoreError> {
-        let opened = self.sealer.open(&raw.path, raw.revision, &raw.value);
+    fn sealer(&self) -> Arc<RecordSealer> {
+        Arc::clone(&self.sealer.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn open(sealer: &RecordSealer, raw: RawStored) -> Result<Stored, StoreError> {
+        let opened = sealer.open(&raw.path, raw.revision, &raw.value);
         let path = RecordPath::from_stored(raw.path);
         let bytes = match opened {
             Ok(bytes) => bytes,
@@ -66,15 +72,39 @@ impl<B: Backend> EncryptedStore<B> {
         }
     }
 
+    /// The same record under the newest epoch; `None` when it is under it already.
+    fn renewed(
+        &self,
+        sealer: &RecordSealer,
+        raw: RawStored,
+    ) -> Result<Option<RawExchange>, StoreError> {
+        if !sealer.is_old(&raw.value) {
+            return Ok(None);
+        }
+        let RawStored { path, revision, value: before } = raw;
+        let record = sealer.open(&path, revision, &before).map_err(|error| {
+            let path = RecordPath::from_stored(path.clone());
+            match error {
+                OpenError::Corrupt => StoreError::Corrupt(path),
+                OpenError::Newer => StoreError::Newer(path),
+            }
+        })?;
+        let mut entropy = self.entropy.open();
+        let after = record.expose(|r| sealer.seal(&path, revision, r, entropy.as_mut()));
+        let after = after.map_err(StoreError::Failed)?;
+        Ok(Some(RawExchange { path, before, after }))
+    }
+
     fn seal_batch(&self, batch: Vec<Write>) -> Result<Vec<RawWrite>, Cause> {
         let mut paths = BTreeSet::new();
         if !batch.iter().all(|write| paths.insert(&write.path)) {
             return Err(BadBatch::Twice.into());
         }
-        batch.iter().map(|write| self.seal(write)).collect()
+        let sealer = self.sealer();
+        batch.iter().map(|write| self.seal(&sealer, write)).collect()
     }
 
-    fn seal(&self, write: &Write) -> Result<RawWrite, Cause> {
+    fn seal(&self, sealer: &RecordSealer, write: &Write) -> Result<RawWrite, Cause> {
         let path = write.path.as_str();
         if path.is_empty() || path.len() > MAX_PATH_LEN || path.starts_with(OUTSIDE) {
             return Err(BadBatch::Path.into());
@@ -88,7 +118,7 @@ impl<B: Backend> EncryptedStore<B> {
             Some(record) => {
                 let bytes = SecretVec::take(record::encode(record)?);
                 let mut entropy = self.entropy.open();
-                let seal = |b: &[u8]| self.sealer.seal(path, revision, b, entropy.as_mut());
+                let seal = |b: &[u8]| sealer.seal(path, revision, b, entropy.as_mut());
                 Some(bytes.expose(seal)?)
             }
             None => None,
@@ -104,14 +134,16 @@ impl<B: Backend> Store for EncryptedStore<B> {
             return Ok(None);
         }
         let raw = self.backend.get(path.as_str()).await.map_err(store_error)?;
-        raw.map(|raw| self.open(raw)).transpose()
+        raw.map(|raw| Self::open(&self.sealer(), raw)).transpose()
     }
 
     async fn scan(&self, range: &PathRange) -> Result<Vec<Stored>, StoreError> {
         let raw = self.backend.scan(&under_root_key(range)).await.map_err(store_error)?;
+        // After the read: what was read may be under an epoch that was just adopted.
+        let sealer = self.sealer();
         let mut records = Vec::with_capacity(raw.len());
         for one in raw {
-            records.push(self.open(one)?);
+            records.push(Self::open(&sealer, one)?);
             if records.len().is_multiple_of(RECORDS_PER_TURN) {
                 tokio::task::yield_now().await;
             }
@@ -126,6 +158,35 @@ impl<B: Backend> Store for EncryptedStore<B> {
 
     fn watch(&self, prefix: &str) -> Box<dyn Watch> {
         self.backend.watch(prefix)
+    }
+
+    fn adopt(&self, keys: &RecordKeys) -> Result<(), StoreError> {
+        let sealer = RecordSealer::new(keys).map_err(StoreError::Failed)?;
+        *self.sealer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sealer);
+        Ok(())
+    }
+
+    fn writes_of_epoch(&self) -> u64 {
+        self.sealer().writes()
+    }
+
+    async fn renew(&self, after: Option<&RecordPath>, limit: usize) -> Result<Renewed, StoreError> {
+        let range = PathRange { prefix: String::new(), after: after.cloned(), limit };
+        let raw = self.backend.scan(&under_root_key(&range)).await.map_err(store_error)?;
+        let last = raw.last().map(|raw| RecordPath::from_stored(raw.path.clone()));
+        let sealer = self.sealer();
+        let mut exchanges = Vec::with_capacity(raw.len());
+        for (at, one) in raw.into_iter().enumerate() {
+            exchanges.extend(self.renewed(&sealer, one)?);
+            if at.is_multiple_of(RECORDS_PER_TURN) {
+                tokio::task::yield_now().await;
+            }
+        }
+        let met = exchanges.len();
+        if met > 0 {
+            self.backend.exchange(exchanges).await.map_err(store_error)?;
+        }
+        Ok(Renewed { last, met })
     }
 
     async fn erase_residue(&self) -> Result<CommitSeq, StoreError> {
@@ -224,7 +285,7 @@ mod tests {
         let store = over(&backend);
         let path = put(1, Expected::Absent).path;
         let mut entropy = store.entropy.open();
-        let value = store.sealer.seal(path.as_str(), 1, &[2, 1], entropy.as_mut()).unwrap();
+        let value = store.sealer().seal(path.as_str(), 1, &[2, 1], entropy.as_mut()).unwrap();
         let path_text = path.as_str().to_owned();
         backend
             .commit(vec![RawWrite { path: path_text, expected: None, value: Some(value) }])

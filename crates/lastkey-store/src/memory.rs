@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use lastkey_core::ports::{CommitSeq, Watch};
 use lastkey_core::record::{PathRange, RecordPath};
 
-use crate::backend::{Backend, BackendError, RawStored, RawWrite};
+use crate::backend::{Backend, BackendError, RawExchange, RawStored, RawWrite};
 use crate::watch::Hub;
 
 /// Values in a map. Gone with the process.
@@ -102,6 +102,16 @@ impl Backend for MemoryStore {
         let commit = state.apply(&batch)?;
         self.hub.publish(commit, &batch);
         Ok(commit)
+    }
+
+    async fn exchange(&self, values: Vec<RawExchange>) -> Result<(), BackendError> {
+        let mut state = self.state();
+        for RawExchange { path, before, after } in values {
+            if let Some((_, value)) = state.values.get_mut(&path).filter(|(_, v)| *v == before) {
+                *value = after;
+            }
+        }
+        Ok(())
     }
 
     fn watch(&self, prefix: &str) -> Box<dyn Watch> {

@@ -76,6 +76,21 @@ impl<B: Backend> SealedStore for SealedRecords<B> {
         self.backend.commit(vec![write]).await.map(|_| ()).map_err(store_error)
     }
 
+    async fn replace_bootstrap(
+        &self,
+        before: &Bootstrap,
+        after: &Bootstrap,
+    ) -> Result<(), StoreError> {
+        let encode = |record| bootstrap::encode(record).map_err(|e| StoreError::Failed(e.into()));
+        let (before, after) = (encode(before)?, encode(after)?);
+        let found = self.backend.get(BOOTSTRAP).await.map_err(store_error)?;
+        // One record has one encoding, so equal records are equal bytes.
+        let found = found.filter(|found| found.value == before).ok_or(StoreError::Conflict)?;
+        let (path, expected) = (BOOTSTRAP.to_owned(), Some(found.revision));
+        let write = RawWrite { path, expected, value: Some(after) };
+        self.backend.commit(vec![write]).await.map(|_| ()).map_err(store_error)
+    }
+
     fn open(&self, keys: RecordKeys) -> Result<Arc<dyn Store>, StoreError> {
         let backend = Arc::clone(&self.backend);
         let store = EncryptedStore::new(backend, &keys, Arc::clone(&self.entropy))?;

@@ -5,6 +5,8 @@
 //! Holds     a sealed record opens at the installation, path, revision and epoch it was sealed
 //!           for, and nowhere else.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use lastkey_core::ports::{Cause, RecordKeys};
 use lastkey_crypto::entropy::Entropy;
 use lastkey_crypto::wrap::{self, WrapKey};
@@ -38,6 +40,7 @@ pub(crate) struct RecordSealer {
     instance: [u8; 16],
     by_epoch: Vec<(u32, WrapKey)>,
     newest: u32,
+    writes: AtomicU64,
 }
 
 impl RecordSealer {
@@ -50,7 +53,7 @@ impl RecordSealer {
             .iter()
             .map(|(epoch, key)| WrapKey::new(key).map(|key| (*epoch, key)))
             .collect::<Result<_, _>>()?;
-        Ok(Self { instance: keys.instance.0, by_epoch, newest })
+        Ok(Self { instance: keys.instance.0, by_epoch, newest, writes: AtomicU64::new(0) })
     }
 
     /// Seals a record for a path and the revision that it gets.
@@ -62,11 +65,23 @@ impl RecordSealer {
         entropy: &mut dyn Entropy,
     ) -> Result<Vec<u8>, Cause> {
         let key = self.key(self.newest).ok_or(BadKeys)?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
         let mut sealed = Vec::with_capacity(record.len().saturating_add(OVERHEAD_LEN));
         sealed.push(FORMAT);
         sealed.extend_from_slice(&self.newest.to_be_bytes());
         key.wrap_into(&self.aad(path, revision, self.newest), record, entropy, &mut sealed)?;
         Ok(sealed)
+    }
+
+    /// How many records were sealed under the newest epoch by this sealer.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a sealed record lies under an older epoch than the newest.
+    pub(crate) fn is_old(&self, sealed: &[u8]) -> bool {
+        let prefix = sealed.first_chunk::<PREFIX_LEN>();
+        prefix.is_some_and(|[_, epoch @ ..]| u32::from_be_bytes(*epoch) < self.newest)
     }
 
     /// Opens what lies at a path in a revision.

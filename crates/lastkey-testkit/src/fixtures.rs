@@ -13,7 +13,14 @@ use lastkey_core::ports::RecordKeys;
 use lastkey_core::principal::Principal;
 use lastkey_core::record::{Due, DueWhat, ImportSession, Record, TokenRecord};
 use lastkey_core::rotation::{Period, Rotation};
-use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry, SealKind, SealRecord};
+use lastkey_core::seal_device::DeviceKind;
+use lastkey_core::seal_record::{
+    AcceptedWeakness, Bootstrap, Instance, KeyringEntry, RootWrap, SealBook, SealKind, SealRecord,
+    ShareHolder,
+};
+use lastkey_core::secret_item::{
+    SecretDue, SecretDueWhat, SecretId, SecretItem, SecretName, SecretVersion, Stage, ValueKind,
+};
 use lastkey_core::state::State;
 use lastkey_core::time::{ClockRecord, Elapsed, Hold, Reading, Timestamp};
 use lastkey_core::version::{KeyVersion, Origin, Usage, WrappedKey};
@@ -145,7 +152,52 @@ pub fn every_record() -> Vec<Record> {
     ]
     .into_iter()
     .chain(access_records())
+    .chain(secret_records())
     .collect()
+}
+
+/// A secret with everything that it can have.
+///
+/// # Panics
+/// When the name is none.
+#[must_use]
+pub fn secret_item(name: &str) -> SecretItem {
+    let stage = |stage: &str| Stage::parse(stage).expect("a stage");
+    SecretItem {
+        id: SecretId([0x5e; 16]),
+        name: SecretName::parse(name).expect("a name"),
+        key: key_id(1),
+        description: Description::parse("of the shop").expect("a description"),
+        tags: Tags::default().with([("team".to_owned(), "shop".to_owned())]).expect("tags"),
+        newest: version_no(4),
+        kept: vec![version_no(2), version_no(4)],
+        keep: 20,
+        stages: [(stage("current"), version_no(4)), (stage("previous"), version_no(2))].into(),
+        deletion: full_key(1).destruction,
+        created_at: CREATED,
+        written_at: Timestamp(1_735_689_700),
+    }
+}
+
+fn secret_records() -> Vec<Record> {
+    let item = secret_item("prod/shop/db");
+    let due = SecretDue { at: Elapsed(9), what: SecretDueWhat::Destroy, name: item.name.clone() };
+    vec![
+        Record::SecretVersion(SecretVersion {
+            secret: item.id,
+            number: version_no(4),
+            kind: ValueKind::Fields,
+            length: 19,
+            key: key_id(1),
+            data_key_blob: Some(vec![0x4c; 136]),
+            created_at: CREATED,
+            created_by: "user:alice".to_owned(),
+            destroyed_at: Some(Timestamp(1_735_689_800)),
+        }),
+        Record::Secret(item),
+        Record::SecretValue(vec![0x5a; 59]),
+        Record::SecretDue(due),
+    ]
 }
 
 /// The records of who may come in and as what, with everything that they can have.
@@ -207,6 +259,7 @@ fn access_records() -> Vec<Record> {
             certificate: vec![0x30, 0x82, 0x01, 0x02],
             created_at: CREATED,
         }),
+        Record::SealBook(seal_book()),
         Record::AuditHead(LogHead { size: 70_000, root: [0x77; 32] }),
     ]
 }
@@ -258,6 +311,18 @@ fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
 
+fn seal_book() -> SealBook {
+    let mut book = SealBook { epoch: 2, writes: 1_000, ..SealBook::default() };
+    book.opened([1; 16], CREATED);
+    book.share_shown([3; 16], 2, CREATED);
+    book.accepted = Some(AcceptedWeakness {
+        by: "user/alice".to_owned(),
+        at: CREATED,
+        weaknesses: vec!["single-seal".to_owned()],
+    });
+    book
+}
+
 fn import_session() -> ImportSession {
     ImportSession {
         token_hash: [7; 32],
@@ -283,18 +348,50 @@ pub fn record_keys(epochs: &[u32]) -> RecordKeys {
 /// What lies outside the root key: two epochs, and a seal of each kind.
 #[must_use]
 pub fn bootstrap() -> Bootstrap {
-    let entry = |epoch| KeyringEntry { epoch, wrapped: vec![0xee; 72] };
-    let salt = [3; 16];
+    let holder =
+        |fill: u8| ShareHolder { recipient: format!("age1holder{fill}"), check_value: [fill; 32] };
+    let settings = [("token", "lastkey"), ("module", "/usr/lib/softhsm/libsofthsm2.so")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let device = SealKind::Device { kind: DeviceKind::Pkcs11, settings: settings.into() };
+    let shamir = SealKind::Shamir { threshold: 2, holders: vec![holder(1), holder(2), holder(3)] };
+    let kinds = [passphrase(), SealKind::Keyfile, shamir, device];
+    let seal = |(fill, kind)| SealRecord {
+        id: [fill; 16],
+        kind,
+        root: RootWrap::Keyed {
+            public: [fill; 32],
+            wrapped_private: vec![fill; 72],
+            sealed_root: vec![fill; 80],
+        },
+        created_at: CREATED,
+    };
+    Bootstrap {
+        authentication: Some([0xaa; 32]),
+        records_from: 2,
+        seals: (1..).zip(kinds).map(seal).collect(),
+        ..bootstrap_v1()
+    }
+}
+
+/// The same of version 1: a seal of each kind that there was.
+#[must_use]
+pub fn bootstrap_v1() -> Bootstrap {
+    let entry = |epoch| KeyringEntry { epoch, wrapped: vec![0xee; 72], created_at: CREATED };
     let seal = |fill, kind| SealRecord {
         id: [fill; 16],
         kind,
-        wrapped_root: vec![fill; 72],
+        root: RootWrap::Direct(vec![fill; 72]),
         created_at: CREATED,
     };
-    let passphrase = SealKind::Passphrase { memory_kib: 65_536, passes: 3, lanes: 4, salt };
     Bootstrap {
         instance: Instance { id: INSTANCE, created_at: CREATED },
         keyring: vec![entry(1), entry(2)],
-        seals: vec![seal(1, passphrase), seal(2, SealKind::Keyfile)],
+        records_from: 1,
+        seals: vec![seal(1, passphrase()), seal(2, SealKind::Keyfile)],
+        authentication: None,
     }
+}
+
+const fn passphrase() -> SealKind {
+    SealKind::Passphrase { memory_kib: 65_536, passes: 3, lanes: 4, salt: [3; 16] }
 }

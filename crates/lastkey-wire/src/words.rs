@@ -215,6 +215,8 @@ words! {
         AccessDenied = "AccessDenied",
         /// The key is not in a state that permits this.
         KeyState = "KeyState",
+        /// The secret or its version is deleted, destroyed or not there.
+        SecretState = "SecretState",
         /// The key is not for this.
         KeyUsage = "KeyUsage",
         /// The ciphertext cannot be decrypted.
@@ -229,6 +231,8 @@ words! {
         DeletionProtected = "DeletionProtected",
         /// The clock jumped and waits for an operator.
         ClockHeld = "ClockHeld",
+        /// A seal cannot be made, opened or let go of in this way.
+        SealRefused = "SealRefused",
         /// No such route.
         NotFound = "NotFound",
         /// The route has no such method.

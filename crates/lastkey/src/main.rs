@@ -6,6 +6,8 @@
 mod adapters;
 mod cli;
 mod config;
+mod device_unseal;
+mod devices;
 mod hardening;
 mod passphrase;
 mod roles;

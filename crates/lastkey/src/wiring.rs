@@ -2,14 +2,14 @@
 //!
 //! Room      the binary: the one place that knows which adapter stands behind which port.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use lastkey_connect::guard::Guard;
 use lastkey_connect::issuers::GuardedIssuers;
 use lastkey_core::outside::Nobody;
-use lastkey_core::ports::SealedStore;
+use lastkey_core::ports::{SealDevices, SealedStore};
 use lastkey_kube::{Access, Cluster, IN_CLUSTER_DIR};
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
@@ -17,6 +17,7 @@ use lastkey_store::audit_log::{AuditLog, AuditOptions};
 
 use crate::adapters::{MachineClock, SystemEntropySource, WatchedClusters};
 use crate::config::resolved::{Api, AskedCluster};
+use crate::devices::Devices;
 
 /// An open data directory and the world around it.
 pub(crate) struct Opened {
@@ -41,6 +42,12 @@ pub(crate) fn open_data(data: &Path, audit: AuditOptions) -> anyhow::Result<Open
         clusters: Arc::new(Nobody),
     };
     Ok(Opened { store: Arc::new(store), ports })
+}
+
+/// The devices that a server can ask to hold seals. `modules` may be loaded although others than
+/// root can change them.
+pub(crate) fn seal_devices(data: &Path, modules: &[PathBuf]) -> Arc<dyn SealDevices> {
+    Arc::new(Devices::new(data, modules))
 }
 
 impl Opened {

@@ -5,6 +5,7 @@
 
 mod files;
 mod http;
+mod kms;
 mod programs;
 mod report;
 mod server;
@@ -95,6 +96,7 @@ fn served(report: &mut Report, binary: &Path, scratch: &Path) -> anyhow::Result<
     against_axum(report, &ours, "decrypt, 10,000 keys", "/v1/decrypt", &many.ciphertexts)?;
     against_axum(report, &ours, "encrypt, 10,000 keys", "/v1/encrypt", &many.plaintexts)?;
     report.add(Row::at_most("memory, 10,000 keys in use", ours.memory_mib()?, "MiB", 30.0));
+    kms::rows(report, binary, scratch, &ours)?;
     ours.stop()?;
 
     creation(report, binary, &scratch.join("creation"))?;

@@ -123,7 +123,22 @@ impl Figures {
     }
 }
 
-fn build_example(package: &str, example: &str) -> anyhow::Result<PathBuf> {
+/// Resident memory of a process, in MiB.
+///
+/// # Errors
+/// When the kernel does not say.
+pub(crate) fn memory_mib(process: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: f64 = line.context("no VmRSS")?.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Builds an example of a room and answers where it is.
+///
+/// # Errors
+/// When it does not compile.
+pub(crate) fn build_example(package: &str, example: &str) -> anyhow::Result<PathBuf> {
     let built = Command::new("cargo")
         .args(["build", "--release", "--quiet", "--locked", "-p", package, "--example", example])
         .status()?;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 
 use super::http::{Connection, Measured, Target, load};
-use super::programs::pinned;
+use super::programs::{memory_mib, pinned};
 use super::report::median;
 
 /// A server that runs.
@@ -123,10 +123,7 @@ impl Running {
     /// # Errors
     /// When the kernel does not say.
     pub(crate) fn memory_mib(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: f64 = line.context("no VmRSS")?.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib / 1024.0)
+        memory_mib(self.process.id())
     }
 
     /// Makes keys and something encrypted under each.

@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lastkey_client::wire::native::operations::{DecryptRequest, EncryptRequest};
@@ -26,6 +27,8 @@ pub const CONFIG_SETTING: &str = "client_config";
 pub const KEY_SETTING: &str = "key";
 
 const VERSION: u8 = 1;
+/// How long a call may take, whatever the configuration says.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A seal by another Lastkey.
 pub struct KmsSeal {
@@ -54,12 +57,14 @@ impl KmsSeal {
 
     /// Read anew each time, so that a token that was renewed is used.
     fn client(&self) -> Result<Client, SealDeviceError> {
-        let config = ClientConfig::from_file(&self.config)
+        let mut config = ClientConfig::from_file(&self.config)
             .map_err(|error| refused(format!("{error}: {}", root_of(&error))))?;
         if config.token.is_none() {
             let path = self.config.display();
             return Err(refused(format!("{path} names no token_file")));
         }
+        // Whoever waits for this tries again, and has other seals to ask.
+        config.request_timeout = config.request_timeout.min(PATIENCE);
         Client::new(&config).map_err(error_of)
     }
 }

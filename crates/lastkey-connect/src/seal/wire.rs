@@ -11,8 +11,14 @@
 pub(crate) struct Malformed;
 
 /// Bytes being written.
-#[derive(Default)]
 pub(crate) struct Out(Vec<u8>);
+
+impl Default for Out {
+    /// With room for whatever is written here: a buffer that grows leaves copies of secrets.
+    fn default() -> Self {
+        Self(Vec::with_capacity(2_048))
+    }
+}
 
 impl Out {
     pub(crate) fn u8(mut self, value: u8) -> Self {

@@ -6,6 +6,8 @@
 #![cfg(test)]
 
 mod guard;
+mod mischief;
+mod oracle;
 mod pkcs11;
 mod server;
 mod softhsm;

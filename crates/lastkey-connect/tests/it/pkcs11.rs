@@ -1,5 +1,6 @@
 //! The seal of a security module, over SoftHSM2.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -19,8 +20,23 @@ use crate::softhsm::{SoftHsm, TOKEN};
 const SECRET: [u8; 32] = [0xa5; 32];
 const AAD: &[u8] = b"this seal of this installation";
 
+/// A token, and a host that finds it.
 fn softhsm() -> Option<SoftHsm> {
-    is_installed("softhsm2-util").then(SoftHsm::start)
+    let hsm = is_installed("softhsm2-util").then(SoftHsm::start)?;
+    // A module takes its settings from the environment, which belongs to all tests.
+    let host = format!(
+        "#!/bin/sh\nSOFTHSM2_CONF='{}' exec '{}'\n",
+        hsm.path("softhsm2.conf").display(),
+        env!("CARGO_BIN_EXE_lastkey-pkcs11")
+    );
+    std::fs::write(hsm.path("host"), host).unwrap();
+    std::fs::set_permissions(hsm.path("host"), PermissionsExt::from_mode(0o755)).unwrap();
+    Some(hsm)
+}
+
+fn host(hsm: &SoftHsm) -> HostOptions {
+    let (program, memory) = (hsm.path("host"), hsm.path("memory"));
+    HostOptions { program, trusted: vec![SoftHsm::module()], memory }
 }
 
 fn settings(hsm: &SoftHsm) -> DeviceSettings {
@@ -39,7 +55,7 @@ fn open(settings: &DeviceSettings, host: HostOptions) -> Result<Pkcs11Seal, Seal
 fn seal_with(hsm: &SoftHsm, name: &str, value: impl AsRef<Path>) -> Pkcs11Seal {
     let mut settings = settings(hsm);
     settings.insert(name.to_owned(), value.as_ref().display().to_string());
-    open(&settings, hsm.host()).unwrap()
+    open(&settings, host(hsm)).unwrap()
 }
 
 async fn wrap(seal: &Pkcs11Seal) -> Vec<u8> {
@@ -55,7 +71,7 @@ async fn opens(seal: &Pkcs11Seal, wrapped: &[u8]) -> Result<(), SealDeviceError>
 #[tokio::test]
 async fn token_opens_what_it_wrapped_and_nothing_else() {
     let Some(hsm) = softhsm() else { return };
-    let seal = open(&settings(&hsm), hsm.host()).unwrap();
+    let seal = open(&settings(&hsm), host(&hsm)).unwrap();
     let wrapped = wrap(&seal).await;
     opens(&seal, &wrapped).await.unwrap();
     let other = seal.unwrap(b"another seal", &wrapped).await;
@@ -79,47 +95,47 @@ async fn every_mechanism_wraps_and_is_recorded() {
         let wrapped = wrap(&seal).await;
         assert_eq!(wrapped[1], number, "{word}");
         // What is stored says how it was wrapped, whatever is asked for by now.
-        opens(&open(&settings(&hsm), hsm.host()).unwrap(), &wrapped).await.unwrap();
+        opens(&open(&settings(&hsm), host(&hsm)).unwrap(), &wrapped).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn another_token_does_not_open_it() {
     let Some((hsm, other)) = softhsm().zip(softhsm()) else { return };
-    let wrapped = wrap(&open(&settings(&hsm), hsm.host()).unwrap()).await;
-    let elsewhere = opens(&open(&settings(&other), other.host()).unwrap(), &wrapped).await;
+    let wrapped = wrap(&open(&settings(&hsm), host(&hsm)).unwrap()).await;
+    let elsewhere = opens(&open(&settings(&other), host(&other)).unwrap(), &wrapped).await;
     assert!(matches!(elsewhere, Err(SealDeviceError::NotThisDevice)), "{elsewhere:?}");
 }
 
 #[tokio::test]
 async fn wrong_pin_is_tried_once_until_its_file_changes() {
     let Some(hsm) = softhsm() else { return };
-    let wrapped = wrap(&open(&settings(&hsm), hsm.host()).unwrap()).await;
+    let wrapped = wrap(&open(&settings(&hsm), host(&hsm)).unwrap()).await;
     let counted = hsm.path("counted");
-    let host = std::fs::read_to_string(hsm.path("host")).unwrap();
+    let script = std::fs::read_to_string(hsm.path("host")).unwrap();
     let counting =
-        host.replace("#!/bin/sh\n", &format!("#!/bin/sh\necho >>{}\n", counted.display()));
+        script.replace("#!/bin/sh\n", &format!("#!/bin/sh\necho >>{}\n", counted.display()));
     std::fs::write(hsm.path("host"), counting).unwrap();
     let attempts = || std::fs::read(&counted).map_or(0, |lines| lines.len());
 
     hsm.write_pin("pin", "999999");
     for _ in 0..3 {
         // A server that is restarted opens its devices anew.
-        let refused = opens(&open(&settings(&hsm), hsm.host()).unwrap(), &wrapped).await;
+        let refused = opens(&open(&settings(&hsm), host(&hsm)).unwrap(), &wrapped).await;
         let refused = refused.unwrap_err();
         assert!(matches!(refused, SealDeviceError::PinLocked { .. }), "{refused:?}");
         assert!(!refused.may_pass());
         assert_eq!(attempts(), 1, "the wrong PIN was tried again");
     }
     hsm.write_pin("pin", crate::softhsm::PIN);
-    opens(&open(&settings(&hsm), hsm.host()).unwrap(), &wrapped).await.unwrap();
+    opens(&open(&settings(&hsm), host(&hsm)).unwrap(), &wrapped).await.unwrap();
     assert_eq!(attempts(), 2);
 }
 
 #[tokio::test]
 async fn token_that_is_taken_away_in_the_middle_is_away_and_comes_back() {
     let Some(hsm) = softhsm() else { return };
-    let seal = open(&settings(&hsm), hsm.host()).unwrap();
+    let seal = open(&settings(&hsm), host(&hsm)).unwrap();
     let wrapped = wrap(&seal).await;
     let (here, away) = (hsm.path("tokens"), hsm.path("taken"));
     let stop = Arc::new(AtomicBool::new(false));
@@ -151,7 +167,7 @@ async fn token_that_is_taken_away_in_the_middle_is_away_and_comes_back() {
 #[tokio::test]
 async fn what_is_missing_or_unsafe_is_said() {
     let Some(hsm) = softhsm() else { return };
-    let wrapped = wrap(&open(&settings(&hsm), hsm.host()).unwrap()).await;
+    let wrapped = wrap(&open(&settings(&hsm), host(&hsm)).unwrap()).await;
     let problem = async |seal: Pkcs11Seal| match opens(&seal, &wrapped).await {
         Err(SealDeviceError::Settings { problem }) => problem,
         other => panic!("{other:?}"),
@@ -162,35 +178,34 @@ async fn what_is_missing_or_unsafe_is_said() {
     let copy = hsm.path("copy.so");
     std::fs::copy(SoftHsm::module(), &copy).unwrap();
     let unsafe_path = problem(seal_with(&hsm, MODULE_SETTING, &copy)).await;
-    assert!(unsafe_path.contains("seal.pkcs11_modules"), "{unsafe_path}");
-    let mut host = hsm.host();
+    assert!(unsafe_path.contains("unseal.pkcs11_modules"), "{unsafe_path}");
+    let mut options = host(&hsm);
     let text = hsm.path("text.so");
     std::fs::write(&text, "no module").unwrap();
-    host.trusted.push(text.clone());
+    options.trusted.push(text.clone());
     let mut changed = settings(&hsm);
     changed.insert(MODULE_SETTING.to_owned(), text.display().to_string());
-    let no_module = problem(open(&changed, host).unwrap()).await;
+    let no_module = problem(open(&changed, options).unwrap()).await;
     assert!(no_module.contains("cannot be loaded"), "{no_module}");
     let no_pin = problem(seal_with(&hsm, PIN_FILE_SETTING, "/nowhere/pin")).await;
     assert!(no_pin.contains("cannot be read"), "{no_pin}");
     let shown = hsm.write_pin("shown", "1");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
-    std::fs::set_permissions(&shown, mode).unwrap();
+    std::fs::set_permissions(&shown, PermissionsExt::from_mode(0o640)).unwrap();
     let exposed = problem(seal_with(&hsm, PIN_FILE_SETTING, &shown)).await;
     assert!(exposed.contains("chmod 600"), "{exposed}");
-    let mut host = hsm.host();
-    host.program = PathBuf::from("/nowhere/lastkey-pkcs11");
-    let no_host = problem(open(&settings(&hsm), host).unwrap()).await;
+    let mut options = host(&hsm);
+    options.program = PathBuf::from("/nowhere/lastkey-pkcs11");
+    let no_host = problem(open(&settings(&hsm), options).unwrap()).await;
     assert!(no_host.contains("cannot be started"), "{no_host}");
 }
 
 #[tokio::test]
 async fn host_that_dies_or_babbles_is_an_error_and_no_more() {
     let Some(hsm) = softhsm() else { return };
-    let wrapped = wrap(&open(&settings(&hsm), hsm.host()).unwrap()).await;
+    let wrapped = wrap(&open(&settings(&hsm), host(&hsm)).unwrap()).await;
     for script in ["exit 3", "kill -9 $$", "cat >/dev/null; echo babble", "cat /dev/zero"] {
         std::fs::write(hsm.path("host"), format!("#!/bin/sh\n{script}\n")).unwrap();
-        let broken = opens(&open(&settings(&hsm), hsm.host()).unwrap(), &wrapped).await;
+        let broken = opens(&open(&settings(&hsm), host(&hsm)).unwrap(), &wrapped).await;
         assert!(matches!(broken, Err(SealDeviceError::Failed(_))), "{script}: {broken:?}");
     }
 }
@@ -198,7 +213,7 @@ async fn host_that_dies_or_babbles_is_an_error_and_no_more() {
 #[tokio::test]
 async fn module_that_locks_its_pin_is_not_asked_again() {
     let Some(hsm) = softhsm() else { return };
-    let wrapped = wrap(&open(&settings(&hsm), hsm.host()).unwrap()).await;
+    let wrapped = wrap(&open(&settings(&hsm), host(&hsm)).unwrap()).await;
     // SoftHSM2 never locks, so a module around it answers CKR_PIN_LOCKED to every login.
     let (source, module) = (hsm.path("locked.c"), hsm.path("locked.so"));
     std::fs::write(&source, LOCKED_MODULE).unwrap();
@@ -209,11 +224,11 @@ async fn module_that_locks_its_pin_is_not_asked_again() {
         .arg("-ldl")
         .status();
     assert!(built.unwrap().success());
-    let mut host = hsm.host();
-    host.trusted.push(module.clone());
+    let mut options = host(&hsm);
+    options.trusted.push(module.clone());
     let mut changed = settings(&hsm);
     changed.insert(MODULE_SETTING.to_owned(), module.display().to_string());
-    match opens(&open(&changed, host).unwrap(), &wrapped).await {
+    match opens(&open(&changed, options).unwrap(), &wrapped).await {
         Err(SealDeviceError::PinLocked { next }) => assert!(next.contains("unlock"), "{next}"),
         other => panic!("{other:?}"),
     }

@@ -4,12 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lastkey_connect::seal::pkcs11::HostOptions;
-
 pub(crate) const TOKEN: &str = "lastkey test";
 pub(crate) const PIN: &str = "271828";
 
-/// A folder with a token, and a host that finds it.
+/// A folder with a token.
 pub(crate) struct SoftHsm {
     folder: tempfile::TempDir,
 }
@@ -26,14 +24,6 @@ impl SoftHsm {
         std::fs::write(folder.path().join("softhsm2.conf"), config).unwrap();
         let hsm = Self { folder };
         hsm.util(&["--init-token", "--free", "--label", TOKEN, "--so-pin", "314159", "--pin", PIN]);
-        // A module takes its settings from the environment, which belongs to all tests.
-        let host = format!(
-            "#!/bin/sh\nSOFTHSM2_CONF='{}' exec '{}'\n",
-            hsm.path("softhsm2.conf").display(),
-            env!("CARGO_BIN_EXE_lastkey-pkcs11")
-        );
-        std::fs::write(hsm.path("host"), host).unwrap();
-        std::fs::set_permissions(hsm.path("host"), PermissionsExt::from_mode(0o755)).unwrap();
         hsm.write_pin("pin", PIN);
         hsm
     }
@@ -53,11 +43,6 @@ impl SoftHsm {
         std::fs::write(&path, format!("{pin}\n")).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         path
-    }
-
-    pub(crate) fn host(&self) -> HostOptions {
-        let (program, memory) = (self.path("host"), self.path("memory"));
-        HostOptions { program, trusted: vec![Self::module()], memory }
     }
 
     fn util(&self, arguments: &[&str]) {

@@ -1,17 +1,12 @@
-//! A software TPM of one's own, and somebody who sits on the wire to it.
+//! A software TPM of one's own. The tests of the binary use this file as well.
 
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lastkey_connect::seal::tpm::Tcti;
-
-/// `TPM_RH_LOCKOUT` and `TPM_RH_PLATFORM`.
-const LOCKOUT: u32 = 0x4000_000a;
-const PLATFORM: u32 = 0x4000_000c;
 
 /// A TPM; it goes when this is dropped, its state with the folder.
 pub(crate) struct Swtpm {
@@ -54,30 +49,7 @@ impl Swtpm {
         self.command(0x182, &body);
     }
 
-    pub(crate) fn clear(&self) {
-        let body = [&PLATFORM.to_be_bytes()[..], &empty_password()].concat();
-        self.command(0x126, &body);
-    }
-
-    /// Puts the TPM into dictionary-attack lockout: no attempt is allowed.
-    pub(crate) fn lock_out(&self) {
-        let mut body = [&LOCKOUT.to_be_bytes()[..], &empty_password()].concat();
-        body.extend([0, 0, 0, 0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10]);
-        self.command(0x13a, &body);
-    }
-
-    /// Fills the slots for sessions, as a process does that dies in the middle.
-    pub(crate) fn leave_sessions_behind(&self) {
-        let mut body = vec![0x40, 0, 0, 7, 0x40, 0, 0, 7, 0, 32];
-        body.extend([1; 32]);
-        body.extend([0, 0, 0, 0, 0x10, 0, 0x0b]);
-        for _ in 0..3 {
-            let command = [&[0x80, 1, 0, 0, 0, 59, 0, 0, 1, 0x76][..], &body].concat();
-            assert_eq!(exchange(&self.socket(), &command)[6..10], [0; 4]);
-        }
-    }
-
-    fn command(&self, code: u32, body: &[u8]) {
+    pub(crate) fn command(&self, code: u32, body: &[u8]) {
         let len = u32::try_from(body.len() + 10).unwrap();
         let command = [&[0x80, 2][..], &len.to_be_bytes(), &code.to_be_bytes(), body].concat();
         let answer = exchange(&self.socket(), &command);
@@ -91,7 +63,7 @@ impl Drop for Swtpm {
     }
 }
 
-fn socket_in(folder: &Path) -> PathBuf {
+pub(crate) fn socket_in(folder: &Path) -> PathBuf {
     folder.join("tpm.sock")
 }
 
@@ -116,62 +88,26 @@ fn launch(folder: &Path) -> Child {
     child
 }
 
-fn empty_password() -> [u8; 13] {
+pub(crate) fn empty_password() -> [u8; 13] {
     [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0]
 }
 
-fn exchange(socket: &Path, command: &[u8]) -> Vec<u8> {
+pub(crate) fn exchange(socket: &Path, command: &[u8]) -> Vec<u8> {
     let mut stream = UnixStream::connect(socket).unwrap();
     pass_on(&mut stream, command)
 }
 
-fn pass_on(stream: &mut UnixStream, command: &[u8]) -> Vec<u8> {
+pub(crate) fn pass_on(stream: &mut UnixStream, command: &[u8]) -> Vec<u8> {
     stream.write_all(command).unwrap();
     read_whole(stream).unwrap()
 }
 
 /// A whole command or answer; `None` at the end.
-fn read_whole(stream: &mut UnixStream) -> Option<Vec<u8>> {
+pub(crate) fn read_whole(stream: &mut UnixStream) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 10];
     stream.read_exact(&mut bytes).ok()?;
     let len = u32::from_be_bytes(bytes[2..6].try_into().unwrap());
     bytes.resize(usize::try_from(len).unwrap(), 0);
     stream.read_exact(&mut bytes[10..]).unwrap();
     Some(bytes)
-}
-
-/// Somebody on the wire between a program and a TPM, who keeps all that passes.
-pub(crate) struct Interposer {
-    folder: tempfile::TempDir,
-    heard: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Interposer {
-    /// `change` may change the answer to the command of this code.
-    pub(crate) fn start(tpm: &Swtpm, change: impl Fn(u32, &mut Vec<u8>) + Send + 'static) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(socket_in(folder.path())).unwrap();
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let (socket, keeps) = (tpm.socket(), Arc::clone(&heard));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (mut near, mut far) = (stream.unwrap(), UnixStream::connect(&socket).unwrap());
-                while let Some(command) = read_whole(&mut near) {
-                    let mut answer = pass_on(&mut far, &command);
-                    change(u32::from_be_bytes(command[6..10].try_into().unwrap()), &mut answer);
-                    keeps.lock().unwrap().extend([command, answer.clone()].concat());
-                    near.write_all(&answer).unwrap();
-                }
-            }
-        });
-        Self { folder, heard }
-    }
-
-    pub(crate) fn tcti(&self) -> Tcti {
-        Tcti::Unix(socket_in(self.folder.path()))
-    }
-
-    pub(crate) fn heard(&self, bytes: &[u8]) -> bool {
-        self.heard.lock().unwrap().windows(bytes.len()).any(|window| window == bytes)
-    }
 }

@@ -11,7 +11,8 @@ use lastkey_crypto::entropy::{Entropy, EntropyError, SystemEntropy};
 use lastkey_secret::SecretArray;
 
 use crate::is_installed;
-use crate::swtpm::{Interposer, Swtpm};
+use crate::mischief::{Interposer, clear, leave_sessions_behind, lock_out};
+use crate::swtpm::Swtpm;
 
 const SECRET: [u8; 32] = [0xa5; 32];
 const AAD: &[u8] = b"this seal of this installation";
@@ -41,16 +42,9 @@ impl EntropySource for Same {
     }
 }
 
-fn text_of(tcti: &Tcti) -> String {
-    match tcti {
-        Tcti::Unix(path) => format!("swtpm:path={}", path.display()),
-        Tcti::Device(_) | Tcti::Tcp { .. } => panic!("not used here"),
-    }
-}
-
 fn seal_of(tcti: &Tcti, approval: &Approval, approvals: Option<&Path>) -> Tpm2Seal {
     let settings = DeviceSettings::from([
-        (TCTI_SETTING.to_owned(), text_of(tcti)),
+        (TCTI_SETTING.to_owned(), tcti.to_string()),
         (APPROVAL_SETTING.to_owned(), approval.to_json()),
     ]);
     Tpm2Seal::open(&settings, approvals.map(Path::to_owned), Arc::new(Machine)).unwrap()
@@ -169,7 +163,7 @@ async fn another_tpm_and_a_cleared_one_do_not_open_it() {
     let elsewhere = sealed.opens(&seal_of(&other.tcti(), &sealed.approval, None)).await;
     assert!(matches!(elsewhere, Err(SealDeviceError::NotThisDevice)), "{elsewhere:?}");
     measure(&other.tcti(), &[7], Some(sealed.state.anchor()), &mut SystemEntropy).unwrap_err();
-    sealed.tpm.clear();
+    clear(&sealed.tpm);
     let cleared = sealed.opens(&sealed.seal()).await;
     assert!(matches!(cleared, Err(SealDeviceError::NotThisDevice)), "{cleared:?}");
 }
@@ -187,9 +181,9 @@ async fn tpm_that_is_away_may_come_back() {
 #[tokio::test]
 async fn lockout_and_slots_left_full_do_not_keep_it_closed() {
     let Some(sealed) = Sealed::make().await else { return };
-    sealed.tpm.lock_out();
+    lock_out(&sealed.tpm);
     sealed.opens(&sealed.seal()).await.unwrap();
-    sealed.tpm.leave_sessions_behind();
+    leave_sessions_behind(&sealed.tpm);
     sealed.opens(&sealed.seal()).await.unwrap();
 }
 
@@ -205,7 +199,7 @@ async fn who_sits_on_the_wire_hears_no_key() {
     let Some(sealed) = Sealed::make().await else { return };
     let wire = Interposer::start(&sealed.tpm, |_, _| ());
     let settings = DeviceSettings::from([
-        (TCTI_SETTING.to_owned(), text_of(&wire.tcti())),
+        (TCTI_SETTING.to_owned(), wire.tcti().to_string()),
         (APPROVAL_SETTING.to_owned(), sealed.approval.to_json()),
     ]);
     let seal = Tpm2Seal::open(&settings, None, Arc::new(Same(0x5a))).unwrap();

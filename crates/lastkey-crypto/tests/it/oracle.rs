@@ -76,6 +76,8 @@ fn python_readers_agree_on_the_vectors() {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/ours");
     assert!(run_script("open_blob.py", &vectors).contains("50 vectors agree"));
     assert!(run_script("open_envelope.py", &vectors).contains("77 vectors agree"));
+    let shares = vectors.with_file_name("share.json");
+    assert!(run_script("open_share.py", &shares).contains("300 sets of shares agree"));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use lastkey_crypto::{
     digest::sha256,
     envelope::{AgeIdentity, EnvelopeOptions, Header, KIND_LASTKEY, Recipient, Suite},
     material::{MaterialError, MaterialSpec},
+    share::{Share, SharePlace, combine, split},
     stream::{decrypt_stream, encrypt_stream, read_header},
 };
 use lastkey_secret::{SecretArray, SecretVec};
@@ -242,4 +243,34 @@ fn new_envelopes_have_the_bytes_of_the_vectors() {
         compared += 1;
     }
     assert!(compared >= 8);
+}
+
+#[derive(Deserialize)]
+struct ShareVectors {
+    secret: String,
+    coefficients: Vec<String>,
+    instance: String,
+    seal: String,
+    shares: Vec<String>,
+    check_values: Vec<String>,
+}
+
+#[test]
+fn shares_are_those_of_the_other_implementation() {
+    let vectors: ShareVectors = load(&ours().with_file_name("share.json"));
+    let array = |text: &str| SecretArray::<32>::try_copy_of(&unhex(text)).unwrap();
+    let id = |text: &str| <[u8; 16]>::try_from(unhex(text)).unwrap();
+    let (instance, seal) = (id(&vectors.instance), id(&vectors.seal));
+    let place = SharePlace { instance, seal, threshold: 3, shares: 5 };
+    let coefficients = vectors.coefficients.iter().flat_map(|text| unhex(text)).collect();
+    let mut entropy = FixedEntropy(coefficients);
+    let shares = split(&array(&vectors.secret), place, &mut entropy).unwrap();
+    let checked = vectors.shares.iter().zip(&vectors.check_values).zip(&shares);
+    for ((text, check_value), share) in checked {
+        assert!(share.to_text().ct_eq(&SecretVec::copy_of(text.as_bytes())));
+        assert_eq!(hex(&share.check_value().unwrap()), *check_value);
+        let parsed = Share::parse(&SecretVec::copy_of(text.as_bytes())).unwrap();
+        assert_eq!((parsed.place(), parsed.index()), (&place, share.index()));
+    }
+    assert!(combine(&shares[1..4]).unwrap().ct_eq(&array(&vectors.secret)));
 }

@@ -56,8 +56,33 @@ const BODIES: &[(&str, &str)] = &[
     ("get /v1/aliases", ""),
     ("put /v1/aliases/{alias}", r#"{"key":"KEY"}"#),
     ("delete /v1/aliases/{alias}", ""),
+    ("get /v1/secrets", ""),
+    ("get /v1/secrets/{secret}", ""),
+    ("put /v1/secrets/{secret}", r#"{"value":"Zm9v"}"#),
+    ("patch /v1/secrets/{secret}", r#"{"description":"new"}"#),
+    ("delete /v1/secrets/{secret}", r#"{"window_days":7}"#),
+    ("get /v1/secrets/{secret}/value", ""),
+    ("get /v1/secrets/{secret}/versions", ""),
+    ("post /v1/secrets/{secret}/versions/{version}/destroy", ""),
+    ("put /v1/secrets/{secret}/stages/{stage}", r#"{"version":1}"#),
+    ("delete /v1/secrets/{secret}/stages/{stage}", ""),
+    ("post /v1/secrets/{secret}/restore", ""),
+    ("post /v1/secrets/{secret}/destroy", ""),
+    ("post /v1/secrets/{secret}/copy", r#"{"to":"there"}"#),
+    ("post /v1/secrets/{secret}/move", r#"{"to":"there"}"#),
+    ("post /v1/watch/secrets", r#"{"secrets":[{"name":"in/here","version":1}]}"#),
     ("post /v1/sys/seal", ""),
     ("post /v1/sys/clock/confirm", ""),
+    ("get /v1/sys/seals", ""),
+    (
+        "post /v1/sys/seals",
+        r#"{"passphrase":{"passphrase":"a second passphrase","memory_kib":1024,"passes":1}}"#,
+    ),
+    ("put /v1/sys/seals/{seal}", r#"{"device":{"kind":"tpm2","settings":{}}}"#),
+    ("delete /v1/sys/seals/{seal}", ""),
+    ("post /v1/sys/seals/rotate", r#"{"keyring":true}"#),
+    ("post /v1/sys/seals/drill", ""),
+    ("post /v1/sys/seals/accept-weakness", ""),
     ("get /v1/sys/clusters", ""),
     ("get /v1/sys/clusters/{name}", ""),
     ("put /v1/sys/clusters/{name}", r#"{"issuers":["https://k"],"jwks":"JWKS"}"#),
@@ -138,6 +163,10 @@ impl Things {
         let cluster = format!(r#"{{"issuers":["https://k"],"jwks":"{JWKS}"}}"#);
         admin.done("PUT", "/v1/sys/clusters/here", &cluster).await;
         admin.done("POST", "/v1/iam/users", r#"{"name":"here"}"#).await;
+        for value in ["Zm9v", "YmFy"] {
+            let body = json!({ "value": value }).to_string();
+            admin.done("PUT", "/v1/secrets/in%2Fhere", &body).await;
+        }
         Self { key, blob: sealed["ciphertext"].as_str().unwrap().to_owned(), signer, mac }
     }
 
@@ -149,6 +178,8 @@ impl Things {
 
     fn path(&self, pattern: &str) -> String {
         let path = pattern.replace("{key}", &self.key).replace("{version}", "1");
+        let path = path.replace("{secret}", "in%2Fhere").replace("{stage}", "mine");
+        let path = path.replace("{seal}", "00000000000000000000000000000001");
         let path = path.replace("{record}", "0").replace("{file}", "checkpoint");
         path.replace("{alias}", "alias%2Fhere").replace("{name}", "here")
     }
@@ -235,9 +266,12 @@ async fn every_protected_route_is_reached_by_the_administrator() {
             continue;
         }
         let code = answer.json()["error"]["code"].clone();
-        let refusal_of_state = ["KeyState", "KeyUsage"].map(Value::from).contains(&code);
+        let refusal_of_state =
+            ["KeyState", "KeyUsage", "SecretState"].map(Value::from).contains(&code);
         // Generated keys take no import.
         let imports = pattern.contains("/import") && code == "InvalidRequest";
+        // There is no seal of that id.
+        let imports = imports || pattern.contains("{seal}") && code == "InvalidRequest";
         // Nothing of this name was made before: reading it is refused as for a stranger.
         let absent = method == "get" && pattern.contains("{name}") && code == "AccessDenied";
         assert!(

@@ -94,6 +94,14 @@ impl SealedStore for Remembering {
         self.inner.initialise(bootstrap).await
     }
 
+    async fn replace_bootstrap(
+        &self,
+        before: &Bootstrap,
+        after: &Bootstrap,
+    ) -> Result<(), StoreError> {
+        self.inner.replace_bootstrap(before, after).await
+    }
+
     fn open(&self, keys: RecordKeys) -> Result<Arc<dyn Store>, StoreError> {
         let opened = self.inner.open(keys)?;
         *self.opened.lock().unwrap() = Some(Arc::clone(&opened));

@@ -281,15 +281,23 @@ impl Provider {
                 self.wake.notify_one();
                 Err(Denial::Refused { code, message })
             }
-            Err(KeyError::Undecryptable) => Err(Denial::Undecryptable),
+            Err(KeyError::Undecryptable) => {
+                self.ring.remove(by_service);
+                Err(Denial::Undecryptable)
+            }
         }
     }
 
     /// Whether a local key may be used as it is: it was confirmed lately, or nobody can be asked
-    /// and the bound allows it.
+    /// and the bound allows it. After a refusal never: an answer that was on its way may have
+    /// come in since.
     fn needs_no_question(&self, local: &LocalKey) -> bool {
-        let away = self.read().contact == Contact::Away;
-        if away { self.is_within_bound() } else { local.is_fresh() }
+        let contact = self.read().contact.clone();
+        match contact {
+            Contact::Good => local.is_fresh(),
+            Contact::Away => self.is_within_bound(),
+            Contact::Starting | Contact::Refused { .. } => false,
+        }
     }
 
     /// Asks the service for a local key and keeps it.

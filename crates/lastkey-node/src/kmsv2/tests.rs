@@ -162,6 +162,20 @@ async fn disabled_key_is_refused_within_ten_seconds_and_its_local_keys_are_gone(
 }
 
 #[tokio::test(start_paused = true)]
+async fn local_key_that_comes_in_after_a_refusal_is_not_used() {
+    let keys = Arc::new(FakeKeys::new());
+    let provider = running(config(""), &keys);
+    seconds(1).await;
+    let sealed = seal(&provider).unwrap();
+    let by_service = Ciphertext::parse(&sealed.ciphertext).unwrap().by_service.to_vec();
+    let late = provider.ring.find(&by_service).unwrap();
+    keys.mood(Mood::Disabled);
+    ten_seconds().await;
+    provider.ring.insert(&by_service, late);
+    assert!(matches!(open(&provider, &sealed).await, Err(Denial::Refused { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rotation_changes_the_key_id_and_older_ciphertexts_open() {
     let keys = Arc::new(FakeKeys::new());
     let provider = running(config(""), &keys);
@@ -335,4 +349,39 @@ async fn metrics_show_the_hash_that_the_api_server_shows() {
     let text = metrics.scrape();
     assert!(text.contains(&hash()) && !text.contains(&first), "{text}");
     assert!(text.contains("lastkey_kms_plugin_memory_locked 1"), "{text}");
+}
+
+/// As an API server would see it: Status, then Encrypt, while the key is rotated.
+#[tokio::test(start_paused = true)]
+async fn status_and_encrypt_agree_through_a_thousand_rotations() {
+    let keys = Arc::new(FakeKeys::new());
+    let provider = running(config(""), &keys);
+    seconds(1).await;
+    let caller = {
+        let provider = Arc::clone(&provider);
+        tokio::spawn(async move {
+            let mut seen = std::collections::BTreeSet::new();
+            loop {
+                let (told, _) = provider.current().unwrap();
+                // Anything may happen between the two.
+                sleep(Duration::from_millis(700)).await;
+                let seed = SecretVec::copy_of(&SEED);
+                let bound = provider.encrypt(&seed, Some(Arc::clone(&told))).unwrap();
+                assert_eq!(bound.under.key_id, told.key_id);
+                let (now, _) = provider.current().unwrap();
+                let free = provider.encrypt(&seed, None).unwrap();
+                assert_eq!(free.under.key_id, now.key_id, "one snapshot for both");
+                open(&provider, &bound).await.unwrap();
+                seen.insert(told.key_id.clone());
+                if seen.len() > 1_000 {
+                    return;
+                }
+            }
+        })
+    };
+    while !caller.is_finished() {
+        keys.rotate();
+        seconds(5).await;
+    }
+    caller.await.unwrap();
 }

@@ -3,6 +3,7 @@
 use lastkey_core::key::Tags;
 use lastkey_core::permit::{ALL_ACTIONS, DecisionPoint, KeyFacts, Resource, ResourceKind};
 use lastkey_core::principal::Principal;
+use lastkey_core::secret_item::{SecretName, SecretPath};
 use lastkey_crypto::context::EncryptionContext;
 use lastkey_policy::{
     AUDIT_ADMINISTRATOR, Bootstrap, PastCall, PolicySet, SECURITY_ADMINISTRATOR,
@@ -235,6 +236,7 @@ fn who_can_names_callers_and_conditions_in_words() {
         .map(|a| (a.policy.as_str(), a.who.as_str(), a.conditions.join("; ")))
         .collect();
     assert_eq!(told, [
+        ("built-in#secrets", "service system:secrets", String::new()),
         ("app#1", "anybody in role app", String::new()),
         ("app#2", "any user in group ops", "the age of the second factor in seconds is known; the age of the second factor in seconds is less than 300".to_owned()),
     ]);
@@ -246,7 +248,8 @@ fn who_can_names_callers_and_conditions_in_words() {
         &Resource::Key(key_id()),
         Some(KeyFacts { aliases: &[], tags: &Tags::default() }),
     );
-    assert_eq!(found.may, []);
+    let told: Vec<_> = found.may.iter().map(|answer| answer.policy.as_str()).collect();
+    assert_eq!(told, ["built-in#secrets"]);
 }
 
 #[test]
@@ -324,4 +327,72 @@ fn a_dry_run_tells_which_past_calls_change() {
 fn a_set_serves_as_the_decision_point_of_the_core() {
     let set: Box<dyn DecisionPoint> = Box::new(set(APP_MAY_DECRYPT));
     assert!(Ask::new(pod("app"), "kms:Decrypt").with(|question| set.decide(question)).allowed);
+}
+
+fn secret(name: &str) -> Resource {
+    Resource::Secret(SecretName::parse(name).unwrap())
+}
+
+fn path(path: &str) -> Resource {
+    Resource::SecretPath(SecretPath::parse(path).unwrap())
+}
+
+#[test]
+fn a_secret_is_in_every_path_around_it_and_in_no_other() {
+    let set = set(
+        "permit(principal in Role::\"app\", action in [Action::\"secrets:GetSecret\", Action::\"secrets:ListSecrets\"], resource in SecretPath::\"prod/shop\");",
+    );
+    let may = |action, resource| Ask::new(pod("app"), action).of(resource).allowed(&set);
+    for name in ["prod/shop/db", "prod/shop/a/b"] {
+        assert!(may("secrets:GetSecret", secret(name)), "{name}");
+        assert!(!may("secrets:PutSecret", secret(name)), "{name}");
+    }
+    for name in ["prod/shop", "prod/shop-2/db", "prod/db", "test/prod/shop/db"] {
+        assert!(!may("secrets:GetSecret", secret(name)), "{name}");
+    }
+    for (around, expected) in [("prod/shop", true), ("prod/shop/a", true), ("prod", false)] {
+        assert_eq!(may("secrets:ListSecrets", path(around)), expected, "{around}");
+    }
+    assert!(!may("secrets:ListSecrets", Resource::Instance));
+    assert!(!may("secrets:GetSecret", path("prod/shop")));
+}
+
+#[test]
+fn a_secret_has_the_tags_that_it_has_now() {
+    let set = set(
+        "permit(principal, action == Action::\"secrets:GetSecret\", resource) when { resource.hasTag(\"env\") && resource.getTag(\"env\") == \"test\" };",
+    );
+    let mut ask = Ask::new(pod("app"), "secrets:GetSecret").of(secret("a"));
+    ask.tags = Tags::default().with([("env".to_owned(), "test".to_owned())]).unwrap();
+    assert!(ask.allowed(&set));
+    ask.tags = Tags::default();
+    assert!(!ask.allowed(&set));
+}
+
+#[test]
+fn the_server_may_use_keys_for_secrets_until_a_policy_closes_one() {
+    let own = Principal::named(Principal::SECRETS);
+    for (action, expected) in [("kms:Encrypt", true), ("kms:Decrypt", true), ("kms:Sign", false)] {
+        assert_eq!(Ask::new(own.clone(), action).allowed(&set("")), expected, "{action}");
+    }
+    let closed = set(
+        "forbid(principal == Service::\"system:secrets\", action, resource in Alias::\"alias/app\");",
+    );
+    assert!(!Ask::new(own, "kms:Decrypt").allowed(&closed));
+    let secrets = set("permit(principal, action in Action::\"secrets:Due\", resource);");
+    let ask = Ask::new(pod("app"), "secrets:ExpireSecret").of(secret("a"));
+    assert!(!ask.allowed(&secrets), "nobody skips a deletion window");
+    let scheduler = Principal::named(Principal::SCHEDULER);
+    assert!(Ask::new(scheduler, "secrets:ExpireSecret").of(secret("a")).allowed(&set("")));
+}
+
+#[test]
+fn who_can_speaks_of_secrets_and_paths() {
+    let set = set(
+        "permit(principal in Role::\"app\", action == Action::\"secrets:GetSecret\", resource in SecretPath::\"prod\");",
+    );
+    let answers = set.who_can("secrets:GetSecret", &secret("prod/db"), None);
+    assert!(answers.may.iter().any(|answer| answer.who.contains("role app")), "{answers:?}");
+    let answers = set.who_can("secrets:GetSecret", &secret("test/db"), None);
+    assert!(!answers.may.iter().any(|answer| answer.who.contains("role app")), "{answers:?}");
 }

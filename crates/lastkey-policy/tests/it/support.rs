@@ -109,7 +109,7 @@ impl Ask {
     }
 
     pub(crate) fn with<R>(&self, use_question: impl FnOnce(&Question<'_>) -> R) -> R {
-        let key = matches!(self.resource, Resource::Key(_));
+        let key = matches!(self.resource, Resource::Key(_) | Resource::Secret(_));
         let key = key.then_some(KeyFacts { aliases: &self.aliases, tags: &self.tags });
         let facts = Facts { now: self.now, source: self.source, context: Some(&self.context), key };
         use_question(&Question {

@@ -191,8 +191,13 @@ impl Parts {
             | Record::Token(_)
             | Record::Clock(_)
             | Record::NodeAuthority(_)
+            | Record::SealBook(_)
             | Record::Revocation(_)
             | Record::SessionEpoch(_)
+            | Record::Secret(_)
+            | Record::SecretVersion(_)
+            | Record::SecretValue(_)
+            | Record::SecretDue(_)
             | Record::Access(_)
             | Record::AuditHead(_) => {}
         }

@@ -3,9 +3,13 @@
 //! Room      `service`.
 //! Holds     the answers come from the snapshot that decides, by the code that decides.
 
+use std::sync::Arc;
+
 use lastkey_core::ids::{KeyId, KeyRef, SessionId};
-use lastkey_core::permit::{ALL_ACTIONS, Facts, Question, ReadPolicies, Resource};
+use lastkey_core::key::Tags;
+use lastkey_core::permit::{ALL_ACTIONS, Facts, KeyFacts, Question, ReadPolicies, Resource};
 use lastkey_core::principal::{Identity, Kind, Principal, Session, Workload};
+use lastkey_core::secret_item::{SecretName, SecretPath};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::context::EncryptionContext;
 pub use lastkey_policy::{Answer, WhoCan};
@@ -15,6 +19,7 @@ use crate::authenticate::LOCAL_USERS;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::keyring::LoadedKey;
 
 /// Whose rights are asked about.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +42,7 @@ pub struct Verdict {
 }
 
 impl Engine {
-    /// Whether somebody may do something to a key or the installation, and why.
+    /// Whether somebody may do something to a key, a secret or the installation, and why.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name or action that there cannot be; [`Error::Denied`],
@@ -47,11 +52,11 @@ impl Engine {
         call: &Call,
         whose: Whose,
         action: &str,
-        key: Option<KeyRef>,
+        about: About,
         context: EncryptionContext,
     ) -> Result<Verdict, Error> {
         let mut trail = Trail::of::<ReadPolicies>(self, call);
-        let outcome = self.try_can(&mut trail, whose, action, key, &context).await;
+        let outcome = self.try_can(&mut trail, whose, action, about, &context).await;
         trail.close(self, outcome).await
     }
 
@@ -60,7 +65,7 @@ impl Engine {
         trail: &mut Trail<'_>,
         whose: Whose,
         action: &str,
-        key: Option<KeyRef>,
+        about: About,
         context: &EncryptionContext,
     ) -> Result<Verdict, Error> {
         // Everybody may ask about himself.
@@ -72,32 +77,27 @@ impl Engine {
             }
         };
         let action = known_action(action)?;
-        let (resource, known) = self.asked_about(trail, key).await?;
+        let asked = self.asked_about(trail, about).await?;
         trail.call().go_on()?;
         let facts = Facts {
             now: trail.at(),
             source: trail.call().caller.source,
             context: Some(context),
-            key: known.as_ref().map(|known| known.key.facts()),
+            key: asked.facts(),
         };
-        let question = Question { who: &who, action, resource: &resource, facts: &facts };
+        let question = Question { who: &who, action, resource: &asked.resource, facts: &facts };
         let explanation = self.access.get().policies.explain(&question);
         let why = explanation.to_string().lines().map(str::to_owned).collect();
         Ok(Verdict { allowed: explanation.allowed, why })
     }
 
-    /// Everybody who may do something to a key or the installation.
+    /// Everybody who may do something to a key, a secret or the installation.
     ///
     /// # Errors
     /// As [`Engine::can`].
-    pub async fn who_can(
-        &self,
-        call: &Call,
-        action: &str,
-        key: Option<KeyRef>,
-    ) -> Result<WhoCan, Error> {
+    pub async fn who_can(&self, call: &Call, action: &str, about: About) -> Result<WhoCan, Error> {
         let mut trail = Trail::of::<ReadPolicies>(self, call);
-        let outcome = self.try_who_can(&mut trail, action, key).await;
+        let outcome = self.try_who_can(&mut trail, action, about).await;
         trail.close(self, outcome).await
     }
 
@@ -105,23 +105,25 @@ impl Engine {
         &self,
         trail: &mut Trail<'_>,
         action: &str,
-        key: Option<KeyRef>,
+        about: About,
     ) -> Result<WhoCan, Error> {
         self.permit::<ReadPolicies>(trail, Resource::Instance)?;
         let action = known_action(action)?;
-        let (resource, known) = self.asked_about(trail, key).await?;
+        let asked = self.asked_about(trail, about).await?;
         trail.call().go_on()?;
-        let facts = known.as_ref().map(|known| known.key.facts());
-        Ok(self.access.get().policies.who_can(action, &resource, facts))
+        Ok(self.access.get().policies.who_can(action, &asked.resource, asked.facts()))
     }
 
-    async fn asked_about(
-        &self,
-        trail: &mut Trail<'_>,
-        key: Option<KeyRef>,
-    ) -> Result<(Resource, Option<std::sync::Arc<crate::keyring::LoadedKey>>), Error> {
-        let Some(key) = key else {
-            return Ok((Resource::Instance, None));
+    async fn asked_about(&self, trail: &mut Trail<'_>, about: About) -> Result<Asked, Error> {
+        let key = match about {
+            About::Key(key) => key,
+            About::Instance => return Ok(Asked::of(Resource::Instance)),
+            About::SecretPath(path) => return Ok(Asked::of(Resource::SecretPath(path))),
+            About::Secret(name) => {
+                let stored = self.stored_secret(&name).await?;
+                let tags = stored.map(|stored| stored.item.tags);
+                return Ok(Asked { tags, ..Asked::of(Resource::Secret(name)) });
+            }
         };
         let id: Option<KeyId> = match key {
             KeyRef::Id(id) => Some(id),
@@ -136,7 +138,39 @@ impl Engine {
             return Err(Error::Denied);
         };
         trail.key = Some(known.key.id);
-        Ok((Resource::Key(known.key.id), Some(known)))
+        let resource = Resource::Key(known.key.id);
+        Ok(Asked { known: Some(known), ..Asked::of(resource) })
+    }
+}
+
+/// What a question is about.
+#[derive(Clone, Debug)]
+pub enum About {
+    /// The installation as a whole.
+    Instance,
+    /// A key.
+    Key(KeyRef),
+    /// A secret, there or not.
+    Secret(SecretName),
+    /// A path of secrets.
+    SecretPath(SecretPath),
+}
+
+/// What a question is about, with what policy may know of it.
+struct Asked {
+    resource: Resource,
+    known: Option<Arc<LoadedKey>>,
+    tags: Option<Tags>,
+}
+
+impl Asked {
+    const fn of(resource: Resource) -> Self {
+        Self { resource, known: None, tags: None }
+    }
+
+    fn facts(&self) -> Option<KeyFacts<'_>> {
+        let of_secret = self.tags.as_ref().map(|tags| KeyFacts { aliases: &[], tags });
+        self.known.as_ref().map(|known| known.key.facts()).or(of_secret)
     }
 }
 

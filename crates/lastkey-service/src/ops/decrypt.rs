@@ -85,7 +85,11 @@ impl Engine {
         self.decrypt_blob(trail, &loaded, request).await
     }
 
-    async fn decrypt_blob(
+    /// Opens a blob with a key that is loaded.
+    ///
+    /// # Errors
+    /// As [`Engine::decrypt`].
+    pub(crate) async fn decrypt_blob(
         &self,
         trail: &mut Trail<'_>,
         loaded: &LoadedKey,

@@ -29,6 +29,8 @@ pub mod reencrypt;
 pub mod replay_policy;
 pub mod revoke;
 mod rotate;
+pub mod seals;
+pub mod secrets;
 pub mod set_access;
 pub mod set_user;
 pub mod sign;

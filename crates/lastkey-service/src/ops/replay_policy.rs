@@ -14,11 +14,12 @@ use lastkey_core::audit::record::Record as AuditRecord;
 use lastkey_core::ids::{KeyId, Name};
 use lastkey_core::limits::MAX_PAGE_LEN;
 use lastkey_core::permit::{
-    Action as _, CreateKey, Decision, DecisionPoint as _, Facts, Question, ReadPolicies, Resource,
-    ResourceKind, RevokeSessions,
+    Action as _, CreateKey, Decision, DecisionPoint as _, Facts, KeyFacts, Question, ReadPolicies,
+    Resource, ResourceKind, RevokeSessions,
 };
 use lastkey_core::principal::{Principal, Source};
 use lastkey_core::record::{Record, RecordPath};
+use lastkey_core::secret_item::{SecretName, SecretPath};
 use lastkey_core::time::Timestamp;
 
 use crate::access::Access;
@@ -177,15 +178,20 @@ impl Replay<'_> {
     async fn take(&mut self, entry: Entry, replayed: &mut Replayed) -> Result<(), Error> {
         let Some(past) = Past::of(&entry.record) else { return Ok(()) };
         replayed.calls += 1;
-        let key = match past.resource {
-            Resource::Key(id) => self.key(id).await?,
-            Resource::Instance | Resource::Named(_, _) => None,
-        };
+        let (mut key, mut tags) = (None, None);
+        match &past.resource {
+            Resource::Key(id) => key = self.key(*id).await?,
+            Resource::Secret(name) => {
+                tags = self.engine.stored_secret(name).await?.map(|stored| stored.item.tags);
+            }
+            Resource::Instance | Resource::Named(_, _) | Resource::SecretPath(_) => {}
+        }
+        let of_secret = tags.as_ref().map(|tags| KeyFacts { aliases: &[], tags });
         let facts = Facts {
             now: past.at,
             source: past.source,
             context: None,
-            key: key.as_ref().map(|key| key.key.facts()),
+            key: key.as_ref().map(|key| key.key.facts()).or(of_secret),
         };
         let (who, action, resource) = (&past.who, past.action, &past.resource);
         let question = Question { who, action, resource, facts: &facts };
@@ -249,6 +255,8 @@ impl Past {
         // What these make or end is named in the record; they are done to the installation.
         let is_of_instance = [CreateKey::NAME, RevokeSessions::NAME].contains(&action);
         let resource = match (text("key"), text("target")) {
+            // The key beside it is the one that protects the secret.
+            (_, Some(target)) if action.starts_with("secrets:") => secret(target)?,
             (Some(key), _) if !is_of_instance => Resource::Key(key.parse().ok()?),
             (None, Some(target)) if !is_of_instance => named(target),
             (Some(_) | None, Some(_) | None) => Resource::Instance,
@@ -265,6 +273,19 @@ impl Past {
     }
 }
 
+/// What a target of the log is to policy, for what is done to secrets.
+fn secret(target: &str) -> Option<Resource> {
+    let named = target.strip_prefix("secret/")?;
+    let name = named.split_once('#').map_or(named, |(name, _)| name);
+    if name.is_empty() {
+        return Some(Resource::Instance);
+    }
+    if name.ends_with('/') {
+        return SecretPath::parse(name).ok().map(Resource::SecretPath);
+    }
+    SecretName::parse(name).ok().map(Resource::Secret)
+}
+
 /// What a target of the log is to policy.
 fn named(target: &str) -> Resource {
     let kind = |word: &str| match word {
@@ -279,4 +300,19 @@ fn named(target: &str) -> Resource {
     let split = target.split_once('/');
     let found = split.and_then(|(word, name)| Some((kind(word)?, name.to_owned())));
     found.map_or(Resource::Instance, |(kind, name)| Resource::Named(kind, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_of_secrets_is_a_secret_a_path_or_all_of_them() {
+        let name = |text| Some(Resource::Secret(SecretName::parse(text).unwrap()));
+        assert_eq!((secret("secret/a/b#3"), secret("secret/a@5")), (name("a/b"), name("a@5")));
+        let path = Resource::SecretPath(SecretPath::parse("a/b").unwrap());
+        assert_eq!(secret("secret/a/b/"), Some(path));
+        assert_eq!(secret("secret/"), Some(Resource::Instance));
+        assert_eq!((secret("secret/a and 2 more"), secret("role/a")), (None, None));
+    }
 }

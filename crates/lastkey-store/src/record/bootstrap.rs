@@ -1,27 +1,38 @@
 //! The bootstrap record as bytes: version and CBOR, in clear.
 //!
-//! Room      `store`. Its secrets are wrapped; what is in clear is not authenticated here, and
-//!           a change of it shows when a seal or a record does not open.
+//! Room      `store`. Its secrets are wrapped; what is in clear is authenticated by the MAC in it,
+//!           which only who holds the root key can check.
 //! Source    `docs/formats/record.md`, "Bootstrap record".
 
 use lastkey_core::ids::InstanceId;
-use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry, SealKind, SealRecord};
+use lastkey_core::seal_device::{DeviceKind, MAX_WRAPPED_LEN};
+use lastkey_core::seal_record::{
+    Bootstrap, Instance, KeyringEntry, RootWrap, SealKind, SealRecord, ShareHolder,
+};
 use lastkey_core::time::Timestamp;
 use minicbor::{Decode, Encode};
 
 use super::{DecodeError, EncodeError, MAX_RECORD_LEN, v1};
 
-const VERSION: u8 = 1;
+/// Without key pairs of seals and without MAC.
+const VERSION_1: u8 = 1;
+const VERSION_2: u8 = 2;
+
 const PASSPHRASE: u8 = 1;
 const KEYFILE: u8 = 2;
+const SHAMIR: u8 = 3;
+const DEVICE: u8 = 4;
 
-/// Encodes the record in the newest version.
+/// Encodes the record: in version 1 when it is one of that version, else in version 2.
 ///
 /// # Errors
-/// [`EncodeError::TooLong`].
+/// [`EncodeError::TooLong`]; [`EncodeError::Mixed`] for a record that is half of each version.
 pub fn encode(bootstrap: &Bootstrap) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = Vec::new();
-    v1::append(&mut bytes, VERSION, &BootstrapV1::from(bootstrap))?;
+    match bootstrap.authentication {
+        None => v1::append(&mut bytes, VERSION_1, &BootstrapV1::of(bootstrap)?)?,
+        Some(mac) => v1::append(&mut bytes, VERSION_2, &BootstrapV2::of(bootstrap, mac)?)?,
+    }
     if bytes.len() <= MAX_RECORD_LEN { Ok(bytes) } else { Err(EncodeError::TooLong) }
 }
 
@@ -34,7 +45,8 @@ pub fn decode(bytes: &[u8]) -> Result<Bootstrap, DecodeError> {
         return Err(DecodeError::Malformed);
     }
     match bytes.split_first() {
-        Some((&VERSION, cbor)) => v1::read::<BootstrapV1<'_>>(cbor)?.try_into(),
+        Some((&VERSION_1, cbor)) => v1::read::<BootstrapV1<'_>>(cbor)?.try_into(),
+        Some((&VERSION_2, cbor)) => v1::read::<BootstrapV2<'_>>(cbor)?.try_into(),
         Some((0, _)) | None => Err(DecodeError::Malformed),
         Some((_, _)) => Err(DecodeError::Newer),
     }
@@ -86,15 +98,95 @@ struct PassphraseV1 {
     salt: [u8; 16],
 }
 
-impl<'a> From<&'a Bootstrap> for BootstrapV1<'a> {
-    fn from(bootstrap: &'a Bootstrap) -> Self {
+#[derive(Encode, Decode)]
+struct BootstrapV2<'a> {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    instance: [u8; 16],
+    #[n(1)]
+    created_at: u64,
+    #[b(2)]
+    keyring: Vec<EntryV2<'a>>,
+    #[n(3)]
+    records_from: u32,
+    #[b(4)]
+    seals: Vec<SealV2<'a>>,
+    #[cbor(n(5), with = "minicbor::bytes")]
+    authentication: [u8; 32],
+}
+
+#[derive(Encode, Decode)]
+struct EntryV2<'a> {
+    #[n(0)]
+    epoch: u32,
+    #[cbor(b(1), with = "minicbor::bytes")]
+    wrapped: &'a [u8],
+    #[n(2)]
+    created_at: u64,
+}
+
+#[derive(Encode, Decode)]
+struct SealV2<'a> {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    id: [u8; 16],
+    #[n(1)]
+    kind: u8,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    public: [u8; 32],
+    #[cbor(b(3), with = "minicbor::bytes")]
+    wrapped_private: &'a [u8],
+    #[cbor(b(4), with = "minicbor::bytes")]
+    sealed_root: &'a [u8],
+    #[n(5)]
+    created_at: u64,
+    #[n(6)]
+    passphrase: Option<PassphraseV1>,
+    #[b(7)]
+    shamir: Option<ShamirV2<'a>>,
+    #[b(8)]
+    device: Option<DeviceV2<'a>>,
+}
+
+#[derive(Encode, Decode)]
+struct ShamirV2<'a> {
+    #[n(0)]
+    threshold: u8,
+    #[b(1)]
+    holders: Vec<HolderV2<'a>>,
+}
+
+#[derive(Encode, Decode)]
+struct HolderV2<'a> {
+    #[b(0)]
+    recipient: &'a str,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    check_value: [u8; 32],
+}
+
+#[derive(Encode, Decode)]
+struct DeviceV2<'a> {
+    #[b(0)]
+    kind: &'a str,
+    #[b(1)]
+    settings: Vec<SettingV2<'a>>,
+}
+
+#[derive(Encode, Decode)]
+struct SettingV2<'a> {
+    #[b(0)]
+    name: &'a str,
+    #[b(1)]
+    value: &'a str,
+}
+
+impl<'a> BootstrapV1<'a> {
+    fn of(bootstrap: &'a Bootstrap) -> Result<Self, EncodeError> {
         let entry = |e: &'a KeyringEntry| EntryV1 { epoch: e.epoch, wrapped: &e.wrapped };
-        Self {
+        Ok(Self {
             instance: bootstrap.instance.id.0,
             created_at: bootstrap.instance.created_at.0,
             keyring: bootstrap.keyring.iter().map(entry).collect(),
-            seals: bootstrap.seals.iter().map(SealV1::from).collect(),
-        }
+            seals: bootstrap.seals.iter().map(SealV1::of).collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -103,26 +195,34 @@ impl TryFrom<BootstrapV1<'_>> for Bootstrap {
 
     fn try_from(bootstrap: BootstrapV1<'_>) -> Result<Self, DecodeError> {
         let (id, created_at) = (InstanceId(bootstrap.instance), Timestamp(bootstrap.created_at));
-        let entry = |e: &EntryV1<'_>| KeyringEntry { epoch: e.epoch, wrapped: e.wrapped.to_vec() };
+        let entry = |e: &EntryV1<'_>| KeyringEntry {
+            epoch: e.epoch,
+            wrapped: e.wrapped.to_vec(),
+            created_at,
+        };
+        let keyring: Vec<KeyringEntry> = bootstrap.keyring.iter().map(entry).collect();
         let seals = bootstrap.seals.into_iter().map(SealRecord::try_from);
         Ok(Self {
             instance: Instance { id, created_at },
-            keyring: bootstrap.keyring.iter().map(entry).collect(),
+            records_from: keyring.first().map_or(0, |entry| entry.epoch),
+            keyring,
             seals: seals.collect::<Result<_, _>>()?,
+            authentication: None,
         })
     }
 }
 
-impl<'a> From<&'a SealRecord> for SealV1<'a> {
-    fn from(seal: &'a SealRecord) -> Self {
-        let (kind, passphrase) = match seal.kind {
+impl<'a> SealV1<'a> {
+    fn of(seal: &'a SealRecord) -> Result<Self, EncodeError> {
+        let (kind, passphrase) = match &seal.kind {
             SealKind::Passphrase { memory_kib, passes, lanes, salt } => {
-                (PASSPHRASE, Some(PassphraseV1 { memory_kib, passes, lanes, salt }))
+                (PASSPHRASE, Some(PassphraseV1::of(*memory_kib, *passes, *lanes, *salt)))
             }
             SealKind::Keyfile => (KEYFILE, None),
+            SealKind::Shamir { .. } | SealKind::Device { .. } => return Err(EncodeError::Mixed),
         };
-        let wrapped_root = &seal.wrapped_root;
-        Self { id: seal.id, kind, wrapped_root, created_at: seal.created_at.0, passphrase }
+        let RootWrap::Direct(wrapped_root) = &seal.root else { return Err(EncodeError::Mixed) };
+        Ok(Self { id: seal.id, kind, wrapped_root, created_at: seal.created_at.0, passphrase })
     }
 }
 
@@ -131,14 +231,158 @@ impl TryFrom<SealV1<'_>> for SealRecord {
 
     fn try_from(seal: SealV1<'_>) -> Result<Self, DecodeError> {
         let kind = match (seal.kind, seal.passphrase) {
-            (PASSPHRASE, Some(PassphraseV1 { memory_kib, passes, lanes, salt })) => {
-                SealKind::Passphrase { memory_kib, passes, lanes, salt }
-            }
+            (PASSPHRASE, Some(passphrase)) => passphrase.into(),
             (KEYFILE, None) => SealKind::Keyfile,
             (0..=KEYFILE, _) => return Err(DecodeError::Malformed),
             (_, _) => return Err(DecodeError::Newer),
         };
-        let wrapped_root = seal.wrapped_root.to_vec();
-        Ok(Self { id: seal.id, kind, wrapped_root, created_at: Timestamp(seal.created_at) })
+        let root = RootWrap::Direct(seal.wrapped_root.to_vec());
+        Ok(Self { id: seal.id, kind, root, created_at: Timestamp(seal.created_at) })
+    }
+}
+
+impl PassphraseV1 {
+    const fn of(memory_kib: u32, passes: u32, lanes: u32, salt: [u8; 16]) -> Self {
+        Self { memory_kib, passes, lanes, salt }
+    }
+}
+
+impl From<PassphraseV1> for SealKind {
+    fn from(passphrase: PassphraseV1) -> Self {
+        let PassphraseV1 { memory_kib, passes, lanes, salt } = passphrase;
+        Self::Passphrase { memory_kib, passes, lanes, salt }
+    }
+}
+
+impl<'a> BootstrapV2<'a> {
+    fn of(bootstrap: &'a Bootstrap, authentication: [u8; 32]) -> Result<Self, EncodeError> {
+        let entry = |e: &'a KeyringEntry| EntryV2 {
+            epoch: e.epoch,
+            wrapped: &e.wrapped,
+            created_at: e.created_at.0,
+        };
+        Ok(Self {
+            instance: bootstrap.instance.id.0,
+            created_at: bootstrap.instance.created_at.0,
+            keyring: bootstrap.keyring.iter().map(entry).collect(),
+            records_from: bootstrap.records_from,
+            seals: bootstrap.seals.iter().map(SealV2::of).collect::<Result<_, _>>()?,
+            authentication,
+        })
+    }
+}
+
+impl TryFrom<BootstrapV2<'_>> for Bootstrap {
+    type Error = DecodeError;
+
+    fn try_from(bootstrap: BootstrapV2<'_>) -> Result<Self, DecodeError> {
+        let (id, created_at) = (InstanceId(bootstrap.instance), Timestamp(bootstrap.created_at));
+        let entry = |e: EntryV2<'_>| KeyringEntry {
+            epoch: e.epoch,
+            wrapped: e.wrapped.to_vec(),
+            created_at: Timestamp(e.created_at),
+        };
+        let seals = bootstrap.seals.into_iter().map(SealRecord::try_from);
+        Ok(Self {
+            instance: Instance { id, created_at },
+            keyring: bootstrap.keyring.into_iter().map(entry).collect(),
+            records_from: bootstrap.records_from,
+            seals: seals.collect::<Result<_, _>>()?,
+            authentication: Some(bootstrap.authentication),
+        })
+    }
+}
+
+impl<'a> SealV2<'a> {
+    fn of(seal: &'a SealRecord) -> Result<Self, EncodeError> {
+        let RootWrap::Keyed { public, wrapped_private, sealed_root } = &seal.root else {
+            return Err(EncodeError::Mixed);
+        };
+        let (kind, passphrase, shamir, device) = match &seal.kind {
+            SealKind::Passphrase { memory_kib, passes, lanes, salt } => {
+                let passphrase = PassphraseV1::of(*memory_kib, *passes, *lanes, *salt);
+                (PASSPHRASE, Some(passphrase), None, None)
+            }
+            SealKind::Keyfile => (KEYFILE, None, None, None),
+            SealKind::Shamir { threshold, holders } => {
+                let holder = |holder: &'a ShareHolder| HolderV2 {
+                    recipient: &holder.recipient,
+                    check_value: holder.check_value,
+                };
+                let holders = holders.iter().map(holder).collect();
+                (SHAMIR, None, Some(ShamirV2 { threshold: *threshold, holders }), None)
+            }
+            SealKind::Device { kind, settings } => {
+                let settings = settings.iter().map(|(name, value)| SettingV2 { name, value });
+                let settings = settings.collect();
+                (DEVICE, None, None, Some(DeviceV2 { kind: kind.as_str(), settings }))
+            }
+        };
+        let (id, public, created_at) = (seal.id, *public, seal.created_at.0);
+        Ok(Self {
+            id,
+            kind,
+            public,
+            wrapped_private,
+            sealed_root,
+            created_at,
+            passphrase,
+            shamir,
+            device,
+        })
+    }
+}
+
+impl TryFrom<SealV2<'_>> for SealRecord {
+    type Error = DecodeError;
+
+    fn try_from(seal: SealV2<'_>) -> Result<Self, DecodeError> {
+        let kind = match (seal.kind, seal.passphrase, seal.shamir, seal.device) {
+            (PASSPHRASE, Some(passphrase), None, None) => passphrase.into(),
+            (KEYFILE, None, None, None) => SealKind::Keyfile,
+            (SHAMIR, None, Some(shamir), None) => shamir.try_into()?,
+            (DEVICE, None, None, Some(device)) => device.try_into()?,
+            (0..=DEVICE, ..) => return Err(DecodeError::Malformed),
+            (..) => return Err(DecodeError::Newer),
+        };
+        if seal.wrapped_private.len() > MAX_WRAPPED_LEN {
+            return Err(DecodeError::Malformed);
+        }
+        let root = RootWrap::Keyed {
+            public: seal.public,
+            wrapped_private: seal.wrapped_private.to_vec(),
+            sealed_root: seal.sealed_root.to_vec(),
+        };
+        Ok(Self { id: seal.id, kind, root, created_at: Timestamp(seal.created_at) })
+    }
+}
+
+impl TryFrom<ShamirV2<'_>> for SealKind {
+    type Error = DecodeError;
+
+    fn try_from(shamir: ShamirV2<'_>) -> Result<Self, DecodeError> {
+        let (threshold, count) = (shamir.threshold, shamir.holders.len());
+        if threshold < 2 || usize::from(threshold) > count || count > usize::from(u8::MAX) {
+            return Err(DecodeError::Malformed);
+        }
+        let holder = |holder: &HolderV2<'_>| ShareHolder {
+            recipient: holder.recipient.to_owned(),
+            check_value: holder.check_value,
+        };
+        Ok(Self::Shamir { threshold, holders: shamir.holders.iter().map(holder).collect() })
+    }
+}
+
+impl TryFrom<DeviceV2<'_>> for SealKind {
+    type Error = DecodeError;
+
+    fn try_from(device: DeviceV2<'_>) -> Result<Self, DecodeError> {
+        let kind = DeviceKind::parse(device.kind).ok_or(DecodeError::Newer)?;
+        // By rising name, each once: there is one encoding of a record.
+        if !device.settings.is_sorted_by(|a, b| a.name < b.name) {
+            return Err(DecodeError::Malformed);
+        }
+        let owned = |s: &SettingV2<'_>| (s.name.to_owned(), s.value.to_owned());
+        Ok(Self::Device { kind, settings: device.settings.iter().map(owned).collect() })
     }
 }

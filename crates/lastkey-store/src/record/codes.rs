@@ -5,6 +5,7 @@
 
 use lastkey_core::key::KeyUsage;
 use lastkey_core::record::DueWhat;
+use lastkey_core::secret_item::{SecretDueWhat, ValueKind};
 use lastkey_core::state::State;
 use lastkey_core::version::Origin;
 use lastkey_crypto::import::ImportAlgorithm;
@@ -52,6 +53,13 @@ codes! {
         EncryptDecrypt = 1,
         SignVerify = 2,
         GenerateVerifyMac = 3,
+    }
+    value_kind_code, value_kind: ValueKind {
+        Opaque = 1,
+        Fields = 2,
+    }
+    secret_due_code, secret_due: SecretDueWhat {
+        Destroy = 1,
     }
     origin_code, origin: Origin {
         Generated = 1,

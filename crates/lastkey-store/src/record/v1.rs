@@ -19,6 +19,8 @@ use super::access_v1::{
     AccessV1, ClusterV1, NodeAuthorityV1, NodeV1, PolicyV1, ProviderV1, RevocationV1, RoleV1,
     SessionEpochV1, UserV1,
 };
+use super::seals_v1::SealBookV1;
+use super::secret_v1::{SecretDueV1, SecretV1, SecretValueV1, SecretVersionV1};
 use super::{DecodeError, EncodeError, codes};
 
 const KEY: u8 = 1;
@@ -39,6 +41,11 @@ const REVOCATION: u8 = 15;
 const SESSION_EPOCH: u8 = 16;
 const ACCESS: u8 = 17;
 const NODE_AUTHORITY: u8 = 18;
+const SEAL_BOOK: u8 = 19;
+const SECRET: u8 = 20;
+const SECRET_VERSION: u8 = 21;
+const SECRET_VALUE: u8 = 22;
+const SECRET_DUE: u8 = 23;
 const AUDIT_HEAD: u8 = 32;
 
 /// Appends kind and CBOR.
@@ -61,9 +68,16 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::Revocation(revocation) => append(out, REVOCATION, &RevocationV1::from(revocation)),
         Record::SessionEpoch(epoch) => append(out, SESSION_EPOCH, &SessionEpochV1::from(epoch)),
         Record::Access(changes) => append(out, ACCESS, &AccessV1 { changes: *changes }),
+        Record::SealBook(book) => append(out, SEAL_BOOK, &SealBookV1::from(book)),
         Record::NodeAuthority(authority) => {
             append(out, NODE_AUTHORITY, &NodeAuthorityV1::from(authority))
         }
+        Record::Secret(item) => append(out, SECRET, &SecretV1::from(item)),
+        Record::SecretVersion(version) => {
+            append(out, SECRET_VERSION, &SecretVersionV1::from(version))
+        }
+        Record::SecretValue(sealed) => append(out, SECRET_VALUE, &SecretValueV1 { sealed }),
+        Record::SecretDue(due) => append(out, SECRET_DUE, &SecretDueV1::from(due)),
         Record::AuditHead(head) => append(out, AUDIT_HEAD, &AuditHeadV1::from(head)),
     }
 }
@@ -89,9 +103,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         REVOCATION => read::<RevocationV1<'_>>(cbor)?.try_into().map(Record::Revocation),
         SESSION_EPOCH => read::<SessionEpochV1<'_>>(cbor).map(|e| Record::SessionEpoch(e.into())),
         ACCESS => read::<AccessV1>(cbor).map(|access| Record::Access(access.changes)),
+        SEAL_BOOK => read::<SealBookV1<'_>>(cbor).map(|one| Record::SealBook(one.into())),
         NODE_AUTHORITY => {
             read::<NodeAuthorityV1<'_>>(cbor).map(|one| Record::NodeAuthority(one.into()))
         }
+        SECRET => read::<SecretV1<'_>>(cbor)?.try_into().map(Record::Secret),
+        SECRET_VERSION => read::<SecretVersionV1<'_>>(cbor)?.try_into().map(Record::SecretVersion),
+        SECRET_VALUE => {
+            read::<SecretValueV1<'_>>(cbor).map(|value| Record::SecretValue(value.sealed.to_vec()))
+        }
+        SECRET_DUE => read::<SecretDueV1<'_>>(cbor)?.try_into().map(Record::SecretDue),
         AUDIT_HEAD => read::<AuditHeadV1>(cbor).map(|head| Record::AuditHead(head.into())),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
@@ -200,7 +221,7 @@ impl TryFrom<KeyV1<'_>> for Key {
     }
 }
 
-fn version_no(number: u32) -> Result<VersionNo, DecodeError> {
+pub(super) fn version_no(number: u32) -> Result<VersionNo, DecodeError> {
     VersionNo::new(number).ok_or(DecodeError::Malformed)
 }
 
@@ -208,14 +229,14 @@ fn alias(text: &str) -> Result<AliasName, DecodeError> {
     AliasName::parse(text).or(Err(DecodeError::Malformed))
 }
 
-fn tags(pairs: &[(&str, &str)]) -> Result<Tags, DecodeError> {
+pub(super) fn tags(pairs: &[(&str, &str)]) -> Result<Tags, DecodeError> {
     let rising = pairs.is_sorted_by(|(a, _), (b, _)| a < b);
     let owned = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Tags::default().with(owned).ok().filter(|_| rising).ok_or(DecodeError::Malformed)
 }
 
 #[derive(Encode, Decode)]
-struct DestructionV1 {
+pub(super) struct DestructionV1 {
     #[n(0)]
     due: u64,
     #[n(1)]

@@ -22,7 +22,7 @@ use self::directory::Claim;
 pub use self::directory::OpenError;
 use self::readers::Readers;
 use self::writer::Writer;
-use crate::backend::{Backend, BackendError, RawStored, RawWrite};
+use crate::backend::{Backend, BackendError, RawExchange, RawStored, RawWrite};
 use crate::watch::Hub;
 
 /// Ranges of up to this many values are read on the caller's thread (about 0.1 ms), longer ones
@@ -86,6 +86,10 @@ impl Backend for SqliteStore {
 
     async fn commit(&self, batch: Vec<RawWrite>) -> Result<CommitSeq, BackendError> {
         self.writer.commit(batch).await
+    }
+
+    async fn exchange(&self, values: Vec<RawExchange>) -> Result<(), BackendError> {
+        self.writer.exchange(values).await
     }
 
     fn watch(&self, prefix: &str) -> Box<dyn Watch> {

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::directory::OpenError;
 use super::failure::Failure;
 use crate::answers::{self, Answering, Answers, Ends};
-use crate::backend::{BackendError, RawWrite};
+use crate::backend::{BackendError, RawExchange, RawWrite};
 use crate::gather::{Gather, patience};
 use crate::watch::Hub;
 
@@ -45,6 +45,7 @@ type Answer = oneshot::Sender<End>;
 
 enum Job {
     Commit(Waiting),
+    Exchange(Vec<RawExchange>, Answer),
     EraseResidue(Answer),
 }
 
@@ -95,6 +96,10 @@ impl Writer {
 
     pub(super) async fn commit(&self, batch: Vec<RawWrite>) -> Result<CommitSeq, BackendError> {
         self.ask(|answer| Job::Commit(Waiting { batch, answer })).await
+    }
+
+    pub(super) async fn exchange(&self, values: Vec<RawExchange>) -> Result<(), BackendError> {
+        self.ask(|answer| Job::Exchange(values, answer)).await.map(|_| ())
     }
 
     pub(super) async fn erase_residue(&self) -> Result<CommitSeq, BackendError> {
@@ -155,6 +160,10 @@ impl Writing {
             for job in taken {
                 match job {
                     Job::Commit(waiting) => group.push(waiting),
+                    Job::Exchange(values, answer) => {
+                        self.commit_group(&mut group);
+                        answers::reply(answer, self.exchange(&values));
+                    }
                     Job::EraseResidue(answer) => {
                         self.commit_group(&mut group);
                         answers::reply(answer, self.erase_residue());
@@ -215,6 +224,25 @@ impl Writing {
             self.execute("COMMIT").map_err(Failure::of("commit"))?;
         }
         Ok(verdicts)
+    }
+
+    /// Exchanges values in a commit of their own, which has no number.
+    fn exchange(&mut self, values: &[RawExchange]) -> Result<CommitSeq, BackendError> {
+        self.has_residue = true;
+        let exchanged = self.try_exchange(values);
+        if exchanged.is_err() {
+            self.roll_back();
+        }
+        exchanged.map_err(Failure::of("exchange records"))?;
+        Ok(self.last)
+    }
+
+    fn try_exchange(&self, values: &[RawExchange]) -> rusqlite::Result<()> {
+        self.execute("BEGIN IMMEDIATE")?;
+        for RawExchange { path, before, after } in values {
+            self.change(EXCHANGE, params![path, before, after])?;
+        }
+        self.execute("COMMIT")
     }
 
     /// Writes one batch inside the group's transaction; false, and nothing written, when an
@@ -309,6 +337,7 @@ const INSERT: &str =
     "INSERT INTO records (path, revision, value) VALUES (?1, 1, ?2) ON CONFLICT DO NOTHING";
 const UPDATE: &str =
     "UPDATE records SET revision = revision + 1, value = ?3 WHERE path = ?1 AND revision = ?2";
+const EXCHANGE: &str = "UPDATE records SET value = ?3 WHERE path = ?1 AND value = ?2";
 const DELETE: &str = "DELETE FROM records WHERE path = ?1 AND revision = ?2";
 const EXISTS: &str = "SELECT 1 FROM records WHERE path = ?1";
 

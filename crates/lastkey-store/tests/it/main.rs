@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod directory;
 mod full;
+mod million;
 mod residue;
 
 use std::path::Path;

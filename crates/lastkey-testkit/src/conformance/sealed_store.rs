@@ -4,7 +4,7 @@
 //! Room      `testkit`.
 
 use lastkey_core::ids::InstanceId;
-use lastkey_core::ports::{Expected, RecordKeys, SealedStore, StoreError};
+use lastkey_core::ports::{Expected, RecordKeys, Revision, SealedStore, StoreError};
 use lastkey_core::record::PathRange;
 use lastkey_secret::SecretArray;
 
@@ -17,9 +17,11 @@ use crate::fixtures;
 /// When one does not hold.
 pub async fn run(fresh: impl Fn() -> Box<dyn SealedStore>) {
     bootstrap_is_written_once(&*fresh()).await;
+    bootstrap_is_replaced_by_who_knows_what_is_there(&*fresh()).await;
     bootstrap_is_no_record(&*fresh()).await;
     records_do_not_open_with_other_keys(&*fresh()).await;
     records_of_an_older_epoch_open_and_new_ones_take_the_newest(&*fresh()).await;
+    records_are_renewed_where_they_lie(&*fresh()).await;
     keys_that_are_no_keyring_are_refused(&*fresh());
 }
 
@@ -29,6 +31,18 @@ async fn bootstrap_is_written_once(sealed: &dyn SealedStore) {
     assert_eq!(sealed.bootstrap().await.expect("a read"), Some(fixtures::bootstrap()));
     let again = sealed.initialise(&fixtures::bootstrap()).await;
     assert!(matches!(again, Err(StoreError::Conflict)), "{again:?}");
+}
+
+async fn bootstrap_is_replaced_by_who_knows_what_is_there(sealed: &dyn SealedStore) {
+    let (old, new) = (fixtures::bootstrap_v1(), fixtures::bootstrap());
+    let early = sealed.replace_bootstrap(&old, &new).await;
+    assert!(matches!(early, Err(StoreError::Conflict)), "{early:?}");
+    sealed.initialise(&old).await.expect("a write");
+    sealed.replace_bootstrap(&old, &new).await.expect("a write");
+    assert_eq!(sealed.bootstrap().await.expect("a read"), Some(new.clone()));
+    let late = sealed.replace_bootstrap(&old, &new).await;
+    assert!(matches!(late, Err(StoreError::Conflict)), "{late:?}");
+    assert_eq!(sealed.bootstrap().await.expect("a read"), Some(new));
 }
 
 async fn bootstrap_is_no_record(sealed: &dyn SealedStore) {
@@ -73,6 +87,34 @@ async fn records_of_an_older_epoch_open_and_new_ones_take_the_newest(sealed: &dy
     corrupt_with(sealed, fixtures::record_keys(&[2])).await;
     let new = sealed.open(fixtures::record_keys(&[2])).expect("keys");
     assert!(new.get(&put(2, Expected::Absent).path).await.expect("a read").is_some());
+}
+
+async fn records_are_renewed_where_they_lie(sealed: &dyn SealedStore) {
+    let store = sealed.open(fixtures::record_keys(&[1])).expect("keys");
+    let paths: Vec<_> = (1..=5).map(|n| put(n, Expected::Absent)).collect();
+    store.commit(paths).await.expect("a commit");
+    store.commit(vec![put(3, Expected::At(Revision(1)))]).await.expect("a commit");
+    assert_eq!(store.writes_of_epoch(), 6);
+    let all = PathRange::keys(None, 10);
+    let before = store.scan(&all).await.expect("a scan");
+    store.adopt(&fixtures::record_keys(&[1, 2])).expect("keys");
+    assert_eq!(store.writes_of_epoch(), 0);
+    let mut watch = store.watch("");
+    let first = store.renew(None, 2).await.expect("a renewal");
+    assert_eq!((first.met, &first.last), (2, &before.get(1).map(|stored| stored.path.clone())));
+    let rest = store.renew(first.last.as_ref(), 10).await.expect("a renewal");
+    assert_eq!((rest.met, &rest.last), (3, &before.get(4).map(|stored| stored.path.clone())));
+    let end = store.renew(rest.last.as_ref(), 10).await.expect("a renewal");
+    assert_eq!((end.met, end.last), (0, None));
+    assert_eq!(store.renew(None, 10).await.expect("a renewal").met, 0);
+    assert_eq!(store.scan(&all).await.expect("a scan"), before);
+    // They open under the new epoch alone, and nobody was told of a change.
+    let new = sealed.open(fixtures::record_keys(&[2])).expect("keys");
+    assert_eq!(new.scan(&all).await.expect("a scan"), before);
+    store.commit(vec![put(6, Expected::Absent)]).await.expect("a commit");
+    let change = watch.next().await;
+    let path = put(6, Expected::Absent).path;
+    assert!(format!("{change:?}").contains(path.as_str()), "{change:?}");
 }
 
 fn keys_that_are_no_keyring_are_refused(sealed: &dyn SealedStore) {

@@ -4,8 +4,10 @@
 
 mod audit;
 mod calls;
+mod device;
 mod store;
 
 pub use audit::{AuditAway, KeptEvent, MemoryAudit};
 pub use calls::{Call, Calls};
+pub use device::{DeviceFault, FakeDevices};
 pub use store::{FakeSealedStore, FakeStore, Fault, FaultInjected};

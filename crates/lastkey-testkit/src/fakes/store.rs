@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use lastkey_core::ports::{
-    Change, CommitSeq, Expected, RecordKeys, Revision, SealedStore, Store, StoreError, Stored,
-    Watch, Write,
+    Change, CommitSeq, Expected, RecordKeys, Renewed, Revision, SealedStore, Store, StoreError,
+    Stored, Watch, Write,
 };
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::seal_record::Bootstrap;
@@ -163,6 +163,18 @@ impl Store for FakeStore {
         Box::new(FakeWatch(receiver))
     }
 
+    fn adopt(&self, _keys: &RecordKeys) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn writes_of_epoch(&self) -> u64 {
+        0
+    }
+
+    async fn renew(&self, _after: Option<&RecordPath>, _: usize) -> Result<Renewed, StoreError> {
+        Ok(Renewed::default())
+    }
+
     async fn erase_residue(&self) -> Result<CommitSeq, StoreError> {
         self.calls.push(Call::EraseResidue);
         Ok(self.state().last)
@@ -183,13 +195,32 @@ impl Watch for FakeWatch {
 pub struct FakeSealedStore {
     store: FakeStore,
     bootstrap: Mutex<Option<Bootstrap>>,
+    faults: Mutex<VecDeque<Fault>>,
 }
 
 impl FakeSealedStore {
     /// A sealed store whose records are these.
     #[must_use]
     pub fn over(store: FakeStore) -> Self {
-        Self { store, bootstrap: Mutex::default() }
+        Self { store, ..Self::default() }
+    }
+
+    /// Lets one replacement of the bootstrap record go wrong.
+    pub fn fail_next_replacement(&self, fault: Fault) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).push_back(fault);
+    }
+
+    /// Puts any bootstrap record there, as somebody who writes to the disk could.
+    pub fn overwrite_bootstrap(&self, change: impl FnOnce(&mut Bootstrap)) {
+        if let Some(bootstrap) = self.kept().as_mut() {
+            change(bootstrap);
+        }
+    }
+
+    /// The records.
+    #[must_use]
+    pub const fn records(&self) -> &FakeStore {
+        &self.store
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Bootstrap>> {
@@ -209,6 +240,29 @@ impl SealedStore for FakeSealedStore {
             return Err(StoreError::Conflict);
         }
         *kept = Some(bootstrap.clone());
+        Ok(())
+    }
+
+    async fn replace_bootstrap(
+        &self,
+        before: &Bootstrap,
+        after: &Bootstrap,
+    ) -> Result<(), StoreError> {
+        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let mut kept = self.kept();
+        if kept.as_ref() != Some(before) {
+            return Err(StoreError::Conflict);
+        }
+        match fault {
+            None => *kept = Some(after.clone()),
+            Some(Fault::Before) => return Err(StoreError::Failed(FaultInjected.into())),
+            Some(Fault::After) => {
+                *kept = Some(after.clone());
+                return Err(StoreError::Failed(FaultInjected.into()));
+            }
+            Some(Fault::Full) => return Err(StoreError::Full),
+            Some(Fault::Conflict) => return Err(StoreError::Conflict),
+        }
         Ok(())
     }
 

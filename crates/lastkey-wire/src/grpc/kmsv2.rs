@@ -196,7 +196,7 @@ mod tests {
             let source = unhex(vector["dek_source_hex"].as_str().unwrap());
             assert_eq!(object.encrypted_dek_source, source);
             assert_eq!(object.encrypted_dek_source_type, 1);
-            assert_eq!(object.annotations["key-version.lastkey.dev"], b"1");
+            assert_eq!(object.annotations["kek-version.lastkey.dev"], b"1");
             assert_eq!(object.encode_to_vec(), body);
         }
     }

@@ -250,9 +250,13 @@ pub struct CanRequest {
     pub groups: Vec<String>,
     /// The action, such as `kms:Decrypt`.
     pub action: String,
-    /// The key, by id or alias; the installation as a whole when it is left out.
+    /// The key, by id or alias; the installation as a whole when this and `secret` are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The secret, by name; a path of secrets when it ends with `/`. Never together with `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // secrets: allow, the name of one
+    pub secret: Option<String>,
     /// The encryption context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<StringMap>,
@@ -331,9 +335,13 @@ pub struct ReplayReply {
 pub struct WhoCanRequest {
     /// The action, such as `kms:Decrypt`.
     pub action: String,
-    /// The key, by id or alias; the installation as a whole when it is left out.
+    /// The key, by id or alias; the installation as a whole when this and `secret` are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The secret, by name; a path of secrets when it ends with `/`. Never together with `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // secrets: allow, the name of one
+    pub secret: Option<String>,
 }
 
 /// Answer to `POST /v1/iam/who-can`.

@@ -14,6 +14,8 @@ pub mod keys;
 pub mod nodes;
 pub mod operations;
 pub mod query;
+pub mod seals;
+pub mod secrets;
 pub mod sessions;
 pub mod system;
 pub mod users;
@@ -46,6 +48,10 @@ mod tests {
     use super::operations::{
         DataKeyPairRequest, DataKeyRequest, DecryptRequest, EncryptReply, EncryptRequest,
         MacRequest, RandomRequest, ReencryptRequest, SignRequest, VerifyMacRequest, VerifyRequest,
+    };
+    use super::secrets::{
+        DeleteSecretRequest, PlaceStageRequest, PutSecretRequest, SeenSecret,
+        TransferSecretRequest, UpdateSecretRequest, WatchSecretsRequest,
     };
     use super::sessions::{BurnRequest, EnrolRequest, LoginRequest, RevokeRequest, TokenRequest};
     use super::system::UnsealRequest;
@@ -99,6 +105,13 @@ mod tests {
             refuses_unknown::<TokenRequest>(),
             refuses_unknown::<BurnRequest>(),
             refuses_unknown::<RevokeRequest>(),
+            refuses_unknown::<PutSecretRequest>(),
+            refuses_unknown::<UpdateSecretRequest>(),
+            refuses_unknown::<PlaceStageRequest>(),
+            refuses_unknown::<DeleteSecretRequest>(),
+            refuses_unknown::<TransferSecretRequest>(),
+            refuses_unknown::<WatchSecretsRequest>(),
+            refuses_unknown::<SeenSecret>(),
         ];
         assert!(refusals.iter().all(|refused| *refused), "{refusals:?}");
     }

@@ -48,8 +48,24 @@ pub struct StatusReply {
 pub struct SealView {
     /// Identity of the seal, a UUID.
     pub id: String,
-    /// `passphrase` or `keyfile`.
+    /// `passphrase`, `keyfile`, `shamir`, `pkcs11`, `tpm2` or `kms`.
     pub kind: String,
+    /// Shares that have been brought, for `shamir`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares_brought: Option<u8>,
+    /// Shares that open it, for `shamir`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares_needed: Option<u8>,
+    /// `proven`, `stale` or `holder-needed`; left out while the server is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// When it last opened the root key (RFC 3339); left out while the server is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub opened_at: Option<String>,
+    /// Why its device did not open it at the last try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A jump of the wall clock that waits for an operator.
@@ -69,9 +85,12 @@ pub struct UnsealRequest {
     /// The passphrase, for a seal of kind `passphrase`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passphrase: Option<SecretText>,
-    /// The content of the key file, for a seal of kind `keyfile`. One of the two.
+    /// The content of the key file, for a seal of kind `keyfile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyfile: Option<SecretBase64>,
+    /// One share, for a seal of kind `shamir`. One of the three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<SecretText>,
 }
 
 /// Answer to `POST /v1/sys/unseal`.
@@ -81,8 +100,14 @@ pub struct UnsealReply {
     pub sealed: bool,
     /// Identity of the attempt, as the audit log writes it.
     pub attempt: String,
-    /// Kind of the seal that opened.
+    /// Kind of the seal that opened, or that waits for more shares.
     pub seal_kind: String,
+    /// Shares that have been brought, when one was presented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares_brought: Option<u8>,
+    /// Shares that open the seal, when one was presented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares_needed: Option<u8>,
 }
 
 /// Answer to `POST /v1/sys/seal`.

@@ -113,6 +113,9 @@ pub(crate) enum Failure {
     /// The person said no.
     #[error("nothing was done")]
     Declined,
+    /// A program that was run ended so; it has told why itself.
+    #[error("the program ended")]
+    Ended(u8),
     /// Nobody reads standard output any more.
     #[error("nobody reads the output")]
     BrokenPipe,
@@ -171,6 +174,7 @@ impl Failure {
             | Self::Declined => REFUSED,
             Self::NotReady => UNAVAILABLE,
             Self::SomeFiles { code, .. } => *code,
+            Self::Ended(code) => *code,
             Self::Remote { end, .. } => end.exit_code(),
             Self::BrokenPipe => BROKEN_PIPE,
             Self::Interrupted(signal) => SIGNAL_BASE + signal,
@@ -190,6 +194,7 @@ impl Failure {
                 | Self::Interrupted(_)
                 | Self::WouldRefuse
                 | Self::NotReady
+                | Self::Ended(_)
                 | Self::Found
                 | Self::NotAllChecked,
                 _,
@@ -298,6 +303,7 @@ impl Failure {
             | Self::NotAllChecked
             | Self::Remote { .. }
             | Self::Declined
+            | Self::Ended(_)
             | Self::BrokenPipe
             | Self::Interrupted(_) => return None,
         };
@@ -342,6 +348,7 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
         | Failure::NotAllChecked
         | Failure::Remote { .. }
         | Failure::Declined
+        | Failure::Ended(_)
         | Failure::BrokenPipe
         | Failure::Interrupted(_) => None,
     }

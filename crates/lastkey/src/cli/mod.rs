@@ -12,12 +12,15 @@ mod completions;
 mod data_key;
 mod envelope;
 mod etcd;
+mod exec;
 mod failure;
 mod input;
 mod key;
 mod output;
 mod progress;
 mod scan;
+mod seal;
+mod secret;
 mod session;
 mod signals;
 mod signature;
@@ -80,6 +83,11 @@ enum ClientCommand {
     /// Create, list, rotate, delete and import keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Keep secrets for programs: versions, stages, search
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Run a program with secrets in its environment, or in files in memory
+    Exec(exec::ExecArgs),
     /// Encrypt or decrypt at most 64 KiB in the server
     #[command(subcommand)]
     Blob(blob::BlobCommand),
@@ -142,8 +150,8 @@ enum ClientCommand {
     Status(system::StatusArgs),
     /// Let the server serve
     Unseal(system::UnsealArgs),
-    /// Make the server forget its keys until it is unsealed
-    Seal(DryRunArgs),
+    /// Make the server forget its keys until it is unsealed; or look after its seals
+    Seal(Box<seal::SealArgs>),
     /// Let time go on after the server's clock jumped
     ConfirmClock(DryRunArgs),
     /// Check manifests, nodes and etcd snapshots: who reads Secrets, and what guards them
@@ -186,7 +194,7 @@ enum ConfigCommand {
 /// Headings of `lastkey --help`; each command stands under one.
 const GROUPS: [(&str, &[&str]); 10] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
-    ("Keys", &["key"]),
+    ("Keys and secrets", &["key", "secret", "exec"]),
     ("Findings", &["check", "scan"]),
     ("Kubernetes", &["etcd"]),
     (
@@ -315,6 +323,8 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Inspect(args) => envelope::inspect(&args, session),
         ClientCommand::Rewrap(args) => envelope::rewrap(args, session).await,
         ClientCommand::Key(command) => key::run(command, session).await,
+        ClientCommand::Secret(command) => secret::run(command, session).await,
+        ClientCommand::Exec(args) => exec::exec(args, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
         ClientCommand::DataKey(args) => data_key::data_key(args, session).await,
@@ -342,7 +352,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Audit(command) => audit::run(command, session).await,
         ClientCommand::Status(args) => system::status(args, session).await,
         ClientCommand::Unseal(args) => system::unseal(args, session).await,
-        ClientCommand::Seal(args) => system::seal(args, session).await,
+        ClientCommand::Seal(args) => seal::run(*args, session).await,
         ClientCommand::ConfirmClock(args) => system::confirm_clock(args, session).await,
         ClientCommand::Completions(args) => completions::completions(&args),
         // `reported` took these.
@@ -481,6 +491,29 @@ mod tests {
     }
 
     #[test]
+    fn forms_of_seals_parse() {
+        for line in [
+            "lastkey seal",
+            "lastkey seal --dry-run",
+            "lastkey seal list --output json",
+            "lastkey seal add shamir --shares 3 --threshold 2 --out DIR",
+            "lastkey seal add shamir --shares 2 --threshold 2 --out DIR --recipient a --recipient b",
+            "lastkey seal add passphrase --passphrase-file F --argon2-memory 128",
+            "lastkey seal change-passphrase ID --passphrase-file F",
+            "lastkey seal remove ID",
+            "lastkey seal rotate --keyring",
+            "lastkey seal drill --output json",
+            "lastkey seal drill --passphrase-file F",
+            "lastkey seal check",
+            "lastkey seal check --force",
+            "lastkey seal check-share F --list shares.json",
+            "lastkey unseal --share F --share G",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
     fn contradictory_forms_are_usage_errors() {
         for line in [
             "lastkey",
@@ -497,6 +530,10 @@ mod tests {
             "lastkey login --user alice --otp-stdin",
             "lastkey user enrol --name alice",
             "lastkey status --token secret",
+            "lastkey seal add",
+            "lastkey seal add shamir --shares 3 --out DIR",
+            "lastkey seal add shamir --shares 3 --threshold 1 --out DIR",
+            "lastkey unseal --share F --passphrase-file G",
             "lastkey scan",
             "lastkey scan . --stdin",
             "lastkey scan --staged",

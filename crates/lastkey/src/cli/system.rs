@@ -1,4 +1,4 @@
-//! `status`, `unseal`, `seal`, `confirm-clock`.
+//! `status`, `unseal`, `confirm-clock`.
 //!
 //! Room      `lastkey`.
 
@@ -9,7 +9,7 @@ use lastkey_secret::SecretVec;
 use lastkey_wire::native::system::UnsealRequest;
 use lastkey_wire::{SecretBase64, SecretText};
 
-use super::{args::DryRunArgs, failure::Failure, input, session::Session};
+use super::{args::DryRunArgs, failure::Failure, input, seal::read_share, session::Session};
 
 /// Arguments of `status`.
 #[derive(Args, Debug)]
@@ -28,6 +28,9 @@ pub(crate) struct UnsealArgs {
     /// The key file, where a key file is what unseals
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     keyfile: Option<PathBuf>,
+    /// File with a share, decrypted (`-`: standard input); may be given more than once
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["passphrase_file", "keyfile"])]
+    share: Vec<PathBuf>,
 }
 
 /// Says what the server says about itself.
@@ -40,28 +43,31 @@ pub(crate) async fn status(args: StatusArgs, session: &Session) -> Result<(), Fa
     Ok(())
 }
 
-/// Unseals by passphrase or key file.
+/// Unseals by passphrase, key file or shares.
 pub(crate) async fn unseal(args: UnsealArgs, session: &Session) -> Result<(), Failure> {
     let client = session.client()?;
+    for path in &args.share {
+        let share = Some(SecretText(read_share(path)?));
+        let request = UnsealRequest { share, ..UnsealRequest::default() };
+        session.show(&client.unseal(request).await?)?;
+    }
+    if !args.share.is_empty() {
+        return Ok(());
+    }
     let request = match args.keyfile {
         Some(path) => {
             let doing = || format!("read {}", path.display());
             let key =
                 std::fs::read(&path).map_err(|source| Failure::Io { doing: doing(), source })?;
-            UnsealRequest { passphrase: None, keyfile: Some(SecretBase64(SecretVec::take(key))) }
+            let keyfile = Some(SecretBase64(SecretVec::take(key)));
+            UnsealRequest { keyfile, ..UnsealRequest::default() }
         }
         None => {
-            let passphrase = input::passphrase(args.passphrase_file.as_deref())?;
-            UnsealRequest { passphrase: Some(SecretText(passphrase)), keyfile: None }
+            let passphrase = Some(SecretText(input::passphrase(args.passphrase_file.as_deref())?));
+            UnsealRequest { passphrase, ..UnsealRequest::default() }
         }
     };
     session.show(&client.unseal(request).await?)
-}
-
-/// Makes the server forget its root key.
-pub(crate) async fn seal(args: DryRunArgs, session: &Session) -> Result<(), Failure> {
-    let client = session.client()?;
-    session.settle_and_show(client.seal(), args).await
 }
 
 /// Lets time go on after the server's clock jumped.

@@ -175,7 +175,17 @@ impl Show for ListAliasesReply {
 
 impl Show for StatusReply {
     fn table(&self) -> String {
-        let seals = self.seals.iter().map(|seal| format!("{} {}", seal.kind, seal.id));
+        let seals = self.seals.iter().map(|seal| {
+            let known = seal.health.as_ref().map_or_else(String::new, |h| format!(", {h}"));
+            let brought = match (seal.shares_brought, seal.shares_needed) {
+                (Some(brought), Some(needed)) if self.sealed => {
+                    format!(", {brought} of {needed} shares are here")
+                }
+                (_, _) => String::new(),
+            };
+            let problem = seal.problem.as_ref().map_or_else(String::new, |p| format!(", {p}"));
+            format!("{} {}{known}{brought}{problem}", seal.kind, seal.id)
+        });
         let hold = self.clock_hold.as_ref().map(|hold| {
             format!(
                 "jumped by {} s, seen {}: check, then `lastkey confirm-clock`",
@@ -197,7 +207,11 @@ impl Show for UnsealReply {
     fn table(&self) -> String {
         Fields::new()
             .with("Sealed", yes_no(self.sealed))
-            .with("Opened by", &self.seal_kind)
+            .with(if self.sealed { "Waits for" } else { "Opened by" }, &self.seal_kind)
+            .with_some(
+                "Shares",
+                self.shares_brought.zip(self.shares_needed).map(|(b, n)| format!("{b} of {n}")),
+            )
             .with("Attempt", &self.attempt)
             .table()
     }

@@ -21,6 +21,7 @@ pub(crate) struct ConfigFile {
     pub(crate) tls: Tls,
     pub(crate) limits: Limits,
     pub(crate) keyring: Keyring,
+    pub(crate) secrets: Secrets,
     pub(crate) audit: Audit,
     pub(crate) metrics: Metrics,
     pub(crate) unseal: Unseal,
@@ -128,6 +129,20 @@ impl Default for Keyring {
     }
 }
 
+/// Managed secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Secrets {
+    /// Longest value, at most 1048576.
+    pub(crate) max_value_bytes: usize,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self { max_value_bytes: lastkey_core::secret_item::DEFAULT_VALUE_LEN }
+    }
+}
+
 /// The audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -196,6 +211,8 @@ pub(crate) struct Unseal {
     /// A key file that opens a `keyfile` seal at start. For development only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keyfile: Option<PathBuf>,
+    /// Modules of security modules that are loaded although others than root can change them.
+    pub(crate) pkcs11_modules: Vec<PathBuf>,
 }
 
 /// Connections that the server makes itself, to fetch keys of issuers.

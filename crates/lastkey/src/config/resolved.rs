@@ -34,11 +34,13 @@ pub(crate) struct Resolved {
     pub(crate) tls: TlsSource,
     pub(crate) limits: lastkey_http::Limits,
     pub(crate) open_keys: usize,
+    pub(crate) secret_len: usize,
     pub(crate) audit: AuditOptions,
     /// Said on the command line alone.
     pub(crate) accepts_audit_loss: bool,
     pub(crate) metrics: MetricsAccess,
     pub(crate) keyfile: Option<PathBuf>,
+    pub(crate) pkcs11_modules: Vec<PathBuf>,
     pub(crate) guard: Guard,
     pub(crate) clusters: Vec<AskedCluster>,
     pub(crate) log: Log,
@@ -114,15 +116,30 @@ impl Resolved {
             tls,
             limits,
             open_keys: typed.keyring.open_keys,
+            secret_len: secret_len(&typed.secrets, limits.body_len)?,
             audit: audit_options(&typed.audit)?,
             accepts_audit_loss: false,
             metrics: typed.metrics.access,
             keyfile: typed.unseal.keyfile,
+            pkcs11_modules: typed.unseal.pkcs11_modules,
             guard: guard(typed.connect.allow)?,
             clusters,
             log: typed.log,
         })
     }
+}
+
+/// Longest value of a secret. A request carries it in base64, and some words beside it.
+fn secret_len(typed: &file::Secrets, body_len: usize) -> anyhow::Result<usize> {
+    let len = typed.max_value_bytes;
+    let most = lastkey_core::secret_item::MAX_VALUE_LEN;
+    ensure!((1..=most).contains(&len), "secrets.max_value_bytes is 1 to {most}");
+    let needed = len.div_ceil(3).saturating_mul(4).saturating_add(65_536);
+    ensure!(
+        body_len >= needed || len <= lastkey_core::secret_item::DEFAULT_VALUE_LEN,
+        "secrets.max_value_bytes = {len} needs limits.body_bytes = {needed} or more"
+    );
+    Ok(len)
 }
 
 fn guard(allow: Option<Vec<String>>) -> anyhow::Result<Guard> {
@@ -226,6 +243,9 @@ mod tests {
             ("data='/d'\ntls.certificate='c'\ntls.private_key='k'", "files"),
             ("data='/d'\nlimits.head_bytes=1", "8192"),
             ("data='/d'\nkeyring.open_keys=0", "open_keys"),
+            ("data='/d'\nsecrets.max_value_bytes=0", "max_value_bytes"),
+            ("data='/d'\nsecrets.max_value_bytes=1048577", "1048576"),
+            ("data='/d'\nsecrets.max_value_bytes=1048576", "limits.body_bytes = 1463640"),
             ("data='/d'\nlisten.unix_users=[1]", "listen.unix"),
             ("data='/d'\nconnect.allow=['https://x']", "connect.allow"),
             ("data='/d'\n[[cluster]]\nname='a'", "kubeconfig"),

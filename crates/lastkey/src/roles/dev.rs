@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             mode: if args.tls { TlsMode::SelfMade } else { TlsMode::Off },
             ..Tls::default()
         },
-        unseal: Unseal { keyfile: Some(keyfile) },
+        unseal: Unseal { keyfile: Some(keyfile), ..Unseal::default() },
         ..ConfigFile::default()
     })?;
     server::start(config, |started| {

@@ -19,8 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::admin_token::read_keyfile;
 use crate::config::file::{self, ConfigFile};
 use crate::config::resolved::{Resolved, TlsSource};
-use crate::wiring::{Opened, open_data};
-use crate::{hardening, say, telemetry, tls_identity, witnessing};
+use crate::wiring::{Opened, open_data, seal_devices};
+use crate::{device_unseal, hardening, say, telemetry, tls_identity, witnessing};
 
 /// How often a self-made certificate is issued anew; it is good for three times as long.
 const RENEWAL: Duration = Duration::from_secs(30 * 86_400);
@@ -78,6 +78,9 @@ pub(crate) fn start(
     ready: impl FnOnce(&Started) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     hardening::apply().context("cannot switch core dumps off")?;
+    if let Err(reason) = hardening::lock_memory() {
+        tracing::warn!(%reason, "memory is not locked: keys may reach the swap");
+    }
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(config, ready));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -107,11 +110,14 @@ async fn serve(
     }
     let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
     let listening = watched.listen();
-    let gate = Gate::new(store, ports, config.open_keys);
+    let devices = seal_devices(&config.data, &config.pkcs11_modules);
+    let gate = Gate::new(store, ports, config.open_keys).with_devices(devices);
+    let gate = gate.with_secret_len(config.secret_len);
     let gate = Arc::new(gate.accepting_audit_loss(config.accepts_audit_loss));
     if let Some(path) = &config.keyfile {
         unseal_by_keyfile(&gate, path).await?;
     }
+    let retry = device_unseal::start(&gate).await;
     let tls = tls_handle(&config)?;
     let server = Server::bind(server_config(&config, tls.as_ref())?, Arc::clone(&gate)).await?;
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -128,6 +134,9 @@ async fn serve(
     }
     renewal.abort();
     witnessing.abort();
+    if let Some(retry) = retry {
+        retry.abort();
+    }
     drop(listening);
     gate.stop().await;
     Ok(())

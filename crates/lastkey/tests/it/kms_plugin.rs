@@ -6,11 +6,14 @@ use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tonic::Code;
 
 use crate::http::Http;
-use crate::kms_client::{KmsClient, annotation, changed};
+use crate::kms_client::{Connection, KmsClient, annotation, changed};
 use crate::process::{Running, lastkey, run};
 use crate::world::Server;
 
@@ -344,4 +347,54 @@ fn wrong_configuration_is_refused_by_a_sentence() {
     let recovery = site.path("r.pem");
     let mut command = site.command(&socket, &["--recovery-key", recovery.to_str().unwrap()]);
     assert!(said(&mut command).contains("no public key in PEM"));
+}
+
+/// Every call is answered, whatever happens to the key service behind the plugin.
+#[test]
+#[ignore = "heavy: 100,000 calls while the server is killed ten times"]
+fn hundred_thousand_calls_outlive_ten_kills_of_the_server() {
+    const CALLS: usize = 100_000;
+    const CALLERS: usize = 16;
+    const KILLS: usize = 10;
+    let site = Site::found();
+    let plugin = site.start(&[]);
+    let key_id = plugin.client().ready();
+    let (addr, data) = (site.server.addr.clone(), site.path("data"));
+    let Site { folder: _folder, mut server, key: _ } = site;
+    let done = Arc::new(AtomicUsize::new(0));
+    let (socket, counted) = (plugin.socket.clone(), Arc::clone(&done));
+    let calling = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let connection = Connection::open(&socket).await.unwrap();
+            let caller = |_| {
+                let (connection, key_id) = (connection.clone(), key_id.clone());
+                tokio::spawn(call_often(connection, key_id, Arc::clone(&counted), CALLS / CALLERS))
+            };
+            for caller in (0..CALLERS).map(caller).collect::<Vec<_>>() {
+                caller.await.unwrap();
+            }
+        });
+    });
+    for kill in 1..=KILLS {
+        while done.load(Ordering::Relaxed) < CALLS * kill / (KILLS + 1) {
+            assert!(!calling.is_finished(), "the calls ended early");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        server.process.kill();
+        let mut again =
+            lastkey(["dev", "--listen", addr.strip_prefix("http://").unwrap(), "--data"]);
+        server = Server::dev_by(again.arg(&data), &data);
+    }
+    calling.join().unwrap();
+    assert_eq!(done.load(Ordering::Relaxed), CALLS);
+}
+
+async fn call_often(connection: Connection, key_id: String, done: Arc<AtomicUsize>, count: usize) {
+    for _ in 0..count / 2 {
+        let sealed = connection.encrypt(&SEED).await.unwrap();
+        assert_eq!(sealed.key_id, key_id);
+        assert_eq!(connection.decrypt(&sealed).await.unwrap().plaintext, SEED);
+        done.fetch_add(2, Ordering::Relaxed);
+    }
 }

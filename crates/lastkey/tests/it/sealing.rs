@@ -165,7 +165,8 @@ fn keyfile_opens_a_keyfile_seal_and_nothing_else_does() {
     let token = token.unwrap().to_owned();
     let (fingerprint, passphrase) = (String::new(), folder.path().join("none"));
     let enrolment_code = String::new();
-    let installation = Installation { data, token, enrolment_code, fingerprint, passphrase };
+    let installation =
+        Installation { data, token, enrolment_code, fingerprint, passphrase, env: Vec::new() };
     let server = installation.serve("tls.mode = 'off'");
     std::fs::write(folder.path().join("other.key"), [7; 32]).unwrap();
     let unseal = |name: &str| {

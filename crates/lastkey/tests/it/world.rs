@@ -96,6 +96,8 @@ pub(crate) struct Installation {
     pub(crate) enrolment_code: String,
     pub(crate) fingerprint: String,
     pub(crate) passphrase: PathBuf,
+    /// Further variables for its servers.
+    pub(crate) env: Vec<(String, String)>,
 }
 
 pub(crate) const PASSPHRASE: &str = "correct horse battery staple";
@@ -114,7 +116,8 @@ impl Installation {
             found.unwrap_or_else(|| panic!("no {start} in {said}")).to_owned()
         };
         let (token, enrolment_code) = (word("lastkey_admin_"), word("lastkey_enrol_"));
-        Self { data, token, enrolment_code, fingerprint: word("sha256:"), passphrase }
+        let (fingerprint, env) = (word("sha256:"), Vec::new());
+        Self { data, token, enrolment_code, fingerprint, passphrase, env }
     }
 
     /// Starts `lastkey server` by a configuration file with these lines; sealed.
@@ -125,6 +128,7 @@ impl Installation {
         let text = format!("data = {:?}\n{tcp}{lines}\n", self.data.to_str().unwrap());
         fs::write(&config, text).unwrap();
         let mut command = lastkey(["server", "--config"]);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let process = Running::start(command.arg(&config));
         let ready = process.says("lastkey serves on ");
         let ready = ready.unwrap_or_else(|| panic!("not ready: {}", process.complaint()));

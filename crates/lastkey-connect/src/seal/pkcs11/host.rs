@@ -10,7 +10,7 @@ use std::io::{self, Read as _, Write as _};
 use lastkey_secret::SecretVec;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-use super::message::{Fault, MAX_LEN, Question, encode_answer};
+use super::message::{Fault, MAX_LEN, Question, USUAL_LEN, encode_answer};
 use super::token::answer;
 
 /// Answers the question on standard input.
@@ -22,7 +22,8 @@ pub fn run() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let mut out = File::from(rustix::io::dup(rustix::stdio::stdout())?);
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-    let mut asked = Vec::new();
+    // With room for a whole question: a buffer that grows leaves copies behind.
+    let mut asked = Vec::with_capacity(USUAL_LEN);
     io::stdin().take(MAX_LEN).read_to_end(&mut asked)?;
     let question = SecretVec::take(asked).expose(Question::decode);
     let answer = question

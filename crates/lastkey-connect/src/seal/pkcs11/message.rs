@@ -11,6 +11,8 @@ use crate::seal::wire::{In, Malformed, Out};
 const VERSION: u8 = 1;
 /// Longest message, in bytes.
 pub(super) const MAX_LEN: u64 = 65_536;
+/// Longer than what is usually said, in bytes.
+pub(super) const USUAL_LEN: usize = 4_096;
 
 /// How a token wraps a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +65,8 @@ pub(super) enum Task {
 /// A question.
 pub(super) struct Question {
     pub(super) module: String,
-    // secrets: allow, the label of a token
-    pub(super) token: String,
+    /// The label of the token.
+    pub(super) label: String,
     pub(super) pin: SecretVec,
     /// `CKA_ID` of the key.
     pub(super) id: [u8; 16],
@@ -74,7 +76,7 @@ pub(super) struct Question {
 impl Question {
     pub(super) fn encode(&self) -> SecretVec {
         let front = Out::default().u8(VERSION).sized(self.module.as_bytes());
-        let front = front.sized(self.token.as_bytes()).raw(&self.id);
+        let front = front.sized(self.label.as_bytes()).raw(&self.id);
         let front = self.pin.expose(|pin| front.sized(pin));
         let whole = match &self.task {
             Task::Wrap(mechanism, key) => {
@@ -92,7 +94,7 @@ impl Question {
             return Err(Malformed);
         }
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| Malformed);
-        let (module, token) = (text(reader.sized()?)?, text(reader.sized()?)?);
+        let (module, label) = (text(reader.sized()?)?, text(reader.sized()?)?);
         let (id, pin) = (reader.array()?, SecretVec::copy_of(reader.sized()?));
         let (verb, number, payload) = (reader.u8()?, reader.u8()?, reader.sized()?);
         reader.end()?;
@@ -102,7 +104,7 @@ impl Question {
             (1, Some(mechanism)) => Task::Unwrap(mechanism, payload.to_vec()),
             (_, _) => return Err(Malformed),
         };
-        Ok(Self { module, token, pin, id, task })
+        Ok(Self { module, label, pin, id, task })
     }
 }
 
@@ -170,15 +172,15 @@ mod tests {
     use super::*;
 
     fn question(task: Task) -> Question {
-        let (module, token) = ("/usr/lib/m.so".to_owned(), "seal".to_owned());
-        Question { module, token, pin: SecretVec::copy_of(b"1234"), id: [7; 16], task }
+        let (module, label) = ("/usr/lib/m.so".to_owned(), "seal".to_owned());
+        Question { module, label, pin: SecretVec::copy_of(b"1234"), id: [7; 16], task }
     }
 
     #[test]
     fn questions_arrive_as_they_were_asked() {
         let asked = question(Task::Wrap(Some(Mechanism::AesGcm), SecretVec::copy_of(&[1; 32])));
         let heard = asked.encode().expose(Question::decode).unwrap();
-        assert_eq!((heard.module, heard.token, heard.id), (asked.module, asked.token, asked.id));
+        assert_eq!((heard.module, heard.label, heard.id), (asked.module, asked.label, asked.id));
         assert!(heard.pin.ct_eq(&asked.pin));
         assert!(matches!(heard.task, Task::Wrap(Some(Mechanism::AesGcm), key) if key.len() == 32));
         let asked = question(Task::Unwrap(Mechanism::RsaOaepSha1, vec![9; 384]));

@@ -24,7 +24,7 @@ use lastkey_crypto::digest::sha256_of;
 use lastkey_secret::{SecretArray, SecretVec};
 
 pub use self::message::{Fault, Mechanism};
-use self::message::{MAX_LEN, Question, Task, decode_answer};
+use self::message::{MAX_LEN, Question, Task, USUAL_LEN, decode_answer};
 use super::wire::{In, Out};
 use super::{blocking, close, draw_key, failed, hex_of, open, parse_hex, refused};
 
@@ -67,8 +67,7 @@ pub struct HostOptions {
 #[derive(Clone)]
 pub struct Pkcs11Seal {
     module: PathBuf,
-    // secrets: allow, the label of a token
-    token: String,
+    label: String,
     pin_file: PathBuf,
     key: [u8; 16],
     mechanism: Option<Mechanism>,
@@ -98,7 +97,7 @@ impl Pkcs11Seal {
             .transpose()?;
         let seal = Self {
             module: PathBuf::from(setting(MODULE_SETTING)?),
-            token: setting(TOKEN_SETTING)?.clone(),
+            label: setting(TOKEN_SETTING)?.clone(),
             pin_file: PathBuf::from(setting(PIN_FILE_SETTING)?),
             key,
             mechanism,
@@ -135,14 +134,14 @@ impl Pkcs11Seal {
 
     /// Asks the host, with the PIN of the file.
     fn ask(&self, task: Task) -> Result<(Mechanism, SecretVec), SealDeviceError> {
-        check_module(&self.module, &self.host.trusted)?;
+        let module = check_module(&self.module, &self.host.trusted)?;
         let (pin, state) = read_pin(&self.pin_file)?;
         let memory = self.memory_of();
         if std::fs::read(&memory).is_ok_and(|refused| refused == state) {
             return Err(SealDeviceError::PinLocked { next: WRONG });
         }
-        let module = self.module.to_string_lossy().into_owned();
-        let question = Question { module, token: self.token.clone(), pin, id: self.key, task };
+        let module = module.to_string_lossy().into_owned();
+        let question = Question { module, label: self.label.clone(), pin, id: self.key, task };
         let answer = run_host(&self.host.program, &question.encode())?;
         let answer = answer.expose(decode_answer).map_err(failed)?;
         answer.map_err(|(fault, said)| {
@@ -157,7 +156,7 @@ impl Pkcs11Seal {
     fn memory_of(&self) -> PathBuf {
         let module = self.module.as_os_str().as_encoded_bytes();
         let pin_file = self.pin_file.as_os_str().as_encoded_bytes();
-        let hash = sha256_of(&[module, b"\0", self.token.as_bytes(), b"\0", pin_file]);
+        let hash = sha256_of(&[module, b"\0", self.label.as_bytes(), b"\0", pin_file]);
         self.host.memory.join(format!("pin-refused-{}", hex_of(&hash)))
     }
 
@@ -194,14 +193,15 @@ impl<'a> Stored<'a> {
 }
 
 /// Refuses a module that somebody else than root could have put there: its path is kept in the
-/// storage of a sealed server, which is not authenticated, and its code is run.
-fn check_module(module: &Path, trusted: &[PathBuf]) -> Result<(), SealDeviceError> {
+/// storage of a sealed server, which is not authenticated, and its code is run. Answers the path
+/// that was looked at, without links, which is the one to load.
+fn check_module(module: &Path, trusted: &[PathBuf]) -> Result<PathBuf, SealDeviceError> {
     let shown = module.display();
     let real = module
         .canonicalize()
         .map_err(|error| refused(format!("the module {shown} cannot be found: {error}")))?;
     if trusted.iter().any(|path| path == module) {
-        return Ok(());
+        return Ok(real);
     }
     for path in real.ancestors() {
         let about = std::fs::metadata(path).map_err(failed)?;
@@ -209,11 +209,11 @@ fn check_module(module: &Path, trusted: &[PathBuf]) -> Result<(), SealDeviceErro
             let path = path.display();
             return Err(refused(format!(
                 "the module {shown} is not loaded: others than root can change {path}; \
-                 name it in seal.pkcs11_modules to load it all the same"
+                 name it in unseal.pkcs11_modules to load it all the same"
             )));
         }
     }
-    Ok(())
+    Ok(real)
 }
 
 /// The PIN, and which file with which content it was, as far as that can be said without it.
@@ -265,7 +265,7 @@ fn converse(child: &mut Child, question: &SecretVec) -> Result<SecretVec, SealDe
     drop(stdin);
     let (sender, answered) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL_LEN);
         let read = stdout.take(MAX_LEN).read_to_end(&mut bytes);
         // Nobody waits any more for a host that was given up.
         let _ = sender.send(read.map(|_| SecretVec::take(bytes)));

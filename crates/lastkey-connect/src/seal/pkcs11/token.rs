@@ -34,7 +34,7 @@ pub(super) fn answer(question: &Question) -> Answer {
     context
         .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
         .map_err(|error| (Fault::Away, refusal(error).1))?;
-    let slot = slot_of(&context, &question.token)?;
+    let slot = slot_of(&context, &question.label)?;
     let session = log_in(&context, slot, &question.pin)?;
     let token = Token { context: &context, slot, session, id: question.id };
     match &question.task {

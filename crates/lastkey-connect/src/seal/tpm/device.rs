@@ -8,6 +8,8 @@
 
 use lastkey_crypto::digest::sha256_of;
 
+use zeroize::{Zeroize as _, Zeroizing};
+
 use super::error::TpmError;
 use super::session::Session;
 use super::tcti::{Link, Tcti};
@@ -74,6 +76,13 @@ pub(super) struct Call<'a> {
     pub(super) parameters: Vec<u8>,
 }
 
+impl Drop for Call<'_> {
+    /// One command carries a key before it is encrypted.
+    fn drop(&mut self) {
+        self.parameters.zeroize();
+    }
+}
+
 /// A conversation.
 pub(super) struct Tpm {
     link: Link,
@@ -130,7 +139,7 @@ impl Tpm {
         mut auth: Auth<'_>,
         makes: bool,
     ) -> Result<(Option<u32>, Vec<u8>), TpmError> {
-        let mut parameters = call.parameters.clone();
+        let mut parameters = Zeroizing::new(call.parameters.clone());
         let area = match &mut auth {
             Auth::None => None,
             Auth::Empty => {

@@ -5,6 +5,7 @@
 //! Holds     an answer is at most 4 KiB, whatever it says of itself; a socket that does not
 //!           answer is given up after half a minute.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -58,6 +59,16 @@ impl FromStr for Tcti {
             Some(_) | None => None,
         };
         parsed.ok_or(TctiError)
+    }
+}
+
+impl fmt::Display for Tcti {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(path) => write!(f, "device:{}", path.display()),
+            Self::Tcp { host, port } => write!(f, "swtpm:host={host},port={port}"),
+            Self::Unix(path) => write!(f, "swtpm:path={}", path.display()),
+        }
     }
 }
 
@@ -150,6 +161,9 @@ mod tests {
         let parse = |text: &str| text.parse::<Tcti>();
         assert_eq!(parse("device:/dev/tpmrm0"), Ok(Tcti::Device("/dev/tpmrm0".into())));
         assert_eq!(parse("swtpm:path=/run/tpm.sock"), Ok(Tcti::Unix("/run/tpm.sock".into())));
+        for text in ["device:/dev/tpmrm0", "swtpm:path=/run/t", "swtpm:host=::1,port=1"] {
+            assert_eq!(parse(text).unwrap().to_string(), text);
+        }
         let host = "127.0.0.1".to_owned();
         assert_eq!(parse("swtpm:host=127.0.0.1,port=2321"), Ok(Tcti::Tcp { host, port: 2_321 }));
     }

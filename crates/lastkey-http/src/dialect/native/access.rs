@@ -3,9 +3,10 @@
 //! Room      `http`.
 
 use lastkey_core::access::{Cluster, Policy, Provider, Role, RoleHolders};
-use lastkey_core::ids::{KeyRef, Name};
+use lastkey_core::ids::Name;
+use lastkey_core::secret_item::{SecretName, SecretPath};
 use lastkey_core::time::Timestamp;
-use lastkey_service::ops::ask_policy::{Answer, WhoCan, Whose};
+use lastkey_service::ops::ask_policy::{About, Answer, WhoCan, Whose};
 use lastkey_service::ops::fetch_keys::KeysFrom;
 use lastkey_service::ops::replay_policy::{ChangedCall, PolicyOf, Rewritten};
 use lastkey_service::ops::set_access::{ClusterRequest, ProviderRequest, RoleRequest, key_ids};
@@ -18,7 +19,7 @@ use lastkey_wire::native::access::{
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery};
 
-use super::decode::{Ask, RequestBody, context, optional_key, page_len, parse};
+use super::decode::{Ask, RequestBody, context, key, page_len, parse};
 use super::encode::rfc3339;
 use crate::problem::{Problem, Syntax};
 
@@ -295,19 +296,32 @@ pub(super) async fn policy_versions(
     Ok(ListPoliciesReply { policies, next_marker: None })
 }
 
+/// What a question is about.
+fn about(key_text: Option<&str>, secret: Option<&str>) -> Result<About, Syntax> {
+    match (key_text, secret) {
+        (None, None) => Ok(About::Instance),
+        (Some(text), None) => key("key", text).map(About::Key),
+        (None, Some(path)) if path.ends_with('/') => {
+            parse("secret", path, SecretPath::parse).map(About::SecretPath)
+        }
+        (None, Some(name)) => parse("secret", name, SecretName::parse).map(About::Secret),
+        (Some(_), Some(_)) => Err(Syntax::field("secret", "expected `key` or `secret`, not both")),
+    }
+}
+
 /// `POST /v1/iam/can`
 pub(super) async fn can(ask: &Ask, body: CanRequest) -> Result<CanReply, Problem> {
     let whose = Whose { principal: body.principal, role: body.role, groups: body.groups };
-    let key: Option<KeyRef> = optional_key("key", body.key.as_deref())?;
+    let about = about(body.key.as_deref(), body.secret.as_deref())?;
     let context = context("context", body.context.as_ref(), None)?;
-    let verdict = ask.engine().can(ask.call(), whose, &body.action, key, context).await?;
+    let verdict = ask.engine().can(ask.call(), whose, &body.action, about, context).await?;
     Ok(CanReply { allowed: verdict.allowed, why: verdict.why })
 }
 
 /// `POST /v1/iam/who-can`
 pub(super) async fn who_can(ask: &Ask, body: WhoCanRequest) -> Result<WhoCanReply, Problem> {
-    let key = optional_key("key", body.key.as_deref())?;
-    let WhoCan { may, may_not } = ask.engine().who_can(ask.call(), &body.action, key).await?;
+    let about = about(body.key.as_deref(), body.secret.as_deref())?;
+    let WhoCan { may, may_not } = ask.engine().who_can(ask.call(), &body.action, about).await?;
     let told =
         |answers: Vec<Answer>| {
             let each = answers.into_iter().map(|Answer { policy, who, conditions, .. }| {

@@ -88,6 +88,14 @@ impl Ask {
         self.params.get(0, name)
     }
 
+    /// The second parameter of a path whose second one is no version.
+    ///
+    /// # Errors
+    /// [`Syntax`].
+    pub(super) fn second(&self, name: &str) -> Result<String, Syntax> {
+        self.params.get(1, name)
+    }
+
     /// The alias in the path.
     ///
     /// # Errors

@@ -60,6 +60,7 @@ pub(super) fn settle<T>(ask: &Ask, reply: Result<T, Problem>) -> Result<Outcome<
         Error::PlaintextTooLarge
         | Error::Denied
         | Error::KeyState { .. }
+        | Error::SecretState { .. }
         | Error::KeyUsage
         | Error::Undecryptable
         | Error::Conflict
@@ -73,6 +74,7 @@ pub(super) fn settle<T>(ask: &Ask, reply: Result<T, Problem>) -> Result<Outcome<
         }
         Error::Invalid { .. }
         | Error::Unauthenticated
+        | Error::SealRefused(_)
         | Error::Sealed
         | Error::Throttled { .. }
         | Error::Unavailable(_)

@@ -106,10 +106,12 @@ const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::KeyState
+        | ErrorCode::SecretState
         | ErrorCode::Conflict
         | ErrorCode::AlreadyExists
         | ErrorCode::LimitExceeded
         | ErrorCode::DeletionProtected
+        | ErrorCode::SealRefused
         | ErrorCode::ClockHeld => StatusCode::CONFLICT,
         ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -130,6 +132,9 @@ const fn next(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::BodyTooLarge => Some("send less in one request"),
         ErrorCode::Unauthenticated => Some("send a valid `Authorization: Bearer TOKEN`"),
         ErrorCode::KeyState => Some("see the state of the key: GET /v1/keys/{key}"),
+        ErrorCode::SecretState => {
+            Some("see the secret: GET /v1/secrets/{secret}; a deleted one can be restored")
+        }
         ErrorCode::Conflict => Some("read it again and repeat the request"),
         ErrorCode::DeletionProtected => {
             Some("switch deletion_protection off first: PATCH /v1/keys/{key}")
@@ -142,6 +147,7 @@ const fn next(code: ErrorCode) -> Option<&'static str> {
             Some("try again later; Retry-After says when")
         }
         ErrorCode::Internal => Some("look for the request id in the server's log"),
+        ErrorCode::SealRefused => Some("see the seals: `lastkey seal list`, or GET /v1/sys/seals"),
         ErrorCode::InvalidRequest
         | ErrorCode::AccessDenied
         | ErrorCode::KeyUsage
@@ -211,8 +217,8 @@ mod tests {
     #[test]
     fn statuses_are_those_of_the_documents() {
         let expected = [
-            400, 400, 413, 401, 403, 409, 400, 400, 409, 409, 409, 409, 409, 404, 405, 415, 429,
-            503, 503, 503, 500,
+            400, 400, 413, 401, 403, 409, 409, 400, 400, 409, 409, 409, 409, 409, 409, 404, 405,
+            415, 429, 503, 503, 503, 500,
         ];
         let statuses: Vec<_> = ErrorCode::ALL.iter().map(|code| status(*code).as_u16()).collect();
         assert_eq!(statuses, expected);

@@ -16,6 +16,8 @@ pub(crate) mod openapi;
 mod operations;
 mod query;
 pub(crate) mod routes;
+mod seals;
+mod secrets;
 pub(crate) mod sessions;
 mod syntax;
 mod system;
@@ -25,3 +27,4 @@ mod words;
 
 pub(crate) use decode::{Input, check_content_type, json};
 pub(crate) use encode::{rfc3339, to_json};
+pub(crate) use seals::opened_at;

@@ -4,6 +4,7 @@
 //!           one that stands twice.
 
 use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
+use lastkey_wire::native::secrets::{ListSecretsQuery, SecretValueQuery};
 
 use crate::problem::Syntax;
 use crate::router::percent_decode;
@@ -104,6 +105,63 @@ impl Query for VersionQuery {
             "version" => {
                 self.version = Some(value.parse().map_err(|_| "expected a number from 1")?);
             }
+            _ => self.dry_run = switch(&value)?,
+        }
+        Ok(())
+    }
+
+    fn is_dry(&self) -> bool {
+        self.dry_run
+    }
+}
+
+impl Query for SecretValueQuery {
+    const NAMES: &'static [&'static str] = &["version", "stage", "dry_run"];
+
+    fn take(&mut self, name: &str, value: String) -> Result<(), &'static str> {
+        match name {
+            "version" => {
+                self.version = Some(value.parse().map_err(|_| "expected a number from 1")?);
+            }
+            "stage" => self.stage = Some(value),
+            _ => self.dry_run = switch(&value)?,
+        }
+        Ok(())
+    }
+
+    fn is_dry(&self) -> bool {
+        self.dry_run
+    }
+}
+
+impl Query for ListSecretsQuery {
+    const NAMES: &'static [&'static str] = &[
+        "path",
+        "recursive",
+        "name",
+        "tag",
+        "older_than_seconds",
+        "deleted",
+        "limit",
+        "marker",
+        "dry_run",
+    ];
+
+    fn take(&mut self, name: &str, value: String) -> Result<(), &'static str> {
+        match name {
+            "path" => self.path = Some(value),
+            "recursive" => self.recursive = switch(&value)?,
+            "name" => self.name = Some(value),
+            "tag" => self.tag = Some(value),
+            "older_than_seconds" => {
+                let seconds = value.parse().map_err(|_| "expected a number of seconds")?;
+                self.older_than_seconds = Some(seconds);
+            }
+            "deleted" => self.deleted = switch(&value)?,
+            "limit" => {
+                self.limit = Some(value.parse().map_err(|_| "expected a number from 1 to 1000")?);
+            }
+            "marker" => self.marker = Some(value),
             _ => self.dry_run = switch(&value)?,
         }
         Ok(())

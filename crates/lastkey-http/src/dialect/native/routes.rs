@@ -33,6 +33,12 @@ use lastkey_wire::native::operations::{
     VerifyReply, VerifyRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
+use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
+use lastkey_wire::native::secrets::{
+    DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
+    PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretView,
+    TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
+};
 use lastkey_wire::native::sessions::{
     ListRevocationsReply, RevocationView, RevokeRequest, WhoAmIReply,
 };
@@ -47,7 +53,8 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, busy, keys, nodes, operations, sessions, system, users, versions,
+    access, aliases, audit, busy, keys, nodes, operations, seals, secrets, sessions, system, users,
+    versions,
 };
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
@@ -270,10 +277,54 @@ pub(crate) static ROUTES: &[Route] = &[
         "Lets an alias name a key."),
     body!(DELETE "/v1/aliases/{alias}", "kms:UpdateAlias", aliases::delete, Empty => Empty,
         "Removes an alias."),
+    query!("/v1/secrets", "secrets:ListSecrets", secrets::list, ListSecretsQuery => ListSecretsReply,
+        "Lists the secrets in a path; searches by name, tag and age."),
+    query!("/v1/secrets/{secret}", "secrets:DescribeSecret", secrets::describe, DryRunQuery => SecretView,
+        "Describes a secret, without its values."),
+    body!(PUT "/v1/secrets/{secret}", "secrets:PutSecret", secrets::put, PutSecretRequest => SecretView,
+        "Writes a version of a secret, and makes the secret if there is none."),
+    body!(PATCH "/v1/secrets/{secret}", "secrets:UpdateSecret", secrets::update, UpdateSecretRequest => SecretView,
+        "Changes description, tags or the number of versions that are kept."),
+    body!(DELETE "/v1/secrets/{secret}", "secrets:DeleteSecret", secrets::delete, DeleteSecretRequest => SecretView,
+        "Deletes a secret; it can be restored until its window ends."),
+    query!("/v1/secrets/{secret}/value", "secrets:GetSecret", secrets::read, SecretValueQuery => SecretValueReply,
+        "Reads the value of a version."),
+    query!("/v1/secrets/{secret}/versions", "secrets:DescribeSecret", secrets::versions, DryRunQuery => ListSecretVersionsReply,
+        "Lists the versions of a secret, without their values."),
+    body!(POST "/v1/secrets/{secret}/versions/{version}/destroy", "secrets:DestroySecret", secrets::destroy_version, Empty => SecretView,
+        "Destroys the value of a version that is not current."),
+    body!(PUT "/v1/secrets/{secret}/stages/{stage}", "secrets:UpdateSecret", secrets::place, PlaceStageRequest => SecretView,
+        "Puts a version at a stage; what was current becomes previous."),
+    body!(DELETE "/v1/secrets/{secret}/stages/{stage}", "secrets:UpdateSecret", secrets::unplace, Empty => SecretView,
+        "Takes a stage away from the version that stands there."),
+    body!(POST "/v1/secrets/{secret}/restore", "secrets:RestoreSecret", secrets::restore, Empty => SecretView,
+        "Restores a deleted secret."),
+    body!(POST "/v1/secrets/{secret}/destroy", "secrets:DestroySecret", secrets::destroy, Empty => Empty,
+        "Destroys a secret with all its versions, at once."),
+    body!(POST "/v1/secrets/{secret}/copy", "secrets:PutSecret", secrets::copy, TransferSecretRequest => SecretView,
+        "Copies the current value to another name; it stays in the server."),
+    body!(POST "/v1/secrets/{secret}/move", "secrets:DeleteSecret", secrets::rename, TransferSecretRequest => SecretView,
+        "Moves a secret with all its versions to another name."),
+    body!(POST "/v1/watch/secrets", "secrets:ListSecrets", secrets::watch, WatchSecretsRequest => WatchSecretsReply,
+        "Waits until one of these secrets has another current version."),
     body!(POST "/v1/sys/seal", "sys:Seal", system::seal, Empty => SealReply,
         "Seals the server: every key leaves its memory."),
     body!(POST "/v1/sys/clock/confirm", "sys:ConfirmClock", system::confirm_clock, Empty => ConfirmClockReply,
         "Says that the wall clock is right after a jump."),
+    query!("/v1/sys/seals", "sys:ReadSeals", seals::list, DryRunQuery => SealsReply,
+        "Lists the seals, what is known of each, and what one loss would cost."),
+    body!(POST "/v1/sys/seals", "sys:UpdateSeals", seals::add, SetSealRequest => SealsReply,
+        "Adds a seal."),
+    body!(PUT "/v1/sys/seals/{seal}", "sys:UpdateSeals", seals::replace, SetSealRequest => SealsReply,
+        "Puts a seal in the place of one, for example of a passphrase that changes."),
+    body!(DELETE "/v1/sys/seals/{seal}", "sys:UpdateSeals", seals::remove, Empty => SealsReply,
+        "Removes a seal; root and storage keys are drawn anew."),
+    body!(POST "/v1/sys/seals/rotate", "sys:UpdateSeals", seals::rotate, RotateSealsRequest => SealsReply,
+        "Draws a new root key, and a new storage key when asked to."),
+    body!(POST "/v1/sys/seals/drill", "sys:DrillSeals", seals::drill, DrillRequest => SealsReply,
+        "Opens every seal that can be opened now."),
+    body!(POST "/v1/sys/seals/accept-weakness", "sys:UpdateSeals", seals::accept, Empty => SealsReply,
+        "Records that a configuration in which one loss is fatal is meant."),
     query!("/v1/sys/clusters", "sys:ReadClusters", access::list_clusters, PageQuery => ListClustersReply,
         "Lists the clusters whose tokens are taken."),
     query!("/v1/sys/clusters/{name}", "sys:ReadClusters", access::describe_cluster, DryRunQuery => ClusterView,

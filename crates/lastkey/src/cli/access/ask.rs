@@ -18,8 +18,9 @@ use crate::cli::{args::ContextArgs, failure::Failure, session::Session};
 pub(crate) struct CanArgs {
     /// What is to be done: decrypt, rotate-key, kms:Decrypt, ...
     action: String,
-    /// Key: id or alias; the installation as a whole when left out
-    key: Option<String>,
+    /// Key (id or alias), secret, or path of secrets (prod/shop/); the installation when left out
+    #[arg(value_name = "KEY|SECRET")]
+    thing: Option<String>,
     /// Whose rights: k8s:CLUSTER/NAMESPACE/NAME, user:NAME, ... [default: your own]
     #[arg(long = "as", value_name = "PRINCIPAL")]
     principal: Option<String>,
@@ -38,18 +39,22 @@ pub(crate) struct CanArgs {
 pub(crate) struct WhoCanArgs {
     /// What is to be done: decrypt, rotate-key, kms:Decrypt, ...
     action: String,
-    /// Key: id or alias; the installation as a whole when left out
-    key: Option<String>,
+    /// Key (id or alias), secret, or path of secrets (prod/shop/); the installation when left out
+    #[arg(value_name = "KEY|SECRET")]
+    thing: Option<String>,
 }
 
 /// Asks whether somebody may do something. The exit code says no as well.
 pub(crate) async fn can(args: CanArgs, session: &Session) -> Result<(), Failure> {
+    let action = action(&args.action)?;
+    let (key, secret) = about(&action, args.thing);
     let request = CanRequest {
         principal: args.principal,
         role: args.role,
         groups: args.groups,
-        action: action(&args.action)?,
-        key: args.key,
+        action,
+        key,
+        secret,
         context: args.context.wire()?,
     };
     let reply = session.client()?.can(&request).await?;
@@ -59,7 +64,9 @@ pub(crate) async fn can(args: CanArgs, session: &Session) -> Result<(), Failure>
 
 /// Asks who may do something.
 pub(crate) async fn who_can(args: WhoCanArgs, session: &Session) -> Result<(), Failure> {
-    let request = WhoCanRequest { action: action(&args.action)?, key: args.key };
+    let action = action(&args.action)?;
+    let (key, secret) = about(&action, args.thing);
+    let request = WhoCanRequest { action, key, secret };
     let reply = session.client()?.who_can(&request).await?;
     session.show(&reply)
 }
@@ -116,16 +123,30 @@ fn denied_call(record: &AuditRecord) -> Option<CanRequest> {
     Some(CanRequest {
         principal: text("who"),
         role: text("role"),
+        secret: secret_of(&text("action")?, text("target")),
+        key: text("key").filter(|_| !text("action").is_some_and(|a| a.starts_with("secrets:"))),
         action: text("action")?,
-        key: text("key"),
         ..CanRequest::default()
     })
+}
+
+/// The secret that a record of the audit log names as its target.
+fn secret_of(action: &str, target: Option<String>) -> Option<String> {
+    let target = target.filter(|_| action.starts_with("secrets:"))?;
+    let named = target.strip_prefix("secret/")?;
+    let name = named.split_once('#').map_or(named, |(name, _)| name);
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// Asks who the caller is.
 pub(crate) async fn whoami(session: &Session) -> Result<(), Failure> {
     let reply = session.client()?.who_am_i().await?;
     session.show(&reply)
+}
+
+/// The key or the secret that an action is asked about.
+fn about(action: &str, thing: Option<String>) -> (Option<String>, Option<String>) {
+    if action.starts_with("secrets:") { (None, thing) } else { (thing, None) }
 }
 
 /// The action's full name: as it was typed, or found by its words (`decrypt`, `rotate-key`).

@@ -89,13 +89,16 @@ pub(super) async fn confirm_destruction(
         view.state,
         printable(&last_use(view.usage.last_used_at.as_deref()))
     ));
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Usage(
-            "destroying a version cannot be undone: give --yes, or run this in a terminal"
-                .to_owned(),
-        ));
+    confirm_for_good("Destroy this version now and for good?")
+}
+
+/// Asks a person about what cannot be undone. Nobody to ask: refused.
+pub(crate) fn confirm_for_good(question: &str) -> Result<(), Failure> {
+    if io::stdin().is_terminal() {
+        return confirm(question);
     }
-    confirm("Destroy this version now and for good?")
+    let advice = "this cannot be undone: give --yes, or run it in a terminal";
+    Err(Failure::Usage(advice.to_owned()))
 }
 
 /// Asks a person. Where nobody can be asked it goes on: deletion can be cancelled.

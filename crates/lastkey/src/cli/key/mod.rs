@@ -2,7 +2,7 @@
 //!
 //! Room      `lastkey`.
 
-mod deletion;
+pub(crate) mod deletion;
 mod import;
 mod life;
 mod names;

@@ -1,4 +1,4 @@
-//! Bech32, as age writes its keys.
+//! Bech32, as age writes its keys and we write shares.
 //!
 //! Room      `crypto`, inside.
 //! Source    BIP 173, without its limit of 90 characters; age-encryption.org/v1.
@@ -11,7 +11,7 @@ const ALPHABET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 const CHECKSUM_LEN: usize = 6;
 
 /// The text of `bytes` under a human-readable part in lower case.
-pub(super) fn encode(part: &str, bytes: &[u8]) -> Zeroizing<String> {
+pub(crate) fn encode(part: &str, bytes: &[u8]) -> Zeroizing<String> {
     let values = regroup::<8, 5>(bytes, true).unwrap_or_default();
     let zeros = [0; CHECKSUM_LEN];
     let sum = polymod(expand(part).chain(values.iter().copied()).chain(zeros)) ^ 1;
@@ -26,7 +26,7 @@ pub(super) fn encode(part: &str, bytes: &[u8]) -> Zeroizing<String> {
 }
 
 /// The bytes behind a human-readable part, which must be `part` in lower or all in upper case.
-pub(super) fn decode(part: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn decode(part: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let has = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
     if has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) {
         return None;

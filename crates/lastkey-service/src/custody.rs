@@ -1,0 +1,240 @@
+//! What an unsealed server holds of its hierarchy, so that seals and keys can be changed without
+//! their holders.
+//!
+//! Room      `service`.
+//! Source    docs/formats/hierarchy.md, "Changes".
+//! Holds     every change of the seals draws a new root key, which lives until it is wrapped. The
+//!           next bootstrap record is whole before anything is written, and is written at once.
+
+use lastkey_core::ids::InstanceId;
+use lastkey_core::ports::{Cause, EntropySource, StoreError};
+use lastkey_core::seal_record::{Bootstrap, KeyringEntry, RootWrap, SealRecord};
+use lastkey_core::time::Timestamp;
+use lastkey_crypto::entropy::Entropy;
+use lastkey_secret::SecretArray;
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::root::{KeyringKeys, RootKey, draw_secret};
+use crate::seals::{SealAuthority, SealDraft};
+use crate::unsealing::CHANGED;
+
+/// What is changed.
+#[derive(Clone, Debug)]
+pub(crate) enum SealChange {
+    /// One more seal.
+    Add(SealDraft),
+    /// A seal takes the place of one.
+    Replace([u8; 16], SealDraft),
+    /// A seal goes, and what is written from now on is under keys that it never had.
+    Remove([u8; 16]),
+    /// A new root key for the same seals.
+    RotateRoot,
+    /// A new secret for records and material as well.
+    RotateKeyring,
+    /// No record is under an older epoch any more.
+    Renewed,
+}
+
+impl SealChange {
+    const fn adds_epoch(&self) -> bool {
+        match self {
+            Self::Remove(_) | Self::RotateKeyring => true,
+            Self::Add(_) | Self::Replace(..) | Self::RotateRoot | Self::Renewed => false,
+        }
+    }
+}
+
+/// The secrets of the keyring by epoch, and what authenticates the seals.
+pub(crate) struct Custody {
+    /// More than one after a write whose outcome is not known.
+    authorities: Vec<SealAuthority>,
+    secrets: Vec<(u32, SecretArray<32>)>,
+}
+
+impl Custody {
+    /// Takes over what the root key opened.
+    ///
+    /// # Errors
+    /// A cause when an entry of the keyring does not open.
+    pub(crate) fn of(root: &RootKey, bootstrap: &Bootstrap) -> Result<Self, Cause> {
+        let (authorities, secrets) =
+            (vec![SealAuthority::of(root)?], root.open_secrets(bootstrap)?);
+        Ok(Self { authorities, secrets })
+    }
+
+    /// The secrets of the keyring, by epoch.
+    pub(crate) fn secrets(&self) -> &[(u32, SecretArray<32>)] {
+        &self.secrets
+    }
+
+    /// Whether the seals are those that the root key authenticated.
+    pub(crate) fn has_written(&self, bootstrap: &Bootstrap) -> bool {
+        self.authorities.iter().any(|authority| authority.has_written(bootstrap))
+    }
+
+    /// Whether a root key is the one of this record.
+    pub(crate) fn is_root_of(root: &RootKey, bootstrap: &Bootstrap) -> bool {
+        SealAuthority::of(root).is_ok_and(|authority| authority.has_written(bootstrap))
+    }
+
+    /// The record after a change, under a new root key, and what is held then.
+    ///
+    /// # Errors
+    /// A cause when no randomness can be had.
+    pub(crate) fn plan(
+        &self,
+        before: &Bootstrap,
+        change: &SealChange,
+        now: Timestamp,
+        source: &dyn EntropySource,
+    ) -> Result<(Bootstrap, Self), Cause> {
+        let mut entropy = source.open();
+        let root = RootKey::of(draw_secret(&mut *entropy)?);
+        let secrets = self.next_secrets(change, &mut *entropy)?;
+        let keyring = wrap_secrets(&root, before, &secrets, now, &mut *entropy)?;
+        let seals = next_seals(&root, before, change, now, &mut *entropy)?;
+        let records_from = match (change, secrets.last()) {
+            (SealChange::Renewed, Some((newest, _))) => *newest,
+            _ => before.records_from,
+        };
+        let after = Bootstrap {
+            instance: before.instance.clone(),
+            keyring,
+            records_from,
+            seals,
+            authentication: None,
+        };
+        let authority = SealAuthority::of(&root)?;
+        let authentication = Some(authority.authenticate(&after)?);
+        let held = Self { authorities: vec![authority], secrets };
+        Ok((Bootstrap { authentication, ..after }, held))
+    }
+
+    /// After a write of which nobody knows whether it happened: both records are believed until
+    /// the next change.
+    pub(crate) fn remember(&mut self, other: Self) {
+        self.authorities.extend(other.authorities);
+    }
+
+    fn next_secrets(
+        &self,
+        change: &SealChange,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<(u32, SecretArray<32>)>, Cause> {
+        let copy = |(epoch, secret): &(u32, SecretArray<32>)| {
+            (*epoch, secret.expose(SecretArray::copy_of))
+        };
+        let mut secrets: Vec<_> = self.secrets.iter().map(copy).collect();
+        if change.adds_epoch() {
+            let newest = secrets.last().map_or(0, |(epoch, _)| *epoch);
+            let next = newest.checked_add(1).ok_or("the epochs of the keyring are used up")?;
+            secrets.push((next, draw_secret(entropy)?));
+        }
+        Ok(secrets)
+    }
+}
+
+fn wrap_secrets(
+    root: &RootKey,
+    before: &Bootstrap,
+    secrets: &[(u32, SecretArray<32>)],
+    now: Timestamp,
+    entropy: &mut dyn Entropy,
+) -> Result<Vec<KeyringEntry>, Cause> {
+    let mut keyring = Vec::with_capacity(secrets.len());
+    for (epoch, secret) in secrets {
+        let known = before.keyring.iter().find(|entry| entry.epoch == *epoch);
+        let created_at = known.map_or(now, |entry| entry.created_at);
+        keyring.push(root.wrap_entry(before.instance.id, *epoch, secret, created_at, entropy)?);
+    }
+    Ok(keyring)
+}
+
+fn next_seals(
+    root: &RootKey,
+    before: &Bootstrap,
+    change: &SealChange,
+    now: Timestamp,
+    entropy: &mut dyn Entropy,
+) -> Result<Vec<SealRecord>, Cause> {
+    let instance = before.instance.id;
+    let mut seals = Vec::with_capacity(before.seals.len().saturating_add(1));
+    for seal in &before.seals {
+        match change {
+            SealChange::Remove(id) if *id == seal.id => {}
+            SealChange::Replace(id, draft) if *id == seal.id => {
+                seals.push(draft.clone().receive(instance, root, now, entropy)?);
+            }
+            SealChange::Add(_)
+            | SealChange::Remove(_)
+            | SealChange::Replace(..)
+            | SealChange::RotateRoot
+            | SealChange::RotateKeyring
+            | SealChange::Renewed => seals.push(rewrap(root, instance, seal, entropy)?),
+        }
+    }
+    if let SealChange::Add(draft) = change {
+        seals.push(draft.clone().receive(instance, root, now, entropy)?);
+    }
+    Ok(seals)
+}
+
+/// The same seal with another root key in it.
+fn rewrap(
+    root: &RootKey,
+    instance: InstanceId,
+    seal: &SealRecord,
+    entropy: &mut dyn Entropy,
+) -> Result<SealRecord, Cause> {
+    let RootWrap::Keyed { public, wrapped_private, .. } = &seal.root else {
+        return Err("a seal of version 1 cannot receive a new root key".into());
+    };
+    let sealed_root = root.seal_for(instance, &seal.id, public, entropy)?;
+    let (public, wrapped_private) = (*public, wrapped_private.clone());
+    let root = RootWrap::Keyed { public, wrapped_private, sealed_root };
+    Ok(SealRecord { root, ..seal.clone() })
+}
+
+impl Engine {
+    /// Writes a change and takes up what it brings.
+    pub(crate) async fn apply_change(&self, change: &SealChange) -> Result<Bootstrap, Error> {
+        let mut custody = self.custody.lock().await;
+        let before = self.stored_bootstrap().await?;
+        if !custody.has_written(&before) {
+            return Err(Error::SealRefused(CHANGED.into()));
+        }
+        let now = self.clock.wall();
+        let planned = custody.plan(&before, change, now, &*self.ports.entropy);
+        let (after, held) = planned.map_err(Error::Internal)?;
+        let keys = KeyringKeys::derive(before.instance.id, held.secrets());
+        let keys = keys.map_err(Error::Internal)?;
+        match self.sealed_store.replace_bootstrap(&before, &after).await {
+            Ok(()) => {}
+            Err(error @ (StoreError::Conflict | StoreError::Full)) => return Err(error.into()),
+            // Whether it was written is not known until it is read.
+            Err(error) if self.stored_bootstrap().await.ok().as_ref() != Some(&after) => {
+                custody.remember(held);
+                return Err(error.into());
+            }
+            Err(_) => {}
+        }
+        let grew = held.secrets().len() > custody.secrets().len();
+        *custody = held;
+        if grew {
+            self.store.adopt(&keys.records)?;
+            self.keyring.materials.adopt(keys.materials);
+            self.epoch_began.notify_one();
+        }
+        Ok(after)
+    }
+
+    /// What lies outside the root key.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn stored_bootstrap(&self) -> Result<Bootstrap, Error> {
+        let stored = self.sealed_store.bootstrap().await?;
+        stored.ok_or_else(|| Error::Internal("the bootstrap record is gone".into()))
+    }
+}

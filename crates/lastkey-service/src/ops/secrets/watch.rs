@@ -1,0 +1,131 @@
+//! Use case: wait until one of these secrets has another current version.
+//!
+//! Room      `service`.
+//! Holds     names and versions are told, never values; a secret that is not there, is deleted, or
+//!           may not be listed by the caller looks the same. What the caller has seen is in his
+//!           question, so a watch that broke is taken up where it was by asking again, whatever
+//!           happened in between.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use lastkey_core::ids::VersionNo;
+use lastkey_core::permit::{ListSecrets, Why};
+use lastkey_core::ports::{Change, Watch};
+use lastkey_core::record::RecordPath;
+use lastkey_core::secret_item::SecretName;
+use tokio::time::{Instant, sleep_until};
+
+use crate::audited::Trail;
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// Most secrets of one watch.
+pub const MAX_WATCHED: usize = 1_000;
+
+/// Longest wait. Shorter than the longest request.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+
+/// A secret, and its current version as somebody knows it; none when he knows of none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The secret.
+    pub name: SecretName,
+    /// Its current version.
+    pub version: Option<VersionNo>,
+}
+
+impl Engine {
+    /// Answers those of the secrets whose current version is another one than the caller has seen:
+    /// at once, or when that happens, or nothing when it does not within `wait` (20 seconds at
+    /// most).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none or more than 1,000 secrets; [`Error::Denied`] when the caller
+    /// may list none of them; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn watch_secrets(
+        &self,
+        call: &Call,
+        seen: &[Seen],
+        wait: Duration,
+    ) -> Result<Vec<Seen>, Error> {
+        let mut trail = Trail::of::<ListSecrets>(self, call);
+        trail.target = seen.first().map(|first| match seen.len() {
+            1 => format!("secret/{}", first.name),
+            many => format!("secret/{} and {} more", first.name, many.saturating_sub(1)),
+        });
+        let outcome = self.try_watch_secrets(&mut trail, seen, wait).await;
+        trail.close(self, outcome).await
+    }
+
+    async fn try_watch_secrets(
+        &self,
+        trail: &mut Trail<'_>,
+        seen: &[Seen],
+        wait: Duration,
+    ) -> Result<Vec<Seen>, Error> {
+        if !(1..=MAX_WATCHED).contains(&seen.len()) {
+            return Err(Error::invalid("secrets", "a watch is of 1 to 1000 secrets"));
+        }
+        self.permit_watch(trail, seen).await?;
+        trail.call().go_on()?;
+        let until = Instant::now() + wait.min(MAX_WAIT);
+        // Before the first look: what changes after it wakes us.
+        let mut watch = self.store.watch("secret/");
+        let paths: HashSet<_> = seen.iter().map(|one| RecordPath::secret(&one.name)).collect();
+        loop {
+            let news = self.news(trail, seen).await?;
+            if !news.is_empty() || !changes(&mut *watch, &paths, until).await? {
+                return Ok(news);
+            }
+        }
+    }
+
+    /// Refuses a caller who may list none of the secrets.
+    async fn permit_watch(&self, trail: &mut Trail<'_>, seen: &[Seen]) -> Result<(), Error> {
+        for one in seen {
+            let stored = self.stored_secret(&one.name).await?;
+            let tags = stored.as_ref().map(|stored| &stored.item.tags);
+            if self.permit_named_secret::<ListSecrets>(trail, &one.name, tags).is_ok() {
+                return Ok(());
+            }
+        }
+        trail.reason = Why::Fixed("he may list none of them");
+        Err(Error::Denied)
+    }
+
+    async fn news(&self, trail: &Trail<'_>, seen: &[Seen]) -> Result<Vec<Seen>, Error> {
+        let mut news = Vec::new();
+        for one in seen {
+            let stored = self.stored_secret(&one.name).await?.map(|stored| stored.item);
+            let usable = stored.filter(|item| item.deletion.is_none());
+            let version = usable.filter(|item| self.may_list(trail, item));
+            let version = version.and_then(|item| item.current());
+            if version != one.version {
+                news.push(Seen { name: one.name.clone(), version });
+            }
+        }
+        Ok(news)
+    }
+}
+
+/// Waits for a change of one of these records; no when the time is over first.
+async fn changes(
+    watch: &mut dyn Watch,
+    paths: &HashSet<RecordPath>,
+    until: Instant,
+) -> Result<bool, Error> {
+    loop {
+        let change = tokio::select! {
+            () = sleep_until(until) => return Ok(false),
+            change = watch.next() => change,
+        };
+        match change {
+            Some(Change::Record { path, .. }) if paths.contains(&path) => return Ok(true),
+            Some(Change::Record { .. }) => {}
+            Some(Change::Missed) => return Ok(true),
+            None => return Err(Error::Unavailable("the store has closed".into())),
+        }
+    }
+}

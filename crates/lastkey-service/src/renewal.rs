@@ -1,0 +1,137 @@
+//! The keyring in the long run: a new epoch in time, and the records of older ones under it.
+//!
+//! Room      `service`.
+//! Source    docs/formats/hierarchy.md, "Epochs". NIST SP 800-38D, 8.3 bounds what a key protects
+//!           with random nonces at 2^32; XAES-256-GCM bears more, and the bound is kept.
+//! Holds     a record that is renewed keeps content and revision, and one that changes meanwhile
+//!           is under the new epoch by that change. The work yields to calls between pages.
+
+use std::sync::Arc;
+
+use lastkey_core::audit::{Event, Phase};
+use lastkey_core::ids::RequestId;
+use lastkey_core::permit::{Action as _, UpdateSeals};
+use lastkey_core::principal::{Principal, Source};
+use tokio::sync::oneshot;
+
+use crate::custody::SealChange;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::root::draw_id;
+
+/// Records that are looked at before others get their turn.
+const PAGE: usize = 256;
+
+/// Writes after which an epoch ends.
+const MAX_WRITES: u64 = 1 << 32;
+
+/// Age at which an epoch ends, in seconds: a year.
+const MAX_AGE_SECS: u64 = 365 * 86_400;
+
+/// Renews records whenever an epoch has begun, until it is told to stop.
+pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stop => return,
+            () = engine.renew_records() => {}
+        }
+        tokio::select! {
+            biased;
+            _ = &mut stop => return,
+            () = engine.epoch_began.notified() => {}
+        }
+    }
+}
+
+impl Engine {
+    /// Puts all records under the newest epoch, if any is under an older one. What fails is tried
+    /// again with the next epoch or start.
+    pub(crate) async fn renew_records(&self) {
+        match self.try_renew_records().await {
+            Ok(0) => {}
+            Ok(records) => tracing::info!(records, "records are under the newest epoch"),
+            Err(error) => {
+                tracing::error!(%error, "records could not be renewed; they stay readable")
+            }
+        }
+    }
+
+    async fn try_renew_records(&self) -> Result<usize, Error> {
+        let bootstrap = self.stored_bootstrap().await?;
+        let newest = bootstrap.keyring.last().map_or(0, |entry| entry.epoch);
+        if bootstrap.records_from >= newest {
+            return Ok(0);
+        }
+        let mut records = 0_usize;
+        loop {
+            let met = self.renewal_pass().await?;
+            records = records.saturating_add(met);
+            // A pass that met none comes after every write that was under way.
+            if met == 0 {
+                self.apply_change(&SealChange::Renewed).await?;
+                return Ok(records);
+            }
+        }
+    }
+
+    async fn renewal_pass(&self) -> Result<usize, Error> {
+        let (mut after, mut met) = (None, 0_usize);
+        loop {
+            let renewed = self.store.renew(after.as_ref(), PAGE).await?;
+            met = met.saturating_add(renewed.met);
+            let Some(last) = renewed.last else { return Ok(met) };
+            after = Some(last);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Counts the writes of the epoch, and begins the next one when it is time. Called once a
+    /// minute.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn turn_keyring(&self) -> Result<(), Error> {
+        let bootstrap = self.stored_bootstrap().await?;
+        let Some(newest) = bootstrap.keyring.last() else { return Ok(()) };
+        let epoch = newest.epoch;
+        let writes = self.seal_book.writes(epoch, self.store.writes_of_epoch());
+        self.seal_book
+            .change(&*self.store, |book| (book.epoch, book.writes) = (epoch, writes))
+            .await?;
+        let age = self.clock.wall().0.saturating_sub(newest.created_at.0);
+        let is_held = self.clock.observe().hold.is_some();
+        if writes < MAX_WRITES && (age < MAX_AGE_SECS || is_held) {
+            return Ok(());
+        }
+        let request = RequestId(draw_id(&mut *self.ports.entropy.open()).unwrap_or_default());
+        self.audit_turn(request, Phase::Intent, "pending").await?;
+        let turned = self.apply_change(&SealChange::RotateKeyring).await;
+        let result = turned.as_ref().map_or_else(Error::code, |_| "ok");
+        self.audit_turn(request, Phase::Outcome, result).await?;
+        turned.map(|_| ())
+    }
+
+    async fn audit_turn(
+        &self,
+        request: RequestId,
+        phase: Phase,
+        result: &'static str,
+    ) -> Result<(), Error> {
+        let event = Event {
+            at: self.clock.wall(),
+            request,
+            who: &Principal::named(Principal::SCHEDULER),
+            action: UpdateSeals::NAME,
+            phase,
+            key: None,
+            version: None,
+            context_hash: None,
+            result,
+            reason: "the epoch of the keyring has served its time",
+            source: Source::default(),
+            target: Some("rotate/keyring"),
+        };
+        self.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
+    }
+}

@@ -1,0 +1,282 @@
+//! From sealed to unsealed: by what somebody presents, by shares, by devices.
+//!
+//! Room      `service`.
+//! Holds     one attempt at a time, and only so often; every attempt leaves its record. The engine
+//!           starts only under seals that the root key has authenticated.
+
+use std::sync::{Arc, PoisonError};
+
+use lastkey_core::audit::archive::LogSigners;
+use lastkey_core::ids::RequestId;
+use lastkey_core::ports::{AuditArchive, SealDeviceError, Store};
+use lastkey_core::seal_record::{Bootstrap, SealKind, SealRecord};
+use lastkey_secret::SecretVec;
+use tokio::sync::oneshot;
+
+use crate::custody::Custody;
+use crate::engine::{Engine, Keys};
+use crate::error::Error;
+use crate::gathering::Gathered;
+use crate::root::{KeyringKeys, RootKey};
+use crate::sealing::{
+    Gate, RETIREMENT, Running, Unsealed, audit_operator, detached, not_initialised,
+};
+use crate::seals::{OpenSeal, Opener, open_any, open_by_device, open_by_shares, upgrade};
+use crate::{audit_head, jobs, renewal};
+
+impl Gate {
+    /// Unseals with whatever seal opens to what is presented. Runs to its end even when the
+    /// caller goes away: every attempt leaves its record.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] when no seal opens, [`Error::Throttled`] after too many
+    /// attempts, [`Error::Invalid`] before `init`, [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn unseal(
+        self: &Arc<Self>,
+        request: RequestId,
+        presented: SecretVec,
+    ) -> Result<Unsealed, Error> {
+        let gate = Arc::clone(self);
+        detached(async move { gate.attempt_unseal(request, presented).await }).await?
+    }
+
+    async fn attempt_unseal(
+        &self,
+        request: RequestId,
+        presented: SecretVec,
+    ) -> Result<Unsealed, Error> {
+        let mut attempts = self.attempts.lock().await;
+        let opened = match attempts.take(self.ports.clock.read().since_boot) {
+            Ok(()) => self.open_presented(presented).await,
+            Err(error) => Err(error),
+        };
+        let result = opened.as_ref().map_or_else(Error::code, |_| "ok");
+        audit_operator(&self.ports, request, "sys:Unseal", result, None).await?;
+        let (open, bootstrap) = opened?;
+        attempts.refill();
+        self.enter(&open, &bootstrap).await?;
+        Ok(Unsealed { attempt: request, seal_kind: open.kind() })
+    }
+
+    /// Takes a share of a seal of shares. Enough of them unseal; while the server is unsealed,
+    /// they prove that the seal opens. Runs to its end even when the caller goes away.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a share that does not belong here, [`Error::SealRefused`] for one
+    /// that is here already; else as [`Gate::unseal`].
+    pub async fn unseal_by_share(
+        self: &Arc<Self>,
+        request: RequestId,
+        share: SecretVec,
+    ) -> Result<(Gathered, Option<Unsealed>), Error> {
+        let gate = Arc::clone(self);
+        detached(async move { gate.attempt_share(request, share).await }).await?
+    }
+
+    async fn attempt_share(
+        &self,
+        request: RequestId,
+        share: SecretVec,
+    ) -> Result<(Gathered, Option<Unsealed>), Error> {
+        let mut attempts = self.attempts.lock().await;
+        let now = self.ports.clock.read();
+        let bootstrap = self.store.bootstrap().await?.ok_or_else(not_initialised)?;
+        let taken = attempts.take(now.since_boot);
+        let taken = taken.and_then(|()| self.gathering.add(&bootstrap, &share, now.since_boot));
+        let result = taken.as_ref().map_or_else(Error::code, |_| "ok");
+        let target = taken.as_ref().ok().map(|(gathered, number, _)| {
+            format!("seal/{}/share/{number}", RequestId(gathered.seal))
+        });
+        audit_operator(&self.ports, request, "sys:Unseal", result, target.as_deref()).await?;
+        let (gathered, number, shares) = taken?;
+        attempts.refill();
+        if let Ok(engine) = self.engine() {
+            let book = &engine.seal_book;
+            book.change(&*engine.store, |book| book.share_shown(gathered.seal, number, now.wall))
+                .await?;
+        }
+        if shares.is_empty() {
+            return Ok((gathered, None));
+        }
+        let open = open_by_shares(&bootstrap, &shares).map_err(|_| Error::Unauthenticated)?;
+        self.enter(&open, &bootstrap).await?;
+        Ok((gathered, Some(Unsealed { attempt: request, seal_kind: open.kind() })))
+    }
+
+    /// Tries the seals of devices. Does nothing while the server is unsealed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no device opened a seal and one of them may later;
+    /// [`Error::SealRefused`] when none will without a person, or there is none.
+    pub async fn unseal_by_devices(
+        self: &Arc<Self>,
+        request: RequestId,
+    ) -> Result<Option<Unsealed>, Error> {
+        let gate = Arc::clone(self);
+        detached(async move { gate.attempt_devices(request).await }).await?
+    }
+
+    async fn attempt_devices(&self, request: RequestId) -> Result<Option<Unsealed>, Error> {
+        let bootstrap = self.store.bootstrap().await?.ok_or_else(not_initialised)?;
+        let mut refused =
+            Error::SealRefused("no seal of this installation is one of a device".into());
+        for seal in bootstrap.seals.iter().filter(|seal| is_of_a_device(seal)) {
+            if self.engine().is_ok() {
+                return Ok(None);
+            }
+            match open_by_device(bootstrap.instance.id, seal, &*self.devices).await {
+                Ok(open) => {
+                    self.device_problem(seal.id, None);
+                    let target = format!("seal/{}", RequestId(seal.id));
+                    audit_operator(&self.ports, request, "sys:Unseal", "ok", Some(&target)).await?;
+                    let _attempts = self.attempts.lock().await;
+                    self.enter(&open, &bootstrap).await?;
+                    return Ok(Some(Unsealed { attempt: request, seal_kind: open.kind() }));
+                }
+                Err(error) => {
+                    self.device_problem(seal.id, Some(&error));
+                    if !matches!(refused, Error::Unavailable(_)) || error.may_pass() {
+                        refused = error.into();
+                    }
+                }
+            }
+        }
+        Err(refused)
+    }
+
+    /// Notes what the device of a seal said at the last try.
+    pub(crate) fn device_problem(&self, seal: [u8; 16], error: Option<&SealDeviceError>) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) => {
+                let id = RequestId(seal);
+                tracing::warn!(seal = %id, error = chain(error), "a device does not open its seal");
+                problems.insert(seal, error.to_string())
+            }
+            None => problems.remove(&seal),
+        };
+    }
+
+    async fn open_presented(&self, presented: SecretVec) -> Result<(OpenSeal, Bootstrap), Error> {
+        let before = self.store.bootstrap().await?.ok_or_else(not_initialised)?;
+        let (opening, source) = (before.clone(), Arc::clone(&self.ports.entropy));
+        let opened = tokio::task::spawn_blocking(move || {
+            let open = open_any(&opening, &presented)?;
+            let upgraded = opening.authentication.is_none().then(|| {
+                let mut entropy = source.open();
+                upgrade(&opening, &Opener::Bytes(&presented), open.root(), &mut *entropy)
+            });
+            Some((open, upgraded))
+        });
+        let opened = opened.await.map_err(|error| Error::Internal(error.into()))?;
+        let (open, upgraded) = opened.ok_or(Error::Unauthenticated)?;
+        let after = match upgraded {
+            None => return Ok((open, before)),
+            Some(after) => after.map_err(Error::Internal)?,
+        };
+        self.store.replace_bootstrap(&before, &after).await?;
+        tracing::info!("the bootstrap record is one of version 2 now");
+        Ok((open, after))
+    }
+
+    /// Starts the engine, unless it runs, and remembers that the seal opened.
+    async fn enter(&self, open: &OpenSeal, bootstrap: &Bootstrap) -> Result<(), Error> {
+        if !Custody::is_root_of(open.root(), bootstrap) {
+            return Err(Error::SealRefused(CHANGED.into()));
+        }
+        if self.engine().is_err() {
+            self.start_engine(open.root(), bootstrap).await?;
+        }
+        self.gathering.forget();
+        let engine = self.engine()?;
+        let now = engine.clock.wall();
+        let book = engine.seal_book.change(&*engine.store, |book| book.opened(open.id(), now));
+        if let Err(error) = book.await {
+            tracing::warn!(%error, "that a seal opened could not be written");
+        }
+        Ok(())
+    }
+
+    async fn start_engine(&self, root: &RootKey, bootstrap: &Bootstrap) -> Result<(), Error> {
+        self.wait_for_retired().await?;
+        let custody = Custody::of(root, bootstrap).map_err(Error::Internal)?;
+        let instance = bootstrap.instance.id;
+        let keys = KeyringKeys::derive(instance, custody.secrets()).map_err(Error::Internal)?;
+        let records = self.store.open(keys.records)?;
+        if let Some(archive) = self.ports.audit.archive() {
+            self.open_log(archive, keys.log, &*records).await?;
+        }
+        let (gone, retired) = oneshot::channel();
+        let ports = self.ports.clone();
+        let sealed_store = Arc::clone(&self.store);
+        let keys = Keys { instance, materials: keys.materials, custody, sealed_store };
+        let lens = (self.open_keys, self.secret_len);
+        let engine = Engine::start(ports, records, keys, lens, gone).await?;
+        let engine = Arc::new(engine);
+        let (stop_jobs, stopped) = oneshot::channel();
+        let (stop_renewal, renewal_stopped) = oneshot::channel();
+        let renewing = renewal::run(Arc::clone(&engine), renewal_stopped);
+        let working = jobs::run(Arc::clone(&engine), stopped);
+        let jobs = tokio::spawn(async move {
+            let renewing = tokio::spawn(renewing);
+            working.await;
+            // It may have ended by itself; then nobody listens.
+            let _ = stop_renewal.send(());
+            let _ = renewing.await;
+        });
+        *self.retired.lock().await = Some(retired);
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Running { engine, jobs, stop_jobs });
+        Ok(())
+    }
+
+    /// Lets the audit log sign, if it is the one that it was.
+    async fn open_log(
+        &self,
+        archive: &dyn AuditArchive,
+        signers: LogSigners,
+        records: &dyn Store,
+    ) -> Result<(), Error> {
+        if !self.accepts_audit_loss {
+            audit_head::check_len(archive, records).await?;
+        }
+        archive.unsealed(signers).await.map_err(Error::Internal)?;
+        match audit_head::check(archive, records).await {
+            Err(Error::Invalid { .. }) if self.accepts_audit_loss => {
+                let mut request = [0; 16];
+                let drawn = self.ports.entropy.open().fill(&mut request);
+                drawn.map_err(|error| Error::Internal(error.into()))?;
+                let request = RequestId(request);
+                audit_operator(&self.ports, request, "sys:AcceptAuditLoss", "ok", None).await?;
+            }
+            checked => checked?,
+        }
+        audit_head::remember(archive, records).await
+    }
+
+    /// Waits until the engine before is gone: a change that it is still making would not reach
+    /// the keyring of the next one.
+    async fn wait_for_retired(&self) -> Result<(), Error> {
+        let mut retired = self.retired.lock().await;
+        if let Some(gone) = retired.as_mut() {
+            // The sender is only ever dropped, so the answer is always that it is gone.
+            let waited = tokio::time::timeout(RETIREMENT, gone).await;
+            drop(waited.map_err(|_| Error::Unavailable("calls from before are running".into()))?);
+            *retired = None;
+        }
+        Ok(())
+    }
+}
+
+/// What the seals are when the root key does not know them.
+pub(crate) const CHANGED: &str = "the seals were changed by somebody who does not hold the root key; restore the data directory, or unseal an older copy of it";
+
+pub(crate) const fn is_of_a_device(seal: &SealRecord) -> bool {
+    matches!(seal.kind, SealKind::Device { .. })
+}
+
+/// An error and its causes, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let links = std::iter::successors(Some(error), |error| error.source());
+    links.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

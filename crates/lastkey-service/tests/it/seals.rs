@@ -1,0 +1,437 @@
+//! Several seals: added, changed, removed, drilled; shares and devices; crashes in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lastkey_core::ids::{InstanceId, RequestId};
+use lastkey_core::ports::{DeviceKind, SealedStore as _};
+use lastkey_core::seal_record::{
+    Bootstrap, Instance, KeyringEntry, RootWrap, SealKind, SealRecord,
+};
+use lastkey_core::time::Timestamp;
+use lastkey_crypto::entropy::SystemEntropy;
+use lastkey_crypto::kdf::{Argon2Params, derive};
+use lastkey_crypto::material::MaterialSpec;
+use lastkey_crypto::share::Share;
+use lastkey_crypto::wrap::WrapKey;
+use lastkey_secret::{SecretArray, SecretVec};
+use lastkey_service::error::Error;
+use lastkey_service::ops::seals::{SealRequest, SealsReport, WantedSeal};
+use lastkey_service::sealing::{Gate, Unsealed};
+use lastkey_service::seals::{SealDraft, open_any, open_by_shares};
+use lastkey_service::weakness::Weakness;
+use lastkey_testkit::fakes::{DeviceFault, FakeDevices, FakeSealedStore, Fault};
+
+use crate::world::{KEYFILE, World, admin, call_by, code, world};
+
+const FIRST: &str = "the first passphrase";
+const SECOND: &str = "the second passphrase";
+
+fn passphrase(text: &str) -> WantedSeal {
+    let costs = Argon2Params::parse(64, 1, 1).unwrap();
+    WantedSeal::Passphrase { passphrase: SecretVec::copy_of(text.as_bytes()), costs }
+}
+
+fn device() -> WantedSeal {
+    let settings = [("name".to_owned(), "one".to_owned())];
+    WantedSeal::Device { kind: DeviceKind::Pkcs11, settings: settings.into() }
+}
+
+impl World {
+    async fn change(&self, request: SealRequest) -> Result<SealsReport, Error> {
+        self.gate.change_seals(admin(), request).await
+    }
+
+    async fn add_seal(&self, wanted: WantedSeal) -> [u8; 16] {
+        let report = self.change(SealRequest::Add(wanted)).await.unwrap();
+        report.seals.last().unwrap().id.0
+    }
+
+    async fn add_shares(&self) -> ([u8; 16], Vec<SecretVec>) {
+        let instance = self.bootstrap().await.instance.id;
+        let holders = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let (draft, shares) = SealDraft::split(instance, 2, holders, &mut SystemEntropy).unwrap();
+        let id = self.add_seal(WantedSeal::Shamir(draft)).await;
+        (id, shares.iter().map(Share::to_text).collect())
+    }
+
+    async fn bootstrap(&self) -> Bootstrap {
+        self.store.bootstrap().await.unwrap().unwrap()
+    }
+
+    fn bring(&self, share: &SecretVec) -> impl Future<Output = Result<Option<Unsealed>, Error>> {
+        let (gate, share) = (Arc::clone(&self.gate), share.expose(SecretVec::copy_of));
+        async move { gate.unseal_by_share(RequestId([3; 16]), share).await.map(|(_, done)| done) }
+    }
+
+    async fn words(&self) -> Vec<(&'static str, &'static str)> {
+        let report = self.gate.drill_seals(admin(), None).await.unwrap();
+        report.seals.iter().map(|seal| (seal.kind.as_str(), seal.health.as_str())).collect()
+    }
+
+    /// The same with devices.
+    async fn with_devices(self, devices: &FakeDevices) -> Self {
+        drop(self.engine);
+        self.gate.stop().await;
+        let gate = Gate::new(self.store.clone(), self.ports.clone(), 100);
+        let gate = Arc::new(gate.with_devices(Arc::new(devices.clone())));
+        gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
+        let engine = gate.engine().unwrap();
+        Self { gate, engine, ..self }
+    }
+
+    /// A server that starts anew over the same storage.
+    async fn restart(&self, presented: &[u8]) -> Result<Arc<Gate>, Error> {
+        let gate = Arc::new(Gate::new(self.store.clone(), self.ports.clone(), 100));
+        gate.unseal(RequestId([4; 16]), SecretVec::copy_of(presented)).await?;
+        Ok(gate)
+    }
+}
+
+fn opens(bootstrap: &Bootstrap, presented: &[u8]) -> bool {
+    open_any(bootstrap, &SecretVec::copy_of(presented)).is_some()
+}
+
+#[tokio::test]
+async fn each_of_several_seals_opens_and_records_stay_readable() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    let blob = world.encrypt(&key, b"x").await.unwrap();
+    let first = world.add_seal(passphrase(FIRST)).await;
+    world.add_seal(passphrase(SECOND)).await;
+    let bootstrap = world.bootstrap().await;
+    assert!(
+        [&KEYFILE[..], FIRST.as_bytes(), SECOND.as_bytes()].iter().all(|p| opens(&bootstrap, p))
+    );
+
+    let report = world.change(SealRequest::Remove(first)).await.unwrap();
+    assert_eq!((report.seals.len(), report.epoch), (2, 2));
+    let after = world.bootstrap().await;
+    assert!(!opens(&after, FIRST.as_bytes()));
+    // An older copy still opens by it: that is what the words at the removal say.
+    assert!(opens(&bootstrap, FIRST.as_bytes()));
+    assert_eq!(world.decrypt(&blob).await.unwrap(), b"x");
+    let newer = world.create(MaterialSpec::Aes256).await;
+    let newer = world.encrypt(&newer, b"y").await.unwrap();
+    world.gate.seal(admin()).await.unwrap();
+    let world = world.unseal_again().await;
+    assert_eq!(world.decrypt(&blob).await.unwrap(), b"x");
+    assert_eq!(world.decrypt(&newer).await.unwrap(), b"y");
+}
+
+#[tokio::test]
+async fn every_change_draws_a_root_key_and_touches_no_record() {
+    let world = world().await;
+    world.add_seal(passphrase(FIRST)).await;
+    let sealed = |bootstrap: &Bootstrap| {
+        let wraps = bootstrap.seals.iter().map(|seal| match &seal.root {
+            RootWrap::Keyed { public, sealed_root, .. } => (*public, sealed_root.clone()),
+            RootWrap::Direct(_) => panic!("version 1"),
+        });
+        wraps.collect::<Vec<_>>()
+    };
+    let before = sealed(&world.bootstrap().await);
+    world.change(SealRequest::RotateRoot).await.unwrap();
+    let after = sealed(&world.bootstrap().await);
+    for ((public, root), (same, other)) in before.iter().zip(&after) {
+        assert_eq!(public, same);
+        assert_ne!(root, other);
+    }
+    let report = world.change(SealRequest::RotateKeyring).await.unwrap();
+    assert_eq!(report.epoch, 2);
+    assert!(
+        opens(&world.bootstrap().await, &KEYFILE)
+            && opens(&world.bootstrap().await, FIRST.as_bytes())
+    );
+}
+
+#[tokio::test]
+async fn a_passphrase_is_changed_in_place() {
+    let world = world().await;
+    let id = world.add_seal(passphrase(FIRST)).await;
+    world.change(SealRequest::Replace(id, passphrase(SECOND))).await.unwrap();
+    let bootstrap = world.bootstrap().await;
+    assert_eq!(bootstrap.seals.len(), 2);
+    assert!(!opens(&bootstrap, FIRST.as_bytes()) && opens(&bootstrap, SECOND.as_bytes()));
+    assert_eq!(
+        code(world.change(SealRequest::Replace([9; 16], passphrase(FIRST))).await),
+        "InvalidRequest"
+    );
+    let short = WantedSeal::Passphrase {
+        passphrase: SecretVec::copy_of(b"short"),
+        costs: Argon2Params::default(),
+    };
+    assert_eq!(code(world.change(SealRequest::Add(short)).await), "InvalidRequest");
+}
+
+#[tokio::test]
+async fn the_last_seal_that_was_seen_to_open_is_not_removed() {
+    let world = world().await;
+    let keyfile = world.bootstrap().await.seals[0].id;
+    assert_eq!(code(world.change(SealRequest::Remove(keyfile)).await), "SealRefused");
+    let (_, shares) = world.add_shares().await;
+    // Nobody has seen the shares open anything yet.
+    assert_eq!(code(world.change(SealRequest::Remove(keyfile)).await), "SealRefused");
+    assert!(world.bring(&shares[0]).await.unwrap().is_none());
+    assert!(world.bring(&shares[2]).await.unwrap().is_some());
+    world.change(SealRequest::Remove(keyfile)).await.unwrap();
+    assert_eq!(code(world.change(SealRequest::Remove(keyfile)).await), "InvalidRequest");
+}
+
+#[tokio::test]
+async fn shares_unseal_in_any_order_and_bad_ones_are_refused_at_once() {
+    let world = world().await;
+    let (id, shares) = world.add_shares().await;
+    let elsewhere = {
+        let other = crate::world::world().await;
+        other.add_shares().await.1.remove(0)
+    };
+    world.gate.seal(admin()).await.unwrap();
+    for bad in [&elsewhere, &SecretVec::copy_of(b"lastkey-share-1qqqq"), &SecretVec::copy_of(b"")] {
+        assert_eq!(code(world.bring(bad).await), "InvalidRequest");
+    }
+    assert!(world.bring(&shares[2]).await.unwrap().is_none());
+    let status = world.gate.status().await.unwrap();
+    let progress = status.seals.iter().find(|seal| seal.id.0 == id).unwrap().shares;
+    assert_eq!((status.sealed, progress), (true, Some((1, 2))));
+    let twice = world.bring(&shares[2]).await;
+    assert!(
+        matches!(&twice, Err(Error::SealRefused(why)) if why.contains("share 3 is here already"))
+    );
+    let World { gate, store, engine, .. } = world;
+    drop(engine);
+    let text = shares[0].expose(SecretVec::copy_of);
+    let (gathered, done) = gate.unseal_by_share(RequestId([3; 16]), text).await.unwrap();
+    assert_eq!((gathered.have, gathered.need, done.unwrap().seal_kind), (2, 2, "shamir"));
+    assert!(!gate.status().await.unwrap().sealed);
+    // The same by hand, as a recovery from a copy of the storage does it.
+    let bootstrap = store.bootstrap().await.unwrap().unwrap();
+    let parsed: Vec<Share> = shares.iter().map(|text| Share::parse(text).unwrap()).collect();
+    assert!(open_by_shares(&bootstrap, &parsed[1..]).is_ok());
+    assert!(open_by_shares(&bootstrap, &parsed[1..2]).is_err());
+}
+
+#[tokio::test]
+async fn a_share_of_a_seal_that_was_removed_is_told_so() {
+    let world = world().await;
+    let (id, shares) = world.add_shares().await;
+    world.change(SealRequest::Remove(id)).await.unwrap();
+    let refused = world.bring(&shares[0]).await;
+    let Err(Error::Invalid { problem, .. }) = refused else { panic!("{refused:?}") };
+    assert!(problem.contains("was removed or made anew"), "{problem}");
+}
+
+#[tokio::test]
+async fn devices_unseal_by_themselves_and_an_outage_is_told_from_a_loss() {
+    let devices = FakeDevices::default();
+    let world = world().await.with_devices(&devices).await;
+    world.add_seal(device()).await;
+    world.gate.seal(admin()).await.unwrap();
+    let World { gate, engine, .. } = world;
+    drop(engine);
+    let attempt = || gate.unseal_by_devices(RequestId([6; 16]));
+    devices.set_fault(DeviceFault::Away);
+    assert_eq!(code(attempt().await), "Unavailable");
+    let problem = gate.status().await.unwrap().seals[1].problem.clone();
+    assert_eq!(problem.as_deref(), Some("the device is away"));
+    for fault in [DeviceFault::Replaced, DeviceFault::PinLocked] {
+        devices.set_fault(fault);
+        assert_eq!(code(attempt().await), "SealRefused");
+    }
+    devices.set_fault(DeviceFault::None);
+    assert_eq!(attempt().await.unwrap().unwrap().seal_kind, "pkcs11");
+    assert_eq!(gate.status().await.unwrap().seals[1].problem, None);
+    assert!(attempt().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_drill_finds_what_opens_what_did_and_what_is_sabotaged() {
+    let devices = FakeDevices::default();
+    let world = world().await.with_devices(&devices).await;
+    world.add_seal(device()).await;
+    world.add_shares().await;
+    assert_eq!(
+        world.words().await,
+        [("keyfile", "proven"), ("pkcs11", "proven"), ("shamir", "holder-needed")]
+    );
+    devices.set_fault(DeviceFault::Replaced);
+    world.clock.pass(Duration::from_secs(91 * 86_400));
+    assert_eq!(
+        world.words().await,
+        [("keyfile", "stale"), ("pkcs11", "failed"), ("shamir", "holder-needed")]
+    );
+    let presented = Some(SecretVec::copy_of(&KEYFILE));
+    let report = world.gate.drill_seals(admin(), presented).await.unwrap();
+    assert_eq!(report.seals[0].health.as_str(), "proven");
+    assert_eq!(code(world.gate.drill_seals(&call_by("stranger"), None).await), "AccessDenied");
+}
+
+#[tokio::test]
+async fn seals_that_somebody_else_wrote_get_no_root_key() {
+    let world = world().await;
+    world.add_seal(passphrase(FIRST)).await;
+    // A public half of his own, in the place of a seal's.
+    world.store.overwrite_bootstrap(|bootstrap| {
+        if let RootWrap::Keyed { public, .. } = &mut bootstrap.seals[1].root {
+            *public = [9; 32];
+        }
+    });
+    assert_eq!(code(world.change(SealRequest::RotateRoot).await), "SealRefused");
+    assert_eq!(code(world.gate.drill_seals(admin(), None).await), "SealRefused");
+    let secret = SecretArray::copy_of(&[7; 32]);
+    assert_eq!(code(world.gate.wrap_for_seals("backup", b"1", &secret).await), "SealRefused");
+    assert_eq!(code(world.restart(&KEYFILE).await), "SealRefused");
+}
+
+#[tokio::test]
+async fn a_secret_for_all_seals_opens_by_each_for_its_purpose_only() {
+    let world = world().await;
+    world.add_seal(passphrase(FIRST)).await;
+    let secret = SecretArray::copy_of(&[7; 32]);
+    let (bootstrap, wrapped) = world.gate.wrap_for_seals("backup", b"1", &secret).await.unwrap();
+    for (presented, part) in [&KEYFILE[..], FIRST.as_bytes()].into_iter().zip(&wrapped) {
+        let open = open_any(&bootstrap, &SecretVec::copy_of(presented)).unwrap();
+        assert_eq!(open.id(), part.seal);
+        assert!(open.unwrap("backup", b"1", &part.wrapped).unwrap().ct_eq(&secret));
+        assert!(open.unwrap("root", b"1", &part.wrapped).is_err());
+        assert!(open.unwrap("backup", b"2", &part.wrapped).is_err());
+    }
+}
+
+/// Every way in which a change can be cut off: before it is written, after, and by a full disk.
+/// Afterwards a server that starts anew opens with every seal of the one record or the other.
+#[tokio::test]
+async fn a_crash_at_any_step_leaves_the_seals_of_before_or_after() {
+    for fault in [Fault::Before, Fault::After, Fault::Full, Fault::Conflict] {
+        for step in 0..5 {
+            let world = world().await;
+            let first = world.add_seal(passphrase(FIRST)).await;
+            let request = match step {
+                0 => SealRequest::Add(passphrase(SECOND)),
+                1 => SealRequest::Replace(first, passphrase(SECOND)),
+                2 => SealRequest::Remove(first),
+                3 => SealRequest::RotateRoot,
+                _ => SealRequest::RotateKeyring,
+            };
+            world.store.fail_next_replacement(fault);
+            let done = world.change(request).await.is_ok();
+            // A failed write that took place counts as done once it was read back.
+            assert_eq!(done, fault == Fault::After, "{fault:?} {step}");
+            let (has_first, has_second) = match (done, step) {
+                (true, 0) => (true, true),
+                (true, 1) => (false, true),
+                (true, 2) => (false, false),
+                _ => (true, false),
+            };
+            for (presented, has) in [
+                (&KEYFILE[..], true),
+                (FIRST.as_bytes(), has_first),
+                (SECOND.as_bytes(), has_second),
+            ] {
+                let opened = world.restart(presented).await;
+                assert_eq!(opened.is_ok(), has, "{fault:?} {step}");
+                if let Ok(gate) = opened {
+                    gate.stop().await;
+                }
+            }
+            // The running server is not confused either: the next change goes through.
+            world.change(SealRequest::RotateKeyring).await.unwrap();
+            assert!(world.restart(&KEYFILE).await.is_ok(), "{fault:?} {step}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_changes_when_the_audit_log_is_away_or_nobody_may() {
+    let world = world().await;
+    let before = world.bootstrap().await;
+    world.audit.set_away(true);
+    assert_eq!(code(world.change(SealRequest::Add(passphrase(FIRST))).await), "Unavailable");
+    world.audit.set_away(false);
+    let stranger = call_by("stranger");
+    let refused = world.gate.change_seals(&stranger, SealRequest::RotateRoot).await;
+    assert_eq!(code(refused), "AccessDenied");
+    assert_eq!(code(world.gate.list_seals(&stranger).await), "AccessDenied");
+    let dry = lastkey_service::call::Call { dry_run: true, ..admin().clone() };
+    assert_eq!(code(world.gate.change_seals(&dry, SealRequest::RotateKeyring).await), "DryRun");
+    assert_eq!(world.bootstrap().await, before);
+}
+
+#[tokio::test]
+async fn a_weakness_is_found_accepted_by_name_and_forgotten_when_it_changes() {
+    let world = world().await;
+    let report = world.gate.list_seals(admin()).await.unwrap();
+    assert_eq!((report.weaknesses, report.accepted), (vec![Weakness::SingleSeal], None));
+    let report = world.change(SealRequest::AcceptWeakness).await.unwrap();
+    assert_eq!(report.accepted.unwrap().by, "admin");
+    world.add_seal(passphrase(FIRST)).await;
+    let report = world.gate.list_seals(admin()).await.unwrap();
+    assert_eq!((report.weaknesses, report.accepted), (vec![], None));
+}
+
+#[tokio::test]
+async fn an_epoch_of_the_keyring_ends_after_a_year() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    let blob = world.encrypt(&key, b"x").await.unwrap();
+    world.clock.pass(Duration::from_secs(364 * 86_400));
+    world.gate.stop().await;
+    assert_eq!(world.bootstrap().await.keyring.len(), 1);
+    let world = world.unseal_again().await;
+    world.clock.pass(Duration::from_secs(2 * 86_400));
+    world.gate.stop().await;
+    assert_eq!(world.bootstrap().await.keyring.len(), 2);
+    let turned = world.audit.events().into_iter().rfind(|event| event.action == "sys:UpdateSeals");
+    assert_eq!(turned.unwrap().result, "ok");
+    let world = world.unseal_again().await;
+    assert_eq!(world.decrypt(&blob).await.unwrap(), b"x");
+}
+
+#[tokio::test]
+async fn a_record_of_version_1_is_upgraded_by_the_first_unseal() {
+    let ports = world().await.ports;
+    let (store, before) = (Arc::new(FakeSealedStore::default()), version_1());
+    store.initialise(&before).await.unwrap();
+    let start = async || {
+        let gate = Arc::new(Gate::new(store.clone(), ports.clone(), 100));
+        gate.unseal(RequestId([4; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
+        gate
+    };
+    start().await.stop().await;
+    let after = store.bootstrap().await.unwrap().unwrap();
+    assert!(after.authentication.is_some());
+    assert_eq!((&after.keyring, after.seals[0].id), (&before.keyring, before.seals[0].id));
+    let gate = start().await;
+    gate.change_seals(admin(), SealRequest::Add(passphrase(FIRST))).await.unwrap();
+    let bootstrap = store.bootstrap().await.unwrap().unwrap();
+    assert!(opens(&bootstrap, FIRST.as_bytes()) && opens(&bootstrap, &KEYFILE));
+}
+
+/// What version 1 wrote for a key file, put together from `docs/formats/hierarchy.md`.
+fn version_1() -> Bootstrap {
+    let (instance, id, root) = ([1; 16], [2; 16], SecretArray::copy_of(&[3; 32]));
+    let wrap = |key: &SecretArray<32>, parts: &[&[u8]], secret: &[u8]| {
+        WrapKey::new(key).unwrap().wrap(&parts.concat(), secret, &mut SystemEntropy).unwrap()
+    };
+    let kek = derive(&SecretArray::copy_of(&KEYFILE), b"lastkey/keyfile/v1").unwrap();
+    let keyring_key = derive(&root, b"lastkey/keyring/v1").unwrap();
+    let created_at = Timestamp(1_799_000_000);
+    let entry = [b"lastkey/keyring/v1", &instance[..], &1_u32.to_be_bytes()];
+    let seal = [b"lastkey/seal/v1", &instance[..], &id, &[2]];
+    Bootstrap {
+        instance: Instance { id: InstanceId(instance), created_at },
+        keyring: vec![KeyringEntry {
+            epoch: 1,
+            wrapped: wrap(&keyring_key, &entry, &[4; 32]),
+            created_at,
+        }],
+        records_from: 1,
+        seals: vec![SealRecord {
+            id,
+            kind: SealKind::Keyfile,
+            root: RootWrap::Direct(wrap(&kek, &seal, &[3; 32])),
+            created_at,
+        }],
+        authentication: None,
+    }
+}

@@ -1,0 +1,199 @@
+//! A program that is looked after: signals reach it, changes of its secrets too.
+//!
+//! Room      `lastkey`.
+//! Holds     a server that is away changes nothing for the program; it is asked again, ever less
+//!           often, until it answers.
+
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use lastkey_client::Client;
+use lastkey_wire::native::secrets::{SeenSecret, WatchSecretsRequest};
+use rustix::process::{Pid, PidfdFlags, Signal as Number, pidfd_open, pidfd_send_signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+use super::{Delivery, ExecArgs, Fetched, OnChange};
+use crate::cli::{failure::Failure, output};
+
+/// How long one question to the server waits for a change.
+const WAIT_SECONDS: u32 = 20;
+/// How long a program may take to end before it is killed.
+const LONGEST_END: Duration = Duration::from_secs(30);
+/// Pauses between questions that failed.
+const PAUSES: [u64; 6] = [1, 2, 5, 10, 20, 30];
+
+/// Signals that are passed on.
+struct Forwarded([(Signal, Number); 5]);
+
+impl Forwarded {
+    fn listen() -> Result<Self, Failure> {
+        let on = |kind| signal(kind).map_err(|cause| Failure::io("listen for signals", cause));
+        Ok(Self([
+            (on(SignalKind::terminate())?, Number::TERM),
+            (on(SignalKind::interrupt())?, Number::INT),
+            (on(SignalKind::hangup())?, Number::HUP),
+            (on(SignalKind::user_defined1())?, Number::USR1),
+            (on(SignalKind::user_defined2())?, Number::USR2),
+        ]))
+    }
+
+    async fn next(&mut self) -> Number {
+        let [a, b, c, d, e] = &mut self.0;
+        tokio::select! {
+            _ = a.0.recv() => a.1,
+            _ = b.0.recv() => b.1,
+            _ = c.0.recv() => c.1,
+            _ = d.0.recv() => d.1,
+            _ = e.0.recv() => e.1,
+        }
+    }
+}
+
+/// A program that was started, and how it will have ended.
+struct Running {
+    handle: OwnedFd,
+    ended: oneshot::Receiver<io::Result<ExitStatus>>,
+}
+
+impl Running {
+    fn start(args: &ExecArgs, delivery: &Delivery) -> Result<Self, Failure> {
+        let mut command = super::command(args)?;
+        delivery.apply(&mut command);
+        let name = command.get_program().to_string_lossy().into_owned();
+        let failed = |cause| Failure::io(format!("start {name}"), cause);
+        let mut child = command.spawn().map_err(failed)?;
+        // A handle and no number: it never means another process.
+        let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+        let handle = handle.map_err(|cause| failed(cause.into()))?;
+        let (tell, ended) = oneshot::channel();
+        // Nobody may be listening any more when it ends.
+        std::thread::spawn(move || drop(tell.send(child.wait())));
+        Ok(Self { handle, ended })
+    }
+
+    async fn ended(&mut self) -> Result<ExitStatus, Failure> {
+        let gone = |_| io::Error::other("nobody waited for it");
+        let status = (&mut self.ended).await.map_err(gone).flatten();
+        status.map_err(|cause| Failure::io("wait for the program", cause))
+    }
+
+    fn send(&self, signal: Number) {
+        // It may have ended just now; then the next look says so.
+        let _ = pidfd_send_signal(&self.handle, signal);
+    }
+
+    /// Ends the program, kindly first.
+    async fn end(mut self, signals: &mut Forwarded) -> Result<ExitStatus, Failure> {
+        self.send(Number::TERM);
+        let patience = tokio::time::sleep(LONGEST_END);
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                status = self.ended() => return status,
+                signal = signals.next() => self.send(signal),
+                () = &mut patience => {
+                    self.send(Number::KILL);
+                    return self.ended().await;
+                }
+            }
+        }
+    }
+}
+
+/// Runs the program until it ends, and answers as it ended.
+pub(super) async fn supervise(
+    args: &ExecArgs,
+    client: &Client,
+    mut fetched: Fetched,
+    mut delivery: Delivery,
+) -> Result<(), Failure> {
+    let mut signals = Forwarded::listen()?;
+    let mut program = Running::start(args, &delivery)?;
+    loop {
+        let news = {
+            let changed = news(args, client, &fetched);
+            tokio::pin!(changed);
+            loop {
+                tokio::select! {
+                    status = program.ended() => return as_ended(status?),
+                    signal = signals.next() => program.send(signal),
+                    news = &mut changed => break news,
+                }
+            }
+        };
+        fetched = news;
+        delivery.write(&fetched)?;
+        if args.on_change == OnChange::Hangup {
+            program.send(Number::HUP);
+            continue;
+        }
+        program.end(&mut signals).await?;
+        output::note("a secret changed; the program starts anew");
+        if args.files.is_none() {
+            delivery = Delivery::prepare(args, &fetched)?;
+        }
+        program = Running::start(args, &delivery)?;
+    }
+}
+
+/// The secrets anew when one of them has changed; never, when nobody wants to know.
+async fn news(args: &ExecArgs, client: &Client, fetched: &Fetched) -> Fetched {
+    match args.on_change {
+        OnChange::Nothing => std::future::pending().await,
+        OnChange::Restart | OnChange::Hangup => changed(args, client, fetched).await,
+    }
+}
+
+/// The program's own end, as an exit code.
+fn as_ended(status: ExitStatus) -> Result<(), Failure> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(Failure::Ended(u8::try_from(code).unwrap_or(u8::MAX))),
+        (None, signal) => {
+            let number = signal.and_then(|number| u8::try_from(number).ok()).unwrap_or_default();
+            Err(Failure::Ended(128_u8.saturating_add(number)))
+        }
+    }
+}
+
+/// Waits until one of the secrets changed, and answers all of them anew.
+async fn changed(args: &ExecArgs, client: &Client, fetched: &Fetched) -> Fetched {
+    let secrets = fetched.0.iter().map(|(wanted, reply)| SeenSecret {
+        name: wanted.name.clone(),
+        version: Some(reply.version),
+    });
+    let request =
+        WatchSecretsRequest { secrets: secrets.collect(), wait_seconds: Some(WAIT_SECONDS) };
+    let mut failed = 0_usize;
+    loop {
+        let question = client.watch_secrets(&request).within(Duration::from_secs(60));
+        let problem = match question.send().await {
+            Ok(reply) if reply.changed.is_empty() => {
+                failed = 0;
+                continue;
+            }
+            Ok(reply) if reply.changed.iter().any(|one| one.version.is_none()) => {
+                "a secret is gone, or may not be read any more; the program keeps what it has"
+                    .to_owned()
+            }
+            Ok(_) => match Fetched::of(args, client).await {
+                Ok(fresh) => return fresh,
+                Err(failure) => failure.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        if failed == 0 {
+            output::note(&format!("warning: the secrets cannot be watched now: {problem}"));
+        }
+        let pause = PAUSES.get(failed).or(PAUSES.last()).copied().unwrap_or(1);
+        failed = failed.saturating_add(1);
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+    }
+}

@@ -1,0 +1,160 @@
+//! Managed secrets: each route and command.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Recorder, Shell};
+use crate::http::base64;
+use crate::world::text;
+
+pub(super) fn routes(r: &mut Recorder) {
+    let body =
+        json!({ "value": base64(b"one"), "tags": { "team": "shop" }, "expected_version": 0 });
+    let put = r.call("put /v1/secrets/{secret}", &["prod/shop/db"], body.clone());
+    assert_eq!((&put["newest_version"], &put["stages"]), (&json!(1), &json!({ "current": 1 })));
+    r.answer("put /v1/secrets/{secret}", &["prod/shop/db"], body).refused(409, "Conflict");
+    let body = json!({ "fields": { "user": base64(b"app"), "password": base64(b"two") } });
+    r.call("put /v1/secrets/{secret}", &["prod/shop/db"], body);
+    let value = "get /v1/secrets/{secret}/value";
+    let read = r.call(value, &["prod/shop/db"], Value::Null);
+    assert_eq!((&read["version"], &read["fields"]["user"]), (&json!(2), &json!(base64(b"app"))));
+    let read = r.call(value, &["prod/shop/db", "stage=previous"], Value::Null);
+    assert_eq!((&read["version"], &read["value"]), (&json!(1), &json!(base64(b"one"))));
+    let listed = r.call("get /v1/secrets", &[], Value::Null);
+    assert_eq!((&listed["secrets"], &listed["paths"]), (&json!([]), &json!(["prod/"])));
+    let answer = r.answer(value, &["prod/shop/db", "version=9"], Value::Null);
+    answer.refused(409, "SecretState");
+    let versions = r.call("get /v1/secrets/{secret}/versions", &["prod/shop/db"], Value::Null);
+    assert_eq!(versions["versions"][1]["has_fields"], true, "{versions}");
+    let stage = "/v1/secrets/{secret}/stages/{stage}";
+    let body = json!({ "version": 1 });
+    let placed = r.call(&format!("put {stage}"), &["prod/shop/db", "mine"], body);
+    assert_eq!(placed["stages"]["mine"], 1);
+    r.call(&format!("delete {stage}"), &["prod/shop/db", "mine"], Value::Null);
+    let patch = json!({ "description": "new", "remove_tags": ["team"], "tags": { "a": "b" } });
+    let patched = r.call("patch /v1/secrets/{secret}", &["prod/shop/db"], patch);
+    assert_eq!(patched["tags"], json!({ "a": "b" }));
+    let route = "post /v1/secrets/{secret}/versions/{version}/destroy";
+    r.call(route, &["prod/shop/db", "1"], Value::Null);
+    r.answer(value, &["prod/shop/db", "version=1"], Value::Null).refused(409, "SecretState");
+    r.call("post /v1/secrets/{secret}/copy", &["prod/shop/db"], json!({ "to": "copy" }));
+    r.call("post /v1/secrets/{secret}/move", &["copy"], json!({ "to": "moved" }));
+    let moved = r.call(value, &["moved"], Value::Null);
+    assert_eq!(moved["fields"]["password"], base64(b"two"));
+    let gone = r.call("delete /v1/secrets/{secret}", &["moved"], json!({ "window_days": 7 }));
+    assert!(gone["destroyed_at"].is_string(), "{gone}");
+    r.answer(value, &["moved"], Value::Null).refused(409, "SecretState");
+    r.call("post /v1/secrets/{secret}/restore", &["moved"], Value::Null);
+    r.call("post /v1/secrets/{secret}/destroy", &["moved"], Value::Null);
+    r.answer("get /v1/secrets/{secret}", &["moved"], Value::Null).refused(403, "AccessDenied");
+    let known = json!([{ "name": "prod/shop/db", "version": 1 }, { "name": "none" }]);
+    let news = r.call("post /v1/watch/secrets", &[], json!({ "secrets": known }));
+    assert_eq!(news["changed"], json!([{ "name": "prod/shop/db", "version": 2 }]));
+    let known = json!([{ "name": "prod/shop/db", "version": 2 }]);
+    let news = r.call("post /v1/watch/secrets", &[], json!({ "secrets": known }));
+    assert_eq!(news["changed"], json!([]));
+    // Values are kept under a key of their own, with words of the caller's choice around them.
+    let key = r.call("get /v1/keys/{key}", &["alias/lastkey/secrets"], Value::Null);
+    assert_eq!(key["deletion_protection"], true);
+    let body = json!({ "action": "secrets:GetSecret", "secret": "prod/shop/db" });
+    assert!(r.call("post /v1/iam/who-can", &[], body)["may"].to_string().contains("admin"));
+    let answer = r.answer("put /v1/secrets/{secret}", &["a/../b"], json!({ "value": "" }));
+    answer.refused(400, "InvalidRequest");
+    let long = json!({ "value": base64(&vec![7; 65_537]) });
+    let answer = r.answer("put /v1/secrets/{secret}", &["long"], long);
+    assert!(answer.text().contains("65536"), "{}", answer.text());
+    answer.refused(400, "InvalidRequest");
+}
+
+pub(super) fn commands(s: &mut Shell) {
+    let there = s.folder.path().to_owned();
+    for (file, value) in [("first", "hunter2"), ("second", "hunter3")] {
+        fs::write(there.join(file), value).unwrap();
+    }
+    s.ok("secret put prod/db --value-file first --tag team=shop --description main");
+    s.ok("secret put prod/db --value-file second --expected-version 1");
+    let stale = s.run("secret put prod/db --value-file second --expected-version 1", b"");
+    assert!(stale.failed(1).contains("Conflict"), "{}", stale.stderr);
+    assert_eq!(s.ok("secret get prod/db"), "hunter3");
+    assert_eq!(s.ok("secret get prod/db --version 1"), "hunter2");
+    assert_eq!(s.ok("secret get prod/db --stage previous"), "hunter2");
+    let typed = s.run("secret put prod/api --field user=app --field-file pw=first", b"");
+    assert!(typed.stderr.contains("warning") && !typed.stderr.contains("app"), "{}", typed.stderr);
+    let object: Value = serde_json::from_str(&s.ok("secret get prod/api")).unwrap();
+    assert_eq!(object, json!({ "user": "app", "pw": "hunter2" }));
+    assert_eq!(s.ok("secret get prod/api --field pw"), "hunter2");
+    let absent = s.run("secret get prod/api --field none", b"");
+    let told = absent.failed(1);
+    assert!(told.contains("pw, user") && !told.contains("hunter2"), "{told}");
+    assert!(s.run("secret put prod/api --field a=1 --field a=2", b"").stderr.contains("twice"));
+    s.ok("secret put prod/api --field-file pw=second --field-file token=first");
+    let diff = s.ok("secret diff prod/api");
+    assert!(
+        diff.contains("changed") && diff.contains("removed") && diff.contains("added"),
+        "{diff}"
+    );
+    assert!(!diff.contains("hunter"), "{diff}");
+    assert!(s.ok("secret diff prod/api --from 1 --to 2 --show-values").contains("hunter3"));
+    assert!(s.ok("secret list").contains("prod/"));
+    assert!(s.ok("secret list prod --recursive --tag team=shop").contains("prod/db"));
+    let found = s.json("secret list prod --recursive --name api --limit 1");
+    assert_eq!(text(&found["secrets"][0]["name"]), "prod/api");
+    assert!(s.ok("secret list prod --older-than 90d").contains("none"));
+    assert!(s.ok("secret show prod/db").contains("team=shop"));
+    assert!(s.ok("secret versions prod/db").contains("current"));
+    assert_eq!(s.json("secret update prod/db --untag team --keep 5")["keep_versions"], 5);
+    assert_eq!(s.json("secret stage prod/db current 1")["stages"]["previous"], 2);
+    assert_eq!(s.ok("secret get prod/db"), "hunter2");
+    s.ok("secret stage prod/db mine 2");
+    assert!(!s.ok("secret unstage prod/db mine").contains("mine"));
+    s.ok("secret copy prod/db prod/copy");
+    s.ok("secret move prod/copy test/copy");
+    assert_eq!(s.ok("secret get test/copy"), "hunter2");
+    s.ok("secret delete test/copy --window-days 7");
+    assert!(s.run("secret get test/copy", b"").failed(1).contains("deleted"));
+    assert!(s.ok("secret list --recursive --deleted").contains("test/copy"));
+    s.ok("secret restore test/copy");
+    assert!(s.run("secret destroy test/copy", b"").failed(2).contains("--yes"));
+    s.ok("secret destroy prod/api --version 1 --yes");
+    s.ok("secret destroy test/copy --yes");
+    s.ok("secret put dry --value-file first --dry-run");
+    assert_eq!(s.run("secret get dry", b"").code, Some(4));
+    imports(s, &there);
+    assert_eq!(s.ok("exec --secret prod/db -- printenv DB"), "hunter2");
+    assert_eq!(s.run("exec --secret prod/db -- printenv LASTKEY_TOKEN", b"").code, Some(1));
+    s.ok("can get-secret prod/db");
+    s.ok("can list-secrets prod/");
+    assert!(s.run("can get-secret prod/db --as user:eve", b"").code == Some(1));
+}
+
+fn imports(s: &mut Shell, there: &Path) {
+    fs::write(there.join("shop.env"), "USER=app\nPASSWORD='hunter2'\n").unwrap();
+    let manifest = "kind: Secret\nmetadata: {name: tls, namespace: shop}\ndata: {key: AP8=}\n";
+    fs::write(there.join("secret.yaml"), manifest).unwrap();
+    fs::write(there.join("aws.json"), r#"{"Name":"/a/raw","SecretString":"hunter2"}"#).unwrap();
+    fs::write(there.join("kv.json"), r#"{"data":{"data":{"user":"v"},"metadata":{}}}"#).unwrap();
+    fs::write(there.join("tree.json"), r#"{"x":{"y":{"k":"v"}}}"#).unwrap();
+    let dry = s.ok("secret import --from dotenv shop.env --to env --dry-run");
+    assert!(dry.contains("would be written") && !dry.contains("hunter2"), "{dry}");
+    assert_eq!(s.run("secret get env/shop", b"").code, Some(4));
+    let told = s.ok("secret import --from dotenv shop.env --to env");
+    assert!(told.contains("env/shop") && told.contains("PASSWORD, USER"), "{told}");
+    assert_eq!(s.ok("secret get env/shop --field PASSWORD"), "hunter2");
+    let again = s.run("secret import --from dotenv shop.env --to env", b"");
+    assert!(again.code == Some(1) && !again.stderr.contains("hunter2"), "{}", again.stderr);
+    s.ok("secret import --from dotenv shop.env --to env --overwrite");
+    s.ok("secret import --from kubernetes secret.yaml --to k8s/prod");
+    assert_eq!(s.ok("secret get k8s/prod/shop/tls --field key --format hex"), "00ff");
+    s.ok("secret import --from aws aws.json");
+    assert_eq!(s.ok("secret get a/raw"), "hunter2");
+    s.ok("secret import --from vault-kv2 kv.json --name from-vault");
+    assert_eq!(s.ok("secret get from-vault --field user"), "v");
+    s.ok("secret import --from json tree.json --to tree");
+    assert_eq!(s.ok("secret get tree/x/y --field k"), "v");
+    // Nothing is written unless every file can be read.
+    let broken = s.run("secret import --from json tree.json shop.env --to none", b"");
+    assert!(broken.failed(1).contains("shop.env"), "{}", broken.stderr);
+    assert!(s.ok("secret list none --recursive").contains("none"));
+}
