@@ -16,6 +16,9 @@ AUDIT = ROOT.parent / "crates/lastkey-store/tests/golden/audit-v1"
 RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
 
 
+CHECKS = ROOT.parent / "crates/lastkey-checks/tests/data"
+
+
 def load(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -96,3 +99,7 @@ write("audit_bundle", "golden", bundle.hex())
 write("audit_record", "golden", bundle[2 : 2 + int.from_bytes(bundle[:2], "big")].hex())
 for name in ("checkpoint", "public-keys"):
     write("audit_note", name, (AUDIT / name).read_bytes().hex())
+
+write_bytes("etcd", "database", (CHECKS / "etcd-mixed.db").read_bytes())
+for number, vector in enumerate(load(CHECKS / "kmsv2.json")["vectors"], 1):
+    write("etcd", f"sealed_{number}", vector["etcd_value_hex"])

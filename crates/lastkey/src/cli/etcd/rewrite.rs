@@ -6,7 +6,7 @@
 //!           metadata is asked for: no value comes here. What is done stays done, so a second run
 //!           goes on where the first one ended.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::Args;
 use lastkey_checks::coverage::{is_current, key_id_hash};
@@ -137,6 +137,13 @@ pub(super) fn refused(error: &KubeError) -> Failure {
     Failure::Remote { said: error.to_string(), end }
 }
 
+/// An API server that cannot be asked what it knows.
+fn unasked(error: &KubeError) -> Failure {
+    let Failure::Remote { said, end } = refused(error) else { return refused(error) };
+    let advice = "nothing was rewritten; name addresses that can be reached with --api-server";
+    Failure::Remote { said: format!("{said}; {advice}"), end }
+}
+
 /// Paths in the API of objects that are not sealed under a current key.
 async fn stale(
     args: &RewriteArgs,
@@ -182,7 +189,7 @@ async fn wait_until_known(
     for address in addresses {
         let server = connect(args, Some(&address))?;
         loop {
-            let metrics = server.document("/metrics").await.map_err(|error| refused(&error))?;
+            let metrics = server.document("/metrics").await.map_err(|error| unasked(&error))?;
             if knows(&String::from_utf8_lossy(&metrics), &hashes) {
                 break;
             }
@@ -221,24 +228,31 @@ async fn addresses(cluster: &Cluster) -> Result<Vec<String>, Failure> {
     Ok(found)
 }
 
-/// Whether the newest key id that an API server had from a plugin is one of these.
+/// Whether the newest key id that an API server had from a plugin is one of these. Plugins that
+/// never told one of them only read, and do not count.
 ///
 /// # Source
 /// k8s.io/apiserver: storage/value/encrypt/envelope/metrics.
 fn knows(metrics: &str, hashes: &[String]) -> bool {
     const NAME: &str = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds{";
-    let told = metrics.lines().filter(|line| line.starts_with(NAME)).filter_map(|line| {
-        let (_, rest) = line.split_once("key_id_hash=\"")?;
-        let (hash, _) = rest.split_once('"')?;
-        let at: f64 = line.rsplit(' ').next()?.parse().ok()?;
-        Some((hash, at))
-    });
-    let (mut known, mut other) = (f64::MIN, f64::MIN);
-    for (hash, at) in told {
-        let newest = if hashes.iter().any(|known| known == hash) { &mut known } else { &mut other };
+    // When each provider told one of these, and when another.
+    let mut told: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for line in metrics.lines().filter(|line| line.starts_with(NAME)) {
+        let at = line.rsplit(' ').next().and_then(|at| at.parse::<f64>().ok());
+        let (Some(hash), Some(at)) = (label(line, "key_id_hash"), at) else { continue };
+        let provider = label(line, "provider_name").unwrap_or_default();
+        let (known, other) = told.entry(provider).or_insert((f64::MIN, f64::MIN));
+        let newest = if hashes.iter().any(|known| known == hash) { known } else { other };
         *newest = newest.max(at);
     }
-    known > f64::MIN && known >= other
+    let mut told = told.values().filter(|(known, _)| *known > f64::MIN).peekable();
+    told.peek().is_some() && told.all(|(known, other)| known >= other)
+}
+
+/// A label of a line of metrics.
+fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(&format!("{name}=\""))?;
+    rest.split_once('"').map(|(value, _)| value)
 }
 
 /// Patches objects one after the other; answers how many failed.
@@ -292,6 +306,12 @@ mod tests {
             (line("sha256:old", "1.7e+09") + &line("sha256:new", "1.700000001e+09"), true),
             ("# ".to_owned() + &line("sha256:new", "1.7e+09"), false),
             (line("sha256:new", "soon"), false),
+            // The plugin that is on its way out is asked as well, and later.
+            (
+                line("sha256:new", "1.7e+09")
+                    + &line("sha256:old", "1.700000001e+09").replace("\"p\"", "\"vault\""),
+                true,
+            ),
         ] {
             assert_eq!(knows(&metrics, &hashes), is_known, "{metrics}");
         }
