@@ -33,6 +33,7 @@ mod kms_client;
 mod kms_plugin;
 mod liveness;
 mod liveness_real;
+mod memory;
 mod nodes;
 mod oidc;
 mod operations;
