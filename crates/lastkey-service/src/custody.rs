@@ -4,7 +4,8 @@
 //! Room      `service`.
 //! Source    docs/formats/hierarchy.md, "Changes".
 //! Holds     every change of the seals draws a new root key, which lives until it is wrapped. The
-//!           next bootstrap record is whole before anything is written, and is written at once.
+//!           next bootstrap record is whole before anything is written, is written at once, and
+//!           has a seal.
 
 use lastkey_core::ids::InstanceId;
 use lastkey_core::ports::{Cause, EntropySource, StoreError};
@@ -41,6 +42,14 @@ impl SealChange {
         match self {
             Self::Remove(_) | Self::RotateKeyring => true,
             Self::Add(_) | Self::Replace(..) | Self::RotateRoot | Self::Renewed => false,
+        }
+    }
+
+    /// The seal that must be there.
+    const fn of_seal(&self) -> Option<[u8; 16]> {
+        match self {
+            Self::Remove(id) | Self::Replace(id, _) => Some(*id),
+            Self::Add(_) | Self::RotateRoot | Self::RotateKeyring | Self::Renewed => None,
         }
     }
 }
@@ -81,7 +90,7 @@ impl Custody {
     /// The record after a change, under a new root key, and what is held then.
     ///
     /// # Errors
-    /// A cause when no randomness can be had.
+    /// A cause when no randomness can be had, or no seal would be left.
     pub(crate) fn plan(
         &self,
         before: &Bootstrap,
@@ -94,6 +103,9 @@ impl Custody {
         let secrets = self.next_secrets(change, &mut *entropy)?;
         let keyring = wrap_secrets(&root, before, &secrets, now, &mut *entropy)?;
         let seals = next_seals(&root, before, change, now, &mut *entropy)?;
+        if seals.is_empty() {
+            return Err("no seal would be left".into());
+        }
         let records_from = match (change, secrets.last()) {
             (SealChange::Renewed, Some((newest, _))) => *newest,
             _ => before.records_from,
@@ -204,6 +216,9 @@ impl Engine {
         if !custody.has_written(&before) {
             return Err(Error::SealRefused(CHANGED.into()));
         }
+        if change.of_seal().is_some_and(|id| before.seals.iter().all(|seal| seal.id != id)) {
+            return Err(Error::Conflict);
+        }
         let now = self.clock.wall();
         let planned = custody.plan(&before, change, now, &*self.ports.entropy);
         let (after, held) = planned.map_err(Error::Internal)?;
@@ -236,5 +251,34 @@ impl Engine {
     pub(crate) async fn stored_bootstrap(&self) -> Result<Bootstrap, Error> {
         let stored = self.sealed_store.bootstrap().await?;
         stored.ok_or_else(|| Error::Internal("the bootstrap record is gone".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lastkey_crypto::entropy::SystemEntropy;
+
+    use super::*;
+    use crate::root::found;
+    use crate::seals::NewSeal;
+
+    struct RealEntropy;
+
+    impl EntropySource for RealEntropy {
+        fn open(&self) -> Box<dyn Entropy + Send> {
+            Box::new(SystemEntropy)
+        }
+    }
+
+    #[test]
+    fn a_change_that_leaves_no_seal_is_not_planned() {
+        let (seal, now) = (NewSeal::Keyfile(SecretArray::copy_of(&[9; 32])), Timestamp(1));
+        let (bootstrap, _) = found(&seal, now, &RealEntropy).unwrap();
+        let presented = lastkey_secret::SecretVec::copy_of(&[9; 32]);
+        let open = crate::seals::open_any(&bootstrap, &presented).unwrap();
+        let custody = Custody::of(open.root(), &bootstrap).unwrap();
+        let plan = |change| custody.plan(&bootstrap, &change, now, &RealEntropy);
+        assert!(plan(SealChange::Remove(bootstrap.seals[0].id)).is_err());
+        assert!(plan(SealChange::RotateRoot).is_ok());
     }
 }

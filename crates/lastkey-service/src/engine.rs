@@ -82,6 +82,8 @@ pub struct Engine {
     pub(crate) principals: Cache<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
     pub(crate) rewrite_not_before: AtomicU64,
+    /// Held from the check of a change of the seals until its new seal is proven.
+    pub(crate) seal_changes: tokio::sync::Mutex<()>,
     /// Held while the seals or the keyring change.
     pub(crate) custody: tokio::sync::Mutex<Custody>,
     pub(crate) sealed_store: Arc<dyn SealedStore>,
@@ -133,6 +135,7 @@ impl Engine {
             secret_len,
             principals,
             rewrite_not_before,
+            seal_changes: tokio::sync::Mutex::default(),
             custody: tokio::sync::Mutex::new(custody),
             sealed_store,
             epoch_began: Notify::new(),

@@ -208,6 +208,8 @@ impl Gate {
             trail.intend(engine).await?;
             return self.accept(engine, trail).await;
         }
+        // INVARIANT: what a change was checked against holds until it is made.
+        let _changing = engine.seal_changes.lock().await;
         let bootstrap = engine.stored_bootstrap().await?;
         check_change(&bootstrap, &engine.seal_book.read().await, &request)?;
         trail.call().go_on()?;

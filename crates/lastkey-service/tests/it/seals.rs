@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use lastkey_core::audit::Event;
 use lastkey_core::ids::{InstanceId, RequestId};
-use lastkey_core::ports::{DeviceKind, SealedStore as _};
+use lastkey_core::ports::{Audit, Cause, DeviceKind, SealedStore as _};
 use lastkey_core::seal_record::{
     Bootstrap, Instance, KeyringEntry, RootWrap, SealKind, SealRecord,
 };
@@ -15,12 +17,13 @@ use lastkey_crypto::material::MaterialSpec;
 use lastkey_crypto::share::Share;
 use lastkey_crypto::wrap::WrapKey;
 use lastkey_secret::{SecretArray, SecretVec};
+use lastkey_service::engine::Ports;
 use lastkey_service::error::Error;
 use lastkey_service::ops::seals::{SealRequest, SealsReport, WantedSeal};
 use lastkey_service::sealing::{Gate, Unsealed};
 use lastkey_service::seals::{SealDraft, open_any, open_by_shares};
 use lastkey_service::weakness::Weakness;
-use lastkey_testkit::fakes::{DeviceFault, FakeDevices, FakeSealedStore, Fault};
+use lastkey_testkit::fakes::{DeviceFault, FakeDevices, FakeSealedStore, Fault, MemoryAudit};
 
 use crate::world::{KEYFILE, World, admin, call_by, code, world};
 
@@ -176,6 +179,36 @@ async fn the_last_seal_that_was_seen_to_open_is_not_removed() {
     assert!(world.bring(&shares[2]).await.unwrap().is_some());
     world.change(SealRequest::Remove(keyfile)).await.unwrap();
     assert_eq!(code(world.change(SealRequest::Remove(keyfile)).await), "InvalidRequest");
+}
+
+/// An audit log that lets others go on while it writes.
+struct SlowAudit(Arc<MemoryAudit>);
+
+#[async_trait]
+impl Audit for SlowAudit {
+    fn append(&self, event: &Event<'_>) -> Result<(), Cause> {
+        self.0.append(event)
+    }
+
+    async fn append_durably(&self, event: &Event<'_>) -> Result<(), Cause> {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.0.append_durably(event).await
+    }
+}
+
+#[tokio::test]
+async fn removals_at_the_same_time_leave_a_seal() {
+    let world = world().await;
+    let first = world.add_seal(passphrase(FIRST)).await;
+    let keyfile = world.bootstrap().await.seals[0].id;
+    let ports = Ports { audit: Arc::new(SlowAudit(world.audit.clone())), ..world.ports.clone() };
+    let gate = Arc::new(Gate::new(world.store.clone(), ports, 100));
+    gate.unseal(RequestId([4; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
+    let remove = |id| gate.change_seals(admin(), SealRequest::Remove(id));
+    let (one, other) = tokio::join!(remove(first), remove(keyfile));
+    let refused = if one.is_ok() { other } else { one };
+    assert_eq!(code(refused), "SealRefused");
+    assert_eq!(world.bootstrap().await.seals.len(), 1);
 }
 
 #[tokio::test]
