@@ -166,6 +166,24 @@ impl SealDraft {
         Ok(Self { id, kind, public, wrapped_private })
     }
 
+    /// Whether this opens it, before it has a root key. Argon2id takes its time.
+    ///
+    /// # Errors
+    /// [`DoesNotOpen`].
+    pub(crate) fn check_opens(
+        &self,
+        instance: InstanceId,
+        opener: &Opener<'_>,
+    ) -> Result<(), DoesNotOpen> {
+        let kek = seal_key(&self.kind, opener).ok_or(DoesNotOpen)?;
+        let kek = WrapKey::new(&kek).map_err(|_| DoesNotOpen)?;
+        let aad = private_aad(instance, &self.id, &self.kind, &self.public);
+        let private = kek.unwrap(&aad, &self.wrapped_private).map_err(|_| DoesNotOpen)?;
+        let private = HpkePrivateKey::of(private.to_array().ok_or(DoesNotOpen)?);
+        let is_its_half = private.public().is_ok_and(|public| public == self.public);
+        is_its_half.then_some(()).ok_or(DoesNotOpen)
+    }
+
     /// The seal of this draft with a root key in it.
     pub(crate) fn receive(
         self,
@@ -516,4 +534,24 @@ fn append_bytes(bytes: &mut Vec<u8>, part: &[u8]) {
 
 fn append_count(bytes: &mut Vec<u8>, count: usize) {
     bytes.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use lastkey_crypto::entropy::SystemEntropy;
+
+    use super::*;
+
+    #[test]
+    fn a_draft_opens_by_its_own_passphrase_and_private_half_only() {
+        let (passphrase, instance) = (SecretVec::copy_of(b"a passphrase"), InstanceId([1; 16]));
+        let costs = Argon2Params::parse(64, 1, 1).unwrap();
+        let seal = NewSeal::Passphrase { passphrase: passphrase.expose(SecretVec::copy_of), costs };
+        let draft = SealDraft::of(instance, &seal, &mut SystemEntropy).unwrap();
+        assert!(draft.check_opens(instance, &Opener::Bytes(&passphrase)).is_ok());
+        let other = SecretVec::copy_of(b"another one");
+        assert!(draft.check_opens(instance, &Opener::Bytes(&other)).is_err());
+        let spoilt = SealDraft { public: [9; 32], ..draft };
+        assert!(spoilt.check_opens(instance, &Opener::Bytes(&passphrase)).is_err());
+    }
 }

@@ -216,6 +216,7 @@ impl Gate {
         trail.intend(engine).await?;
         let (change, proof) = self.draft(&bootstrap, request).await?;
         let after = engine.apply_change(&change).await?;
+        forget_gone(engine, &after).await;
         if let SealChange::Add(draft) | SealChange::Replace(_, draft) = &change {
             self.prove(engine, &after, draft.id, proof).await?;
         }
@@ -257,15 +258,16 @@ impl Gate {
                 let source = Arc::clone(&self.ports.entropy);
                 let made = tokio::task::spawn_blocking(move || {
                     let seal = NewSeal::Passphrase { passphrase, costs };
-                    let draft = SealDraft::of(instance, &seal, &mut *source.open());
-                    (draft, seal)
+                    let draft = SealDraft::of(instance, &seal, &mut *source.open())?;
+                    let NewSeal::Passphrase { passphrase, .. } = seal else {
+                        return Ok((draft, Proof::Nothing));
+                    };
+                    // It may take the place of the only seal that opens.
+                    draft.check_opens(instance, &Opener::Bytes(&passphrase))?;
+                    Ok((draft, Proof::Passphrase(passphrase)))
                 });
-                let (draft, seal) = made.await.map_err(|error| Error::Internal(error.into()))?;
-                let proof = match seal {
-                    NewSeal::Passphrase { passphrase, .. } => Proof::Passphrase(passphrase),
-                    NewSeal::Keyfile(_) => Proof::Nothing,
-                };
-                Ok((draft.map_err(Error::Internal)?, proof))
+                let made = made.await.map_err(|error| Error::Internal(error.into()))?;
+                made.map_err(Error::Internal)
             }
             WantedSeal::Device { kind, settings } => {
                 let device = self.devices.open(kind, &settings).await?;
@@ -291,22 +293,23 @@ impl Gate {
         id: [u8; 16],
         proof: Proof,
     ) -> Result<(), Error> {
-        let Some(seal) = bootstrap.seals.iter().find(|seal| seal.id == id) else { return Ok(()) };
         let presented = match proof {
             Proof::Nothing => return Ok(()),
-            Proof::Passphrase(passphrase) => Some(passphrase),
+            Proof::Passphrase(passphrase) => Some(Arc::new(passphrase)),
             Proof::Device => None,
         };
-        let presented = presented.map(Arc::new);
-        let health = self.try_seal_now(bootstrap, seal, presented.as_ref()).await;
-        match health {
-            Some(Ok(())) => self.note_opened(engine, id).await,
+        let opened = match bootstrap.seals.iter().find(|seal| seal.id == id) {
+            Some(seal) => self.try_seal_now(bootstrap, seal, presented.as_ref()).await,
+            None => None,
+        };
+        let problem = match opened {
+            Some(Ok(())) => return self.note_opened(engine, id).await,
             Some(Err(problem)) => {
-                let problem = format!("the new seal does not open ({problem}); remove it again");
-                Err(Error::SealRefused(problem.into()))
+                format!("the new seal does not open ({problem}); remove it again")
             }
-            None => Ok(()),
-        }
+            None => "the new seal does not open; remove it again".to_owned(),
+        };
+        Err(Error::SealRefused(problem.into()))
     }
 
     async fn note_opened(&self, engine: &Engine, id: [u8; 16]) -> Result<(), Error> {
@@ -462,7 +465,7 @@ fn check_change(
     };
     match request {
         SealRequest::Add(wanted) => {
-            check_wanted(wanted)?;
+            check_wanted(bootstrap, book, wanted)?;
             if bootstrap.seals.len() >= MAX_SEALS {
                 return Err(Error::LimitExceeded("an installation has at most 16 seals"));
             }
@@ -470,17 +473,18 @@ fn check_change(
         }
         SealRequest::Replace(id, wanted) => {
             is_there(id)?;
-            check_wanted(wanted)
+            check_wanted(bootstrap, book, wanted)?;
+            match wanted {
+                // It is seen to open before it takes the place.
+                WantedSeal::Passphrase { .. } => Ok(()),
+                WantedSeal::Shamir(_) | WantedSeal::Device { .. } => {
+                    check_another_is_proven(bootstrap, book, id)
+                }
+            }
         }
         SealRequest::Remove(id) => {
             is_there(id)?;
-            let opened = |seal: &SealRecord| {
-                book.proof(&seal.id).is_some_and(|proof| proof.opened_at.is_some())
-            };
-            if bootstrap.seals.iter().any(|seal| seal.id != *id && opened(seal)) {
-                return Ok(());
-            }
-            Err(Error::SealRefused(LAST_PROVEN.into()))
+            check_another_is_proven(bootstrap, book, id)
         }
         SealRequest::RotateRoot | SealRequest::RotateKeyring | SealRequest::AcceptWeakness => {
             Ok(())
@@ -490,10 +494,40 @@ fn check_change(
 
 const LAST_PROVEN: &str = "no seal would be left that was ever seen to open; prove another one first: `lastkey seal drill`, or let its holders bring their shares by `lastkey unseal --share`";
 
-fn check_wanted(wanted: &WantedSeal) -> Result<(), Error> {
+/// Whether another seal than this one was seen to open.
+fn check_another_is_proven(
+    bootstrap: &Bootstrap,
+    book: &SealBook,
+    id: &[u8; 16],
+) -> Result<(), Error> {
+    let opened =
+        |seal: &SealRecord| book.proof(&seal.id).is_some_and(|proof| proof.opened_at.is_some());
+    if bootstrap.seals.iter().any(|seal| seal.id != *id && opened(seal)) {
+        return Ok(());
+    }
+    Err(Error::SealRefused(LAST_PROVEN.into()))
+}
+
+/// Forgets what is known of seals that are gone, so that nothing else passes for them.
+async fn forget_gone(engine: &Engine, bootstrap: &Bootstrap) {
+    let is_there = |id: &[u8; 16]| bootstrap.seals.iter().any(|seal| seal.id == *id);
+    let forget = |book: &mut SealBook| book.proofs.retain(|proof| is_there(&proof.seal));
+    if let Err(error) = engine.seal_book.change(&*engine.store, forget).await {
+        tracing::warn!(%error, "what was known of a seal that is gone could not be forgotten");
+    }
+}
+
+fn check_wanted(bootstrap: &Bootstrap, book: &SealBook, wanted: &WantedSeal) -> Result<(), Error> {
     match wanted {
         WantedSeal::Passphrase { passphrase, .. } if !(12..=4_096).contains(&passphrase.len()) => {
             Err(Error::invalid("passphrase", "expected 12 to 4096 bytes"))
+        }
+        // The caller has drawn its id; with that of another seal it would inherit its proof.
+        WantedSeal::Shamir(draft)
+            if book.proof(&draft.id).is_some()
+                || bootstrap.seals.iter().any(|seal| seal.id == draft.id) =>
+        {
+            Err(Error::invalid("id", "a seal has this id, or had it; make the shares anew"))
         }
         WantedSeal::Passphrase { .. } | WantedSeal::Shamir(_) | WantedSeal::Device { .. } => Ok(()),
     }

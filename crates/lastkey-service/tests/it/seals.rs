@@ -181,6 +181,53 @@ async fn the_last_seal_that_was_seen_to_open_is_not_removed() {
     assert_eq!(code(world.change(SealRequest::Remove(keyfile)).await), "InvalidRequest");
 }
 
+#[tokio::test]
+async fn the_last_seal_that_was_seen_to_open_is_not_replaced_by_one_that_was_not() {
+    let world = world().await.with_devices(&FakeDevices::default()).await;
+    let bootstrap = world.bootstrap().await;
+    let keyfile = bootstrap.seals[0].id;
+    let shares = || {
+        let holders = ["a", "b"].map(str::to_owned).to_vec();
+        let (draft, _) =
+            SealDraft::split(bootstrap.instance.id, 2, holders, &mut SystemEntropy).unwrap();
+        WantedSeal::Shamir(draft)
+    };
+    for wanted in [shares(), device()] {
+        let replaced = world.change(SealRequest::Replace(keyfile, wanted)).await;
+        assert_eq!(code(replaced), "SealRefused");
+    }
+    assert_eq!(world.bootstrap().await, bootstrap);
+    world.add_seal(passphrase(FIRST)).await;
+    world.change(SealRequest::Replace(keyfile, shares())).await.unwrap();
+    // By then the passphrase is the last one, and only another passphrase takes its place.
+    let last = world.bootstrap().await.seals[1].id;
+    let replaced = world.change(SealRequest::Replace(last, device())).await;
+    assert_eq!(code(replaced), "SealRefused");
+    world.change(SealRequest::Replace(last, passphrase(SECOND))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_seal_of_shares_does_not_inherit_the_proof_of_another_seal() {
+    let world = world().await;
+    let instance = world.bootstrap().await.instance.id;
+    let first = world.add_seal(passphrase(FIRST)).await;
+    let shares = |id: [u8; 16]| {
+        let holders = ["a", "b"].map(str::to_owned).to_vec();
+        let (draft, _) = SealDraft::split(instance, 2, holders, &mut SystemEntropy).unwrap();
+        let (_, kind, public, wrapped) = draft.parts();
+        let SealKind::Shamir { threshold, holders } = kind.clone() else { panic!("{kind:?}") };
+        SealDraft::received(id, threshold, holders, *public, wrapped.to_vec()).unwrap()
+    };
+    let wanted = || WantedSeal::Shamir(shares(first));
+    assert_eq!(code(world.change(SealRequest::Add(wanted())).await), "InvalidRequest");
+    assert_eq!(code(world.change(SealRequest::Replace(first, wanted())).await), "InvalidRequest");
+    world.change(SealRequest::Remove(first)).await.unwrap();
+    let report = world.change(SealRequest::Add(wanted())).await.unwrap();
+    assert_eq!(report.seals[1].health.as_str(), "holder-needed");
+    let keyfile = report.seals[0].id.0;
+    assert_eq!(code(world.change(SealRequest::Remove(keyfile)).await), "SealRefused");
+}
+
 /// An audit log that lets others go on while it writes.
 struct SlowAudit(Arc<MemoryAudit>);
 
