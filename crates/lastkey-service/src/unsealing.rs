@@ -30,7 +30,8 @@ impl Gate {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] when no seal opens, [`Error::Throttled`] after too many
-    /// attempts, [`Error::Invalid`] before `init`, [`Error::Unavailable`], [`Error::Internal`].
+    /// attempts, [`Error::Invalid`] before `init`, [`Error::Conflict`] when the seals changed
+    /// meanwhile, [`Error::Unavailable`], [`Error::Internal`].
     pub async fn unseal(
         self: &Arc<Self>,
         request: RequestId,
@@ -199,6 +200,10 @@ impl Gate {
 
     async fn start_engine(&self, root: &RootKey, bootstrap: &Bootstrap) -> Result<(), Error> {
         self.wait_for_retired().await?;
+        // The engine before may have changed the seals or the keyring until just now.
+        if self.store.bootstrap().await?.as_ref() != Some(bootstrap) {
+            return Err(Error::Conflict);
+        }
         let custody = Custody::of(root, bootstrap).map_err(Error::Internal)?;
         let instance = bootstrap.instance.id;
         let keys = KeyringKeys::derive(instance, custody.secrets()).map_err(Error::Internal)?;

@@ -325,6 +325,23 @@ async fn devices_unseal_by_themselves_and_an_outage_is_told_from_a_loss() {
 }
 
 #[tokio::test]
+async fn an_unseal_does_not_start_under_seals_that_changed_while_it_waited() {
+    let world = world().await;
+    world.gate.seal(admin()).await.unwrap();
+    let gate = Arc::clone(&world.gate);
+    let unsealing =
+        tokio::spawn(
+            async move { gate.unseal(RequestId([8; 16]), SecretVec::copy_of(&KEYFILE)).await },
+        );
+    // It waits for the engine that this test still holds.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    world.store.overwrite_bootstrap(|bootstrap| bootstrap.seals.clear());
+    drop(world.engine);
+    assert_eq!(code(unsealing.await.unwrap()), "Conflict");
+    assert!(world.gate.engine().is_err());
+}
+
+#[tokio::test]
 async fn the_drill_finds_what_opens_what_did_and_what_is_sabotaged() {
     let devices = FakeDevices::default();
     let world = world().await.with_devices(&devices).await;
