@@ -33,15 +33,15 @@ pub(crate) enum SealChange {
     RotateRoot,
     /// A new secret for records and material as well.
     RotateKeyring,
-    /// No record is under an older epoch any more.
-    Renewed,
+    /// No record is under an older epoch than this any more.
+    Renewed(u32),
 }
 
 impl SealChange {
     const fn adds_epoch(&self) -> bool {
         match self {
             Self::Remove(_) | Self::RotateKeyring => true,
-            Self::Add(_) | Self::Replace(..) | Self::RotateRoot | Self::Renewed => false,
+            Self::Add(_) | Self::Replace(..) | Self::RotateRoot | Self::Renewed(_) => false,
         }
     }
 
@@ -49,7 +49,7 @@ impl SealChange {
     const fn of_seal(&self) -> Option<[u8; 16]> {
         match self {
             Self::Remove(id) | Self::Replace(id, _) => Some(*id),
-            Self::Add(_) | Self::RotateRoot | Self::RotateKeyring | Self::Renewed => None,
+            Self::Add(_) | Self::RotateRoot | Self::RotateKeyring | Self::Renewed(_) => None,
         }
     }
 }
@@ -106,9 +106,13 @@ impl Custody {
         if seals.is_empty() {
             return Err("no seal would be left".into());
         }
-        let records_from = match (change, secrets.last()) {
-            (SealChange::Renewed, Some((newest, _))) => *newest,
-            _ => before.records_from,
+        let records_from = match change {
+            SealChange::Renewed(epoch) => before.records_from.max(*epoch),
+            SealChange::Add(_)
+            | SealChange::Remove(_)
+            | SealChange::Replace(..)
+            | SealChange::RotateRoot
+            | SealChange::RotateKeyring => before.records_from,
         };
         let after = Bootstrap {
             instance: before.instance.clone(),
@@ -183,7 +187,7 @@ fn next_seals(
             | SealChange::Replace(..)
             | SealChange::RotateRoot
             | SealChange::RotateKeyring
-            | SealChange::Renewed => seals.push(rewrap(root, instance, seal, entropy)?),
+            | SealChange::Renewed(_) => seals.push(rewrap(root, instance, seal, entropy)?),
         }
     }
     if let SealChange::Add(draft) = change {
@@ -267,6 +271,24 @@ mod tests {
     impl EntropySource for RealEntropy {
         fn open(&self) -> Box<dyn Entropy + Send> {
             Box::new(SystemEntropy)
+        }
+    }
+
+    #[test]
+    fn records_are_renewed_up_to_the_epoch_that_was_looked_for() {
+        let (seal, now) = (NewSeal::Keyfile(SecretArray::copy_of(&[9; 32])), Timestamp(1));
+        let (mut bootstrap, _) = found(&seal, now, &RealEntropy).unwrap();
+        let presented = lastkey_secret::SecretVec::copy_of(&[9; 32]);
+        let open = crate::seals::open_any(&bootstrap, &presented).unwrap();
+        let mut custody = Custody::of(open.root(), &bootstrap).unwrap();
+        for _ in 0..2 {
+            let rotate = SealChange::RotateKeyring;
+            (bootstrap, custody) = custody.plan(&bootstrap, &rotate, now, &RealEntropy).unwrap();
+        }
+        for (epoch, records_from) in [(2, 2), (1, 2), (3, 3)] {
+            let renewed = SealChange::Renewed(epoch);
+            (bootstrap, custody) = custody.plan(&bootstrap, &renewed, now, &RealEntropy).unwrap();
+            assert_eq!(bootstrap.records_from, records_from, "{epoch}");
         }
     }
 

@@ -67,9 +67,10 @@ impl Engine {
         loop {
             let met = self.renewal_pass().await?;
             records = records.saturating_add(met);
-            // A pass that met none comes after every write that was under way.
+            // A pass that met none comes after every write that was under way. An epoch that
+            // began meanwhile has a pass of its own.
             if met == 0 {
-                self.apply_change(&SealChange::Renewed).await?;
+                self.apply_change(&SealChange::Renewed(newest)).await?;
                 return Ok(records);
             }
         }
