@@ -22,14 +22,8 @@ impl Book {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub(crate) async fn load(store: &dyn Store) -> Result<Self, Error> {
-        let Some(stored) = store.get(&RecordPath::seal_book()).await? else {
-            return Ok(Self { kept: tokio::sync::Mutex::default(), counted: (0, 0) });
-        };
-        let Record::SealBook(book) = stored.record else {
-            return Err(StoreError::Corrupt(stored.path).into());
-        };
-        let counted = (book.epoch, book.writes);
-        let kept = (book, Some(stored.revision));
+        let kept = read(store).await?;
+        let counted = (kept.0.epoch, kept.0.writes);
         Ok(Self { kept: tokio::sync::Mutex::new(kept), counted })
     }
 
@@ -47,7 +41,7 @@ impl Book {
     /// Changes it, durably.
     ///
     /// # Errors
-    /// [`StoreError`]; it then stays as it was.
+    /// [`StoreError`]; it is then what the store says, changed or not.
     pub(crate) async fn change(
         &self,
         store: &dyn Store,
@@ -61,9 +55,49 @@ impl Book {
         }
         let expected = kept.1.map_or(Expected::Absent, Expected::At);
         let record = Some(Record::SealBook(book.clone()));
-        store.commit(vec![Write { path: RecordPath::seal_book(), expected, record }]).await?;
+        let write = Write { path: RecordPath::seal_book(), expected, record };
+        if let Err(error) = store.commit(vec![write]).await {
+            // Whether it was written is not known until it is read. If that fails too, the next
+            // change ends here again.
+            if let Ok(stored) = read(store).await {
+                *kept = stored;
+            }
+            return Err(error);
+        }
         let revision = kept.1.map_or(1, |Revision(n)| n.saturating_add(1));
         *kept = (book, Some(Revision(revision)));
         Ok(())
+    }
+}
+
+async fn read(store: &dyn Store) -> Result<(SealBook, Option<Revision>), StoreError> {
+    let Some(stored) = store.get(&RecordPath::seal_book()).await? else {
+        return Ok((SealBook::default(), None));
+    };
+    let Record::SealBook(book) = stored.record else {
+        return Err(StoreError::Corrupt(stored.path));
+    };
+    Ok((book, Some(stored.revision)))
+}
+
+#[cfg(test)]
+mod tests {
+    use lastkey_core::time::Timestamp;
+    use lastkey_testkit::fakes::{FakeStore, Fault};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_book_changes_again_after_a_write_of_unknown_outcome() {
+        let store = FakeStore::default();
+        let book = Book::load(&store).await.unwrap();
+        for (fault, seal) in [(Fault::After, 1), (Fault::Before, 2)] {
+            store.fail_next(fault);
+            let opened = |book: &mut SealBook| book.opened([seal; 16], Timestamp(5));
+            assert!(book.change(&store, opened).await.is_err());
+            let is_known = book.read().await.proof(&[seal; 16]).is_some();
+            assert_eq!(is_known, fault == Fault::After);
+            book.change(&store, |book| book.writes += 1).await.unwrap();
+        }
     }
 }
