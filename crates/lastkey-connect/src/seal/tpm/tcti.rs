@@ -2,15 +2,17 @@
 //!
 //! Room      `connect`.
 //! Source    the words follow tpm2-tss (`device:PATH`, `swtpm:host=H,port=N`, `swtpm:path=P`).
-//! Holds     an answer is at most 4 KiB, whatever it says of itself; a socket that does not
-//!           answer is given up after half a minute.
+//! Holds     what is written to is a device or a socket, never a file: the path comes from a seal,
+//!           which nothing authenticates yet. An answer is at most 4 KiB, whatever it says of
+//!           itself; a socket that does not answer is given up after half a minute.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -84,9 +86,7 @@ impl Tcti {
     /// Opens the way.
     pub(super) fn connect(&self) -> io::Result<Link> {
         match self {
-            Self::Device(path) => {
-                File::options().read(true).write(true).open(path).map(Link::Device)
-            }
+            Self::Device(path) => open_device(path).map(Link::Device),
             Self::Tcp { host, port } => {
                 let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
                 for addr in (host.as_str(), *port).to_socket_addrs()? {
@@ -110,6 +110,19 @@ impl Tcti {
             }
         }
     }
+}
+
+/// Opens a character device, and looks before as well as after: some files do something when
+/// they are opened, and the path may lead elsewhere meanwhile.
+fn open_device(path: &Path) -> io::Result<File> {
+    let check = |about: Metadata| {
+        let no_device = || io::Error::new(io::ErrorKind::InvalidInput, "this is no device");
+        about.file_type().is_char_device().then_some(()).ok_or_else(no_device)
+    };
+    check(path.metadata()?)?;
+    let file = File::options().read(true).write(true).open(path)?;
+    check(file.metadata()?)?;
+    Ok(file)
 }
 
 /// An open way.
@@ -166,6 +179,18 @@ mod tests {
         }
         let host = "127.0.0.1".to_owned();
         assert_eq!(parse("swtpm:host=127.0.0.1,port=2321"), Ok(Tcti::Tcp { host, port: 2_321 }));
+    }
+
+    #[test]
+    fn a_file_is_no_device_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.db");
+        std::fs::write(&path, b"records").unwrap();
+        for path in [path.clone(), folder.path().to_owned()] {
+            assert!(Tcti::Device(path).connect().is_err());
+        }
+        assert_eq!(std::fs::read(path).unwrap(), b"records");
+        assert!(Tcti::Device("/dev/null".into()).connect().is_ok());
     }
 
     #[test]
