@@ -173,12 +173,21 @@ impl ClientConfig {
     /// # Errors
     /// [`ConfigError::File`].
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let mut config = config_file::read(path)
-            .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+        let mut config = Self::from_file_alone(path)?;
         if let Some(token) = token_from_env() {
             config.token = Some(token);
         }
         Ok(config)
+    }
+
+    /// As [`ClientConfig::from_file`], with the token of the file alone: for a client in a program
+    /// whose `LASTKEY_TOKEN` is meant for another server.
+    ///
+    /// # Errors
+    /// [`ConfigError::File`].
+    pub fn from_file_alone(path: &Path) -> Result<Self, ConfigError> {
+        config_file::read(path)
+            .map_err(|source| ConfigError::File { path: path.to_owned(), source })
     }
 
     /// A client of a unix socket: of a node or of a server on this machine. The token is that

@@ -27,14 +27,16 @@ const MEMORY: &str = "devices";
 pub(crate) struct Devices {
     data: PathBuf,
     modules: Vec<PathBuf>,
+    configs: Vec<PathBuf>,
     entropy: Arc<dyn EntropySource>,
 }
 
 impl Devices {
-    /// `modules` may be loaded although others than root can change them.
-    pub(crate) fn new(data: &Path, modules: &[PathBuf]) -> Self {
-        let entropy = Arc::new(SystemEntropySource);
-        Self { data: data.to_owned(), modules: modules.to_vec(), entropy }
+    /// `modules` may be loaded, and `configs` of clients be used, although others than root can
+    /// change them.
+    pub(crate) fn new(data: &Path, modules: &[PathBuf], configs: &[PathBuf]) -> Self {
+        let (modules, configs) = (modules.to_vec(), configs.to_vec());
+        Self { data: data.to_owned(), modules, configs, entropy: Arc::new(SystemEntropySource) }
     }
 
     fn host(&self) -> Result<HostOptions, SealDeviceError> {
@@ -61,7 +63,7 @@ impl SealDevices for Devices {
                 let approvals = self.data.join(APPROVALS);
                 Arc::new(Tpm2Seal::open(settings, Some(approvals), entropy)?)
             }
-            DeviceKind::Kms => Arc::new(KmsSeal::open(settings, entropy)?),
+            DeviceKind::Kms => Arc::new(KmsSeal::open(settings, self.configs.clone(), entropy)?),
         })
     }
 }

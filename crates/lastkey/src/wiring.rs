@@ -46,8 +46,12 @@ pub(crate) fn open_data(data: &Path, audit: AuditOptions) -> anyhow::Result<Open
 
 /// The devices that a server can ask to hold seals. `modules` may be loaded although others than
 /// root can change them.
-pub(crate) fn seal_devices(data: &Path, modules: &[PathBuf]) -> Arc<dyn SealDevices> {
-    Arc::new(Devices::new(data, modules))
+pub(crate) fn seal_devices(
+    data: &Path,
+    modules: &[PathBuf],
+    configs: &[PathBuf],
+) -> Arc<dyn SealDevices> {
+    Arc::new(Devices::new(data, modules, configs))
 }
 
 impl Opened {

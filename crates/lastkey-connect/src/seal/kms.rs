@@ -2,9 +2,10 @@
 //!
 //! Room      `connect`.
 //! Source    docs/formats/device-seals.md.
-//! Holds     address, trust and token come from a file of the operator on this machine, not from
-//!           the stored seal, so who can write the storage cannot send the token elsewhere. The
-//!           other server sees a fresh key, never a secret of this one.
+//! Holds     address, trust and token come from a file that only root can change, or that the
+//!           operator has named. The seal tells its path, which nothing authenticates yet; so who
+//!           can write the storage cannot send a token elsewhere. The other server sees a fresh
+//!           key, never a secret of this one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use lastkey_crypto::digest::sha256_of;
 use lastkey_secret::{SecretArray, SecretVec};
 
 use super::wire::{In, Out};
-use super::{close, draw_key, failed, open, refused};
+use super::{check_path, close, draw_key, failed, open, refused};
 
 /// The setting with the path of a configuration file of a client.
 pub const CONFIG_SETTING: &str = "client_config";
@@ -27,23 +28,28 @@ pub const CONFIG_SETTING: &str = "client_config";
 pub const KEY_SETTING: &str = "key";
 
 const VERSION: u8 = 1;
+/// What a configuration is called, and where exceptions are named.
+const CONFIGS: (&str, &str) = ("client configuration", "unseal.kms_configs");
 /// How long a call may take, whatever the configuration says.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A seal by another Lastkey.
 pub struct KmsSeal {
     config: PathBuf,
+    trusted: Vec<PathBuf>,
     key: String,
     entropy: Arc<dyn EntropySource>,
 }
 
 impl KmsSeal {
-    /// The seal of these settings.
+    /// The seal of these settings. Configurations of `trusted` are used although not root alone
+    /// can change them.
     ///
     /// # Errors
     /// [`SealDeviceError::Settings`].
     pub fn open(
         settings: &DeviceSettings,
+        trusted: Vec<PathBuf>,
         entropy: Arc<dyn EntropySource>,
     ) -> Result<Self, SealDeviceError> {
         let setting =
@@ -52,12 +58,14 @@ impl KmsSeal {
         if !config.is_absolute() {
             return Err(refused(format!("the path in {CONFIG_SETTING} must be absolute")));
         }
-        Ok(Self { config, key: setting(KEY_SETTING)?.clone(), entropy })
+        Ok(Self { config, trusted, key: setting(KEY_SETTING)?.clone(), entropy })
     }
 
     /// Read anew each time, so that a token that was renewed is used.
     fn client(&self) -> Result<Client, SealDeviceError> {
-        let mut config = ClientConfig::from_file(&self.config)
+        let path = check_path(&self.config, &self.trusted, CONFIGS)?;
+        // A token of the environment is for whatever server its owner meant, not for this one.
+        let mut config = ClientConfig::from_file_alone(&path)
             .map_err(|error| refused(format!("{error}: {}", root_of(&error))))?;
         if config.token.is_none() {
             let path = self.config.display();
@@ -140,7 +148,30 @@ fn error_of(error: Error) -> SealDeviceError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use lastkey_testkit::entropy::SeededSource;
+
     use super::*;
+
+    #[test]
+    fn a_configuration_that_others_can_change_is_used_only_when_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kms.toml");
+        let token = folder.path().join("token");
+        std::fs::write(&path, "addr = 'http://127.0.0.1:1'\ntoken_file = 'token'\n").unwrap();
+        std::fs::write(&token, "t").unwrap();
+        std::fs::set_permissions(token, PermissionsExt::from_mode(0o600)).unwrap();
+        let settings = [(CONFIG_SETTING, path.to_str().unwrap()), (KEY_SETTING, "alias/seal")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let client = |trusted: &[PathBuf]| {
+            let entropy = Arc::new(SeededSource::new(1));
+            KmsSeal::open(&settings.clone().into(), trusted.to_vec(), entropy).unwrap().client()
+        };
+        let Err(SealDeviceError::Settings { problem }) = client(&[]) else { panic!("used") };
+        assert!(problem.contains("unseal.kms_configs"), "{problem}");
+        assert!(client(&[path]).is_ok());
+    }
 
     #[test]
     fn stored_bytes_are_split_into_their_parts() {

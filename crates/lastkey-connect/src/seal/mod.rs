@@ -10,6 +10,9 @@ pub mod pkcs11;
 pub mod tpm;
 mod wire;
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
 use lastkey_core::ports::SealDeviceError;
 use lastkey_crypto::entropy::Entropy;
 use lastkey_crypto::wrap::WrapKey;
@@ -50,6 +53,35 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SealDeviceError> + Send + 'static,
 ) -> Result<T, SealDeviceError> {
     tokio::task::spawn_blocking(work).await.map_err(failed)?
+}
+
+/// Refuses a file that somebody else than root could have put there: its path is kept in the
+/// storage of a sealed server, which is not authenticated. Those of `trusted` are exceptions, and
+/// `setting` is where the operator names them; `what` is for the message. Answers the path that
+/// was looked at, without links, which is the one to use.
+fn check_path(
+    path: &Path,
+    trusted: &[PathBuf],
+    (what, setting): (&str, &str),
+) -> Result<PathBuf, SealDeviceError> {
+    let shown = path.display();
+    let real = path
+        .canonicalize()
+        .map_err(|error| refused(format!("the {what} {shown} cannot be found: {error}")))?;
+    if trusted.iter().any(|known| known == path) {
+        return Ok(real);
+    }
+    for above in real.ancestors() {
+        let about = std::fs::metadata(above).map_err(failed)?;
+        if about.uid() != 0 || about.mode() & 0o022 != 0 {
+            let above = above.display();
+            return Err(refused(format!(
+                "the {what} {shown} is not used: others than root can change {above}; \
+                 name it in {setting} to use it all the same"
+            )));
+        }
+    }
+    Ok(real)
 }
 
 fn refused(problem: String) -> SealDeviceError {

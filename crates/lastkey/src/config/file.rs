@@ -213,6 +213,9 @@ pub(crate) struct Unseal {
     pub(crate) keyfile: Option<PathBuf>,
     /// Modules of security modules that are loaded although others than root can change them.
     pub(crate) pkcs11_modules: Vec<PathBuf>,
+    /// Configurations of clients of another Lastkey that are used although others than root can
+    /// change them.
+    pub(crate) kms_configs: Vec<PathBuf>,
 }
 
 /// Connections that the server makes itself, to fetch keys of issuers.

@@ -110,7 +110,7 @@ async fn serve(
     }
     let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
     let listening = watched.listen();
-    let devices = seal_devices(&config.data, &config.pkcs11_modules);
+    let devices = seal_devices(&config.data, &config.pkcs11_modules, &config.kms_configs);
     let gate = Gate::new(store, ports, config.open_keys).with_devices(devices);
     let gate = gate.with_secret_len(config.secret_len);
     let gate = Arc::new(gate.accepting_audit_loss(config.accepts_audit_loss));

@@ -33,22 +33,29 @@ fn is_installed(program: &str) -> bool {
 struct World {
     installation: Installation,
     server: Server,
+    lines: String,
     sealed: Vec<u8>,
 }
 
 impl World {
     fn found(folder: &Path, env: Vec<(String, String)>) -> Self {
+        Self::found_with(folder, env, "")
+    }
+
+    /// The same with further lines of configuration.
+    fn found_with(folder: &Path, env: Vec<(String, String)>, lines: &str) -> Self {
         let mut installation = Installation::found(folder);
         installation.env = env;
-        let server = installation.serve_unsealed("");
+        let server = installation.serve_unsealed(lines);
+        let lines = format!("{CLEAR}\n{lines}");
         server.cli("key create --alias alias/app").ok();
         let sealed = server.cli_with("blob encrypt --key alias/app", b"kept").ok().into_bytes();
-        Self { installation, server, sealed }
+        Self { installation, server, lines, sealed }
     }
 
     fn restart(&mut self) {
         self.server.process.stop();
-        self.server = self.installation.serve(CLEAR);
+        self.server = self.installation.serve(&self.lines);
     }
 
     #[track_caller]
@@ -233,8 +240,11 @@ fn another_lastkey_opens_at_restart_and_when_its_outage_is_over() {
     let mut kms = serve();
     kms.cli("key create --alias alias/seal").ok();
 
-    let mut world = World::found(&here, Vec::new());
     let config = path(&there, "client.toml");
+    // The environment's token is none of the other server's.
+    let env = vec![("LASTKEY_TOKEN".to_owned(), "elsewhere".to_owned())];
+    let named = format!("unseal.kms_configs = ['{config}']");
+    let mut world = World::found_with(&here, env, &named);
     let add = format!("seal add kms --client-config {config} --key");
     let refused = world.server.cli(&format!("{add} alias/none"));
     refused.failed(1);

@@ -26,7 +26,7 @@ use lastkey_secret::{SecretArray, SecretVec};
 pub use self::message::{Fault, Mechanism};
 use self::message::{MAX_LEN, Question, Task, USUAL_LEN, decode_answer};
 use super::wire::{In, Out};
-use super::{blocking, close, draw_key, failed, hex_of, open, parse_hex, refused};
+use super::{blocking, check_path, close, draw_key, failed, hex_of, open, parse_hex, refused};
 
 /// The setting with the path of the module.
 pub const MODULE_SETTING: &str = "module";
@@ -46,6 +46,9 @@ const VERSION: u8 = 1;
 /// A network module may be slow; half a minute is not slow any more.
 const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_PIN_LEN: u64 = 1_024;
+
+/// What a module is called, and where exceptions are named.
+const MODULES: (&str, &str) = ("module", "unseal.pkcs11_modules");
 
 const WRONG: &str = "the PIN in the PIN file was refused, and is not tried again until the file \
                      was changed";
@@ -134,7 +137,7 @@ impl Pkcs11Seal {
 
     /// Asks the host, with the PIN of the file.
     fn ask(&self, task: Task) -> Result<(Mechanism, SecretVec), SealDeviceError> {
-        let module = check_module(&self.module, &self.host.trusted)?;
+        let module = check_path(&self.module, &self.host.trusted, MODULES)?;
         let (pin, state) = read_pin(&self.pin_file)?;
         let memory = self.memory_of();
         if std::fs::read(&memory).is_ok_and(|refused| refused == state) {
@@ -190,30 +193,6 @@ impl<'a> Stored<'a> {
         let front = bytes.get(..bytes.len().checked_sub(wrapped.len())?)?;
         Some(Self { mechanism, key, in_token, front, wrapped })
     }
-}
-
-/// Refuses a module that somebody else than root could have put there: its path is kept in the
-/// storage of a sealed server, which is not authenticated, and its code is run. Answers the path
-/// that was looked at, without links, which is the one to load.
-fn check_module(module: &Path, trusted: &[PathBuf]) -> Result<PathBuf, SealDeviceError> {
-    let shown = module.display();
-    let real = module
-        .canonicalize()
-        .map_err(|error| refused(format!("the module {shown} cannot be found: {error}")))?;
-    if trusted.iter().any(|path| path == module) {
-        return Ok(real);
-    }
-    for path in real.ancestors() {
-        let about = std::fs::metadata(path).map_err(failed)?;
-        if about.uid() != 0 || about.mode() & 0o022 != 0 {
-            let path = path.display();
-            return Err(refused(format!(
-                "the module {shown} is not loaded: others than root can change {path}; \
-                 name it in unseal.pkcs11_modules to load it all the same"
-            )));
-        }
-    }
-    Ok(real)
 }
 
 /// The PIN, and which file with which content it was, as far as that can be said without it.
