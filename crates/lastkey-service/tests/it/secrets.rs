@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lastkey_core::ids::{InstanceId, KeyRef, VersionNo};
 use lastkey_core::key::{DeletionWindow, Tags};
-use lastkey_core::ports::{Expected, RecordKeys, SealedStore as _, Store, Write};
-use lastkey_core::record::PathRange;
+use lastkey_core::ports::{Expected, RecordKeys, SealedStore as _, Store, StoreError, Write};
+use lastkey_core::record::{PathRange, RecordPath};
 use lastkey_core::secret_item::{SecretName, SecretPath, Stage, ValueKind};
 use lastkey_core::secret_value::Fields;
 use lastkey_core::time::Timestamp;
@@ -218,6 +218,32 @@ async fn a_destroyed_version_cannot_be_read_or_made_current() {
     let back = SecretChange::Place(Stage::current(), no(1));
     assert_eq!(code(world.change_secret("a", back).await), "SecretState");
     assert_eq!(world.paths("secret-value/").await.len(), 1);
+}
+
+/// A plan that was made before another one of the same secret was carried out must be made anew.
+#[tokio::test]
+async fn a_version_is_destroyed_or_made_current_and_never_both() {
+    let world = world().await;
+    world.put("a", b"old").await.unwrap();
+    world.put("a", b"mid").await.unwrap();
+    world.put("a", b"new").await.unwrap();
+    let path = RecordPath::secret(&name("a"));
+    let read = world.records().get(&path).await.unwrap().unwrap();
+    // Nothing stands at the first version, so that its end leaves the stages as they are.
+    world.change_secret("a", SecretChange::DestroyVersion(no(1))).await.unwrap();
+    let late = Write {
+        path: path.clone(),
+        expected: Expected::At(read.revision),
+        record: Some(read.record),
+    };
+    let refused = world.records().commit(vec![late]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Conflict), "{refused}");
+    let back = SecretChange::Place(Stage::current(), no(1));
+    assert_eq!(code(world.change_secret("a", back).await), "SecretState");
+    world.change_secret("a", SecretChange::Place(Stage::current(), no(2))).await.unwrap();
+    let end = SecretChange::DestroyVersion(no(2));
+    assert_eq!(code(world.change_secret("a", end).await), "InvalidRequest");
+    assert_eq!(world.current("a").await.unwrap(), b"mid");
 }
 
 #[tokio::test]
