@@ -70,6 +70,19 @@ fn a_program_gets_the_secret_and_not_the_token() {
 }
 
 #[test]
+fn a_field_cannot_choose_what_a_program_loads() {
+    let house = House::new();
+    let file = house.folder.path().join("field");
+    fs::write(&file, "/evil").unwrap();
+    let line = format!("secret put app/fields --field-file ld.preload={}", file.display());
+    house.server.cli(&line).ok();
+    let (code, _, err) = house.told("--secret app/fields", "true");
+    assert!(code == Some(2) && err.contains("LD_PRELOAD") && err.contains("--prefix"), "{err}");
+    let (_, out, err) = house.told("--secret app/fields --prefix APP_", "echo $APP_LD_PRELOAD");
+    assert_eq!(out, "/evil\n", "{err}");
+}
+
+#[test]
 fn files_lie_in_memory_and_go_when_the_program_ends() {
     let house = House::new();
     let folder = in_memory(house.folder.path());

@@ -18,7 +18,7 @@ use std::{
 use lastkey_secret::SecretVec;
 use lastkey_wire::SecretBase64;
 
-use super::{ExecArgs, Fetched};
+use super::{ExecArgs, Fetched, steering::steers};
 use crate::cli::failure::Failure;
 
 /// The variable that tells a program where its files are.
@@ -91,12 +91,15 @@ fn variables(args: &ExecArgs, fetched: &Fetched) -> Result<BTreeMap<String, OsSt
     for (wanted, reply) in &fetched.0 {
         let last = wanted.name.rsplit('/').next().unwrap_or_default();
         let own = wanted.variable.clone().unwrap_or_else(|| shouted(last));
-        let values = reply.value.iter().map(|value| (own.clone(), value));
-        let fields = reply.fields.iter().flatten().map(|(name, value)| (shouted(name), value));
-        for (name, SecretBase64(value)) in values.chain(fields) {
+        let values = reply.value.iter().map(|value| (own.clone(), value, true));
+        let fields = reply.fields.iter().flatten();
+        let fields = fields.map(|(name, value)| (shouted(name), value, false));
+        for (name, SecretBase64(value), is_ours) in values.chain(fields) {
             let name = format!("{}{name}", args.prefix);
             let problem = if !is_variable(&name) {
                 "is no name of a variable; use --files, or VARIABLE=NAME"
+            } else if !is_ours && steers(&name) {
+                "steers programs, and a field may not choose that; use --prefix or --files"
             } else if value.expose(|bytes| bytes.contains(&0)) {
                 "has a zero byte, which no variable can hold; use --files"
             } else if all.insert(name.clone(), text_of(value)).is_some() {
