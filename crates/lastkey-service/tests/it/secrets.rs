@@ -559,6 +559,29 @@ async fn a_stranger_watches_nothing_and_a_watch_has_a_limit() {
         assert_eq!(code(watch(stranger.clone(), vec![seen(at, 7)]).await), "AccessDenied");
     }
     assert_eq!(code(watch(admin().clone(), Vec::new()).await), "InvalidRequest");
-    let many = vec![seen("a", 1); 1_001];
+    let many = (0..1_001).map(|n| seen(&format!("a{n}"), 1)).collect();
     assert_eq!(code(watch(admin().clone(), many).await), "InvalidRequest");
+    let twice = vec![seen("a", 1), seen("a", 2)];
+    assert_eq!(code(watch(admin().clone(), twice).await), "InvalidRequest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_have_seats_of_their_own_and_end_when_the_server_is_sealed() {
+    let world = world().await;
+    world.put("a", b"1").await.unwrap();
+    let watch = || {
+        let engine = world.engine.clone();
+        let wait = Duration::from_secs(3_600);
+        async move { engine.watch_secrets(admin(), &[seen("a", 1)], wait).await }
+    };
+    let watching: Vec<_> = (0..256).map(|_| tokio::spawn(watch())).collect();
+    // The clock of the test goes on only when everybody waits.
+    let began = tokio::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(code(watch().await), "Throttled");
+    world.gate.stop().await;
+    for one in watching {
+        assert_eq!(one.await.unwrap().unwrap(), []);
+    }
+    assert!(began.elapsed() < Duration::from_secs(20));
 }

@@ -5,6 +5,7 @@
 //!           often, until it answers.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     process::ExitStatus,
@@ -165,12 +166,13 @@ fn as_ended(status: ExitStatus) -> Result<(), Failure> {
 
 /// Waits until one of the secrets changed, and answers all of them anew.
 async fn changed(args: &ExecArgs, client: &Client, fetched: &Fetched) -> Fetched {
-    let secrets = fetched.0.iter().map(|(wanted, reply)| SeenSecret {
-        name: wanted.name.clone(),
-        version: Some(reply.version),
-    });
-    let request =
-        WatchSecretsRequest { secrets: secrets.collect(), wait_seconds: Some(WAIT_SECONDS) };
+    // Each once, also one that is delivered twice.
+    let versions: BTreeMap<_, _> =
+        fetched.0.iter().map(|(wanted, reply)| (&wanted.name, reply.version)).collect();
+    let seen =
+        |(name, version): (&String, u32)| SeenSecret { name: name.clone(), version: Some(version) };
+    let secrets = versions.into_iter().map(seen).collect();
+    let request = WatchSecretsRequest { secrets, wait_seconds: Some(WAIT_SECONDS) };
     let mut failed = 0_usize;
     loop {
         let question = client.watch_secrets(&request).within(Duration::from_secs(60));
