@@ -15,11 +15,12 @@ use lastkey_secret::SecretVec;
 use lastkey_service::call::Call;
 use lastkey_service::error::Error;
 use lastkey_service::ops::StateChange;
+use lastkey_service::ops::ask_policy::{About, Whose};
 use lastkey_service::ops::secrets::{
     Listed, PutRequest, Search, SecretChange, SecretView, Seen, Transfer, Value, Which,
 };
 
-use crate::world::{Named as _, World, admin, alias, call_by, code, request, world};
+use crate::world::{Named as _, World, admin, alias, call_by, code, none, request, world};
 
 fn name(text: &str) -> SecretName {
     SecretName::parse(text).unwrap()
@@ -323,6 +324,38 @@ async fn a_copy_is_a_secret_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_copy_keeps_the_key_of_its_source() {
+    let world = world().await;
+    let key = world.create_as(request(MaterialSpec::Aes256)).await.key_ref();
+    let chosen = PutRequest { key: Some(key.clone()), ..put_request(b"one") };
+    world.engine.put_secret(admin(), name("a"), chosen).await.unwrap();
+    let both = (name("a"), name("b"));
+    let copy = world.engine.transfer_secret(admin(), both, Transfer::Copy).await.unwrap();
+    assert_eq!(KeyRef::Id(copy.item.key), key);
+    world.engine.change_state(admin(), key, StateChange::Disable).await.unwrap();
+    assert_eq!(code(world.current("b").await), "KeyState");
+}
+
+#[tokio::test]
+async fn why_somebody_may_not_have_a_secret_does_not_tell_him_whether_it_is_there() {
+    let world = world().await;
+    world.put("a", b"one").await.unwrap();
+    let ask = |by: Call, whose: Whose, at: &str| {
+        let (engine, about) = (world.engine.clone(), About::Secret(name(at)));
+        async move { engine.can(&by, whose, "secrets:GetSecret", about, none()).await.unwrap() }
+    };
+    for at in ["a", "none"] {
+        let verdict = ask(call_by("stranger"), Whose::default(), at).await;
+        assert!(!verdict.allowed && verdict.why.is_empty(), "{verdict:?}");
+        let himself = ask(admin().clone(), Whose::default(), at).await;
+        assert!(himself.allowed && !himself.why.is_empty(), "{himself:?}");
+        let eve = Whose { principal: Some("user:eve".to_owned()), ..Whose::default() };
+        let other = ask(admin().clone(), eve, at).await;
+        assert!(!other.allowed && !other.why.is_empty(), "{other:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_value_does_not_open_at_another_name_or_number() {
     let world = world().await;
     world.put("a", b"one").await.unwrap();
@@ -470,6 +503,11 @@ async fn a_dry_run_has_no_effect() {
     for transfer in [Transfer::Move, Transfer::Copy] {
         let dried = world.engine.transfer_secret(&dry, both.clone(), transfer).await;
         assert_eq!(code(dried), "DryRun");
+    }
+    for transfer in [Transfer::Move, Transfer::Copy] {
+        let itself = (name("a"), name("a"));
+        let dried = world.engine.transfer_secret(&dry, itself, transfer).await;
+        assert_eq!(code(dried), "AlreadyExists");
     }
     assert_eq!(world.paths("secret/").await, ["secret/a"]);
     let key = KeyRef::Id(world.show(&alias("alias/lastkey/secrets")).await.key.id);
