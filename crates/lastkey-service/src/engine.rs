@@ -14,7 +14,7 @@ use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
 use lastkey_core::time::Timestamp;
 use quick_cache::sync::Cache;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
 use crate::attempts::{Attempts, AttemptsOfPeople, Pace};
@@ -25,6 +25,7 @@ use crate::custody::Custody;
 use crate::error::Error;
 use crate::keyring::{Keyring, LoadedKey, Opened};
 use crate::ops::fetch_keys::Fetches;
+use crate::ops::secrets::WATCHES_AT_ONCE;
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
 use crate::seal_book::Book;
@@ -72,7 +73,11 @@ pub struct Engine {
     /// Credentials that were to be burned and are none of ours.
     pub(crate) burns: Mutex<Attempts>,
     /// A permit for each password that is stretched.
-    pub(crate) stretching: tokio::sync::Semaphore,
+    pub(crate) stretching: Semaphore,
+    /// A permit for each watch of secrets.
+    pub(crate) watches: Semaphore,
+    /// Becomes true when the gate lets go of the engine: nobody waits any longer then.
+    pub(crate) retiring: watch::Sender<bool>,
     pub(crate) nodes: Nodes,
     /// When issuers were asked for their keys.
     pub(crate) fetches: Fetches,
@@ -128,7 +133,9 @@ impl Engine {
             sessions,
             attempts: AttemptsOfPeople::none(),
             burns: Mutex::new(Attempts::full(Pace::BURN)),
-            stretching: tokio::sync::Semaphore::new(STRETCHED_AT_ONCE),
+            stretching: Semaphore::new(STRETCHED_AT_ONCE),
+            watches: Semaphore::new(WATCHES_AT_ONCE),
+            retiring: watch::Sender::new(false),
             nodes,
             fetches: Fetches::default(),
             instance,

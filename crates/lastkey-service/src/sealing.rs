@@ -401,6 +401,7 @@ impl Gate {
     pub async fn stop(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { engine, mut jobs, stop_jobs }) = running else { return };
+        engine.retiring.send_replace(true);
         // The jobs may have ended by themselves; then nobody listens.
         let _ = stop_jobs.send(());
         if tokio::time::timeout(RETIREMENT, &mut jobs).await.is_err() {

@@ -20,11 +20,26 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::view::{AliasView, KeyView, Page};
 
+/// Where the aliases stand that the server makes for itself.
+const OWN_ALIASES: &str = "alias/lastkey/";
+
+/// Whether somebody may make, move or delete this alias. Programs trust that the server made what
+/// stands in its own space.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(crate) fn check_owner(alias: &AliasName, is_server: bool) -> Result<(), Error> {
+    if is_server || !alias.as_str().starts_with(OWN_ALIASES) {
+        return Ok(());
+    }
+    Err(Error::invalid("alias", "what begins with alias/lastkey/ is the server's own"))
+}
+
 impl Engine {
     /// Lets an alias name a key, whatever it named before. Needs permission for both keys.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] at 50 aliases, [`Error::KeyState`] for a destroyed key;
+    /// [`Error::Invalid`] for an alias of the server, [`Error::LimitExceeded`] at 50 aliases, [`Error::KeyState`] for a destroyed key;
     /// [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
     /// [`Error::Internal`].
     pub async fn set_alias(
@@ -97,6 +112,7 @@ impl Engine {
         alias: &AliasName,
         from: Option<KeyId>,
     ) -> Result<(), Error> {
+        check_owner(alias, false)?;
         if draft.key.state == State::Destroyed {
             return Err(Error::state(draft.key.state));
         }
@@ -143,6 +159,7 @@ impl Engine {
         draft: &mut Draft,
         alias: &AliasName,
     ) -> Result<(), Error> {
+        check_owner(alias, false)?;
         let path = RecordPath::alias(alias);
         let stored = self.store.get(&path).await?;
         // Meanwhile it may name another key, which the caller was not asked about.

@@ -37,7 +37,8 @@ pub struct Whose {
 pub struct Verdict {
     /// Yes or no.
     pub allowed: bool,
-    /// Why, a line each.
+    /// Why, a line each. Nothing for who may not have a secret, asks about himself and may not
+    /// learn the reasons of decisions.
     pub why: Vec<String>,
 }
 
@@ -69,6 +70,7 @@ impl Engine {
         context: &EncryptionContext,
     ) -> Result<Verdict, Error> {
         // Everybody may ask about himself.
+        let is_about_himself = whose.principal.is_none();
         let who = match whose.principal {
             None => trail.call().caller.principal.clone(),
             Some(name) => {
@@ -87,8 +89,12 @@ impl Engine {
         };
         let question = Question { who: &who, action, resource: &asked.resource, facts: &facts };
         let explanation = self.access.get().policies.explain(&question);
-        let why = explanation.to_string().lines().map(str::to_owned).collect();
-        Ok(Verdict { allowed: explanation.allowed, why })
+        let allowed = explanation.allowed;
+        // The words of a refusal tell what is known of a secret, and so whether it is there.
+        let is_secret = matches!(asked.resource, Resource::Secret(_));
+        let is_told = allowed || !is_secret || !is_about_himself || self.may_explain(trail.call());
+        let why = if is_told { explanation.to_string() } else { String::new() };
+        Ok(Verdict { allowed, why: why.lines().map(str::to_owned).collect() })
     }
 
     /// Everybody who may do something to a key, a secret or the installation.

@@ -8,6 +8,7 @@ use lastkey_core::ids::{AliasName, VersionNo};
 use lastkey_core::key::{Description, Key, KeyUsage, Tags};
 use lastkey_core::permit::{CreateKey, Resource};
 use lastkey_core::ports::{Expected, StoreError, Write};
+use lastkey_core::principal::Principal;
 use lastkey_core::record::{Due, DueWhat, Record, RecordPath};
 use lastkey_core::rotation::{Period, Rotation};
 use lastkey_core::state::State;
@@ -16,6 +17,7 @@ use lastkey_core::version::{KeyVersion, Origin};
 use lastkey_crypto::material::{self, MaterialSpec};
 use lastkey_secret::SecretVec;
 
+use super::aliases::check_owner;
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
@@ -49,7 +51,8 @@ impl Engine {
     /// Creates a key.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a usage that the spec has not, or rotation of imported material;
+    /// [`Error::Invalid`] for a usage that the spec has not, rotation of imported material, or
+    /// an alias of the server;
     /// [`Error::AlreadyExists`] when the alias is taken; [`Error::Denied`], [`Error::DryRun`],
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn create_key(
@@ -72,6 +75,8 @@ impl Engine {
         request: Request,
     ) -> Result<KeyView, Error> {
         self.permit::<CreateKey>(trail, Resource::Instance)?;
+        let is_server = trail.call().caller.principal.name() == Principal::SECRETS;
+        request.alias.as_ref().map_or(Ok(()), |alias| check_owner(alias, is_server))?;
         let clock = self.clock.observe();
         let mut key = self.new_key(request, &clock)?;
         trail.key = Some(key.id);

@@ -273,6 +273,35 @@ async fn a_dry_run_answers_and_does_nothing() {
 }
 
 #[tokio::test]
+async fn nobody_but_the_server_has_aliases_in_its_space() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    let own = || lastkey_core::ids::AliasName::parse("alias/lastkey/secrets").unwrap();
+    let squat = crate::world::request(MaterialSpec::Aes256);
+    let squat = lastkey_service::ops::create_key::Request { alias: Some(own()), ..squat };
+    assert_eq!(code(world.engine.create_key(admin(), squat).await), "InvalidRequest");
+    assert_eq!(code(world.engine.set_alias(admin(), own(), key).await), "InvalidRequest");
+    let value = lastkey_service::ops::secrets::Value {
+        kind: lastkey_core::secret_item::ValueKind::Opaque,
+        bytes: SecretVec::copy_of(b"x"),
+    };
+    let put = lastkey_service::ops::secrets::PutRequest {
+        value,
+        key: None,
+        description: None,
+        tags: None,
+        expected_version: None,
+        stage: None,
+        keep: None,
+    };
+    let name = lastkey_core::secret_item::SecretName::parse("a").unwrap();
+    world.engine.put_secret(admin(), name, put).await.unwrap();
+    assert_eq!(code(world.engine.delete_alias(admin(), own()).await), "InvalidRequest");
+    let key = alias("alias/lastkey/secrets");
+    assert_eq!(code(world.engine.set_alias(admin(), own(), key).await), "InvalidRequest");
+}
+
+#[tokio::test]
 async fn a_dry_run_of_reencrypt_asks_about_both_sides() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lastkey_core::ids::{InstanceId, KeyRef, VersionNo};
 use lastkey_core::key::{DeletionWindow, Tags};
-use lastkey_core::ports::{Expected, RecordKeys, SealedStore as _, Store, Write};
-use lastkey_core::record::PathRange;
+use lastkey_core::ports::{Expected, RecordKeys, SealedStore as _, Store, StoreError, Write};
+use lastkey_core::record::{PathRange, RecordPath};
 use lastkey_core::secret_item::{SecretName, SecretPath, Stage, ValueKind};
 use lastkey_core::secret_value::Fields;
 use lastkey_core::time::Timestamp;
@@ -15,11 +15,12 @@ use lastkey_secret::SecretVec;
 use lastkey_service::call::Call;
 use lastkey_service::error::Error;
 use lastkey_service::ops::StateChange;
+use lastkey_service::ops::ask_policy::{About, Whose};
 use lastkey_service::ops::secrets::{
     Listed, PutRequest, Search, SecretChange, SecretView, Seen, Transfer, Value, Which,
 };
 
-use crate::world::{Named as _, World, admin, alias, call_by, code, request, world};
+use crate::world::{Named as _, World, admin, alias, call_by, code, none, request, world};
 
 fn name(text: &str) -> SecretName {
     SecretName::parse(text).unwrap()
@@ -220,6 +221,32 @@ async fn a_destroyed_version_cannot_be_read_or_made_current() {
     assert_eq!(world.paths("secret-value/").await.len(), 1);
 }
 
+/// A plan that was made before another one of the same secret was carried out must be made anew.
+#[tokio::test]
+async fn a_version_is_destroyed_or_made_current_and_never_both() {
+    let world = world().await;
+    world.put("a", b"old").await.unwrap();
+    world.put("a", b"mid").await.unwrap();
+    world.put("a", b"new").await.unwrap();
+    let path = RecordPath::secret(&name("a"));
+    let read = world.records().get(&path).await.unwrap().unwrap();
+    // Nothing stands at the first version, so that its end leaves the stages as they are.
+    world.change_secret("a", SecretChange::DestroyVersion(no(1))).await.unwrap();
+    let late = Write {
+        path: path.clone(),
+        expected: Expected::At(read.revision),
+        record: Some(read.record),
+    };
+    let refused = world.records().commit(vec![late]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Conflict), "{refused}");
+    let back = SecretChange::Place(Stage::current(), no(1));
+    assert_eq!(code(world.change_secret("a", back).await), "SecretState");
+    world.change_secret("a", SecretChange::Place(Stage::current(), no(2))).await.unwrap();
+    let end = SecretChange::DestroyVersion(no(2));
+    assert_eq!(code(world.change_secret("a", end).await), "InvalidRequest");
+    assert_eq!(world.current("a").await.unwrap(), b"mid");
+}
+
 #[tokio::test]
 async fn a_deleted_secret_is_used_by_nobody_and_comes_back_whole() {
     let world = world().await;
@@ -294,6 +321,38 @@ async fn a_copy_is_a_secret_of_its_own() {
     assert_eq!(copy.item.newest, no(1));
     world.put("a", b"three").await.unwrap();
     assert_eq!(world.current("b").await.unwrap(), b"two");
+}
+
+#[tokio::test]
+async fn a_copy_keeps_the_key_of_its_source() {
+    let world = world().await;
+    let key = world.create_as(request(MaterialSpec::Aes256)).await.key_ref();
+    let chosen = PutRequest { key: Some(key.clone()), ..put_request(b"one") };
+    world.engine.put_secret(admin(), name("a"), chosen).await.unwrap();
+    let both = (name("a"), name("b"));
+    let copy = world.engine.transfer_secret(admin(), both, Transfer::Copy).await.unwrap();
+    assert_eq!(KeyRef::Id(copy.item.key), key);
+    world.engine.change_state(admin(), key, StateChange::Disable).await.unwrap();
+    assert_eq!(code(world.current("b").await), "KeyState");
+}
+
+#[tokio::test]
+async fn why_somebody_may_not_have_a_secret_does_not_tell_him_whether_it_is_there() {
+    let world = world().await;
+    world.put("a", b"one").await.unwrap();
+    let ask = |by: Call, whose: Whose, at: &str| {
+        let (engine, about) = (world.engine.clone(), About::Secret(name(at)));
+        async move { engine.can(&by, whose, "secrets:GetSecret", about, none()).await.unwrap() }
+    };
+    for at in ["a", "none"] {
+        let verdict = ask(call_by("stranger"), Whose::default(), at).await;
+        assert!(!verdict.allowed && verdict.why.is_empty(), "{verdict:?}");
+        let himself = ask(admin().clone(), Whose::default(), at).await;
+        assert!(himself.allowed && !himself.why.is_empty(), "{himself:?}");
+        let eve = Whose { principal: Some("user:eve".to_owned()), ..Whose::default() };
+        let other = ask(admin().clone(), eve, at).await;
+        assert!(!other.allowed && !other.why.is_empty(), "{other:?}");
+    }
 }
 
 #[tokio::test]
@@ -445,6 +504,11 @@ async fn a_dry_run_has_no_effect() {
         let dried = world.engine.transfer_secret(&dry, both.clone(), transfer).await;
         assert_eq!(code(dried), "DryRun");
     }
+    for transfer in [Transfer::Move, Transfer::Copy] {
+        let itself = (name("a"), name("a"));
+        let dried = world.engine.transfer_secret(&dry, itself, transfer).await;
+        assert_eq!(code(dried), "AlreadyExists");
+    }
     assert_eq!(world.paths("secret/").await, ["secret/a"]);
     let key = KeyRef::Id(world.show(&alias("alias/lastkey/secrets")).await.key.id);
     assert_eq!(world.show(&key).await.key.newest, Some(no(1)));
@@ -533,6 +597,29 @@ async fn a_stranger_watches_nothing_and_a_watch_has_a_limit() {
         assert_eq!(code(watch(stranger.clone(), vec![seen(at, 7)]).await), "AccessDenied");
     }
     assert_eq!(code(watch(admin().clone(), Vec::new()).await), "InvalidRequest");
-    let many = vec![seen("a", 1); 1_001];
+    let many = (0..1_001).map(|n| seen(&format!("a{n}"), 1)).collect();
     assert_eq!(code(watch(admin().clone(), many).await), "InvalidRequest");
+    let twice = vec![seen("a", 1), seen("a", 2)];
+    assert_eq!(code(watch(admin().clone(), twice).await), "InvalidRequest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_have_seats_of_their_own_and_end_when_the_server_is_sealed() {
+    let world = world().await;
+    world.put("a", b"1").await.unwrap();
+    let watch = || {
+        let engine = world.engine.clone();
+        let wait = Duration::from_secs(3_600);
+        async move { engine.watch_secrets(admin(), &[seen("a", 1)], wait).await }
+    };
+    let watching: Vec<_> = (0..256).map(|_| tokio::spawn(watch())).collect();
+    // The clock of the test goes on only when everybody waits.
+    let began = tokio::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(code(watch().await), "Throttled");
+    world.gate.stop().await;
+    for one in watching {
+        assert_eq!(one.await.unwrap().unwrap(), []);
+    }
+    assert!(began.elapsed() < Duration::from_secs(20));
 }

@@ -70,6 +70,19 @@ fn a_program_gets_the_secret_and_not_the_token() {
 }
 
 #[test]
+fn a_field_cannot_choose_what_a_program_loads() {
+    let house = House::new();
+    let file = house.folder.path().join("field");
+    fs::write(&file, "/evil").unwrap();
+    let line = format!("secret put app/fields --field-file ld.preload={}", file.display());
+    house.server.cli(&line).ok();
+    let (code, _, err) = house.told("--secret app/fields", "true");
+    assert!(code == Some(2) && err.contains("LD_PRELOAD") && err.contains("--prefix"), "{err}");
+    let (_, out, err) = house.told("--secret app/fields --prefix APP_", "echo $APP_LD_PRELOAD");
+    assert_eq!(out, "/evil\n", "{err}");
+}
+
+#[test]
 fn files_lie_in_memory_and_go_when_the_program_ends() {
     let house = House::new();
     let folder = in_memory(house.folder.path());
@@ -101,6 +114,35 @@ fn a_program_starts_anew_when_its_secret_changes_and_ends_by_a_signal() {
 }
 
 #[test]
+fn a_version_that_cannot_be_delivered_leaves_the_program_alone() {
+    let house = House::new();
+    let script = "trap 'exit 9' TERM; echo \"has $DB\"; while :; do sleep 0.1; done";
+    let mut running = house.exec("--on-change restart", script);
+    running.says("has one").unwrap();
+    house.put("app/db", "a zero\0byte");
+    let told = running.logs("the program keeps what it has");
+    assert!(told.contains("zero byte") && running.lives(), "{told}");
+    house.put("app/db", "two");
+    running.says("has two").unwrap();
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().code(), Some(9));
+}
+
+#[test]
+fn a_signal_to_end_is_heard_while_the_program_ends_for_a_restart() {
+    let house = House::new();
+    let script = "end=0; trap 'end=$((end+1)); echo \"ending $end\"' TERM; echo \"has $DB\"; \
+                  while [ $end -lt 2 ]; do sleep 0.1; done; exit 9";
+    let mut running = house.exec("--on-change restart", script);
+    running.says("has one").unwrap();
+    house.put("app/db", "two");
+    running.says("ending 1").unwrap();
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().code(), Some(9));
+    assert!(!running.said().contains("has two"), "{}", running.said());
+}
+
+#[test]
 fn a_program_is_told_by_hangup_and_finds_the_new_value_in_its_file() {
     let house = House::new();
     let folder = in_memory(house.folder.path());
@@ -111,7 +153,7 @@ fn a_program_is_told_by_hangup_and_finds_the_new_value_in_its_file() {
     house.put("app/db", "two");
     running.says("has two").unwrap();
     assert_eq!(names(&folder.join("app")), ["db"]);
-    running.signal(Signal::TERM);
-    assert_eq!(running.ended().code(), Some(128 + 15));
+    running.signal(Signal::QUIT);
+    assert_eq!(running.ended().code(), Some(128 + 3));
     assert!(!folder.exists());
 }

@@ -77,7 +77,8 @@ impl Draft {
         if self.ends {
             let path = RecordPath::secret(&self.before.name);
             self.writes.push(Write { path, expected: Expected::At(self.revision), record: None });
-        } else if self.item != self.before {
+        } else if self.item != self.before || !self.writes.is_empty() {
+            // INVARIANT: what is written beside the secret was planned by the secret as it was read.
             self.writes.push(rewritten(&self.item, self.revision));
         }
         self.writes

@@ -24,6 +24,7 @@ pub use self::list::{Listed, Search, SecretPage};
 pub use self::put::PutRequest;
 pub use self::read::{SecretValue, Which};
 pub use self::transfer::Transfer;
+pub(crate) use self::watch::WATCHES_AT_ONCE;
 pub use self::watch::{MAX_WATCHED, Seen};
 use crate::audited::Trail;
 use crate::engine::Engine;

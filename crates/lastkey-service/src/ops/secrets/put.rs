@@ -73,11 +73,23 @@ impl Engine {
         name: SecretName,
         request: PutRequest,
     ) -> Result<SecretView, Error> {
+        self.put_secret_under(call, name, request, None).await
+    }
+
+    /// As [`Engine::put_secret`], with the key of a secret that is made and for which nobody chose
+    /// one.
+    pub(super) async fn put_secret_under(
+        self: &Arc<Self>,
+        call: &Call,
+        name: SecretName,
+        request: PutRequest,
+        inherited: Option<KeyId>,
+    ) -> Result<SecretView, Error> {
         let (engine, call) = (Arc::clone(self), call.clone());
         detached(async move {
             let mut trail = Trail::of::<PutSecret>(&engine, &call);
             trail.target = Some(target(&name, None));
-            let outcome = engine.try_put_secret(&mut trail, &name, &request).await;
+            let outcome = engine.try_put_secret(&mut trail, &name, (&request, inherited)).await;
             trail.close(&engine, outcome).await
         })
         .await?
@@ -87,13 +99,13 @@ impl Engine {
         self: &Arc<Self>,
         trail: &mut Trail<'_>,
         name: &SecretName,
-        request: &PutRequest,
+        (request, inherited): (&PutRequest, Option<KeyId>),
     ) -> Result<SecretView, Error> {
         self.check_value(&request.value)?;
         check_keep(request.keep)?;
         for _ in 0..ATTEMPTS {
             let before = self.stored_secret(name).await?;
-            let key = self.permit_put(trail, name, request, before.as_ref()).await?;
+            let key = self.permit_put(trail, name, (request, inherited), before.as_ref()).await?;
             let newest = before.as_ref().map_or(0, |stored| stored.item.newest.number());
             if request.expected_version.is_some_and(|expected| expected != newest) {
                 return Err(Error::Conflict);
@@ -121,7 +133,7 @@ impl Engine {
         self: &Arc<Self>,
         trail: &mut Trail<'_>,
         name: &SecretName,
-        request: &PutRequest,
+        (request, inherited): (&PutRequest, Option<KeyId>),
         before: Option<&Stored>,
     ) -> Result<KeyId, Error> {
         let tags = before.map(|stored| &stored.item.tags).or(request.tags.as_ref());
@@ -136,7 +148,10 @@ impl Engine {
                 trail.key.ok_or(Error::Denied)?
             }
             (None, Some(stored)) => stored.item.key,
-            (None, None) => self.default_key(trail.call()).await?,
+            (None, None) => match inherited {
+                Some(key) => key,
+                None => self.default_key(trail.call()).await?,
+            },
         };
         trail.reason = allowed;
         Ok(key)

@@ -62,7 +62,12 @@ impl Engine {
         from: &SecretName,
         to: SecretName,
     ) -> Result<SecretView, Error> {
-        let read = self.get_secret(call, from, &Which::Stage(Stage::current())).await?;
+        let read = match self.get_secret(call, from, &Which::Stage(Stage::current())).await {
+            Err(Error::DryRun) => return self.dry_copy(call, from, to).await,
+            read => read?,
+        };
+        // Whoever chose that key chose it for this value, wherever it lies.
+        let key = read.item.key;
         let request = PutRequest {
             value: read.value,
             key: None,
@@ -72,10 +77,39 @@ impl Engine {
             stage: None,
             keep: Some(read.item.keep),
         };
-        match self.put_secret(call, to, request).await {
+        match self.put_secret_under(call, to, request, Some(key)).await {
             Err(Error::Conflict) => Err(Error::AlreadyExists),
             outcome => outcome,
         }
+    }
+
+    /// Asks about the other half of a copy of which the source may be read.
+    async fn dry_copy(
+        &self,
+        call: &Call,
+        from: &SecretName,
+        to: SecretName,
+    ) -> Result<SecretView, Error> {
+        let mut trail = Trail::of::<PutSecret>(self, call);
+        trail.target = Some(target(&to, None));
+        let outcome = self.try_dry_copy(&mut trail, from, &to).await;
+        trail.close(self, outcome).await
+    }
+
+    async fn try_dry_copy(
+        &self,
+        trail: &mut Trail<'_>,
+        from: &SecretName,
+        to: &SecretName,
+    ) -> Result<SecretView, Error> {
+        let source = self.stored_secret(from).await?.ok_or(Error::Denied)?;
+        let there = self.stored_secret(to).await?;
+        let tags = there.as_ref().map_or(&source.item.tags, |there| &there.item.tags);
+        self.permit_named_secret::<PutSecret>(trail, to, Some(tags))?;
+        if there.is_some() {
+            return Err(Error::AlreadyExists);
+        }
+        Err(Error::DryRun)
     }
 
     async fn try_move_secret(

@@ -14,6 +14,7 @@ use lastkey_core::permit::{ListSecrets, Why};
 use lastkey_core::ports::{Change, Watch};
 use lastkey_core::record::RecordPath;
 use lastkey_core::secret_item::SecretName;
+use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use crate::audited::Trail;
@@ -27,6 +28,12 @@ pub const MAX_WATCHED: usize = 1_000;
 /// Longest wait. Shorter than the longest request.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 
+/// Most watches at once. They wait, and so must not take the place of calls that do not.
+pub(crate) const WATCHES_AT_ONCE: usize = 256;
+
+/// When a watch that is one too many may be asked for again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// A secret, and its current version as somebody knows it; none when he knows of none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -39,11 +46,12 @@ pub struct Seen {
 impl Engine {
     /// Answers those of the secrets whose current version is another one than the caller has seen:
     /// at once, or when that happens, or nothing when it does not within `wait` (20 seconds at
-    /// most).
+    /// most, and no longer than the engine is in use).
     ///
     /// # Errors
-    /// [`Error::Invalid`] for none or more than 1,000 secrets; [`Error::Denied`] when the caller
-    /// may list none of them; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    /// [`Error::Invalid`] for none or more than 1,000 secrets, or one that stands twice;
+    /// [`Error::Denied`] when the caller may list none of them; [`Error::Throttled`] at 256
+    /// watches; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn watch_secrets(
         &self,
         call: &Call,
@@ -68,15 +76,21 @@ impl Engine {
         if !(1..=MAX_WATCHED).contains(&seen.len()) {
             return Err(Error::invalid("secrets", "a watch is of 1 to 1000 secrets"));
         }
+        let paths: HashSet<_> = seen.iter().map(|one| RecordPath::secret(&one.name)).collect();
+        if paths.len() != seen.len() {
+            return Err(Error::invalid("secrets", "a secret stands there twice"));
+        }
         self.permit_watch(trail, seen).await?;
         trail.call().go_on()?;
+        let throttled = |_| Error::Throttled { retry_after: RETRY_AFTER };
+        let _seat = self.watches.try_acquire().map_err(throttled)?;
+        let mut retiring = self.retiring.subscribe();
         let until = Instant::now() + wait.min(MAX_WAIT);
         // Before the first look: what changes after it wakes us.
         let mut watch = self.store.watch("secret/");
-        let paths: HashSet<_> = seen.iter().map(|one| RecordPath::secret(&one.name)).collect();
         loop {
             let news = self.news(trail, seen).await?;
-            if !news.is_empty() || !changes(&mut *watch, &paths, until).await? {
+            if !news.is_empty() || !changes(&mut *watch, &paths, (until, &mut retiring)).await? {
                 return Ok(news);
             }
         }
@@ -110,15 +124,17 @@ impl Engine {
     }
 }
 
-/// Waits for a change of one of these records; no when the time is over first.
+/// Waits for a change of one of these records; no when the time is over first, or the engine is to
+/// go.
 async fn changes(
     watch: &mut dyn Watch,
     paths: &HashSet<RecordPath>,
-    until: Instant,
+    (until, retiring): (Instant, &mut Receiver<bool>),
 ) -> Result<bool, Error> {
     loop {
         let change = tokio::select! {
             () = sleep_until(until) => return Ok(false),
+            _ = retiring.wait_for(|retiring| *retiring) => return Ok(false),
             change = watch.next() => change,
         };
         match change {

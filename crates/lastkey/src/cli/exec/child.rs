@@ -5,6 +5,7 @@
 //!           often, until it answers.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     process::ExitStatus,
@@ -30,7 +31,7 @@ const LONGEST_END: Duration = Duration::from_secs(30);
 const PAUSES: [u64; 6] = [1, 2, 5, 10, 20, 30];
 
 /// Signals that are passed on.
-struct Forwarded([(Signal, Number); 5]);
+struct Forwarded([(Signal, Number); 6]);
 
 impl Forwarded {
     fn listen() -> Result<Self, Failure> {
@@ -39,19 +40,21 @@ impl Forwarded {
             (on(SignalKind::terminate())?, Number::TERM),
             (on(SignalKind::interrupt())?, Number::INT),
             (on(SignalKind::hangup())?, Number::HUP),
+            (on(SignalKind::quit())?, Number::QUIT),
             (on(SignalKind::user_defined1())?, Number::USR1),
             (on(SignalKind::user_defined2())?, Number::USR2),
         ]))
     }
 
     async fn next(&mut self) -> Number {
-        let [a, b, c, d, e] = &mut self.0;
+        let [a, b, c, d, e, f] = &mut self.0;
         tokio::select! {
             _ = a.0.recv() => a.1,
             _ = b.0.recv() => b.1,
             _ = c.0.recv() => c.1,
             _ = d.0.recv() => d.1,
             _ = e.0.recv() => e.1,
+            _ = f.0.recv() => f.1,
         }
     }
 }
@@ -89,21 +92,26 @@ impl Running {
         let _ = pidfd_send_signal(&self.handle, signal);
     }
 
-    /// Ends the program, kindly first.
-    async fn end(mut self, signals: &mut Forwarded) -> Result<ExitStatus, Failure> {
+    /// Ends the program, kindly first. Answers how it ended if somebody asked for that meanwhile.
+    async fn end(mut self, signals: &mut Forwarded) -> Result<Option<ExitStatus>, Failure> {
         self.send(Number::TERM);
         let patience = tokio::time::sleep(LONGEST_END);
         tokio::pin!(patience);
-        loop {
+        let mut is_asked_for = false;
+        let status = loop {
             tokio::select! {
-                status = self.ended() => return status,
-                signal = signals.next() => self.send(signal),
+                status = self.ended() => break status?,
+                signal = signals.next() => {
+                    is_asked_for |= signal == Number::TERM || signal == Number::INT;
+                    self.send(signal);
+                }
                 () = &mut patience => {
                     self.send(Number::KILL);
-                    return self.ended().await;
+                    break self.ended().await?;
                 }
             }
-        }
+        };
+        Ok(is_asked_for.then_some(status))
     }
 }
 
@@ -128,17 +136,22 @@ pub(super) async fn supervise(
                 }
             }
         };
+        let renewed = delivery.renew(args, &news);
+        // Also when it cannot be delivered: what is waited for is the version after it.
         fetched = news;
-        delivery.write(&fetched)?;
+        if let Err(failure) = renewed {
+            let kept = "the program keeps what it has";
+            output::note(&format!("warning: a secret changed, and {kept}: {failure}"));
+            continue;
+        }
         if args.on_change == OnChange::Hangup {
             program.send(Number::HUP);
             continue;
         }
-        program.end(&mut signals).await?;
-        output::note("a secret changed; the program starts anew");
-        if args.files.is_none() {
-            delivery = Delivery::prepare(args, &fetched)?;
+        if let Some(status) = program.end(&mut signals).await? {
+            return as_ended(status);
         }
+        output::note("a secret changed; the program starts anew");
         program = Running::start(args, &delivery)?;
     }
 }
@@ -165,12 +178,13 @@ fn as_ended(status: ExitStatus) -> Result<(), Failure> {
 
 /// Waits until one of the secrets changed, and answers all of them anew.
 async fn changed(args: &ExecArgs, client: &Client, fetched: &Fetched) -> Fetched {
-    let secrets = fetched.0.iter().map(|(wanted, reply)| SeenSecret {
-        name: wanted.name.clone(),
-        version: Some(reply.version),
-    });
-    let request =
-        WatchSecretsRequest { secrets: secrets.collect(), wait_seconds: Some(WAIT_SECONDS) };
+    // Each once, also one that is delivered twice.
+    let versions: BTreeMap<_, _> =
+        fetched.0.iter().map(|(wanted, reply)| (&wanted.name, reply.version)).collect();
+    let seen =
+        |(name, version): (&String, u32)| SeenSecret { name: name.clone(), version: Some(version) };
+    let secrets = versions.into_iter().map(seen).collect();
+    let request = WatchSecretsRequest { secrets, wait_seconds: Some(WAIT_SECONDS) };
     let mut failed = 0_usize;
     loop {
         let question = client.watch_secrets(&request).within(Duration::from_secs(60));

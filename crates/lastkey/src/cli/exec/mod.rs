@@ -8,11 +8,12 @@
 
 mod child;
 mod delivery;
+mod steering;
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use clap::{Args, ValueEnum};
-use lastkey_client::{Client, TOKEN_VARIABLE};
+use lastkey_client::{Client, IDENTITY_VARIABLE, TOKEN_VARIABLE};
 use lastkey_wire::native::secrets::{SecretValueQuery, SecretValueReply};
 
 use self::delivery::Delivery;
@@ -119,6 +120,27 @@ fn command(args: &ExecArgs) -> Result<Command, Failure> {
         return Err(Failure::Usage("give a program after --".to_owned()));
     };
     let mut command = Command::new(program);
-    command.args(rest).env_remove(TOKEN_VARIABLE);
+    command.args(rest).env_remove(TOKEN_VARIABLE).env_remove(IDENTITY_VARIABLE);
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_gets_no_credential_of_ours() {
+        let args = ExecArgs {
+            secrets: Vec::new(),
+            stage: String::new(),
+            prefix: String::new(),
+            files: None,
+            on_change: OnChange::Nothing,
+            command: vec!["true".into()],
+        };
+        let command = command(&args).ok().unwrap();
+        let removed = command.get_envs().filter(|(_, value)| value.is_none());
+        let removed: Vec<_> = removed.map(|(name, _)| name).collect();
+        assert_eq!(removed, [IDENTITY_VARIABLE, TOKEN_VARIABLE]);
+    }
 }

@@ -131,7 +131,8 @@ pub(super) fn commands(s: &mut Shell) {
 
 fn imports(s: &mut Shell, there: &Path) {
     fs::write(there.join("shop.env"), "USER=app\nPASSWORD='hunter2'\n").unwrap();
-    let manifest = "kind: Secret\nmetadata: {name: tls, namespace: shop}\ndata: {key: AP8=}\n";
+    let manifest = "kind: Secret\ntype: Opaque\nmetadata: {name: tls, namespace: shop}\n\
+                    data: {key: AP8=}\n";
     fs::write(there.join("secret.yaml"), manifest).unwrap();
     fs::write(there.join("aws.json"), r#"{"Name":"/a/raw","SecretString":"hunter2"}"#).unwrap();
     fs::write(there.join("kv.json"), r#"{"data":{"data":{"user":"v"},"metadata":{}}}"#).unwrap();
@@ -147,6 +148,11 @@ fn imports(s: &mut Shell, there: &Path) {
     s.ok("secret import --from dotenv shop.env --to env --overwrite");
     s.ok("secret import --from kubernetes secret.yaml --to k8s/prod");
     assert_eq!(s.ok("secret get k8s/prod/shop/tls --field key --format hex"), "00ff");
+    s.ok("secret update k8s/prod/shop/tls --tag kubernetes-type=Ours --tag team=shop");
+    s.ok("secret import --from kubernetes secret.yaml --to k8s/prod --overwrite");
+    let kept = s.json("secret show k8s/prod/shop/tls");
+    assert_eq!(kept["newest_version"], 2);
+    assert_eq!(kept["tags"], json!({ "kubernetes-type": "Ours", "team": "shop" }));
     s.ok("secret import --from aws aws.json");
     assert_eq!(s.ok("secret get a/raw"), "hunter2");
     s.ok("secret import --from vault-kv2 kv.json --name from-vault");

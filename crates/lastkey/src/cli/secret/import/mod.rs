@@ -12,6 +12,7 @@ mod kubernetes;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, ValueEnum};
+use lastkey_client::Client;
 use lastkey_core::secret_item::{SecretName, SecretPath};
 use lastkey_secret::SecretVec;
 use lastkey_wire::{
@@ -122,14 +123,13 @@ pub(crate) async fn import(args: ImportArgs, session: &Session) -> Result<(), Fa
     let client = session.client()?;
     let (mut secrets, mut left) = (Vec::new(), 0_usize);
     for (name, found) in all {
-        let (fields, request) = request(found, &args)?;
-        let call = client.put_secret(name.as_str(), &request);
-        let result = if args.dry_run.dry_run {
-            let verdict = call.dry_run().await?;
-            if verdict.allowed { "would be written".to_owned() } else { refusal(verdict.why) }
-        } else {
-            told(call.send().await)?
-        };
+        let (fields, mut request) = request(found, &args)?;
+        let mut result = written(&client, &name, &request, &args).await?;
+        if args.overwrite && request.tags.is_some() && result == IS_THERE {
+            // Policies rest on the tags of a secret that is there; only its value is imported.
+            (request.tags, request.expected_version) = (None, None);
+            result = written(&client, &name, &request, &args).await?;
+        }
         left += usize::from(!result.starts_with("version") && !result.starts_with("would be"));
         secrets.push(Row { name: name.to_string(), fields, result });
     }
@@ -138,6 +138,21 @@ pub(crate) async fn import(args: ImportArgs, session: &Session) -> Result<(), Fa
         return Ok(());
     }
     Err(Failure::Input(format!("{left} secrets were not written; the table says why")))
+}
+
+/// Writes a secret, or asks whether that could be done, and tells what became of it.
+async fn written(
+    client: &Client,
+    name: &SecretName,
+    request: &PutSecretRequest,
+    args: &ImportArgs,
+) -> Result<String, Failure> {
+    let call = client.put_secret(name.as_str(), request);
+    if !args.dry_run.dry_run {
+        return told(call.send().await);
+    }
+    let verdict = call.dry_run().await?;
+    Ok(if verdict.allowed { "would be written".to_owned() } else { refusal(verdict.why) })
 }
 
 fn refusal(why: Option<String>) -> String {
@@ -203,10 +218,12 @@ fn stem(file: &std::path::Path) -> Option<String> {
 }
 
 fn request(found: Found, args: &ImportArgs) -> Result<(Vec<String>, PutSecretRequest), Failure> {
+    let has_tags = !found.tags.is_empty();
     let mut request = PutSecretRequest {
         key: args.key.clone(),
-        tags: (!found.tags.is_empty()).then_some(StringMap(found.tags)),
-        expected_version: (!args.overwrite).then_some(0),
+        tags: has_tags.then_some(StringMap(found.tags)),
+        // What has tags is made with them or not at all.
+        expected_version: (!args.overwrite || has_tags).then_some(0),
         ..PutSecretRequest::default()
     };
     let names = match found.value {
