@@ -22,7 +22,7 @@ use super::{
 };
 use crate::cli::{
     args::{OutArgs, OutputForm},
-    failure::Failure,
+    failure::{Failure, printable},
     output::{self, Content},
     table::grid,
 };
@@ -44,7 +44,9 @@ pub(crate) struct VerifyArgs {
     /// Key id that is current (repeatable)
     #[arg(long, value_name = "ID")]
     key_id: Vec<String>,
-    /// Resource that has to be encrypted beside secrets; * for all (repeatable)
+    /// Resource that has to be encrypted beside secrets: configmaps, deployments.apps; * for all
+    /// (repeatable). One of which etcd has nothing proves nothing, and is exit code 1 where
+    /// something is required
     #[arg(long, value_name = "RESOURCE")]
     resource: Vec<String>,
     /// Look for old values too: in history, in free pages of the database (over --endpoints that
@@ -114,11 +116,7 @@ pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Fa
     let broken = args.require.iter().filter_map(|r| r.broken(&report)).collect();
     let told = Told { place: args.source.place(), revision, report, broken };
     output::write_whole(&args.out, told.in_form(form)?.as_bytes(), Content::Unknown)?;
-    if told.broken.is_empty() {
-        return Ok(());
-    }
-    told.broken.iter().for_each(|words| output::note(words));
-    Err(Failure::Found)
+    told.end(!args.require.is_empty())
 }
 
 /// Refuses what could only be answered by what was not asked for.
@@ -247,6 +245,19 @@ struct Told {
 }
 
 impl Told {
+    /// Says what does not hold. Of a resource that is named wrong etcd has nothing, which proves
+    /// nothing: where something is required, it does not hold.
+    fn end(&self, is_required: bool) -> Result<(), Failure> {
+        self.broken.iter().for_each(|words| output::note(words));
+        let missing = &self.report.missing;
+        for name in missing {
+            let name = printable(name);
+            output::note(&format!("nothing in etcd is of {name}: that proves nothing of it"));
+        }
+        let is_proven = self.broken.is_empty() && (missing.is_empty() || !is_required);
+        if is_proven { Ok(()) } else { Err(Failure::Found) }
+    }
+
     fn in_form(&self, form: OutputForm) -> Result<String, Failure> {
         let findings = || self.report.findings(&self.place, "lastkey etcd verify", crate::VERSION);
         Ok(match form {
