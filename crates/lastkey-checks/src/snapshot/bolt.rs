@@ -192,6 +192,11 @@ fn bucket(entry: &Entry<'_>) -> Option<Walk> {
 }
 
 impl Leaf {
+    /// The page at which it begins.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Sees the entries, the last one first.
     pub(super) fn entries(&self, see: &mut dyn FnMut(Entry<'_>)) -> Result<(), EtcdError> {
         let damaged = || EtcdError::Damaged(self.number);
