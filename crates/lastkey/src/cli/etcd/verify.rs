@@ -348,13 +348,15 @@ fn residue_in_words(residue: &Residue) -> String {
         ("write-ahead log", residue.wal),
     ];
     let rows = parts.iter().map(|(name, totals)| match totals {
-        None => [*name, "-", "-", "-"].map(str::to_owned).to_vec(),
+        None => [*name, "-", "-", "-", "-"].map(str::to_owned).to_vec(),
         Some(totals) => {
-            let numbers = [totals.clear, totals.other, totals.old].map(|count| count.to_string());
+            let numbers = [totals.clear, totals.other, totals.old, totals.damaged];
+            let numbers = numbers.map(|count| count.to_string());
             std::iter::once((*name).to_owned()).chain(numbers).collect()
         }
     });
-    let mut text = "\n".to_owned() + &grid(&["OLD VALUES IN", "CLEAR", "OTHER", "OLD"], rows);
+    let mut text =
+        "\n".to_owned() + &grid(&["OLD VALUES IN", "CLEAR", "OTHER", "OLD", "DAMAGED"], rows);
     if residue.count() > 0 {
         text.push_str(
             "They go in this order: etcdctl compact REVISION (the API server compacts every five\n\
