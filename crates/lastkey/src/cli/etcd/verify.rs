@@ -139,11 +139,17 @@ struct Counted {
     now: Coverage,
     /// What was there before them.
     old: Coverage,
+    /// Seeds that were asked for, and what the plugin gave. INVARIANT: each is counted in `now`,
+    /// so both begin anew together.
+    seeds: Seeds,
 }
+
+type Seeds = HashMap<SeedId, Option<SecretArray<32>>>;
 
 impl Counted {
     fn new(registry: &str) -> Self {
-        Self { now: Coverage::new(registry), old: Coverage::new(registry) }
+        let (now, old) = (Coverage::new(registry), Coverage::new(registry));
+        Self { now, old, seeds: Seeds::new() }
     }
 }
 
@@ -182,7 +188,7 @@ async fn take(
         .map_err(|error| Failure::Input(error.to_string()))?;
     match (sealed, opener) {
         (Some(sealed), Some(opener)) if opener.level != Level::Count && !object.is_old => {
-            opener.open(object, &sealed, coverage).await
+            opener.open(object, &sealed, coverage, &mut counted.seeds).await
         }
         (Some(_) | None, _) => Ok(()),
     }
@@ -194,14 +200,13 @@ struct Opener {
     level: Level,
     /// The plugin's key id.
     current: String,
-    seeds: HashMap<SeedId, Option<SecretArray<32>>>,
 }
 
 impl Opener {
     async fn connect(path: &std::path::Path, level: Level) -> Result<Self, Failure> {
         let mut plugin = Plugin::connect(path).await?;
         let current = plugin.key_id().await?;
-        Ok(Self { plugin, level, current, seeds: HashMap::new() })
+        Ok(Self { plugin, level, current })
     }
 
     async fn open(
@@ -209,17 +214,18 @@ impl Opener {
         object: &Stored,
         sealed: &Sealed<'_>,
         coverage: &mut Coverage,
+        seeds: &mut Seeds,
     ) -> Result<(), Failure> {
         // INVARIANT: what `Coverage::take` answered as sealed has a prefix.
         let provider = prefix(&object.value).map(|prefix| prefix.name).unwrap_or_default();
         let key_id = sealed.object.key_id;
-        if !self.seeds.contains_key(&sealed.seed) {
+        if !seeds.contains_key(&sealed.seed) {
             let seed = self.plugin.unwrap_seed(&sealed.object).await?;
             coverage.unwrapped(provider, key_id, seed.is_some());
-            self.seeds.insert(sealed.seed, seed);
+            seeds.insert(sealed.seed, seed);
         }
         if self.level == Level::Decrypt
-            && let Some(Some(seed)) = self.seeds.get(&sealed.seed)
+            && let Some(Some(seed)) = seeds.get(&sealed.seed)
         {
             let kind = match sealed.object.source_type {
                 SourceType::Key => SourceKind::Key,
