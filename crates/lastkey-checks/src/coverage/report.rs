@@ -22,6 +22,9 @@ pub struct CoverageReport {
     pub totals: Totals,
     /// Each resource.
     pub resources: Vec<Resource>,
+    /// Resources that were named, and of which nothing is there: a name that is wrong looks the
+    /// same.
+    pub missing: Vec<String>,
     /// Each key of KMS v2.
     pub keys: Vec<Key>,
     /// Old values on disk; none when nobody looked.
@@ -215,7 +218,7 @@ pub(super) fn report(coverage: Coverage, expected: &Expected) -> CoverageReport 
     for (name, row) in &mut resources {
         row.resource = (*name).to_owned();
         let is_sealed_in_part = row.counts.clear < row.counts.objects;
-        let is_named = expected.resources.iter().any(|named| named == "*" || named == name);
+        let is_named = expected.resources.iter().any(|named| is_for(named, name));
         row.required = *name == "secrets" || is_named || is_sealed_in_part;
         if row.required {
             totals.join(&row.counts);
@@ -224,10 +227,19 @@ pub(super) fn report(coverage: Coverage, expected: &Expected) -> CoverageReport 
     let keys: Vec<Key> =
         coverage.keys.iter().map(|(name, used)| key(name, used, &current)).collect();
     totals.unopened = unopened(&keys);
+    let is_there = |named: &str| resources.keys().any(|name| is_for(named, name));
+    let missing = expected.resources.iter().filter(|named| !is_there(named)).cloned().collect();
     let resources = resources.into_values().collect();
     let is_named = !expected.key_ids.is_empty();
     let current_by = if is_named { "named" } else { "newest write" };
-    CoverageReport { current_by, totals, resources, keys, residue: None }
+    CoverageReport { current_by, totals, resources, missing, keys, residue: None }
+}
+
+/// Whether a name that somebody gave is for a resource as etcd has it. Built-in resources lie
+/// there without their group: `deployments` is that of `deployments.apps`.
+fn is_for(named: &str, resource: &str) -> bool {
+    let plain = named.split_once('.').map_or(named, |(plain, _)| plain);
+    named == "*" || named == resource || plain == resource
 }
 
 fn key(name: &KeyName, used: &KeyUse, current: &Current<'_>) -> Key {

@@ -10,6 +10,7 @@
 use std::{
     collections::HashSet,
     io::{self, Read},
+    ops::Range,
 };
 
 use memchr::memmem;
@@ -37,11 +38,12 @@ pub struct Residue {
 }
 
 impl Residue {
-    /// Values in the clear, of other providers and under old keys.
+    /// Values in the clear, of other providers, under old keys, and those that are damaged: what
+    /// is left of them was sealed under nobody knows what.
     #[must_use]
     pub fn count(&self) -> u64 {
         let parts = [Some(self.history), Some(self.free_pages), self.wal];
-        parts.iter().flatten().map(|part| part.clear + part.other + part.old).sum()
+        parts.iter().flatten().map(|part| part.clear + part.stale()).sum()
     }
 }
 
@@ -51,13 +53,21 @@ impl CoverageReport {
     pub fn pinned(&self) -> Expected {
         let current = || self.keys.iter().filter(|key| key.current);
         let required = self.resources.iter().filter(|row| row.required);
+        let mut key_ids: Vec<String> = current().map(|key| key.key_id.clone()).collect();
+        if key_ids.is_empty() {
+            // No object has this one: else the newest old value would say what is current.
+            key_ids.push(String::new());
+        }
         Expected {
             providers: current().map(|key| key.provider.clone()).collect(),
-            key_ids: current().map(|key| key.key_id.clone()).collect(),
+            key_ids,
             resources: required.map(|row| row.resource.clone()).collect(),
         }
     }
 }
+
+/// The longest length in front of a key: a tag, and two bytes.
+const PREFIX_LEN: usize = 3;
 
 /// Finds values below `registry` in raw bytes, and counts them.
 ///
@@ -65,19 +75,23 @@ impl CoverageReport {
 /// [`ScanError`].
 pub fn scan(source: &mut dyn Read, registry: &str, found: &mut Coverage) -> Result<(), ScanError> {
     let needle = format!("{}/", registry.trim_end_matches('/'));
-    let (mut window, mut values) = (Vec::new(), HashSet::new());
+    let (mut window, mut values, mut from) = (Vec::new(), HashSet::new(), 0);
     loop {
         let room = WINDOW_LEN.saturating_sub(window.len()) as u64;
         let is_end = (&mut *source).take(room).read_to_end(&mut window)? == 0;
         // What begins near the end is looked at when the rest is there too.
         let border = if is_end { window.len() } else { window.len().saturating_sub(SPAN_LEN) };
-        look(&window, border, needle.as_bytes(), &mut values, found)?;
+        let border = border.max(from);
+        look(&window, from..border, needle.as_bytes(), &mut values, found)?;
         if is_end {
             return Ok(());
         }
-        window.drain(..border);
+        // What stands right in front of the border is the length of a key that begins there.
+        from = border.min(PREFIX_LEN);
+        let gone = border - from;
+        window.drain(..gone);
         // A value behind the border whose key was before it is counted already.
-        values = values.iter().filter_map(|at: &usize| at.checked_sub(border)).collect();
+        values = values.iter().filter_map(|at: &usize| at.checked_sub(gone)).collect();
     }
 }
 
@@ -94,19 +108,23 @@ pub enum ScanError {
 
 fn look(
     window: &[u8],
-    border: usize,
+    within: Range<usize>,
     needle: &[u8],
     values: &mut HashSet<usize>,
     found: &mut Coverage,
 ) -> Result<(), ScanError> {
-    for at in memmem::find_iter(window, needle).take_while(|at| *at < border) {
+    let found_within = |needle| {
+        let all = memmem::find_iter(window, needle).skip_while(|at| *at < within.start);
+        all.take_while(|at| *at < within.end)
+    };
+    for at in found_within(needle) {
         if let Some((key, value, start)) = pair(window, at) {
             values.insert(start);
             found.take(key, value, 0)?;
         }
     }
     // A Secret whose key was overwritten: nobody knows its name, and everybody its content.
-    for at in memmem::find_iter(window, SECRET).take_while(|at| *at < border) {
+    for at in found_within(SECRET) {
         if !values.contains(&at) {
             let key = [needle, b"secrets/?"].concat();
             found.take(&key, window.get(at..at + SECRET.len()).unwrap_or_default(), 0)?;
@@ -152,7 +170,7 @@ fn key_len(before: &[u8]) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Coverage, Expected, SECRET, SPAN_LEN, WINDOW_LEN, scan};
+    use super::{Coverage, Expected, Residue, SECRET, SPAN_LEN, Totals, WINDOW_LEN, scan};
     use crate::coverage::REGISTRY;
 
     fn message(key: &str, value: &[u8], tag: u8) -> Vec<u8> {
@@ -210,6 +228,38 @@ mod tests {
             bytes.resize(2 * WINDOW_LEN, 7);
             assert_eq!(clear(&bytes), 1, "{at}");
         }
+    }
+
+    #[test]
+    fn key_whose_length_lies_before_the_border_is_found_once() {
+        let long = format!("/registry/secrets/a/{}", "x".repeat(150));
+        for key in ["/registry/secrets/a/b", &long] {
+            let one = message(key, b"k8s\0x", 0x12);
+            for at in WINDOW_LEN - SPAN_LEN - 6..WINDOW_LEN - SPAN_LEN + 3 {
+                let mut bytes = vec![7; at];
+                bytes.extend_from_slice(&one);
+                bytes.resize(WINDOW_LEN + 100, 7);
+                assert_eq!(clear(&bytes), 1, "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn old_value_is_not_current_where_no_key_is() {
+        let sealed = b"k8s:enc:kms:v2:p:\x0a\x02dd\x12\x02k1\x1a\x03src\x28\x01";
+        let mut now = Coverage::new(REGISTRY);
+        now.take(b"/registry/secrets/a/b", b"k8s\0x", 2).unwrap();
+        let pinned = now.report(&Expected::default()).pinned();
+        let mut old = Coverage::new(REGISTRY);
+        old.take(b"/registry/secrets/a/b", sealed, 1).unwrap();
+        let history = old.report(&pinned).totals;
+        assert_eq!((history.current, history.stale()), (0, 1));
+    }
+
+    #[test]
+    fn damaged_values_are_left_over_too() {
+        let history = Totals { objects: 1, damaged: 1, ..Totals::default() };
+        assert_eq!(Residue { history, ..Residue::default() }.count(), 1);
     }
 
     proptest! {

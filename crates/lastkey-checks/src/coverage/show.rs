@@ -63,11 +63,11 @@ impl CoverageReport {
         ];
         for (part, totals) in parts {
             let Some(totals) = totals else { continue };
-            let count = totals.clear + totals.other + totals.old;
+            let count = totals.clear + totals.stale();
             if let Some(rule) = RULES.iter().find(|rule| rule.kind == "residue" && count > 0) {
                 let seen = format!(
-                    "{} in the clear, {} of other providers, {} under old keys",
-                    totals.clear, totals.other, totals.old
+                    "{} in the clear, {} of other providers, {} under old keys, {} damaged",
+                    totals.clear, totals.other, totals.old, totals.damaged
                 );
                 let title = format!("{count} old values lie in the {part}");
                 report.findings.push(rule.made(part.to_owned(), title, seen, place));

@@ -85,6 +85,30 @@ fn resources_are_required_when_named_or_sealed_in_part() {
 }
 
 #[test]
+fn resource_that_is_named_with_its_group_is_found_where_etcd_has_none() {
+    let objects = vec![
+        ("/registry/deployments/a/x", b"k8s\0".to_vec(), 1),
+        ("/registry/example.com/widgets/a", b"{}".to_vec(), 2),
+        ("/registry/secrets/a/b", sealed("p", "k", "s", 1), 3),
+    ];
+    for (named, clear) in [("deployments.apps", 1), ("widgets.example.com", 1), ("secrets", 0)] {
+        let expected = Expected { resources: vec![named.into()], ..Expected::default() };
+        let found = report(&objects, &expected);
+        assert_eq!((found.totals.clear, &found.missing[..]), (clear, &[][..]), "{named}");
+    }
+}
+
+#[test]
+fn resource_that_is_named_and_not_there_is_missing() {
+    for named in ["deployment", "secrets.", "widgets.exmaple.com"] {
+        let expected = Expected { resources: vec![named.into()], ..Expected::default() };
+        let missing = report(&mixed(), &expected).missing;
+        let is_plain = named == "secrets.";
+        assert_eq!(missing.is_empty(), is_plain, "{named}: {missing:?}");
+    }
+}
+
+#[test]
 fn requirements_hold_or_say_what_is_there() {
     let found = report(&mixed(), &Expected::default());
     assert!(holds("clear=3", &found) && holds("stale=6", &found) && holds("damaged=1", &found));

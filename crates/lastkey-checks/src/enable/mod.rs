@@ -170,6 +170,18 @@ fn read(wanted: &Wanted, text: &str) -> Result<Vec<Block>, EnableError> {
     root.get("resources").items().iter().map(|block| read_block(wanted, block)).collect()
 }
 
+/// The resources of every block in which the plugin is, each once.
+fn resources_of(wanted: &Wanted, text: &str) -> Vec<String> {
+    let is_ours = |provider: &Provider| matches!(provider, Provider::Ours(_));
+    let mut names = Vec::new();
+    for block in read(wanted, text).unwrap_or_default() {
+        if block.providers.iter().any(is_ours) {
+            names.extend(block.resources.into_iter().filter(|name| !name.is_empty()));
+        }
+    }
+    simplified(&names)
+}
+
 fn read_block(wanted: &Wanted, block: &Node) -> Result<Block, EnableError> {
     let resources = block.get("resources").texts().map(str::to_owned).collect();
     let providers = block.get("providers").items().iter().map(|node| read_provider(wanted, node));

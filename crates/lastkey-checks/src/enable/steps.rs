@@ -97,25 +97,33 @@ impl Managed {
     }
 }
 
-/// What to do, in order. `file` is where the configuration was written.
+/// What to do, in order. `configuration` is what was made, `file` where it was written.
 #[must_use]
-pub fn steps(platform: Platform, wanted: &Wanted, file: &str) -> String {
+pub fn steps(platform: Platform, wanted: &Wanted, configuration: &str, file: &str) -> String {
     let target = target(platform);
+    let asked = Asked {
+        platform,
+        socket: &wanted.socket,
+        resources: &super::resources_of(wanted, configuration),
+    };
     let mut text = match wanted.stage {
-        Stage::Start => start(platform, wanted, file, target),
+        Stage::Start => start(&asked, file, target),
         Stage::Finish => format!(
             "1. First prove that nothing is left: {}\n\
              2. Put {file} in place of {target} on every control plane node. An API server that\n   \
              reloads by itself takes it within a minute or so.\n",
-            verify(platform, "clear=0,stale=0")
+            asked.verify()
         ),
         Stage::Back => format!(
             "1. Put {file} in place of {target} on every control plane node, and wait until each\n   \
              API server has taken it.\n\
-             2. Rewrite everything: {REWRITE}\n\
-             3. Look that nothing is sealed any more: {}\n\
+             2. Rewrite everything: {}\n\
+             3. Look that nothing is sealed any more: {}\n   \
+             No key is named none, so whatever is still sealed counts as stale, also what is\n   \
+             under the newest key. It has to hold before anything of step 4.\n\
              4. Take --encryption-provider-config away, then the plugin. Only then the key.\n",
-            verify(platform, "stale=0")
+            asked.rewrite_in_clear(),
+            asked.verify_none_sealed()
         ),
     };
     text.push_str(AFTER);
@@ -128,10 +136,6 @@ const AFTER: &str = "\n\
     Needs Kubernetes 1.32 or later: older API servers cannot talk to a plugin written in Rust on\n\
     a socket file.\n";
 
-/// Writes every object once more, as it is; on the way back no key is the current one.
-const REWRITE: &str =
-    "kubectl get secrets,configmaps --all-namespaces -o json | kubectl replace -f -";
-
 /// Where the configuration belongs.
 const fn target(platform: Platform) -> &'static str {
     match platform {
@@ -141,8 +145,8 @@ const fn target(platform: Platform) -> &'static str {
     }
 }
 
-fn start(platform: Platform, wanted: &Wanted, file: &str, target: &str) -> String {
-    let socket = &wanted.socket;
+fn start(asked: &Asked<'_>, file: &str, target: &str) -> String {
+    let Asked { platform, socket, .. } = *asked;
     let folder = socket.rsplit_once('/').map_or("/", |(folder, _)| folder);
     let how = match platform {
         Platform::Kubeadm => format!(
@@ -184,11 +188,11 @@ fn start(platform: Platform, wanted: &Wanted, file: &str, target: &str) -> Strin
          2. {file} becomes {target} there, root:root 0600, the same on all nodes:\n   \
          install -D -m 0600 -o root -g root {file} {target}\n\
          {how}\
-         4. When every API server is ready again, rewrite what is there: lastkey etcd rewrite,\n   \
-         with --socket {socket} and the certificates of step 5\n\
+         4. When every API server is ready again, rewrite what is there: {}\n\
          5. Prove it: {}\n\
          6. Make the last step: lastkey etcd enable --finish --running {target}\n",
-        verify(platform, "clear=0,stale=0")
+        asked.rewrite(),
+        asked.verify()
     )
 }
 
@@ -208,33 +212,146 @@ fn static_pod(folder: &str) -> String {
     )
 }
 
-fn verify(platform: Platform, require: &str) -> String {
-    let (folder, authority, certificate, key) = match platform {
-        Platform::Kubeadm | Platform::StaticPod => (
-            "/etc/kubernetes/pki",
-            "etcd/ca.crt",
-            "apiserver-etcd-client.crt",
-            "apiserver-etcd-client.key",
-        ),
-        Platform::K3s => {
-            ("/var/lib/rancher/k3s/server/tls/etcd", "server-ca.crt", "client.crt", "client.key")
+/// What the commands that are printed are about.
+struct Asked<'a> {
+    platform: Platform,
+    socket: &'a str,
+    /// As the configuration names them, wildcards included.
+    resources: &'a [String],
+}
+
+/// The wildcard for all there is.
+const ALL: &str = "*.*";
+
+impl Asked<'_> {
+    /// Proves that everything is sealed under the plugin's key.
+    fn verify(&self) -> String {
+        let names = self.names(|name| if name == ALL { Some("'*'") } else { None });
+        format!(
+            "{} {} \\\n   {names}--require clear=0,stale=0{}",
+            self.look(),
+            self.key(),
+            self.advice()
+        )
+    }
+
+    /// Proves that nothing is sealed: under a key that nobody has no object is current.
+    fn verify_none_sealed(&self) -> String {
+        format!("{} \\\n   --key-id none --require stale=0", self.look())
+    }
+
+    /// Writes what is not sealed under the plugin's key once more.
+    fn rewrite(&self) -> String {
+        let etcd = self.etcd().unwrap_or_else(|| {
+            "--endpoints https://NODE:2379 \\\n   --cacert FILE --cert FILE --key FILE".to_owned()
+        });
+        let kubeconfig = match self.platform {
+            Platform::Kubeadm => "/etc/kubernetes/admin.conf",
+            Platform::K3s => "/etc/rancher/k3s/k3s.yaml",
+            Platform::Rke2 => "/etc/rancher/rke2/rke2.yaml",
+            Platform::Talos | Platform::StaticPod => "KUBECONFIG",
+        };
+        let (key, names) = (self.key(), self.names(|_| None));
+        format!(
+            "lastkey etcd rewrite {key} \\\n   {names}\\\n   --kubeconfig {kubeconfig} {etcd}{}",
+            self.advice()
+        )
+    }
+
+    /// Writes everything once more, as it is; on the way back no key is the current one.
+    fn rewrite_in_clear(&self) -> String {
+        let plain = self.resources.iter().map(String::as_str).filter(|name| !is_wild(name));
+        let wild = self.resources.iter().any(|name| is_wild(name)).then_some("R");
+        let names: Vec<&str> = plain.chain(wild).collect();
+        format!(
+            "\n   kubectl get {} --all-namespaces -o json | kubectl replace -f -{}",
+            names.join(","),
+            self.advice()
+        )
+    }
+
+    /// `verify` with all that says where etcd is.
+    fn look(&self) -> String {
+        match self.etcd() {
+            Some(etcd) => format!("lastkey etcd verify {etcd}"),
+            None => "talosctl etcd snapshot etcd.db && \\\n   \
+                     lastkey etcd verify --snapshot etcd.db"
+                .to_owned(),
         }
-        Platform::Rke2 => (
-            "/var/lib/rancher/rke2/server/tls/etcd",
-            "server-ca.crt",
-            "server-client.crt",
-            "server-client.key",
-        ),
-        Platform::Talos => {
-            return format!(
-                "talosctl etcd snapshot etcd.db && \\\n   \
-                 lastkey etcd verify --snapshot etcd.db --require {require}"
+    }
+
+    /// What tells the current key. Nobody sees the socket from outside of Talos.
+    fn key(&self) -> String {
+        match self.platform {
+            Platform::Talos => "--key-id ID".to_owned(),
+            Platform::Kubeadm | Platform::K3s | Platform::Rke2 | Platform::StaticPod => {
+                format!("--socket {}", self.socket)
+            }
+        }
+    }
+
+    /// `--resource` for each resource; wildcards as `known` writes them, others once as a name
+    /// that stands for each resource that they take.
+    fn names(&self, known: impl Fn(&str) -> Option<&'static str>) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.resources {
+            let name = if is_wild(name) { known(name).unwrap_or("R") } else { name };
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.iter().map(|name| format!("--resource {name} ")).collect()
+    }
+
+    /// What to put for `R` and `ID`, where they stand.
+    fn advice(&self) -> String {
+        let wild: Vec<&str> =
+            self.resources.iter().map(String::as_str).filter(|name| is_wild(name)).collect();
+        let mut text = String::new();
+        if !wild.is_empty() {
+            text = format!(
+                "\n   R: each resource of {}, one after the other, since a rewrite takes no\n   \
+                 wildcard (kubectl api-resources --verbs=patch -o name)",
+                wild.join(" and ")
             );
         }
-    };
-    format!(
-        "lastkey etcd verify --endpoints https://127.0.0.1:2379 \\\n   \
-         --cacert {folder}/{authority} \\\n   --cert {folder}/{certificate} \\\n   \
-         --key {folder}/{key} --require {require}"
-    )
+        if self.platform == Platform::Talos {
+            text.push_str("\n   ID: the plugin's key id of now");
+        }
+        text
+    }
+
+    /// Where etcd answers on a node, and what it asks for; none where only a snapshot is had.
+    fn etcd(&self) -> Option<String> {
+        let (folder, authority, certificate, key) = match self.platform {
+            Platform::Kubeadm | Platform::StaticPod => (
+                "/etc/kubernetes/pki",
+                "etcd/ca.crt",
+                "apiserver-etcd-client.crt",
+                "apiserver-etcd-client.key",
+            ),
+            Platform::K3s => (
+                "/var/lib/rancher/k3s/server/tls/etcd",
+                "server-ca.crt",
+                "client.crt",
+                "client.key",
+            ),
+            Platform::Rke2 => (
+                "/var/lib/rancher/rke2/server/tls/etcd",
+                "server-ca.crt",
+                "server-client.crt",
+                "server-client.key",
+            ),
+            Platform::Talos => return None,
+        };
+        Some(format!(
+            "--endpoints https://127.0.0.1:2379 \\\n   \
+             --cacert {folder}/{authority} \\\n   --cert {folder}/{certificate} \\\n   \
+             --key {folder}/{key}"
+        ))
+    }
+}
+
+fn is_wild(name: &str) -> bool {
+    name.starts_with('*')
 }

@@ -135,16 +135,75 @@ fn what_the_api_server_would_refuse_is_refused_here() {
     assert_eq!(refused(&|_| (), Some(&other)), EnableError::Taken("lastkey".to_owned()));
 }
 
+const PLATFORMS: [Platform; 5] =
+    [Platform::Kubeadm, Platform::K3s, Platform::Rke2, Platform::Talos, Platform::StaticPod];
+
+/// What is printed once a configuration with these resources was made.
+fn steps_for(platform: Platform, stage: Stage, resources: &[&str]) -> String {
+    let text = match stage {
+        Stage::Start => start(resources, None),
+        Stage::Finish | Stage::Back => {
+            configuration(&wanted(stage, &[]), Some(&start(resources, None))).unwrap()
+        }
+    };
+    steps(platform, &wanted(stage, &SECRETS_LIKE), &text, "encryption.yaml")
+}
+
+/// The command, from its first word to its last line.
+fn command<'a>(text: &'a str, words: &str) -> &'a str {
+    let (_, rest) = text.split_once(words).unwrap();
+    rest.split_once("\n4.").or(rest.split_once("\n5.")).map_or(rest, |(command, _)| command)
+}
+
 #[test]
 fn steps_name_file_socket_and_proof_for_every_platform() {
-    let platforms =
-        [Platform::Kubeadm, Platform::K3s, Platform::Rke2, Platform::Talos, Platform::StaticPod];
-    for platform in platforms {
-        let text = steps(platform, &wanted(Stage::Start, &[]), "encryption.yaml");
+    for platform in PLATFORMS {
+        let text = steps_for(platform, Stage::Start, &["secrets", "widgets.example.com"]);
         for part in ["encryption.yaml", "/run/lastkey", "--require clear=0,stale=0", "etcd rewrite"]
         {
             assert!(text.contains(part), "{platform:?} lacks {part}");
         }
+    }
+}
+
+#[test]
+fn proof_and_rewriting_name_the_current_key_and_every_resource_of_the_configuration() {
+    for platform in PLATFORMS {
+        let is_talos = platform == Platform::Talos;
+        let key = if is_talos { "--key-id ID" } else { "--socket /run/lastkey/kms.sock" };
+        let resources = ["secrets", "widgets.example.com"];
+        let start = steps_for(platform, Stage::Start, &resources);
+        let last = steps_for(platform, Stage::Finish, &resources);
+        for command in [
+            command(&start, "lastkey etcd rewrite"),
+            command(&start, "lastkey etcd verify"),
+            command(&last, "lastkey etcd verify"),
+        ] {
+            for part in [key, "--resource secrets ", "--resource widgets.example.com "] {
+                assert!(command.contains(part), "{platform:?} lacks {part}: {command}");
+            }
+        }
+    }
+}
+
+#[test]
+fn wildcards_are_proved_as_one_and_rewritten_one_by_one() {
+    let text = steps_for(Platform::Kubeadm, Stage::Start, &["*.*"]);
+    assert!(command(&text, "lastkey etcd verify").contains("--resource '*' "), "{text}");
+    let rewrite = command(&text, "lastkey etcd rewrite");
+    assert!(rewrite.contains("--resource R ") && rewrite.contains("R: each resource of *.*"));
+    let text = steps_for(Platform::Kubeadm, Stage::Start, &["secrets", "*.example.com"]);
+    let verify = command(&text, "lastkey etcd verify");
+    assert!(verify.contains("--resource secrets --resource R "), "{verify}");
+}
+
+#[test]
+fn way_back_proves_that_nothing_is_sealed_under_any_key() {
+    for platform in PLATFORMS {
+        let text = steps_for(platform, Stage::Back, &["secrets", "widgets.example.com"]);
+        let verify = command(&text, "lastkey etcd verify");
+        assert!(verify.contains("--key-id none --require stale=0"), "{verify}");
+        assert!(text.contains("kubectl get secrets,widgets.example.com --all-namespaces"));
     }
 }
 

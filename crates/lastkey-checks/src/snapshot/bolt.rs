@@ -192,12 +192,22 @@ fn bucket(entry: &Entry<'_>) -> Option<Walk> {
 }
 
 impl Leaf {
-    /// Sees the entries, the last one first.
+    /// The page at which it begins.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Sees the entries, the last one first. Entries that overlap are damage: a short page could
+    /// claim many times its length.
     pub(super) fn entries(&self, see: &mut dyn FnMut(Entry<'_>)) -> Result<(), EtcdError> {
         let damaged = || EtcdError::Damaged(self.number);
         let count = u16_at(&self.page, 10).map(usize::from).ok_or_else(damaged)?;
+        let mut left = self.page.len();
         for index in (0..count).rev() {
-            see(entry(&self.page, index).ok_or_else(damaged)?);
+            let entry = entry(&self.page, index).ok_or_else(damaged)?;
+            let rest = left.checked_sub(entry.key.len() + entry.value.len());
+            left = rest.ok_or_else(damaged)?;
+            see(entry);
         }
         Ok(())
     }
@@ -285,4 +295,39 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EtcdError, LEAF, Leaf, PAGE_HEADER_LEN};
+
+    /// A leaf of entries without keys, each a part of `data`.
+    fn leaf(data: &[u8], parts: &[(usize, usize)]) -> Leaf {
+        let mut page = vec![0; PAGE_HEADER_LEN];
+        page[8..10].copy_from_slice(&LEAF.to_le_bytes());
+        page[10..12].copy_from_slice(&u16::try_from(parts.len()).unwrap().to_le_bytes());
+        for (index, (start, len)) in parts.iter().enumerate() {
+            let offset = (parts.len() - index) * 16 + start;
+            for field in [0, offset, 0, *len] {
+                page.extend_from_slice(&u32::try_from(field).unwrap().to_le_bytes());
+            }
+        }
+        page.extend_from_slice(data);
+        Leaf { page, number: 7 }
+    }
+
+    fn lengths(leaf: &Leaf) -> (Result<(), EtcdError>, Vec<usize>) {
+        let mut seen = Vec::new();
+        let ended = leaf.entries(&mut |entry| seen.push(entry.value.len()));
+        (ended, seen)
+    }
+
+    #[test]
+    fn entries_that_overlap_are_damage() {
+        let (ended, seen) = lengths(&leaf(&[1; 200], &[(0, 150), (150, 50)]));
+        assert!(ended.is_ok() && seen == [50, 150]);
+        let (ended, seen) = lengths(&leaf(&[1; 200], &[(0, 200); 40]));
+        assert!(matches!(ended, Err(EtcdError::Damaged(7))));
+        assert!(seen.iter().sum::<usize>() <= 1_000, "{seen:?}");
+    }
 }

@@ -91,13 +91,17 @@ impl<S: Read + Seek> Revisions<S> {
     /// Sees the revisions of the next page; `false` when there was none.
     ///
     /// # Errors
-    /// [`EtcdError`] when a page is damaged or cannot be read.
+    /// [`EtcdError`] when a page or a record in it is damaged or cannot be read.
     pub fn next_page(&mut self, see: &mut dyn FnMut(Revision<'_>)) -> Result<bool, EtcdError> {
         let Some(leaf) = self.file.next_leaf(&mut self.walk)? else { return Ok(false) };
-        let seen = &mut self.seen;
+        let (seen, mut is_damaged) = (&mut self.seen, false);
         leaf.entries(&mut |entry| {
-            // A record that cannot be read has no key either: nobody could ask etcd for it.
-            let Some(mut record) = KeyValue::parse(entry.value) else { return };
+            let record = KeyValue::parse(entry.value).filter(|record| !record.key.is_empty());
+            // Without it an older revision of its key would count as the newest.
+            let Some(mut record) = record.filter(|_| !is_damaged) else {
+                is_damaged = true;
+                return;
+            };
             if let Some(main) = entry.key.first_chunk() {
                 record.revision = u64::from_be_bytes(*main);
             }
@@ -105,7 +109,7 @@ impl<S: Read + Seek> Revisions<S> {
             let is_newest = seen.insert(half_hash(record.key));
             see(Revision { record, is_newest, is_deletion });
         })?;
-        Ok(true)
+        if is_damaged { Err(EtcdError::Damaged(leaf.number())) } else { Ok(true) }
     }
 }
 
@@ -225,6 +229,26 @@ mod tests {
         let bytes = include_bytes!("../../tests/data/etcd-mixed.db");
         let cut = bytes[..bytes.len() - 8192].to_vec();
         assert!(matches!(read(&mut Cursor::new(cut)), Err(EtcdError::Truncated { .. })));
+    }
+
+    #[test]
+    fn record_that_cannot_be_read_is_damage_and_not_left_out() {
+        let whole = include_bytes!("../../tests/data/etcd-mixed.db");
+        let before = format!("{:?}", read(&mut Cursor::new(whole)).unwrap());
+        let needle = b"/registry/secrets/";
+        let mut refused = 0;
+        for at in memchr::memmem::find_iter(whole, needle) {
+            let mut bytes = whole.to_vec();
+            // The tag of the key becomes one that protobuf does not have.
+            assert_eq!(bytes[at - 2], 0x0a);
+            bytes[at - 2] = 0x0f;
+            match read(&mut Cursor::new(bytes)) {
+                Err(EtcdError::Damaged(_)) => refused += 1,
+                Err(error) => panic!("{error}"),
+                Ok(facts) => assert_eq!(format!("{facts:?}"), before, "a page that is free"),
+            }
+        }
+        assert!(refused > 0);
     }
 
     proptest! {

@@ -193,6 +193,8 @@ pub fn owner(key: &[u8], registry: &str) -> Option<Owner> {
         ("services", "specs") => ("services".to_owned(), deeper),
         ("services", "endpoints") => ("endpoints".to_owned(), deeper),
         ("minions", _) => ("nodes".to_owned(), below),
+        ("controllers", _) => ("replicationcontrollers".to_owned(), below),
+        ("ingress", _) => ("ingresses".to_owned(), below),
         // A server for custom resources alone puts its own group before theirs.
         _ if first.contains('.') && second.contains('.') && !third.is_empty() => {
             (format!("{third}.{second}"), deepest)
@@ -301,6 +303,8 @@ mod tests {
             ("/registry/services/specs/shop/web", "services", "shop/web"),
             ("/registry/services/endpoints/shop/web", "endpoints", "shop/web"),
             ("/registry/minions/node-1", "nodes", "node-1"),
+            ("/registry/controllers/shop/web", "replicationcontrollers", "shop/web"),
+            ("/registry/ingress/shop/web", "ingresses", "shop/web"),
             (
                 "/registry/apiextensions.k8s.io/customresourcedefinitions/w.example.com",
                 "customresourcedefinitions.apiextensions.k8s.io",

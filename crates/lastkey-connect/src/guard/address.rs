@@ -1,9 +1,10 @@
 //! Addresses as they are written, and which of them may be called.
 //!
 //! Room      `connect`, inside.
-//! Source    RFC 3986; RFC 3927 and RFC 4291, section 2.5.6 (link-local).
+//! Source    RFC 3986; RFC 3927 and RFC 4291, section 2.5.6 (link-local); RFC 6052, RFC 3056 and
+//!           RFC 4291, section 2.5.5 (IPv4 inside IPv6).
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
 
 use http::Uri;
@@ -78,17 +79,13 @@ impl Address {
             return ip.is_loopback();
         }
         match ip {
-            IpAddr::V4(ip) => {
-                !(ip.is_link_local()
-                    || ip.is_unspecified()
-                    || ip.is_multicast()
-                    || ip.is_broadcast())
-            }
+            IpAddr::V4(ip) => may_call(ip),
             IpAddr::V6(ip) => {
                 !(ip.is_unicast_link_local()
                     || ip.is_unspecified()
                     || ip.is_multicast()
-                    || AWS_METADATA == ip)
+                    || METADATA_V6.contains(&ip))
+                    && carried(ip).is_none_or(may_call)
             }
         }
     }
@@ -114,8 +111,38 @@ impl Address {
     }
 }
 
-/// The one metadata service that is not on a link-local address.
-const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// Metadata services that are not on a link-local address: of Alibaba Cloud and of Azure.
+const METADATA_V4: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
+/// The same of AWS and of Google Cloud.
+const METADATA_V6: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
+
+fn may_call(ip: Ipv4Addr) -> bool {
+    !(ip.is_link_local()
+        || ip.is_unspecified()
+        || ip.is_multicast()
+        || ip.is_broadcast()
+        || METADATA_V4.contains(&ip))
+}
+
+/// The IPv4 address to which a network may lead an IPv6 one: by NAT64, by 6to4, and in the old
+/// form without a prefix. `::1` is none.
+fn carried(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    if ip.is_unspecified() || ip.is_loopback() {
+        return None;
+    }
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..]
+        | [0, 0, 0, 0, 0, 0, high, low] => {
+            Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+        }
+        _ => None,
+    }
+}
 
 /// An IPv4 address inside an IPv6 one is the IPv4 address.
 fn unmapped(ip: IpAddr) -> IpAddr {
@@ -234,10 +261,19 @@ mod tests {
             "::",
             "224.0.0.1",
             "255.255.255.255",
+            "100.100.100.200",
+            "168.63.129.16",
+            "fd20:ce::254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::100.100.100.200",
+            "2002:a9fe:a9fe::1",
+            "::169.254.169.254",
         ] {
             assert!(!secure.may_stand_for(ip.parse().unwrap()), "{ip}");
         }
-        assert!(secure.may_stand_for("10.0.0.1".parse().unwrap()));
+        for ip in ["10.0.0.1", "64:ff9b::10.0.0.1", "2002:a00:1::1", "::10.0.0.1", "::1"] {
+            assert!(secure.may_stand_for(ip.parse().unwrap()), "{ip}");
+        }
         let plain = Address::parse("http://localhost/").unwrap();
         assert!(plain.may_stand_for("::1".parse().unwrap()));
         assert!(!plain.may_stand_for("10.0.0.1".parse().unwrap()));

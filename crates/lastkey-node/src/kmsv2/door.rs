@@ -78,9 +78,11 @@ impl Connection {
         let started = Instant::now();
         let current = self.provider.current();
         self.count(Asked::Status, started, current.as_ref().map(drop));
+        // A refusal ends what was told before: no local key outlives it in a connection.
+        let told = current.as_ref().ok().map(|(active, _)| (started, Arc::clone(active)));
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
         let (active, health) = current.map_err(refusal)?;
         let key_id = active.key_id.clone();
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((started, active));
         Ok(StatusResponse { version: VERSION.to_owned(), healthz: sentence(health), key_id })
     }
 
@@ -213,4 +215,36 @@ fn code_of(denial: &Denial) -> (Code, &'static str) {
 /// As much of a call's id as a UUID has: it comes from the client.
 fn short(uid: &str) -> &str {
     uid.get(..36).unwrap_or(uid.get(..uid.len().min(36)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{FakeKeys, Mood};
+    use super::super::{Metrics, ProviderConfig, WhenAway, refresh};
+    use super::*;
+    use crate::ports::KeyOps;
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_keeps_no_local_key_after_a_refusal() {
+        let config = ProviderConfig {
+            name: "etcd".to_owned(),
+            key: "alias/etcd".to_owned(),
+            cluster: String::new(),
+            when_away: WhenAway::Coast,
+            bound: Duration::from_secs(3_600),
+            recovery: None,
+        };
+        let keys = Arc::new(FakeKeys::new());
+        let port: Arc<dyn KeyOps> = keys.clone();
+        let provider = Arc::new(Provider::new(config, port, &Metrics::new("test", false)));
+        tokio::spawn(refresh(Arc::clone(&provider)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let connection = Connection::new(provider);
+        connection.status(&StatusRequest {}).unwrap();
+        assert!(connection.told.lock().unwrap().is_some());
+        keys.mood(Mood::Disabled);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        connection.status(&StatusRequest {}).unwrap_err();
+        assert!(connection.told.lock().unwrap().is_none());
+    }
 }

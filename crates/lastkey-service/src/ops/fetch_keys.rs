@@ -147,19 +147,30 @@ impl Engine {
     }
 
     /// Fetches the keys of a cluster or provider again, unless that was tried just now or they
-    /// were given by hand. Whoever comes meanwhile waits for the same answer.
+    /// were given by hand. Whoever comes meanwhile waits for the same answer; whoever goes away
+    /// meanwhile ends neither the fetch nor the pause after it.
     pub(crate) async fn refresh_keys(self: &Arc<Self>, whose: Whose) {
-        let asked = self.fetches.of(&whose);
-        let mut last = asked.lock().await;
+        let mut last = self.fetches.of(&whose).lock_owned().await;
         let now = self.ports.clock.read().since_boot;
         if last.is_some_and(|at| now.saturating_sub(at) < PAUSE_SECS) {
             return;
         }
-        let refreshed = match &whose {
+        // Nobody reads it before the fetch has ended, however that ends.
+        *last = Some(now);
+        let engine = Arc::clone(self);
+        let fetch = tokio::spawn(async move {
+            engine.refresh_now(&whose).await;
+            drop(last);
+        });
+        // A fetch that fails has said so itself.
+        drop(fetch.await);
+    }
+
+    async fn refresh_now(self: &Arc<Self>, whose: &Whose) {
+        let refreshed = match whose {
             Whose::Cluster(name) => self.refresh::<Cluster>(name, Some(name)).await,
             Whose::Provider(name) => self.refresh::<Provider>(name, None).await,
         };
-        *last = Some(now);
         match refreshed {
             Ok(true) => tracing::info!(?whose, "new keys were published, and taken over"),
             Ok(false) => {}

@@ -10,6 +10,7 @@
 mod audit;
 mod deletion;
 mod import;
+mod keys;
 mod lifecycle;
 mod nodes;
 mod operations;

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use lastkey_core::ids::{AliasName, KeyRef, RequestId};
 use lastkey_core::key::{Description, KeyUsage, Tags};
-use lastkey_core::outside::Nobody;
+use lastkey_core::outside::{Issuers, Nobody};
 use lastkey_core::ports::EntropySource;
 use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::time::{Reading, Timestamp};
@@ -46,6 +46,11 @@ pub(crate) const KEYFILE: [u8; 32] = [9; 32];
 
 /// An initialised and unsealed service.
 pub(crate) async fn world() -> World {
+    world_asking(Arc::new(Nobody)).await
+}
+
+/// The same, which asks these issuers for keys.
+pub(crate) async fn world_asking(issuers: Arc<dyn Issuers>) -> World {
     let audit = Arc::new(MemoryAudit::default());
     let reading = Reading { wall: Timestamp(1_800_000_000), since_boot: 1_000, boot: [3; 16] };
     let clock = Arc::new(FixedClock::at(reading));
@@ -53,7 +58,7 @@ pub(crate) async fn world() -> World {
         audit: audit.clone(),
         clock: clock.clone(),
         entropy: Arc::new(RealEntropy),
-        issuers: Arc::new(Nobody),
+        issuers,
         clusters: Arc::new(Nobody),
     };
     let store = Arc::new(FakeSealedStore::over(FakeStore::default()));

@@ -48,15 +48,20 @@ impl Census {
             }
         }
         self.heard = Some(asked_at);
-        // A session of somebody who went so long ago has ended by itself.
-        let is_needed = |at: Timestamp| at.0.saturating_add(MAX_SESSION_SECS + LAG) > asked_at.0;
-        self.gone.retain(|_, at| is_needed(*at));
+        self.prune(asked_at);
     }
 
-    /// The watch is on.
+    /// The watch is on. It may follow one watch after the other for weeks without a list.
     pub(super) fn open(&mut self, now: Timestamp) {
         self.is_open = true;
         self.heard = self.heard.max(Some(now));
+        self.prune(now);
+    }
+
+    /// Forgets those who went so long ago that every session of theirs has ended by itself.
+    fn prune(&mut self, now: Timestamp) {
+        let is_needed = |at: Timestamp| at.0.saturating_add(MAX_SESSION_SECS + LAG) > now.0;
+        self.gone.retain(|_, at| is_needed(*at));
     }
 
     /// The watch has ended.
@@ -174,6 +179,16 @@ mod tests {
         census.see("a", Some(at(30)));
         assert_eq!(census.standing("a", NOW, at(90)), Standing::There);
         assert_eq!(census.standing("a", NOW, at(91)), Standing::Gone);
+    }
+
+    #[test]
+    fn who_went_is_forgotten_after_the_longest_session_without_a_list() {
+        let mut census = census(&["a"]);
+        census.bury("a", at(1));
+        census.open(at(MAX_SESSION_SECS + LAG));
+        assert!(census.gone.contains_key("a"));
+        census.open(at(MAX_SESSION_SECS + LAG + 1));
+        assert!(census.gone.is_empty());
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub(crate) fn enable(args: &EnableArgs, form: OutputForm) -> Result<(), Failure>
     output::write_whole(&args.out, text.as_bytes(), Content::Unknown)?;
     let file =
         args.out.out.as_ref().map_or("encryption.yaml".into(), |path| path.to_string_lossy());
-    output::note(&enable::steps(platform(args), &wanted, &file));
+    output::note(&enable::steps(platform(args), &wanted, &text, &file));
     Ok(())
 }
 

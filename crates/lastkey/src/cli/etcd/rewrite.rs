@@ -205,21 +205,20 @@ async fn wait_until_known(
     Ok(())
 }
 
-/// The addresses of all API servers, as they announce themselves.
+/// The addresses of all API servers, as they announce themselves: in this one object, which they
+/// write together. Any other with its label may be somebody else's.
 async fn addresses(cluster: &Cluster) -> Result<Vec<String>, Failure> {
-    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes";
-    let slices = cluster.list(path, Form::Whole).await.map_err(|error| refused(&error))?;
+    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    let slice = cluster.get(path, Form::Whole).await.map_err(|error| refused(&error))?;
+    let port = slice.pointer("/ports/0/port").and_then(Value::as_u64).unwrap_or(6443);
+    let endpoints = slice.get("endpoints").and_then(Value::as_array);
     let mut found = Vec::new();
-    for slice in &slices.items {
-        let port = slice.pointer("/ports/0/port").and_then(Value::as_u64).unwrap_or(6443);
-        let endpoints = slice.get("endpoints").and_then(Value::as_array);
-        for endpoint in endpoints.into_iter().flatten() {
-            let hosts = endpoint.get("addresses").and_then(Value::as_array);
-            found.extend(hosts.into_iter().flatten().filter_map(Value::as_str).map(|host| {
-                let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-                format!("https://{host}:{port}")
-            }));
-        }
+    for endpoint in endpoints.into_iter().flatten() {
+        let hosts = endpoint.get("addresses").and_then(Value::as_array);
+        found.extend(hosts.into_iter().flatten().filter_map(Value::as_str).map(|host| {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+            format!("https://{host}:{port}")
+        }));
     }
     if found.is_empty() {
         let advice = "the cluster names no API servers; name each: --api-server https://HOST:6443";

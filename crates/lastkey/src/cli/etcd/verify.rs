@@ -22,7 +22,7 @@ use super::{
 };
 use crate::cli::{
     args::{OutArgs, OutputForm},
-    failure::Failure,
+    failure::{Failure, printable},
     output::{self, Content},
     table::grid,
 };
@@ -44,7 +44,9 @@ pub(crate) struct VerifyArgs {
     /// Key id that is current (repeatable)
     #[arg(long, value_name = "ID")]
     key_id: Vec<String>,
-    /// Resource that has to be encrypted beside secrets; * for all (repeatable)
+    /// Resource that has to be encrypted beside secrets: configmaps, deployments.apps; * for all
+    /// (repeatable). One of which etcd has nothing proves nothing, and is exit code 1 where
+    /// something is required
     #[arg(long, value_name = "RESOURCE")]
     resource: Vec<String>,
     /// Look for old values too: in history, in free pages of the database (over --endpoints that
@@ -114,11 +116,7 @@ pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Fa
     let broken = args.require.iter().filter_map(|r| r.broken(&report)).collect();
     let told = Told { place: args.source.place(), revision, report, broken };
     output::write_whole(&args.out, told.in_form(form)?.as_bytes(), Content::Unknown)?;
-    if told.broken.is_empty() {
-        return Ok(());
-    }
-    told.broken.iter().for_each(|words| output::note(words));
-    Err(Failure::Found)
+    told.end(!args.require.is_empty())
 }
 
 /// Refuses what could only be answered by what was not asked for.
@@ -141,11 +139,17 @@ struct Counted {
     now: Coverage,
     /// What was there before them.
     old: Coverage,
+    /// Seeds that were asked for, and what the plugin gave. INVARIANT: each is counted in `now`,
+    /// so both begin anew together.
+    seeds: Seeds,
 }
+
+type Seeds = HashMap<SeedId, Option<SecretArray<32>>>;
 
 impl Counted {
     fn new(registry: &str) -> Self {
-        Self { now: Coverage::new(registry), old: Coverage::new(registry) }
+        let (now, old) = (Coverage::new(registry), Coverage::new(registry));
+        Self { now, old, seeds: Seeds::new() }
     }
 }
 
@@ -184,7 +188,7 @@ async fn take(
         .map_err(|error| Failure::Input(error.to_string()))?;
     match (sealed, opener) {
         (Some(sealed), Some(opener)) if opener.level != Level::Count && !object.is_old => {
-            opener.open(object, &sealed, coverage).await
+            opener.open(object, &sealed, coverage, &mut counted.seeds).await
         }
         (Some(_) | None, _) => Ok(()),
     }
@@ -196,14 +200,13 @@ struct Opener {
     level: Level,
     /// The plugin's key id.
     current: String,
-    seeds: HashMap<SeedId, Option<SecretArray<32>>>,
 }
 
 impl Opener {
     async fn connect(path: &std::path::Path, level: Level) -> Result<Self, Failure> {
         let mut plugin = Plugin::connect(path).await?;
         let current = plugin.key_id().await?;
-        Ok(Self { plugin, level, current, seeds: HashMap::new() })
+        Ok(Self { plugin, level, current })
     }
 
     async fn open(
@@ -211,17 +214,18 @@ impl Opener {
         object: &Stored,
         sealed: &Sealed<'_>,
         coverage: &mut Coverage,
+        seeds: &mut Seeds,
     ) -> Result<(), Failure> {
         // INVARIANT: what `Coverage::take` answered as sealed has a prefix.
         let provider = prefix(&object.value).map(|prefix| prefix.name).unwrap_or_default();
         let key_id = sealed.object.key_id;
-        if !self.seeds.contains_key(&sealed.seed) {
+        if !seeds.contains_key(&sealed.seed) {
             let seed = self.plugin.unwrap_seed(&sealed.object).await?;
             coverage.unwrapped(provider, key_id, seed.is_some());
-            self.seeds.insert(sealed.seed, seed);
+            seeds.insert(sealed.seed, seed);
         }
         if self.level == Level::Decrypt
-            && let Some(Some(seed)) = self.seeds.get(&sealed.seed)
+            && let Some(Some(seed)) = seeds.get(&sealed.seed)
         {
             let kind = match sealed.object.source_type {
                 SourceType::Key => SourceKind::Key,
@@ -247,6 +251,19 @@ struct Told {
 }
 
 impl Told {
+    /// Says what does not hold. Of a resource that is named wrong etcd has nothing, which proves
+    /// nothing: where something is required, it does not hold.
+    fn end(&self, is_required: bool) -> Result<(), Failure> {
+        self.broken.iter().for_each(|words| output::note(words));
+        let missing = &self.report.missing;
+        for name in missing {
+            let name = printable(name);
+            output::note(&format!("nothing in etcd is of {name}: that proves nothing of it"));
+        }
+        let is_proven = self.broken.is_empty() && (missing.is_empty() || !is_required);
+        if is_proven { Ok(()) } else { Err(Failure::Found) }
+    }
+
     fn in_form(&self, form: OutputForm) -> Result<String, Failure> {
         let findings = || self.report.findings(&self.place, "lastkey etcd verify", crate::VERSION);
         Ok(match form {
@@ -337,13 +354,15 @@ fn residue_in_words(residue: &Residue) -> String {
         ("write-ahead log", residue.wal),
     ];
     let rows = parts.iter().map(|(name, totals)| match totals {
-        None => [*name, "-", "-", "-"].map(str::to_owned).to_vec(),
+        None => [*name, "-", "-", "-", "-"].map(str::to_owned).to_vec(),
         Some(totals) => {
-            let numbers = [totals.clear, totals.other, totals.old].map(|count| count.to_string());
+            let numbers = [totals.clear, totals.other, totals.old, totals.damaged];
+            let numbers = numbers.map(|count| count.to_string());
             std::iter::once((*name).to_owned()).chain(numbers).collect()
         }
     });
-    let mut text = "\n".to_owned() + &grid(&["OLD VALUES IN", "CLEAR", "OTHER", "OLD"], rows);
+    let mut text =
+        "\n".to_owned() + &grid(&["OLD VALUES IN", "CLEAR", "OTHER", "OLD", "DAMAGED"], rows);
     if residue.count() > 0 {
         text.push_str(
             "They go in this order: etcdctl compact REVISION (the API server compacts every five\n\

@@ -103,9 +103,26 @@ impl State {
                 put(&self.etcd, &format!("/registry/secrets/{namespace}/{name}"), &sealed);
                 ("200 OK", "{}".to_owned())
             }
+            ("GET", [.., "namespaces", "default", "endpointslices", "kubernetes"]) => {
+                let slice = r#"{"ports":[{"port":1}],"endpoints":[{"addresses":["127.0.0.1"]}]}"#;
+                ("200 OK", slice.to_owned())
+            }
             _ => ("403 Forbidden", "{\"reason\":\"Forbidden\",\"message\":\"no\"}".to_owned()),
         }
     }
+}
+
+#[test]
+fn api_servers_are_those_of_the_one_object_that_they_write() {
+    let Some(etcd) = Etcd::start() else { return };
+    let api = Api::start(&etcd, "m1");
+    etcd.put("/registry/secrets/shop/clear", b"k8s\0secret");
+    let line =
+        "etcd rewrite --endpoints URL --kubeconfig kubeconfig --key-id m1 --resource secrets";
+    assert!(etcd.lastkey(line).failed(3).contains("--api-server"));
+    let asked = api.state.asked.lock().unwrap().clone();
+    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    assert_eq!(asked, [format!("GET {path}")]);
 }
 
 #[test]

@@ -173,6 +173,20 @@ fn tls_takes_the_authority_and_the_certificate_that_are_named_and_no_other() {
 }
 
 #[test]
+fn named_resource_is_found_with_its_group_and_one_that_is_nowhere_is_no_proof() {
+    let Some(etcd) = Etcd::start() else { return };
+    plant_good(&etcd);
+    etcd.put("/registry/deployments/shop/web", b"k8s\0deployment");
+    let line = "etcd verify --endpoints URL --resource";
+    let named = etcd.lastkey(&format!("{line} deployments.apps --require clear=0"));
+    assert!(named.failed(1).contains("clear=0 does not hold: there are 1"));
+    let wrong = etcd.lastkey(&format!("{line} deploymnets.apps --require clear=0"));
+    assert!(wrong.failed(1).contains("nothing in etcd is of deploymnets.apps"));
+    let counted = etcd.lastkey(&format!("{line} deploymnets.apps"));
+    assert!(counted.ok().contains("RESOURCE") && counted.stderr.contains("deploymnets"));
+}
+
+#[test]
 fn what_cannot_be_read_is_said_and_is_no_proof() {
     let folder = tempfile::tempdir().unwrap();
     let verify = |line: &str| {
