@@ -4,7 +4,9 @@
 //! Holds     One page of objects is in memory. An object that is opened is wiped at once; of it
 //!           only that it opened is told.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use lastkey_checks::{
@@ -219,10 +221,10 @@ impl Opener {
         // INVARIANT: what `Coverage::take` answered as sealed has a prefix.
         let provider = prefix(&object.value).map(|prefix| prefix.name).unwrap_or_default();
         let key_id = sealed.object.key_id;
-        if !seeds.contains_key(&sealed.seed) {
+        if let Entry::Vacant(place) = seeds.entry(sealed.seed) {
             let seed = self.plugin.unwrap_seed(&sealed.object).await?;
             coverage.unwrapped(provider, key_id, seed.is_some());
-            seeds.insert(sealed.seed, seed);
+            place.insert(seed);
         }
         if self.level == Level::Decrypt
             && let Some(Some(seed)) = seeds.get(&sealed.seed)

@@ -185,6 +185,4 @@ fn what_the_api_server_refuses_is_said_and_what_is_left_is_named() {
     etcd.lastkey(&line.replace("kubeconfig --api", "nowhere --api")).failed(2);
     etcd.lastkey("etcd rewrite --endpoints URL --kubeconfig kubeconfig").failed(2);
     etcd.lastkey(&line.replace("--endpoints URL", "--snapshot x")).failed(2);
-    // The addresses of API servers are asked for where nobody names them; here that is refused.
-    etcd.lastkey("etcd rewrite --endpoints URL --key-id m1 --kubeconfig kubeconfig").failed(4);
 }
