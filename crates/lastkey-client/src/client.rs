@@ -6,6 +6,8 @@ use std::{fmt, sync::Arc};
 
 use http::Method;
 use lastkey_crypto::digest::sha256_of;
+use lastkey_wire::native::Empty;
+use lastkey_wire::native::backups::{BackupView, CreateBackupRequest, ListBackupsReply};
 use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::system::{
     ConfirmClockReply, HealthReply, ReadyReply, SealReply, StatusReply, UnsealReply, UnsealRequest,
@@ -37,6 +39,8 @@ pub struct Client {
     transport: Arc<Transport>,
     identity: [u8; 32],
 }
+
+const BACKUPS: &str = "/v1/sys/backups";
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,6 +150,31 @@ impl Client {
     pub fn accept_weakness(&self) -> Call<'_, (), SealsReply> {
         let path = "/v1/sys/seals/accept-weakness".to_owned();
         Call::route(&self.transport, Method::POST, path)
+    }
+
+    /// Begins a backup.
+    pub fn create_backup(
+        &self,
+        request: CreateBackupRequest,
+    ) -> Call<'_, CreateBackupRequest, BackupView> {
+        Call::route(&self.transport, Method::POST, BACKUPS.to_owned()).with_body(request)
+    }
+
+    /// The backups, newest first.
+    pub fn list_backups(&self) -> Call<'_, (), ListBackupsReply> {
+        Call::route(&self.transport, Method::GET, BACKUPS.to_owned())
+    }
+
+    /// One backup.
+    pub fn describe_backup(&self, backup: &str) -> Call<'_, (), BackupView> {
+        let path = format!("{BACKUPS}/{}", escape(backup));
+        Call::route(&self.transport, Method::GET, path)
+    }
+
+    /// Takes a backup away, or forgets one that is gone.
+    pub fn remove_backup(&self, backup: &str) -> Call<'_, (), Empty> {
+        let path = format!("{BACKUPS}/{}", escape(backup));
+        Call::route(&self.transport, Method::DELETE, path)
     }
 
     /// Lets time go on after the server's clock jumped.

@@ -117,6 +117,12 @@ actions! {
     UpdateSeals = "sys:UpdateSeals", true;
     /// Prove that seals open.
     DrillSeals = "sys:DrillSeals", true;
+    /// Make a backup.
+    CreateBackup = "sys:CreateBackup", true;
+    /// Read which backups there are and what is known of them.
+    ReadBackups = "sys:ReadBackups", false;
+    /// Take a backup away, or say that one is gone.
+    RemoveBackup = "sys:RemoveBackup", true;
     /// End a hold of the clock.
     ConfirmClock = "sys:ConfirmClock", true;
     /// Name a Kubernetes cluster whose tokens are taken, or change or remove it.

@@ -10,6 +10,7 @@ use crate::access::{
     User,
 };
 use crate::audit::archive::LogHead;
+use crate::backup::{BackupId, BackupRecord, Tombstone};
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
@@ -183,6 +184,19 @@ impl RecordPath {
     #[must_use]
     pub fn audit_head() -> Self {
         Self("audit-head".to_owned())
+    }
+
+    /// What is remembered of a backup.
+    #[must_use]
+    pub fn backup(id: BackupId) -> Self {
+        Self(format!("backup/{id}"))
+    }
+
+    /// A key or version that was destroyed.
+    #[must_use]
+    pub fn tombstone(key: KeyId, version: Option<VersionNo>) -> Self {
+        let number = version.map_or(0, VersionNo::number);
+        Self(format!("tombstone/{key}/{number:010}"))
     }
 
     /// The clock.
@@ -395,6 +409,10 @@ pub enum Record {
     SealBook(SealBook),
     /// Where the audit log stood.
     AuditHead(LogHead),
+    /// What is remembered of a backup.
+    Backup(BackupRecord),
+    /// A key or version that was destroyed.
+    Tombstone(Tombstone),
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use lastkey_core::ids::RequestId;
 use lastkey_core::principal::Peer;
+use lastkey_service::ops::backups::BackupStanding;
 use lastkey_service::sealing::{Gate, SealInfo};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, timeout_at};
@@ -144,13 +145,14 @@ impl Door {
     }
 
     /// Everything counted so far, as text.
-    pub(crate) fn scrape(&self, seals: &[SealInfo]) -> Bytes {
+    pub(crate) fn scrape(&self, seals: &[SealInfo], backup: Option<BackupStanding>) -> Bytes {
         let known = |seal: &SealInfo| {
             let health = seal.health.as_ref()?;
             Some(SealLabels { seal: seal.id.to_string(), kind: seal.kind, health: health.as_str() })
         };
         self.metrics.scrape(&Levels {
             seals: seals.iter().filter_map(known).collect(),
+            backup,
             in_flight: self.requests.taken(),
             connections: self.connections.taken(),
             sealed: self.gate.engine().is_err(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lastkey_core::audit::archive::LogState;
+use lastkey_service::ops::backups::BackupStanding;
 use lastkey_wire::words::ErrorCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -65,7 +66,35 @@ pub(crate) struct Metrics {
     connections: Gauge,
     sealed: Gauge,
     seals: Family<SealLabels, Gauge>,
+    backups: BackupGauges,
     audit: AuditGauges,
+}
+
+/// Whether there is a backup.
+#[derive(Default)]
+struct BackupGauges {
+    proven: Gauge,
+    newest: Gauge,
+    failed: Gauge,
+}
+
+impl BackupGauges {
+    fn register(&self, registry: &mut Registry) {
+        let own = registry.sub_registry_with_prefix("lastkey_backup");
+        own.register("proven", "Backups that were restored aside", self.proven.clone());
+        let help = "When the newest of them was begun, in Unix time; 0 when there is no backup";
+        own.register("newest_timestamp_seconds", help, self.newest.clone());
+        own.register("failed", "1 while the last attempt gave none", self.failed.clone());
+    }
+
+    /// A sealed server does not know: nothing changes.
+    fn set(&self, standing: Option<&BackupStanding>) {
+        let Some(standing) = standing else { return };
+        self.proven.set(gauge_value(standing.proven));
+        let newest = standing.newest.map_or(0, |at| at.0);
+        self.newest.set(i64::try_from(newest).unwrap_or(i64::MAX));
+        self.failed.set(i64::from(standing.problem.is_some()));
+    }
 }
 
 /// Where the audit log stands.
@@ -110,6 +139,8 @@ pub(crate) struct Levels {
     pub(crate) sealed: bool,
     /// The seals; none while the server is sealed.
     pub(crate) seals: Vec<SealLabels>,
+    /// Whether there is a backup; `None` while the server is sealed.
+    pub(crate) backup: Option<BackupStanding>,
     /// Where the audit log stands.
     pub(crate) audit: LogState,
 }
@@ -137,6 +168,8 @@ impl Metrics {
         own.register("sealed", "1 while the server is sealed", sealed.clone());
         let seals = Family::default();
         own.register("seal_health", "1 for what is known of a seal", seals.clone());
+        let backups = BackupGauges::default();
+        backups.register(&mut registry);
         let audit = AuditGauges::default();
         audit.register(&mut registry);
         let own = registry.sub_registry_with_prefix("lastkey");
@@ -151,6 +184,7 @@ impl Metrics {
             connections,
             sealed,
             seals,
+            backups,
             audit,
         }
     }
@@ -179,6 +213,7 @@ impl Metrics {
         for seal in &levels.seals {
             self.seals.get_or_create(seal).set(1);
         }
+        self.backups.set(levels.backup.as_ref());
         self.audit.set(&levels.audit);
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -242,7 +277,9 @@ mod tests {
         let audit = LogState { durable: 9, signed: 7, is_alarming: true, ..LogState::default() };
         let proven = SealLabels { seal: "7".to_owned(), kind: "tpm2", health: "proven" };
         let seals = vec![proven];
-        let levels = Levels { in_flight: 3, connections: 4, sealed: true, seals, audit };
+        let newest = Some(lastkey_core::time::Timestamp(1_700));
+        let backup = Some(BackupStanding { newest, proven: 2, problem: None });
+        let levels = Levels { in_flight: 3, connections: 4, sealed: true, seals, backup, audit };
         let text = String::from_utf8(metrics.scrape(&levels).to_vec()).unwrap();
         for line in [
             "lastkey_http_requests_total{operation=\"kms:Encrypt\",code=\"ok\"} 2",
@@ -253,6 +290,9 @@ mod tests {
             "lastkey_http_connections 4",
             "lastkey_sealed 1",
             "lastkey_seal_health{seal=\"7\",kind=\"tpm2\",health=\"proven\"} 1",
+            "lastkey_backup_proven 2",
+            "lastkey_backup_newest_timestamp_seconds 1700",
+            "lastkey_backup_failed 0",
             "lastkey_audit_records 9",
             "lastkey_audit_unsigned_records 2",
             "lastkey_audit_refusing 0",

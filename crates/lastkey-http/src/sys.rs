@@ -27,7 +27,8 @@ use crate::answer::{Answer, Content};
 use crate::auth_layer::admit;
 use crate::dialect::native::routes::SchemaOf;
 use crate::dialect::native::{
-    check_content_type, json, nodes, openapi, opened_at, rfc3339, sessions, to_json, users,
+    check_content_type, json, nodes, openapi, opened_at, rfc3339, sessions, standing, to_json,
+    users,
 };
 use crate::door::Door;
 use crate::limits::read_body;
@@ -283,6 +284,7 @@ async fn ready(door: &Door) -> Answer {
     let reason = match door.gate().status().await {
         Ok(status) if !status.initialised => Some("uninitialised"),
         Ok(status) if status.sealed => Some("sealed"),
+        Ok(status) if status.rollback.is_some() => Some("rolled-back"),
         Ok(_) => None,
         Err(_) => Some("unavailable"),
     };
@@ -314,6 +316,8 @@ async fn status(door: &Door) -> Result<Answer, Problem> {
         clock_hold: status
             .clock_hold
             .map(|hold| ClockHold { seen_at: rfc3339(hold.seen_at), jump_seconds: hold.jump }),
+        backup: status.backup.map(standing),
+        rollback: status.rollback,
     })))
 }
 
@@ -436,8 +440,11 @@ async fn metrics<B>(
         // A signature over the empty body of a scrape is one over nothing that matters.
         drop(admit(door.gate(), request, peer, id).await?);
     }
-    let seals = door.gate().status().await.map(|status| status.seals).unwrap_or_default();
-    let mut answer = Answer::json(door.scrape(&seals));
+    let (seals, backup) = match door.gate().status().await {
+        Ok(status) => (status.seals, status.backup),
+        Err(_) => (Vec::new(), None),
+    };
+    let mut answer = Answer::json(door.scrape(&seals, backup));
     answer.content = Content::Metrics;
     Ok(answer)
 }

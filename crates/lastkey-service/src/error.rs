@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use lastkey_core::backup::BackupError;
 use lastkey_core::ids::BadName;
 use lastkey_core::key::BadMetadata;
 use lastkey_core::permit::Denied;
@@ -163,6 +164,21 @@ impl From<SealDeviceError> for Error {
             | SealDeviceError::NotThisDevice
             | SealDeviceError::Settings { .. }
             | SealDeviceError::Unsupported(_) => Self::SealRefused(error.to_string().into()),
+        }
+    }
+}
+
+impl From<BackupError> for Error {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Refused(problem) => Self::invalid("directory", problem),
+            BackupError::Full(_)
+            | BackupError::NotABackup(_)
+            | BackupError::Newer(_)
+            | BackupError::Damaged { .. }
+            | BackupError::WrongKey(_)
+            | BackupError::Stopped
+            | BackupError::Failed { .. } => Self::Unavailable(error.into()),
         }
     }
 }

@@ -121,6 +121,7 @@ impl Engine {
                 let waits = match due.what {
                     DueWhat::Rotate => false,
                     DueWhat::Destroy | DueWhat::ExpireImport => clock.hold.is_some(),
+                    DueWhat::Erase if self.may_be_in_a_backup(due, &clock).await => true,
                     DueWhat::Erase => {
                         if rewritten.is_none() {
                             rewritten = self.rewrite_journals(&clock).await;
@@ -134,6 +135,15 @@ impl Engine {
             }
             after = Some(last?);
         }
+    }
+
+    /// Whether a backup may hold what is due to be called erased; in doubt it does.
+    async fn may_be_in_a_backup(&self, due: Due, clock: &ClockRecord) -> bool {
+        let held = self.is_held_by_backups(due.at, clock.last.wall).await;
+        held.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the backups cannot be read; erasure waits");
+            true
+        })
     }
 
     /// Rewrites the journals, and answers when that began. After a failure it is not tried again

@@ -151,7 +151,10 @@ impl KeyringKeys {
 }
 
 /// The keys of the audit log, from the oldest secret: they stay when the keyring grows.
-fn log_signers(
+///
+/// # Errors
+/// A cause when there is none.
+pub(crate) fn log_signers(
     instance: InstanceId,
     secrets: &[(u32, SecretArray<32>)],
 ) -> Result<LogSigners, Cause> {

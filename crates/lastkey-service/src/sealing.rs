@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lastkey_core::audit::archive::LogState;
 use lastkey_core::audit::{Event, Phase};
+use lastkey_core::backup::{Backups, NoBackups};
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::permit::{Resource, SealServer};
 use lastkey_core::ports::{Expected, NoDevices, SealDevices, SealedStore, Store, Stored, Write};
@@ -35,6 +36,7 @@ use crate::error::Error;
 pub use crate::gathering::Gathered;
 use crate::gathering::Gathering;
 use crate::jobs;
+use crate::ops::backups::{BackupStanding, Turn};
 use crate::ops::seals::Health;
 use crate::people::{first_administrator, offer_enrolment};
 use crate::root::{MaterialKeys, draw_id, found};
@@ -69,6 +71,10 @@ pub struct Status {
     pub seals: Vec<SealInfo>,
     /// Set while nothing expires because the wall clock jumped.
     pub clock_hold: Option<Hold>,
+    /// Whether there is a backup; `None` while the server is sealed.
+    pub backup: Option<BackupStanding>,
+    /// Who knew a newer state of this installation, unless the rollback was accepted.
+    pub rollback: Option<String>,
 }
 
 /// A successful unseal.
@@ -265,6 +271,12 @@ pub struct Gate {
     pub(crate) devices: Arc<dyn SealDevices>,
     /// What devices said at the last try.
     pub(crate) problems: Mutex<BTreeMap<[u8; 16], String>>,
+    pub(crate) backups: Arc<dyn Backups>,
+    /// The backup that is being made.
+    pub(crate) turn: Turn,
+    pub(crate) accepts_rollback: bool,
+    /// Who knew a newer state.
+    pub(crate) rollback: Mutex<Option<String>>,
 }
 
 impl Gate {
@@ -288,6 +300,10 @@ impl Gate {
             gathering,
             devices,
             problems,
+            backups: Arc::new(NoBackups),
+            turn: Turn::default(),
+            accepts_rollback: false,
+            rollback: Mutex::default(),
         }
     }
 
@@ -308,6 +324,42 @@ impl Gate {
     #[must_use]
     pub fn with_devices(self, devices: Arc<dyn SealDevices>) -> Self {
         Self { devices, ..self }
+    }
+
+    /// The same with what makes backups.
+    #[must_use]
+    pub fn with_backups(self, backups: Arc<dyn Backups>) -> Self {
+        Self { backups, ..self }
+    }
+
+    /// The same; that others knew a newer state of the installation is taken as meant, and
+    /// recorded.
+    #[must_use]
+    pub fn accepting_rollback(self, accepts_rollback: bool) -> Self {
+        Self { accepts_rollback, ..self }
+    }
+
+    /// Notes that a witness of the audit log knew a newer state of the installation. The server is
+    /// not ready from then on, unless that was said to be meant.
+    pub async fn note_rollback(&self, witness: &str, what: &str) {
+        let problem = format!("{witness} {what}");
+        {
+            let mut known = self.rollback.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.is_some() {
+                return;
+            }
+            *known = Some(problem.clone());
+        }
+        let action =
+            if self.accepts_rollback { "sys:AcceptRollback" } else { "sys:DetectRollback" };
+        tracing::error!(problem, "this is an older state of the installation than was known");
+        let drawn = draw_id(&mut *self.ports.entropy.open()).unwrap_or_default();
+        let target = format!("witness/{witness}");
+        let request = RequestId(drawn);
+        if let Err(error) = audit_operator(&self.ports, request, action, "ok", Some(&target)).await
+        {
+            tracing::warn!(%error, "a rollback could not be recorded");
+        }
     }
 
     async fn seal_infos(&self, bootstrap: &Bootstrap, engine: Option<&Engine>) -> Vec<SealInfo> {
@@ -363,7 +415,14 @@ impl Gate {
             Some(bootstrap) => self.seal_infos(bootstrap, engine.as_deref()).await,
             None => Vec::new(),
         };
+        let backup = match &engine {
+            Some(engine) => Some(self.backup_standing(engine).await?),
+            None => None,
+        };
+        let rollback = self.rollback.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(Status {
+            backup,
+            rollback: rollback.filter(|_| !self.accepts_rollback),
             initialised: bootstrap.is_some(),
             sealed: engine.is_none(),
             instance: bootstrap.as_ref().map(|b| b.instance.id),

@@ -25,11 +25,13 @@ use self::recover::{FIRST_SEGMENT_LEN, Recovered, recover};
 use self::tail::Tail;
 use self::writer::{Watched, Writer};
 
+pub use self::copy::{LogCopy, resume_copy};
 pub use self::pending::AuditError;
 pub use self::recover::OpenLogError;
 
 mod archive;
 mod builder;
+mod copy;
 mod files;
 mod keeper;
 mod pending;

@@ -11,6 +11,7 @@
 mod answers;
 pub mod audit_log;
 pub mod backend;
+pub mod backup;
 mod encrypted;
 mod gather;
 pub mod memory;

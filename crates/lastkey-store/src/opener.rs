@@ -15,9 +15,10 @@ use crate::backend::{Backend, RawWrite};
 use crate::encrypted::{EncryptedStore, store_error};
 use crate::memory::MemoryStore;
 use crate::record::{DecodeError, bootstrap};
-use crate::sqlite::{OpenError, SqliteStore};
+use crate::sqlite::{OpenError, Snapshot, SqliteStore};
 
-const BOOTSTRAP: &str = "!bootstrap";
+/// Path of what lies outside the root key.
+pub(crate) const BOOTSTRAP: &str = "!bootstrap";
 
 /// Sealed records in any backend. Cheap to open: nothing but the bootstrap record can be read
 /// before [`SealedStore::open`] gets the keys.
@@ -47,6 +48,23 @@ impl SqliteSealedStore {
     /// [`OpenError`].
     pub fn open_dir(dir: &Path, entropy: Arc<dyn EntropySource>) -> Result<Self, OpenError> {
         SqliteStore::open(dir).map(|backend| Self::new(backend, entropy))
+    }
+
+    /// Opens a data directory at the end of a restore, before
+    /// [`finish_restore`](crate::sqlite::finish_restore).
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_restored(dir: &Path, entropy: Arc<dyn EntropySource>) -> Result<Self, OpenError> {
+        SqliteStore::open_restored(dir).map(|backend| Self::new(backend, entropy))
+    }
+
+    /// As [`SqliteStore::snapshot`].
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn snapshot(&self) -> Result<Snapshot, OpenError> {
+        self.backend.snapshot()
     }
 }
 

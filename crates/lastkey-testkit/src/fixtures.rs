@@ -7,7 +7,8 @@ use lastkey_core::access::{
     Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
 };
 use lastkey_core::audit::archive::LogHead;
-use lastkey_core::ids::{AliasName, InstanceId, KeyId, Name, VersionNo};
+use lastkey_core::backup::{BackupPlace, BackupRecord, Tombstone, Written};
+use lastkey_core::ids::{AliasName, InstanceId, KeyId, Name, RequestId, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, KeyUsage, Tags};
 use lastkey_core::ports::RecordKeys;
 use lastkey_core::principal::Principal;
@@ -261,7 +262,32 @@ fn access_records() -> Vec<Record> {
         }),
         Record::SealBook(seal_book()),
         Record::AuditHead(LogHead { size: 70_000, root: [0x77; 32] }),
+        Record::Backup(backup()),
+        Record::Tombstone(Tombstone {
+            key: key_id(1),
+            version: Some(version_no(2)),
+            destroyed_at: CREATED,
+        }),
     ]
+}
+
+fn backup() -> BackupRecord {
+    let written = Written {
+        len: 9_000_000,
+        sha256: [0x61; 32],
+        records: 70_000,
+        records_sha256: [0x62; 32],
+        audit: Some(LogHead { size: 300, root: [0x63; 32] }),
+    };
+    BackupRecord {
+        id: RequestId([0xb0; 16]),
+        place: BackupPlace { directory: Some("/mnt".to_owned()), name: "a.backup".to_owned() },
+        begun_at: CREATED,
+        begun: Elapsed(77),
+        written: Some(written),
+        proven_at: Some(CREATED),
+        problem: Some("none".to_owned()),
+    }
 }
 
 fn user() -> User {

@@ -14,6 +14,7 @@ use lastkey_kube::{Access, Cluster, IN_CLUSTER_DIR};
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
+use lastkey_store::backup::LocalBackups;
 
 use crate::adapters::{MachineClock, SystemEntropySource, WatchedClusters};
 use crate::config::resolved::{Api, AskedCluster};
@@ -23,6 +24,7 @@ use crate::devices::Devices;
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn SealedStore>,
     pub(crate) ports: Ports,
+    pub(crate) backups: LocalBackups,
 }
 
 /// Opens a data directory; another process must not have it open.
@@ -30,18 +32,34 @@ pub(crate) struct Opened {
 /// # Errors
 /// When it cannot be opened; the error says what to do.
 pub(crate) fn open_data(data: &Path, audit: AuditOptions) -> anyhow::Result<Opened> {
-    let entropy = Arc::new(SystemEntropySource);
-    let store = SqliteSealedStore::open_dir(data, entropy.clone())
+    let store = SqliteSealedStore::open_dir(data, Arc::new(SystemEntropySource))
         .with_context(|| format!("cannot open the data directory {}", data.display()))?;
+    opened(data, store, audit)
+}
+
+/// The same at the end of a restore.
+///
+/// # Errors
+/// As [`open_data`].
+pub(crate) fn open_restored(data: &Path) -> anyhow::Result<Opened> {
+    let store = SqliteSealedStore::open_restored(data, Arc::new(SystemEntropySource))
+        .with_context(|| format!("cannot open the data directory {}", data.display()))?;
+    opened(data, store, AuditOptions::KEEP_ALL)
+}
+
+fn opened(data: &Path, store: SqliteSealedStore, audit: AuditOptions) -> anyhow::Result<Opened> {
+    let entropy = Arc::new(SystemEntropySource);
     let audit = AuditLog::open(&data.join("audit"), audit).context("cannot open the audit log")?;
+    let (store, audit) = (Arc::new(store), Arc::new(audit));
+    let backups = LocalBackups::of(Arc::clone(&store), Arc::clone(&audit), data, entropy.clone());
     let ports = Ports {
-        audit: Arc::new(audit),
+        audit,
         clock: Arc::new(MachineClock::of_this_boot()),
         entropy,
         issuers: Arc::new(Nobody),
         clusters: Arc::new(Nobody),
     };
-    Ok(Opened { store: Arc::new(store), ports })
+    Ok(Opened { store, ports, backups })
 }
 
 /// The devices that a server can ask to hold seals. `modules` may be loaded although others than

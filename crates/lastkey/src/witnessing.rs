@@ -2,7 +2,8 @@
 //!
 //! Room      the binary.
 //! Source    C2SP tlog-witness.
-//! Holds     a witness that is away holds up nothing; it is asked again.
+//! Holds     a witness that is away holds up nothing; it is asked again. One that knew more of the
+//!           log than there is shows that an older state was put back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,19 +16,29 @@ use lastkey_core::audit::checkpoint::Checkpoint;
 use lastkey_core::audit::note::{NoteKey, split};
 use lastkey_core::audit::witness::AddCheckpoint;
 use lastkey_core::ports::{Audit, AuditArchive};
+use lastkey_service::sealing::Gate;
 
 /// How often witnesses are asked.
 const PERIOD: Duration = Duration::from_secs(2);
 /// How often one checkpoint is submitted to a witness that remembers another size.
 const ATTEMPTS: usize = 3;
 
+/// A witness knew more of the log than there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum RolledBack {
+    #[error("remembers {old} records and the log has {size}: the log was cut")]
+    Cut { old: u64, size: u64 },
+    #[error("remembers another tree of {old} records: the log was rewritten")]
+    Rewritten { old: u64 },
+}
+
 /// Runs until it is dropped.
-pub(crate) async fn run(audit: Arc<dyn Audit>) {
+pub(crate) async fn run(audit: Arc<dyn Audit>, gate: Arc<Gate>) {
     let Some(archive) = audit.archive() else { return };
     let mut known = Known::default();
     loop {
         tokio::time::sleep(PERIOD).await;
-        if let Err(error) = known.round(archive).await {
+        if let Err(error) = known.round(archive, &gate).await {
             tracing::warn!(error = format!("{error:#}"), "the witnesses cannot be asked");
         }
     }
@@ -44,7 +55,7 @@ struct Known {
 
 impl Known {
     /// Asks every witness about the newest checkpoint, once.
-    async fn round(&mut self, archive: &dyn AuditArchive) -> anyhow::Result<()> {
+    async fn round(&mut self, archive: &dyn AuditArchive, gate: &Gate) -> anyhow::Result<()> {
         let state = archive.state();
         if state.log_key.is_none() || state.signed == self.asked {
             return Ok(());
@@ -61,6 +72,9 @@ impl Known {
             match asked {
                 Ok(line) => lines.push_str(&line),
                 Err(error) => {
+                    if let Some(rolled_back) = error.downcast_ref::<RolledBack>() {
+                        gate.note_rollback(witness.key.name(), &rolled_back.to_string()).await;
+                    }
                     let (witness, error) = (witness.key.name(), format!("{error:#}"));
                     tracing::warn!(witness, error, "a witness did not cosign the audit log");
                 }
@@ -84,7 +98,7 @@ impl Known {
         for _ in 0..ATTEMPTS {
             let old = self.sizes.get(&witness.key).copied().unwrap_or(0);
             if old > size {
-                bail!("it remembers {old} records and the log has {size}: the log was cut");
+                bail!(RolledBack::Cut { old, size });
             }
             let proof = archive.consistency(old, size).await.map_err(|e| anyhow!(e))?;
             let request = AddCheckpoint { old, proof, checkpoint: note.to_owned() };
@@ -97,10 +111,12 @@ impl Known {
                 409 => {
                     let remembered = text.trim_end().parse().context("an unreadable answer")?;
                     if remembered == old {
-                        bail!("it remembers another tree of {old} records: the log was rewritten");
+                        bail!(RolledBack::Rewritten { old });
                     }
                     self.sizes.insert(witness.key.clone(), remembered);
                 }
+                // The proof that this log continues the one that it knew is none.
+                422 => bail!(RolledBack::Rewritten { old }),
                 _ => bail!("it answered {status}: {}", text.trim_end()),
             }
         }

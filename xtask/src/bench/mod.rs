@@ -54,6 +54,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
         return Ok(());
     }
     let scratch = programs::Scratch::new()?;
+    backups(&mut report, scratch.path())?;
     served(&mut report, &binary, scratch.path())?;
     report.print();
     Ok(())
@@ -66,6 +67,24 @@ fn in_process(report: &mut Report) -> anyhow::Result<()> {
         let what = format!("{what} 32 bytes in process, one core");
         report.add(Row::rate(what, figure, "/s", 500_000.0));
     }
+    Ok(())
+}
+
+/// A backup of a large store, and its trial restore.
+fn backups(report: &mut Report, scratch: &Path) -> anyhow::Result<()> {
+    let folder = scratch.to_str().ok_or_else(|| anyhow::anyhow!("a path that is no text"))?;
+    let figures = programs::example("lastkey-store", "backup_bench", &[folder, "1000000"], None)?;
+    let made = figures.get("backup.made_s")?;
+    let both = made + figures.get("backup.proven_s")?;
+    report.add(Row::at_most("backup of 1,000,000 records", made, "s", 30.0));
+    report.add(Row::at_most(
+        "backup of 1,000,000 records, with its trial restore",
+        both,
+        "s",
+        60.0,
+    ));
+    let memory = figures.get("backup.proven_memory_mib")?;
+    report.add(Row::at_most("memory that a backup and its trial take", memory, "MiB", 64.0));
     Ok(())
 }
 

@@ -19,6 +19,10 @@ pub const KIND_AGE: u8 = 2;
 /// A passphrase: the body is the cost of Argon2id, a salt and the wrapped data key.
 pub const KIND_PASSPHRASE: u8 = 3;
 
+/// A backup: the body is its identity. Its key is wrapped in the head before the envelope
+/// (docs/formats/backup.md).
+pub const KIND_BACKUP: u8 = 4;
+
 /// Bytes of a wrapped data key.
 pub(super) const WRAPPED_LEN: usize = 32 + TAG_LEN;
 const TAG_LEN: usize = 16;

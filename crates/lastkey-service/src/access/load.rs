@@ -199,7 +199,9 @@ impl Parts {
             | Record::SecretValue(_)
             | Record::SecretDue(_)
             | Record::Access(_)
-            | Record::AuditHead(_) => {}
+            | Record::AuditHead(_)
+            | Record::Backup(_)
+            | Record::Tombstone(_) => {}
         }
         Ok(())
     }

@@ -74,6 +74,7 @@ impl Engine {
         };
         happen(&mut version, event, draft.clock.last.wall)?;
         if version.state == State::Destroyed {
+            draft.bury(Some(number));
             self.plan_erasure_later(draft).await?;
         }
         draft.put_version(version, Expected::At(revision));
@@ -101,8 +102,7 @@ impl Engine {
     /// Has the journals rewritten soon, so that nothing is left of what is destroyed now. All
     /// that is destroyed within a round shares one rewriting, for which writers have to wait.
     pub(crate) async fn plan_erasure_later(&self, draft: &mut Draft) -> Result<(), Error> {
-        let round = draft.clock.elapsed.0 / ERASURE_ROUND_SECONDS;
-        let at = Elapsed(round.saturating_add(1).saturating_mul(ERASURE_ROUND_SECONDS));
+        let at = erasure_after(draft.clock.elapsed);
         let due = Due { at, what: DueWhat::Erase, key: draft.key.id };
         let path = RecordPath::due(due);
         if self.store.get(&path).await?.is_none() {
@@ -110,6 +110,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// When what is destroyed now is looked for in the journals.
+pub(crate) fn erasure_after(now: Elapsed) -> Elapsed {
+    let round = now.0 / ERASURE_ROUND_SECONDS;
+    Elapsed(round.saturating_add(1).saturating_mul(ERASURE_ROUND_SECONDS))
 }
 
 /// Journals are rewritten at most this often.

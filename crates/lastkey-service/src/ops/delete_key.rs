@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use lastkey_core::ids::KeyRef;
+use lastkey_core::backup::Tombstone;
+use lastkey_core::ids::{KeyRef, VersionNo};
 use lastkey_core::key::{DeletionWindow, Destruction};
 use lastkey_core::limits::MAX_PAGE_LEN;
 use lastkey_core::permit::{CancelKeyDeletion, ScheduleKeyDeletion};
@@ -73,6 +74,7 @@ impl Engine {
         if let Some(rotation) = draft.key.rotation.take() {
             draft.move_due(DueWhat::Rotate, Some(rotation.due), None);
         }
+        draft.bury(None);
         self.destroy_versions(draft).await?;
         self.drop_aliases(draft).await?;
         self.drop_import(draft).await?;
@@ -116,7 +118,12 @@ impl Engine {
         // What was destroyed after the rewriting has a due record of its own. What seems to be
         // destroyed later than now is older: the wall clock went back.
         let is_covered = |destroyed: Timestamp| destroyed < rewritten || destroyed > now;
-        let mut after = None;
+        // Backups from before `at` are gone. One that was made since may hold what was destroyed
+        // later still.
+        let backups = self.backups().await?;
+        let is_held =
+            |destroyed: Timestamp| backups.iter().any(|(kept, _)| kept.begun_at <= destroyed);
+        let (mut after, mut waits) = (None, false);
         loop {
             let range = PathRange::versions(draft.key.id, after, MAX_PAGE_LEN);
             let page = self.store.scan(&range).await?;
@@ -126,20 +133,31 @@ impl Engine {
                     return Err(corrupt(stored.path));
                 };
                 after = Some(version.number);
-                if version.erased_at.is_none() && version.destroyed_at.is_some_and(is_covered) {
-                    version.erased_at = Some(now);
-                    draft.put_version(version, Expected::At(stored.revision));
+                let destroyed = version.destroyed_at.filter(|_| version.erased_at.is_none());
+                let Some(destroyed) = destroyed.filter(|at| is_covered(*at)) else { continue };
+                if is_held(destroyed) {
+                    waits = true;
+                    continue;
                 }
+                version.erased_at = Some(now);
+                draft.put_version(version, Expected::At(stored.revision));
             }
             if !full {
                 draft.move_due(DueWhat::Erase, Some(at), None);
-                return Ok(());
+                return if waits { self.plan_erasure_later(draft).await } else { Ok(()) };
             }
         }
     }
 }
 
 impl Draft {
+    /// Notes for every later restore that the key, or a version of it, was destroyed.
+    pub(crate) fn bury(&mut self, version: Option<VersionNo>) {
+        let (key, destroyed_at) = (self.key.id, self.clock.last.wall);
+        let tombstone = Record::Tombstone(Tombstone { key, version, destroyed_at });
+        self.write(RecordPath::tombstone(key, version), Expected::Absent, Some(tombstone));
+    }
+
     pub(crate) fn plan_deletion(&mut self, window: DeletionWindow) -> Result<(), Error> {
         if self.key.deletion_protection {
             return Err(Error::DeletionProtected);

@@ -4,8 +4,9 @@
 
 mod aliases;
 pub mod ask_policy;
+pub mod backups;
 mod change_state;
-mod change_version;
+pub(crate) mod change_version;
 mod confirm_clock;
 pub mod create_key;
 pub mod decrypt;

@@ -26,6 +26,7 @@ use crate::call::Call;
 use crate::custody::{Custody, SealChange};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::ops::backups::NewestBackup;
 use crate::root::draw_id;
 use crate::sealing::{Gate, detached};
 use crate::seals::{
@@ -299,7 +300,7 @@ impl Gate {
             Proof::Device => None,
         };
         let opened = match bootstrap.seals.iter().find(|seal| seal.id == id) {
-            Some(seal) => self.try_seal_now(bootstrap, seal, presented.as_ref()).await,
+            Some(seal) => self.try_seal_now(bootstrap, seal, presented.as_ref(), None).await,
             None => None,
         };
         let problem = match opened {
@@ -323,6 +324,7 @@ impl Gate {
         bootstrap: &Bootstrap,
         seal: &SealRecord,
         presented: Option<&Arc<SecretVec>>,
+        newest: Option<&NewestBackup>,
     ) -> Option<Result<(), String>> {
         let instance = bootstrap.instance.id;
         let open: Result<OpenSeal, String> = if is_of_a_device(seal) {
@@ -337,13 +339,17 @@ impl Gate {
             // What was presented may be for another seal, so this is no failure of this one.
             Ok(opened.await.ok()?.ok()?)
         };
-        Some(open.and_then(|open| {
-            if Custody::is_root_of(open.root(), bootstrap) {
-                Ok(())
-            } else {
-                Err("it opens, but not to the root key of this installation".to_owned())
-            }
-        }))
+        let open = match open {
+            Ok(open) => open,
+            Err(problem) => return Some(Err(problem)),
+        };
+        if !Custody::is_root_of(open.root(), bootstrap) {
+            return Some(Err("it opens, but not to the root key of this installation".to_owned()));
+        }
+        match newest {
+            None => Some(Ok(())),
+            Some(newest) => Some(self.opens_backup(&open, newest).await),
+        }
     }
 
     /// Opens every seal that can be opened now: those of devices, and those that open to what is
@@ -380,9 +386,10 @@ impl Gate {
             return Err(Error::SealRefused(CHANGED.into()));
         }
         let presented = presented.map(Arc::new);
+        let newest = self.newest_backup(engine).await?;
         let mut failed = BTreeMap::new();
         for seal in &bootstrap.seals {
-            match self.try_seal_now(&bootstrap, seal, presented.as_ref()).await {
+            match self.try_seal_now(&bootstrap, seal, presented.as_ref(), newest.as_ref()).await {
                 Some(Ok(())) => self.note_opened(engine, seal.id).await?,
                 Some(Err(problem)) => {
                     failed.insert(seal.id, problem);

@@ -8,6 +8,7 @@
 )]
 
 mod audit;
+mod backups;
 mod deletion;
 mod import;
 mod keys;

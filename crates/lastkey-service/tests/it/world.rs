@@ -20,7 +20,7 @@ use lastkey_service::ops;
 use lastkey_service::sealing::{Gate, NewSeal, initialise};
 use lastkey_service::view::KeyView;
 use lastkey_testkit::clock::FixedClock;
-use lastkey_testkit::fakes::{FakeSealedStore, FakeStore, MemoryAudit};
+use lastkey_testkit::fakes::{FakeBackups, FakeSealedStore, FakeStore, MemoryAudit};
 
 struct RealEntropy;
 
@@ -40,6 +40,7 @@ pub(crate) struct World {
     pub(crate) enrolment_code: SecretVec,
     pub(crate) store: Arc<FakeSealedStore>,
     pub(crate) ports: Ports,
+    pub(crate) backups: Arc<FakeBackups>,
 }
 
 pub(crate) const KEYFILE: [u8; 32] = [9; 32];
@@ -64,11 +65,13 @@ pub(crate) async fn world_asking(issuers: Arc<dyn Issuers>) -> World {
     let store = Arc::new(FakeSealedStore::over(FakeStore::default()));
     let seal = NewSeal::Keyfile(SecretArray::copy_of(&KEYFILE));
     let founded = initialise(&*store, &ports, &seal).await.unwrap();
-    let gate = Arc::new(Gate::new(store.clone(), ports.clone(), 100));
+    let backups = Arc::new(FakeBackups::of(store.clone()));
+    let gate = Gate::new(store.clone(), ports.clone(), 100).with_backups(backups.clone());
+    let gate = Arc::new(gate);
     gate.unseal(RequestId([1; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
     let engine = gate.engine().unwrap();
     let (token, enrolment_code) = (founded.admin_token, founded.enrolment_code);
-    World { gate, engine, audit, clock, token, enrolment_code, store, ports }
+    World { gate, engine, audit, clock, token, enrolment_code, store, ports, backups }
 }
 
 /// A call by somebody.

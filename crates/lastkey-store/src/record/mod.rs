@@ -7,6 +7,7 @@
 //!           which it reads at most [`MAX_RECORD_LEN`] bytes.
 
 mod access_v1;
+mod backup_v1;
 pub mod bootstrap;
 mod codes;
 mod seals_v1;

@@ -19,6 +19,7 @@ use super::access_v1::{
     AccessV1, ClusterV1, NodeAuthorityV1, NodeV1, PolicyV1, ProviderV1, RevocationV1, RoleV1,
     SessionEpochV1, UserV1,
 };
+use super::backup_v1::{BackupV1, TombstoneV1};
 use super::seals_v1::SealBookV1;
 use super::secret_v1::{SecretDueV1, SecretV1, SecretValueV1, SecretVersionV1};
 use super::{DecodeError, EncodeError, codes};
@@ -47,6 +48,8 @@ const SECRET_VERSION: u8 = 21;
 const SECRET_VALUE: u8 = 22;
 const SECRET_DUE: u8 = 23;
 const AUDIT_HEAD: u8 = 32;
+const BACKUP: u8 = 33;
+const TOMBSTONE: u8 = 34;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -79,6 +82,8 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::SecretValue(sealed) => append(out, SECRET_VALUE, &SecretValueV1 { sealed }),
         Record::SecretDue(due) => append(out, SECRET_DUE, &SecretDueV1::from(due)),
         Record::AuditHead(head) => append(out, AUDIT_HEAD, &AuditHeadV1::from(head)),
+        Record::Backup(backup) => append(out, BACKUP, &BackupV1::from(backup)),
+        Record::Tombstone(tombstone) => append(out, TOMBSTONE, &TombstoneV1::from(tombstone)),
     }
 }
 
@@ -114,6 +119,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         SECRET_DUE => read::<SecretDueV1<'_>>(cbor)?.try_into().map(Record::SecretDue),
         AUDIT_HEAD => read::<AuditHeadV1>(cbor).map(|head| Record::AuditHead(head.into())),
+        BACKUP => read::<BackupV1<'_>>(cbor).map(|backup| Record::Backup(backup.into())),
+        TOMBSTONE => read::<TombstoneV1>(cbor)?.try_into().map(Record::Tombstone),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }

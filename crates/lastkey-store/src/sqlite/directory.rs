@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// The database; SQLite puts `-wal` and `-shm` beside it.
 pub(super) const DATABASE: &str = "records.db";
 
+/// Lies in a directory that a backup is being restored to.
+pub(super) const RESTORING: &str = "restoring";
+
 const LOCK: &str = "lock";
 const FORMAT: &str = "format";
 const FORMAT_LABEL: &str = "lastkey data format ";
@@ -34,6 +37,16 @@ pub enum OpenError {
     /// Files are missing, are not Lastkey's, or cannot be read.
     #[error("{} is not a whole Lastkey data directory; restore it from a backup", .0.display())]
     Damaged(PathBuf),
+    /// A restore into it was cut short.
+    #[error(
+        "the restore into {} was cut short; empty the directory and restore again", .0.display()
+    )]
+    HalfRestored(PathBuf),
+    /// Something lies where a backup is to be restored to.
+    #[error(
+        "{} is not empty, and nothing in it was touched; name a new directory", .0.display()
+    )]
+    NotEmpty(PathBuf),
     /// The operating system refused something.
     #[error("cannot {doing} {}", .path.display())]
     Io {
@@ -118,6 +131,21 @@ pub(super) fn finish_new(dir: &Path) -> Result<(), OpenError> {
         File::open(dir)?.sync_all()
     };
     write().map_err(io_error("write", &path))
+}
+
+/// Whether a restore into a directory has not come to its end.
+pub(super) fn is_restoring(dir: &Path) -> bool {
+    dir.join(RESTORING).exists()
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync(dir: &Path) -> Result<(), OpenError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync", dir))
+}
+
+/// Removes a file.
+pub(super) fn remove(path: &Path) -> Result<(), OpenError> {
+    fs::remove_file(path).map_err(io_error("remove", path))
 }
 
 fn parse_format(text: &[u8]) -> Option<u32> {

@@ -8,10 +8,12 @@
 mod connection;
 mod directory;
 mod failure;
+mod load;
 mod readers;
+mod snapshot;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,7 +22,10 @@ use lastkey_core::record::PathRange;
 
 use self::directory::Claim;
 pub use self::directory::OpenError;
+pub use self::load::{Load, finish_restore};
 use self::readers::Readers;
+pub use self::snapshot::Snapshot;
+pub(crate) use self::snapshot::next_value;
 use self::writer::Writer;
 use crate::backend::{Backend, BackendError, RawExchange, RawStored, RawWrite};
 use crate::watch::Hub;
@@ -37,6 +42,7 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     writer: Writer,
     hub: Hub,
+    database: PathBuf,
     _claim: Claim,
 }
 
@@ -49,6 +55,17 @@ impl SqliteStore {
     /// [`OpenError::InUse`] when another process has it open, [`OpenError::Newer`] when a newer
     /// version wrote it, [`OpenError::Damaged`], and others.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        if directory::is_restoring(dir) {
+            return Err(OpenError::HalfRestored(dir.to_owned()));
+        }
+        Self::open_restored(dir)
+    }
+
+    /// The same for the end of a restore, before [`finish_restore`].
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub(crate) fn open_restored(dir: &Path) -> Result<Self, OpenError> {
         let claim = directory::claim(dir)?;
         let is_new = directory::is_new(dir)?;
         let database = dir.join(directory::DATABASE);
@@ -62,7 +79,15 @@ impl SqliteStore {
         let readers = Arc::new(Readers::open(&database)?);
         let hub = Hub::new();
         let writer = Writer::start(connection, &database, hub.clone())?;
-        Ok(Self { readers, writer, hub, _claim: claim })
+        Ok(Self { readers, writer, hub, database, _claim: claim })
+    }
+
+    /// Holds still what is stored now. The store goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn snapshot(&self) -> Result<Snapshot, OpenError> {
+        Snapshot::begin(&self.database)
     }
 }
 

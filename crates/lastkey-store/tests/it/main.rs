@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod audit_log;
+mod backup;
 mod crash;
 mod damage;
 mod directory;

@@ -3,11 +3,13 @@
 //! Room      `testkit`.
 
 mod audit;
+mod backups;
 mod calls;
 mod device;
 mod store;
 
 pub use audit::{AuditAway, KeptEvent, MemoryAudit};
+pub use backups::FakeBackups;
 pub use calls::{Call, Calls};
 pub use device::{DeviceFault, FakeDevices};
 pub use store::{FakeSealedStore, FakeStore, Fault, FaultInjected};

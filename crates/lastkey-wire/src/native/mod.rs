@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 pub mod access;
 pub mod aliases;
 pub mod audit;
+pub mod backups;
 pub mod batch;
 pub mod error;
 pub mod keys;

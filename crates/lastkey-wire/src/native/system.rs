@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::backups::BackupStatus;
 use crate::{SecretBase64, SecretText};
 
 /// Answer to `GET /healthz`: the process lives.
@@ -19,7 +20,7 @@ pub struct HealthReply {
 pub struct ReadyReply {
     /// Whether the server can serve.
     pub ready: bool,
-    /// Why it cannot: `sealed`, `uninitialised` or `unavailable`.
+    /// Why it cannot: `sealed`, `uninitialised`, `rolled-back` or `unavailable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -41,6 +42,12 @@ pub struct StatusReply {
     /// Set while the clock is on hold: nothing expires and nothing is destroyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_hold: Option<ClockHold>,
+    /// Whether there is a backup; left out while the server is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
+    /// Who knew a newer state of this installation. The server is not ready then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<String>,
 }
 
 /// One way to unseal.

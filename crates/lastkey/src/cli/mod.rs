@@ -6,6 +6,7 @@
 mod access;
 mod args;
 mod audit;
+mod backup;
 mod blob;
 mod check;
 mod completions;
@@ -152,6 +153,11 @@ enum ClientCommand {
     Unseal(system::UnsealArgs),
     /// Make the server forget its keys until it is unsealed; or look after its seals
     Seal(Box<seal::SealArgs>),
+    /// Make, check, list and remove backups
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Make a data directory of a backup; needs no server
+    Restore(Box<backup::RestoreArgs>),
     /// Let time go on after the server's clock jumped
     ConfirmClock(DryRunArgs),
     /// Check manifests, nodes and etcd snapshots: who reads Secrets, and what guards them
@@ -232,7 +238,7 @@ const GROUPS: [(&str, &[&str]); 10] = [
         ],
     ),
     ("Who did what", &["audit"]),
-    ("A running server", &["status", "unseal", "seal", "confirm-clock"]),
+    ("A running server", &["status", "unseal", "seal", "backup", "restore", "confirm-clock"]),
     ("A Kubernetes node", &["kms-plugin"]),
     ("This machine", &["dev", "init", "server", "admin-token", "config", "bench", "completions"]),
 ];
@@ -353,6 +359,8 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Status(args) => system::status(args, session).await,
         ClientCommand::Unseal(args) => system::unseal(args, session).await,
         ClientCommand::Seal(args) => seal::run(*args, session).await,
+        ClientCommand::Backup(command) => backup::run(command, session).await,
+        ClientCommand::Restore(args) => backup::restore(*args, session).await,
         ClientCommand::ConfirmClock(args) => system::confirm_clock(args, session).await,
         ClientCommand::Completions(args) => completions::completions(&args),
         // `reported` took these.
@@ -508,6 +516,12 @@ mod tests {
             "lastkey seal check --force",
             "lastkey seal check-share F --list shares.json",
             "lastkey unseal --share F --share G",
+            "lastkey backup create --to DIR",
+            "lastkey backup verify DIR",
+            "lastkey backup verify DIR --passphrase-file F --public-key K",
+            "lastkey backup list --output json",
+            "lastkey restore --from DIR --data NEWDIR",
+            "lastkey restore --from DIR --data NEWDIR --share F --share G --accept-rollback",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

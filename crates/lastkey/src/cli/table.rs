@@ -6,6 +6,7 @@
 use comfy_table::{Table, presets};
 use lastkey_wire::native::{
     aliases::ListAliasesReply,
+    backups::BackupStatus,
     error::DryRunReply,
     keys::{DeletionView, KeyView, ListKeysReply, RotationReply, RotationView},
     operations::{EncryptReply, MacReply, ReencryptReply, SignReply, VerifyMacReply, VerifyReply},
@@ -198,9 +199,20 @@ impl Show for StatusReply {
             .with("Sealed", yes_no(self.sealed))
             .with_some("Instance", self.instance.as_ref())
             .with_some("Seals", join(seals))
+            .with_some("Backup", self.backup.as_ref().map(backup))
+            .with_some("Older state", self.rollback.as_ref())
             .with_some("Clock", hold)
             .table()
     }
+}
+
+fn backup(status: &BackupStatus) -> String {
+    let known = match &status.newest {
+        Some(newest) => format!("of {newest}, proven"),
+        None => "none; make one: `lastkey backup create`".to_owned(),
+    };
+    let problem = status.problem.as_ref().map(|problem| format!("; the last attempt: {problem}"));
+    known + &problem.unwrap_or_default()
 }
 
 impl Show for UnsealReply {

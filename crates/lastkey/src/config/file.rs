@@ -23,6 +23,7 @@ pub(crate) struct ConfigFile {
     pub(crate) keyring: Keyring,
     pub(crate) secrets: Secrets,
     pub(crate) audit: Audit,
+    pub(crate) backup: Backup,
     pub(crate) metrics: Metrics,
     pub(crate) unseal: Unseal,
     pub(crate) connect: Connect,
@@ -183,6 +184,28 @@ impl Default for Audit {
             alarm_free_bytes: options.alarm_free,
             refuse_free_bytes: options.refuse_free,
         }
+    }
+}
+
+/// Backups that the server makes by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Backup {
+    /// A directory outside the data directory. No backups are made by themselves without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<PathBuf>,
+    /// From one backup to the next; 0: only when somebody asks.
+    pub(crate) period_hours: u64,
+    /// Proven backups that are kept.
+    pub(crate) keep: usize,
+    /// Where backups are restored on trial; in the data directory when it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scratch: Option<PathBuf>,
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self { target: None, period_hours: 24, keep: 14, scratch: None }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use lastkey_connect::guard::{Allowed, Guard};
+use lastkey_service::backup_schedule::BackupSchedule;
 use lastkey_store::audit_log::{AuditOptions, Durability};
 
 use super::file::{self, ConfigFile, Liveness, Log, MetricsAccess, TlsMode};
@@ -38,6 +39,9 @@ pub(crate) struct Resolved {
     pub(crate) audit: AuditOptions,
     /// Said on the command line alone.
     pub(crate) accepts_audit_loss: bool,
+    /// Said on the command line alone.
+    pub(crate) accepts_rollback: bool,
+    pub(crate) backup: BackupPlan,
     pub(crate) metrics: MetricsAccess,
     pub(crate) keyfile: Option<PathBuf>,
     pub(crate) pkcs11_modules: Vec<PathBuf>,
@@ -45,6 +49,14 @@ pub(crate) struct Resolved {
     pub(crate) guard: Guard,
     pub(crate) clusters: Vec<AskedCluster>,
     pub(crate) log: Log,
+}
+
+/// Where backups go, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BackupPlan {
+    pub(crate) target: Option<PathBuf>,
+    pub(crate) scratch: Option<PathBuf>,
+    pub(crate) schedule: BackupSchedule,
 }
 
 /// A cluster that is asked about its pods.
@@ -120,6 +132,8 @@ impl Resolved {
             secret_len: secret_len(&typed.secrets, limits.body_len)?,
             audit: audit_options(&typed.audit)?,
             accepts_audit_loss: false,
+            accepts_rollback: false,
+            backup: backup_plan(typed.backup)?,
             metrics: typed.metrics.access,
             keyfile: typed.unseal.keyfile,
             pkcs11_modules: typed.unseal.pkcs11_modules,
@@ -142,6 +156,18 @@ fn secret_len(typed: &file::Secrets, body_len: usize) -> anyhow::Result<usize> {
         "secrets.max_value_bytes = {len} needs limits.body_bytes = {needed} or more"
     );
     Ok(len)
+}
+
+fn backup_plan(typed: file::Backup) -> anyhow::Result<BackupPlan> {
+    ensure!(typed.keep > 0, "backup.keep is at least 1");
+    for (field, path) in [("target", &typed.target), ("scratch", &typed.scratch)] {
+        let is_absolute = path.as_ref().is_none_or(|path| path.is_absolute());
+        ensure!(is_absolute, "backup.{field} is an absolute path");
+    }
+    let hours = Duration::from_secs(typed.period_hours.saturating_mul(3_600));
+    let period = Some(hours).filter(|hours| !hours.is_zero() && typed.target.is_some());
+    let schedule = BackupSchedule { period, keep: typed.keep };
+    Ok(BackupPlan { target: typed.target, scratch: typed.scratch, schedule })
 }
 
 fn guard(allow: Option<Vec<String>>) -> anyhow::Result<Guard> {
@@ -245,6 +271,8 @@ mod tests {
             ("data='/d'\ntls.certificate='c'\ntls.private_key='k'", "files"),
             ("data='/d'\nlimits.head_bytes=1", "8192"),
             ("data='/d'\nkeyring.open_keys=0", "open_keys"),
+            ("data='/d'\nbackup.keep=0", "backup.keep"),
+            ("data='/d'\nbackup.target='here'", "backup.target"),
             ("data='/d'\nsecrets.max_value_bytes=0", "max_value_bytes"),
             ("data='/d'\nsecrets.max_value_bytes=1048577", "1048576"),
             ("data='/d'\nsecrets.max_value_bytes=1048576", "limits.body_bytes = 1463640"),

@@ -74,7 +74,7 @@ pub(crate) fn read_keyfile(path: &Path) -> anyhow::Result<SecretVec> {
 /// # Errors
 /// When another process has the data directory, or what is presented does not unseal.
 pub(crate) fn replace(data: &Path, presented: &SecretVec) -> anyhow::Result<WayIn> {
-    let Opened { store, ports } = open_data(data, AuditOptions::KEEP_ALL)?;
+    let Opened { store, ports, .. } = open_data(data, AuditOptions::KEEP_ALL)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(replace_admin_token(&*store, &ports, presented)) {
         Err(Error::Unauthenticated) => {

@@ -99,7 +99,7 @@ pub(crate) fn found(
     data: &Path,
     seal: impl FnOnce() -> anyhow::Result<NewSeal>,
 ) -> anyhow::Result<Option<Founded>> {
-    let Opened { store, ports } = open_data(data, AuditOptions::KEEP_ALL)?;
+    let Opened { store, ports, .. } = open_data(data, AuditOptions::KEEP_ALL)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(store.bootstrap())?;
     if status.is_some() {

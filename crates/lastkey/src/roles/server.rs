@@ -13,6 +13,7 @@ use lastkey_core::ids::RequestId;
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 use lastkey_http::{Address, Listen, MetricsAccess, Server, ServerConfig, Shutdown, TlsHandle};
 use lastkey_secret::SecretVec;
+use lastkey_service::backup_schedule::{BackupKeeper, BackupSchedule};
 use lastkey_service::sealing::Gate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -24,6 +25,9 @@ use crate::{device_unseal, hardening, say, telemetry, tls_identity, witnessing};
 
 /// How often a self-made certificate is issued anew; it is good for three times as long.
 const RENEWAL: Duration = Duration::from_secs(30 * 86_400);
+
+/// How often it is looked whether a backup is due.
+const BACKUP_ROUND: Duration = Duration::from_secs(10);
 
 /// Serves a data directory until it is told to stop (SIGTERM or SIGINT; SIGHUP reads the TLS
 /// certificate again).
@@ -41,6 +45,10 @@ pub(crate) struct Args {
     /// Begin a new audit log where the one before was removed, cut or replaced. That is recorded.
     #[arg(long)]
     accept_audit_loss: bool,
+    /// Serve an older state of the installation although a witness knew a newer one. That is
+    /// recorded.
+    #[arg(long)]
+    accept_rollback: bool,
 }
 
 /// Runs the server.
@@ -55,6 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut config = Resolved::of(typed)?;
     config.accepts_audit_loss = args.accept_audit_loss;
+    config.accepts_rollback = args.accept_rollback;
     telemetry::start(&config.log)?;
     start(config, |started| {
         let sealed = if started.unsealed { "" } else { ", sealed; unseal it by `lastkey unseal`" };
@@ -103,17 +112,20 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let mut opened = open_data(&config.data, config.audit)?;
     let watched = opened.ask_others(&config.guard, &config.clusters)?;
-    let Opened { store, ports } = opened;
+    let Opened { store, ports, backups } = opened;
     if store.bootstrap().await?.is_none() {
         let data = config.data.display();
         bail!("{data} holds no installation yet; run `lastkey init --data {data}` first");
     }
-    let witnessing = tokio::spawn(witnessing::run(Arc::clone(&ports.audit)));
+    let audit = Arc::clone(&ports.audit);
     let listening = watched.listen();
     let devices = seal_devices(&config.data, &config.pkcs11_modules, &config.kms_configs);
     let gate = Gate::new(store, ports, config.open_keys).with_devices(devices);
-    let gate = gate.with_secret_len(config.secret_len);
+    let backups = backups.with(config.backup.target.clone(), config.backup.scratch.clone());
+    let gate = gate.with_secret_len(config.secret_len).with_backups(Arc::new(backups));
+    let gate = gate.accepting_rollback(config.accepts_rollback);
     let gate = Arc::new(gate.accepting_audit_loss(config.accepts_audit_loss));
+    let witnessing = tokio::spawn(witnessing::run(audit, Arc::clone(&gate)));
     if let Some(path) = &config.keyfile {
         unseal_by_keyfile(&gate, path).await?;
     }
@@ -124,6 +136,7 @@ async fn serve(
     let hangup = signal(SignalKind::hangup())?;
     ready(&Started { addresses: server.local_addrs(), unsealed: gate.engine().is_ok() })?;
 
+    let keeping = tokio::spawn(keep_backups(Arc::clone(&gate), config.backup.schedule));
     let renewal = tokio::spawn(renew(config, tls, hangup));
     let shutdown = server.run(async move {
         tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
@@ -132,6 +145,7 @@ async fn serve(
     if let Shutdown::Cut { connections } = shutdown.await {
         tracing::warn!(connections, "the time to finish was over; connections were cut");
     }
+    keeping.abort();
     renewal.abort();
     witnessing.abort();
     if let Some(retry) = retry {
@@ -193,6 +207,15 @@ fn identity(config: &Resolved) -> anyhow::Result<Option<(Vec<u8>, SecretVec)>> {
             };
             Ok(Some((read(certificate)?, SecretVec::take(read(private_key)?))))
         }
+    }
+}
+
+/// Looks after the backups until it is dropped.
+async fn keep_backups(gate: Arc<Gate>, schedule: BackupSchedule) {
+    let mut keeper = BackupKeeper::new(gate, schedule);
+    loop {
+        tokio::time::sleep(BACKUP_ROUND).await;
+        keeper.look_after().await;
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod api_server;
 mod audit_loss;
+mod backup;
 mod bad_input;
 mod check;
 mod check_admission;

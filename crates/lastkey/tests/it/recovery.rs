@@ -57,6 +57,31 @@ impl Walk {
         self.server = self.installation.serve("tls.mode = 'off'");
     }
 
+    /// Makes a backup.
+    fn back_up(&self) {
+        let to = self.path("backups").display().to_string();
+        self.server.cli(&format!("backup create --to {to}")).ok();
+    }
+
+    /// Nothing is left of the machine.
+    fn burn(&mut self) {
+        self.server.process.kill();
+        fs::remove_dir_all(&self.installation.data).unwrap();
+    }
+
+    /// Restores to another machine by what opens a seal, and serves there, sealed.
+    fn restore(&mut self, by: &str) -> crate::process::Ended {
+        let new = self.path("new-machine");
+        let mut restore = lastkey(["restore", "--from", "backups", "--data"]);
+        let restore = restore.arg(&new).args(by.split_whitespace()).current_dir(self.folder.path());
+        let ended = run(restore, b"");
+        if new.exists() {
+            self.installation.data = new;
+            self.server = self.installation.serve("tls.mode = 'off'");
+        }
+        ended
+    }
+
     fn works(&self) {
         assert_eq!(self.server.cli_with("blob decrypt", self.sealed.as_bytes()).ok(), "kept");
     }
@@ -146,15 +171,69 @@ fn the_passphrase_is_forgotten_and_two_holders_open_with_shares_that_age_decrypt
 }
 
 #[test]
-fn the_machine_burned_and_a_copy_opens_elsewhere_by_another_seal() {
+fn the_machine_burned_and_a_backup_opens_elsewhere_by_another_seal() {
     let mut walk = Walk::begin();
     walk.add_passphrase("in the safe of the bank");
-    walk.server.process.stop();
-    let copy = walk.path("copy");
-    run(command("cp").arg("-a").arg(&walk.installation.data).arg(&copy), b"").ok();
-    walk.installation.data = copy;
-    walk.server = walk.installation.serve("tls.mode = 'off'");
+    walk.back_up();
+    walk.burn();
+    let safe = walk.file("safe", "in the safe of the bank");
+    walk.restore(&format!("--passphrase-file {safe}")).ok();
     walk.unseal_by("in the safe of the bank").ok();
+    walk.works();
+    let burned = walk.seals()[0]["id"].clone();
+    walk.server.cli(&format!("seal remove {}", text(&burned))).ok();
+}
+
+#[test]
+fn two_of_three_holders_are_left_and_restore_a_backup_without_the_passphrase() {
+    let mut walk = Walk::begin();
+    let out = walk.path("old").display().to_string();
+    let old = walk.add(&format!("shamir --shares 3 --threshold 2 --out {out}"));
+    walk.back_up();
+    walk.burn();
+    let share = |n: u8| walk.path(&format!("old/share-{n}.txt")).display().to_string();
+    let (first, third) = (share(1), share(3));
+    let alone = walk.restore(&format!("--share {first}"));
+    assert!(alone.failed(1).contains("do not open a seal of the backup"), "{}", alone.stderr);
+    walk.restore(&format!("--share {first} --share {third}")).ok();
+    for path in [&third, &first] {
+        walk.bring(&fs::read(path).unwrap()).ok();
+    }
+    walk.works();
+    // One more loss would be fatal: a new set, and the old shares open nothing from then on.
+    let out = walk.path("new").display().to_string();
+    walk.add(&format!("shamir --shares 3 --threshold 2 --out {out}"));
+    walk.bring(&fs::read(walk.path("new/share-1.txt")).unwrap()).ok();
+    walk.bring(&fs::read(walk.path("new/share-2.txt")).unwrap()).ok();
+    walk.server.cli(&format!("seal remove {old}")).ok();
+}
+
+#[test]
+fn the_other_key_service_is_gone_and_the_passphrase_restores() {
+    let mut walk = Walk::begin();
+    let there = walk.path("there");
+    fs::create_dir(&there).unwrap();
+    let other = Installation::found(&there);
+    let mut kms = other.serve_unsealed("");
+    kms.cli("key create --alias alias/seal").ok();
+    let token = walk.file("there/token", &kms.token);
+    fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let lines = format!("addr = '{}'\ntoken_file = 'token'\n", kms.addr);
+    let config = walk.file("there/client.toml", &lines);
+    walk.server.process.stop();
+    let named = format!("unseal.kms_configs = ['{config}']");
+    walk.server = walk.installation.serve_unsealed(&named);
+    walk.add(&format!("kms --client-config {config} --key alias/seal"));
+    walk.back_up();
+    // The account is gone, and the machine as well.
+    kms.process.kill();
+    walk.burn();
+    let passphrase = walk.installation.passphrase.display().to_string();
+    walk.restore(&format!("--passphrase-file {passphrase}")).ok();
+    walk.unseal_by(PASSPHRASE).ok();
+    walk.works();
+    let lost = walk.id("kms");
+    walk.server.cli(&format!("seal remove {lost}")).ok();
     walk.works();
 }
 

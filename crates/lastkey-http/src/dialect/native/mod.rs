@@ -6,6 +6,7 @@
 mod access;
 mod aliases;
 mod audit;
+mod backups;
 mod busy;
 mod decode;
 mod encode;
@@ -25,6 +26,7 @@ pub(crate) mod users;
 mod versions;
 mod words;
 
+pub(crate) use backups::standing;
 pub(crate) use decode::{Input, check_content_type, json};
 pub(crate) use encode::{rfc3339, to_json};
 pub(crate) use seals::opened_at;

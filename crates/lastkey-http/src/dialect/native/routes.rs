@@ -19,6 +19,7 @@ use lastkey_wire::native::audit::{
     AddWitnessRequest, AuditCheckpointReply, AuditQuery, AuditReceiptReply, AuditRecordsReply,
     RemoveWitnessRequest, WitnessesReply,
 };
+use lastkey_wire::native::backups::{BackupView, CreateBackupRequest, ListBackupsReply};
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
 use lastkey_wire::native::keys::{
     CreateKeyRequest, ImportParametersReply, ImportParametersRequest, ImportRequest, KeyView,
@@ -53,8 +54,8 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, busy, keys, nodes, operations, seals, secrets, sessions, system, users,
-    versions,
+    access, aliases, audit, backups, busy, keys, nodes, operations, seals, secrets, sessions,
+    system, users, versions,
 };
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
@@ -325,6 +326,14 @@ pub(crate) static ROUTES: &[Route] = &[
         "Opens every seal that can be opened now."),
     body!(POST "/v1/sys/seals/accept-weakness", "sys:UpdateSeals", seals::accept, Empty => SealsReply,
         "Records that a configuration in which one loss is fatal is meant."),
+    query!("/v1/sys/backups", "sys:ReadBackups", backups::list, DryRunQuery => ListBackupsReply,
+        "Lists the backups, newest first."),
+    body!(POST "/v1/sys/backups", "sys:CreateBackup", backups::create, CreateBackupRequest => BackupView,
+        "Begins a backup; it counts when its state is `proven`."),
+    query!("/v1/sys/backups/{backup}", "sys:ReadBackups", backups::describe, DryRunQuery => BackupView,
+        "Describes a backup."),
+    body!(DELETE "/v1/sys/backups/{backup}", "sys:RemoveBackup", backups::remove, Empty => Empty,
+        "Takes a backup away, or forgets one that is gone."),
     query!("/v1/sys/clusters", "sys:ReadClusters", access::list_clusters, PageQuery => ListClustersReply,
         "Lists the clusters whose tokens are taken."),
     query!("/v1/sys/clusters/{name}", "sys:ReadClusters", access::describe_cluster, DryRunQuery => ClusterView,

@@ -4,7 +4,7 @@
 
 mod export;
 mod read;
-mod verify;
+pub(crate) mod verify;
 mod witness;
 
 use clap::Subcommand;

@@ -168,7 +168,7 @@ fn parse_key(text: &str) -> Result<NoteKey, Failure> {
 }
 
 /// Keys of a file, one a line.
-fn read_keys(path: &Path) -> Result<Vec<NoteKey>, Failure> {
+pub(crate) fn read_keys(path: &Path) -> Result<Vec<NoteKey>, Failure> {
     let doing = || format!("read {}", path.display());
     let len = fs::metadata(path).map_err(|cause| Failure::io(doing(), cause))?.len();
     if len > MAX_KEYS_LEN {

@@ -1,0 +1,112 @@
+//! Backups through the gate: what counts, what waits for them, what a drill asks of them.
+
+use std::time::Duration;
+
+use lastkey_core::backup::BackupState;
+use lastkey_core::ids::VersionNo;
+use lastkey_core::key::DeletionWindow;
+use lastkey_crypto::material::MaterialSpec;
+use lastkey_secret::SecretVec;
+use lastkey_service::ops::backups::BackupReport;
+
+use crate::world::{KEYFILE, World, admin, call_by, code, world};
+
+/// Makes a backup and waits until it has ended.
+async fn back_up(world: &World) -> BackupReport {
+    let begun = world.gate.start_backup(admin(), None).await.unwrap();
+    loop {
+        let report = world.gate.describe_backup(admin(), begun.record.id).await.unwrap();
+        if !matches!(report.state, BackupState::Begun | BackupState::Written) {
+            return report;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn health(world: &World) -> &'static str {
+    let presented = Some(SecretVec::copy_of(&KEYFILE));
+    let report = world.gate.drill_seals(admin(), presented).await.unwrap();
+    report.seals[0].health.as_str()
+}
+
+#[tokio::test]
+async fn what_a_backup_holds_is_not_called_erased() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    let window = DeletionWindow::from_days(7).unwrap();
+    world.engine.schedule_deletion(admin(), key.clone(), window).await.unwrap();
+    let backup = back_up(&world).await;
+    let erased = async || {
+        let view = world.engine.describe_version(admin(), key.clone(), VersionNo::FIRST).await;
+        view.unwrap().version.erased_at.is_some()
+    };
+    world.clock.pass(Duration::from_secs(7 * 86_400));
+    world.engine.run_due().await;
+    for _ in 0..3 {
+        world.clock.pass(Duration::from_secs(600));
+        world.engine.run_due().await;
+        assert!(!erased().await);
+    }
+    // One that was made since holds nothing of it.
+    back_up(&world).await;
+    world.gate.remove_backup(admin(), backup.record.id).await.unwrap();
+    world.engine.run_due().await;
+    assert!(erased().await);
+}
+
+#[tokio::test]
+async fn a_backup_that_does_not_pass_its_trial_is_none() {
+    let world = world().await;
+    world.backups.refuse_proof(true);
+    let failed = back_up(&world).await;
+    assert_eq!(failed.state, BackupState::Failed);
+    assert!(failed.record.problem.unwrap().contains("no space is left"));
+    let standing = async || world.gate.status().await.unwrap().backup.unwrap();
+    let none = standing().await;
+    assert_eq!((none.newest, none.proven), (None, 0));
+    assert!(none.problem.is_some());
+    world.backups.refuse_proof(false);
+    assert_eq!(back_up(&world).await.state, BackupState::Proven);
+    let some = standing().await;
+    assert_eq!((some.newest.is_some(), some.proven, some.problem), (true, 1, None));
+}
+
+#[tokio::test]
+async fn a_drill_opens_the_newest_backup_too() {
+    let world = world().await;
+    assert_eq!(health(&world).await, "proven");
+    back_up(&world).await;
+    assert_eq!(health(&world).await, "proven");
+    world.backups.sabotage();
+    assert_eq!(health(&world).await, "failed");
+    let newest = world.gate.list_backups(admin()).await.unwrap().remove(0).record;
+    world.gate.remove_backup(admin(), newest.id).await.unwrap();
+    assert_eq!(health(&world).await, "proven");
+}
+
+#[tokio::test]
+async fn every_destruction_is_told_beside_the_backups() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    back_up(&world).await;
+    assert_eq!(world.backups.lists().last().unwrap().len(), 0);
+    let window = DeletionWindow::from_days(7).unwrap();
+    world.engine.schedule_deletion(admin(), key.clone(), window).await.unwrap();
+    world.clock.pass(Duration::from_secs(7 * 86_400));
+    world.engine.run_due().await;
+    back_up(&world).await;
+    let list = world.backups.lists().pop().unwrap();
+    assert_eq!((list.len(), list[0].version), (1, None));
+}
+
+#[tokio::test]
+async fn a_stranger_makes_and_removes_no_backup() {
+    let world = world().await;
+    let stranger = call_by("stranger");
+    assert_eq!(code(world.gate.start_backup(&stranger, None).await), "AccessDenied");
+    let backup = back_up(&world).await;
+    assert_eq!(code(world.gate.remove_backup(&stranger, backup.record.id).await), "AccessDenied");
+    assert_eq!(code(world.gate.list_backups(&stranger).await), "AccessDenied");
+    let relative = world.gate.start_backup(admin(), Some("here".to_owned())).await;
+    assert_eq!(code(relative), "InvalidRequest");
+}

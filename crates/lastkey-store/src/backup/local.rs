@@ -1,0 +1,276 @@
+//! Backups of a data directory, in directories of the same machine.
+//!
+//! Room      `store`. Implements the `Backups` port of `core`.
+//! Holds     the records are held still before the log is, so that the log in a backup reaches at
+//!           least as far as its records say. No backup lies in the data directory that it is of.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lastkey_core::audit::note::NoteSigner;
+use lastkey_core::backup::{
+    BackupError, BackupHead, BackupOrder, BackupPlace, Backups, Frozen, Tombstone, Trial, Written,
+};
+use lastkey_core::ids::InstanceId;
+use lastkey_core::ports::{CommitSeq, EntropySource};
+use lastkey_core::seal_record::Bootstrap;
+use lastkey_crypto::digest::Sha256;
+use lastkey_secret::SecretArray;
+
+use super::failure::{damaged, failed, io_error, of_store};
+use super::file::{BackupFile, Contents, write};
+use super::format::record_item;
+use super::restore::{clear, restore};
+use super::tombstones::{list_name, write_list};
+use crate::audit_log::{AuditLog, LogCopy};
+use crate::opener::{BOOTSTRAP, SqliteSealedStore};
+use crate::record;
+use crate::sqlite::{Snapshot, SqliteStore, next_value};
+
+/// How names of backups end.
+pub const SUFFIX: &str = ".backup";
+
+/// Folder in the data directory that backups are restored to on trial.
+const SCRATCH: &str = "trial-restore";
+
+/// Backups of one data directory.
+pub struct LocalBackups {
+    store: Arc<SqliteSealedStore>,
+    audit: Arc<AuditLog>,
+    data: PathBuf,
+    /// Where backups go when nothing else is said.
+    target: Option<PathBuf>,
+    scratch: PathBuf,
+    entropy: Arc<dyn EntropySource>,
+}
+
+impl LocalBackups {
+    /// Backups of a store and a log that lie in `data`.
+    #[must_use]
+    pub fn of(
+        store: Arc<SqliteSealedStore>,
+        audit: Arc<AuditLog>,
+        data: &Path,
+        entropy: Arc<dyn EntropySource>,
+    ) -> Self {
+        let (data, scratch) = (data.to_owned(), data.join(SCRATCH));
+        Self { store, audit, data, target: None, scratch, entropy }
+    }
+
+    /// The same with a directory for what is not told to go elsewhere, and another one for trial
+    /// restores.
+    #[must_use]
+    pub fn with(self, target: Option<PathBuf>, scratch: Option<PathBuf>) -> Self {
+        let scratch = scratch.map(|dir| dir.join(SCRATCH)).unwrap_or(self.scratch);
+        Self { target, scratch, ..self }
+    }
+
+    /// The directory of a place.
+    fn directory(&self, directory: Option<&str>) -> Result<PathBuf, BackupError> {
+        let refused = |why: String| Err(BackupError::Refused(why));
+        let dir = match (directory, &self.target) {
+            (Some(directory), _) => PathBuf::from(directory),
+            (None, Some(target)) => target.clone(),
+            (None, None) => {
+                return refused(
+                    "the configuration names no place for backups: set backup.target, or name a \
+                     directory by --to DIR"
+                        .to_owned(),
+                );
+            }
+        };
+        if !dir.is_absolute() {
+            return refused(format!("{} is not an absolute path", dir.display()));
+        }
+        // What is not there yet lies where its nearest folder lies.
+        let real = dir.ancestors().find_map(|above| fs::canonicalize(above).ok());
+        let data = fs::canonicalize(&self.data).unwrap_or_else(|_| self.data.clone());
+        if real.is_some_and(|real| real.starts_with(&data)) {
+            return refused(format!(
+                "{} lies in the data directory, and would be lost with it",
+                dir.display()
+            ));
+        }
+        Ok(dir)
+    }
+
+    fn path(&self, place: &BackupPlace) -> Result<PathBuf, BackupError> {
+        Ok(self.directory(place.directory.as_deref())?.join(&place.name))
+    }
+}
+
+#[async_trait]
+impl Backups for LocalBackups {
+    fn has_target(&self) -> bool {
+        self.target.is_some()
+    }
+
+    async fn freeze(&self, directory: Option<&str>) -> Result<Box<dyn Frozen>, BackupError> {
+        let dir = self.directory(directory)?;
+        let snapshot = self.store.snapshot().map_err(|error| of_store(error, &self.data))?;
+        let log = self.audit.copy().await.map_err(failed("copy", "the audit log"))?;
+        let (data, entropy) = (self.data.clone(), Arc::clone(&self.entropy));
+        Ok(Box::new(Still { snapshot, log, data, dir, entropy }))
+    }
+
+    async fn prove(&self, trial: Trial) -> Result<(), BackupError> {
+        let (path, scratch) = (self.path(&trial.place)?, self.scratch.clone());
+        blocking(move || {
+            clear(&scratch)?;
+            let proven = prove(&path, &scratch, &trial);
+            let cleared = clear(&scratch);
+            proven.and(cleared)
+        })
+        .await
+    }
+
+    async fn head(&self, place: &BackupPlace) -> Result<BackupHead, BackupError> {
+        let path = self.path(place)?;
+        blocking(move || Ok(BackupFile::open(&path)?.head().clone())).await
+    }
+
+    async fn try_key(&self, place: &BackupPlace, key: SecretArray<32>) -> Result<(), BackupError> {
+        let path = self.path(place)?;
+        blocking(move || BackupFile::open(&path)?.check_key(&key)).await
+    }
+
+    async fn remove(&self, place: &BackupPlace) -> Result<(), BackupError> {
+        let path = self.path(place)?;
+        let unfinished =
+            self.directory(place.directory.as_deref())?.join(format!(".{}.partial", place.name));
+        blocking(move || {
+            for path in [path, unfinished] {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed.map_err(io_error("remove", &path))?,
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn keep_tombstones(
+        &self,
+        directory: Option<&str>,
+        instance: InstanceId,
+        tombstones: Vec<Tombstone>,
+        signer: NoteSigner,
+    ) -> Result<(), BackupError> {
+        let dir = self.directory(directory)?;
+        let list = write_list(instance, &tombstones, &signer);
+        let list = list.map_err(failed("sign", list_name(instance)))?;
+        blocking(move || replace(&dir, &list_name(instance), list.as_bytes())).await
+    }
+}
+
+/// Runs something that reads and writes files.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BackupError> + Send + 'static,
+) -> Result<T, BackupError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| failed("finish", "the work")(error.into()))?
+}
+
+/// What is stored at one moment.
+struct Still {
+    snapshot: Snapshot,
+    log: LogCopy,
+    data: PathBuf,
+    dir: PathBuf,
+    entropy: Arc<dyn EntropySource>,
+}
+
+#[async_trait]
+impl Frozen for Still {
+    fn bootstrap(&self) -> Result<Bootstrap, BackupError> {
+        let read = self.snapshot.get(BOOTSTRAP);
+        let bytes = read.map_err(|error| failed("read", "the seals")(error.into()))?;
+        let bytes = bytes.ok_or_else(|| damaged(BOOTSTRAP, "it is gone"))?;
+        let decoded = record::bootstrap::decode(&bytes);
+        decoded.map_err(|error| damaged(BOOTSTRAP, error.to_string()))
+    }
+
+    fn commit(&self) -> CommitSeq {
+        self.snapshot.last_commit()
+    }
+
+    async fn write(self: Box<Self>, order: BackupOrder) -> Result<Written, BackupError> {
+        blocking(move || {
+            let Self { snapshot, log, data, dir, entropy } = *self;
+            let contents = Contents { snapshot: &snapshot, data: &data, log };
+            write(&dir, contents, &order, entropy.open().as_mut())
+        })
+        .await
+    }
+}
+
+/// Restores into a scratch directory and compares, record by record.
+fn prove(path: &Path, scratch: &Path, trial: &Trial) -> Result<(), BackupError> {
+    let expected = &trial.expected;
+    let mut backup = BackupFile::open(path)?;
+    let name = backup.name().to_owned();
+    if *backup.sha256() != expected.sha256 || backup.len() != expected.len {
+        return Err(damaged(&name, "another file has taken its place"));
+    }
+    let (key, keys, stop) = (&trial.key, &trial.records, &trial.stop);
+    restore(&mut backup, key, keys, &trial.log_key, scratch, stop)?;
+    let restored = SqliteStore::open_restored(scratch).map_err(|error| of_store(error, scratch))?;
+    let snapshot = restored.snapshot().map_err(|error| of_store(error, scratch))?;
+    let (records, records_sha256) = hash_records(&snapshot, &name)?;
+    if (records, records_sha256) == (expected.records, expected.records_sha256) {
+        Ok(())
+    } else {
+        Err(damaged(&name, "the store that it gives is not the one that it was made of"))
+    }
+}
+
+fn hash_records(snapshot: &Snapshot, name: &str) -> Result<(u64, [u8; 32]), BackupError> {
+    let read = |error: rusqlite::Error| failed("read", name)(error.into());
+    let mut values = snapshot.values().map_err(read)?;
+    let mut rows = values.query([]).map_err(read)?;
+    let (mut count, mut hash) = (0_u64, Sha256::new());
+    while let Some(stored) = next_value(&mut rows).map_err(read)? {
+        let item = record_item(&stored.path, stored.revision, &stored.value);
+        hash.update(&item.ok_or_else(|| damaged(name, "a record is too long"))?);
+        count = count.saturating_add(1);
+    }
+    Ok((count, hash.finish()))
+}
+
+/// Puts a file in the place of one, durably.
+fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), BackupError> {
+    let (path, new) = (dir.join(name), dir.join(format!(".{name}.partial")));
+    let replace = || {
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.mode(0o600).write(true).create(true).truncate(true).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        fs::File::open(dir)?.sync_all()
+    };
+    replace().map_err(io_error("write", &path))
+}
+
+/// The backups of a directory, newest first by their names.
+///
+/// # Errors
+/// [`BackupError::Failed`] when the directory cannot be read.
+pub fn newest_first(dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_error("read", dir))? {
+        let entry = entry.map_err(io_error("read", dir))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(SUFFIX) && !name.starts_with('.') {
+            found.push(entry.path());
+        }
+    }
+    found.sort_unstable();
+    found.reverse();
+    Ok(found)
+}
