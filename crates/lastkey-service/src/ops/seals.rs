@@ -20,7 +20,9 @@ use lastkey_core::time::Timestamp;
 use lastkey_crypto::hpke::HpkePrivateKey;
 use lastkey_crypto::kdf::Argon2Params;
 use lastkey_secret::{SecretArray, SecretVec};
+use tokio::sync::MutexGuard;
 
+use crate::attempts::UnsealAttempts;
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::custody::{Custody, SealChange};
@@ -29,9 +31,10 @@ use crate::error::Error;
 use crate::root::draw_id;
 use crate::sealing::{Gate, detached};
 use crate::seals::{
-    NewSeal, OpenSeal, Opener, SealDraft, WrappedForSeal, open, open_by_device, wrap_for_all,
+    CHANGED, NewSeal, OpenSeal, Opener, SealDraft, WrappedForSeal, open, open_by_device,
+    wrap_for_all,
 };
-use crate::unsealing::{CHANGED, is_of_a_device};
+use crate::unsealing::is_of_a_device;
 use crate::weakness::{Weakness, weaknesses};
 
 /// Most seals of an installation.
@@ -299,7 +302,7 @@ impl Gate {
             Proof::Device => None,
         };
         let opened = match bootstrap.seals.iter().find(|seal| seal.id == id) {
-            Some(seal) => self.try_seal_now(bootstrap, seal, presented.as_ref()).await,
+            Some(seal) => self.try_seal_now(engine, bootstrap, seal, presented.as_ref()).await,
             None => None,
         };
         let problem = match opened {
@@ -320,6 +323,7 @@ impl Gate {
     /// Opens a seal by its device or what was presented; `None` when its holder is not here.
     async fn try_seal_now(
         &self,
+        engine: &Engine,
         bootstrap: &Bootstrap,
         seal: &SealRecord,
         presented: Option<&Arc<SecretVec>>,
@@ -331,11 +335,14 @@ impl Gate {
             opened.map_err(|error| error.to_string())
         } else {
             let (seal, presented) = (seal.clone(), Arc::clone(presented?));
+            let turn = engine.stretching.acquire().await.ok()?;
             let opened = tokio::task::spawn_blocking(move || {
                 open(instance, &seal, &Opener::Bytes(&presented))
             });
+            let opened = opened.await;
+            drop(turn);
             // What was presented may be for another seal, so this is no failure of this one.
-            Ok(opened.await.ok()?.ok()?)
+            Ok(opened.ok()?.ok()?)
         };
         Some(open.and_then(|open| {
             if Custody::is_root_of(open.root(), bootstrap) {
@@ -350,7 +357,8 @@ impl Gate {
     /// presented. Shares are brought by [`Gate::unseal_by_share`].
     ///
     /// # Errors
-    /// As [`Gate::list_seals`]; [`Error::SealRefused`] when the seals were tampered with.
+    /// As [`Gate::list_seals`]; [`Error::SealRefused`] when the seals were tampered with,
+    /// [`Error::Throttled`] when something is presented too often.
     pub async fn drill_seals(
         self: &Arc<Self>,
         call: &Call,
@@ -374,22 +382,25 @@ impl Gate {
     ) -> Result<SealsReport, Error> {
         engine.permit::<DrillSeals>(trail, Resource::Instance)?;
         trail.call().go_on()?;
+        let guessing = match presented {
+            Some(presented) => Some((self.take_guess().await?, Arc::new(presented))),
+            None => None,
+        };
         trail.intend(engine).await?;
         let bootstrap = engine.stored_bootstrap().await?;
         if !engine.custody.lock().await.has_written(&bootstrap) {
             return Err(Error::SealRefused(CHANGED.into()));
         }
-        let presented = presented.map(Arc::new);
+        let (devices, others): (Vec<_>, Vec<_>) =
+            bootstrap.seals.iter().partition(|seal| is_of_a_device(seal));
         let mut failed = BTreeMap::new();
-        for seal in &bootstrap.seals {
-            match self.try_seal_now(&bootstrap, seal, presented.as_ref()).await {
-                Some(Ok(())) => self.note_opened(engine, seal.id).await?,
-                Some(Err(problem)) => {
-                    failed.insert(seal.id, problem);
-                }
-                None => {}
+        if let Some((mut attempts, presented)) = guessing {
+            let opened = self.drill(engine, &bootstrap, &others, Some(&presented), &mut failed);
+            if opened.await? > 0 {
+                attempts.guesses.refill();
             }
         }
+        self.drill(engine, &bootstrap, &devices, None, &mut failed).await?;
         let mut report = report(&bootstrap, &engine.seal_book.read().await, engine.clock.wall());
         for seal in &mut report.seals {
             if let Some(problem) = failed.remove(&seal.id.0) {
@@ -397,6 +408,38 @@ impl Gate {
             }
         }
         Ok(report)
+    }
+
+    /// One guess at what opens a seal. Nobody else has one until it is dropped.
+    async fn take_guess(&self) -> Result<MutexGuard<'_, UnsealAttempts>, Error> {
+        let mut attempts = self.attempts.lock().await;
+        attempts.guesses.take(self.ports.clock.read().since_boot)?;
+        Ok(attempts)
+    }
+
+    /// Opens what can be opened of these seals; how many did.
+    async fn drill(
+        &self,
+        engine: &Engine,
+        bootstrap: &Bootstrap,
+        seals: &[&SealRecord],
+        presented: Option<&Arc<SecretVec>>,
+        failed: &mut BTreeMap<[u8; 16], String>,
+    ) -> Result<usize, Error> {
+        let mut opened = 0_usize;
+        for seal in seals {
+            match self.try_seal_now(engine, bootstrap, seal, presented).await {
+                Some(Ok(())) => {
+                    self.note_opened(engine, seal.id).await?;
+                    opened = opened.saturating_add(1);
+                }
+                Some(Err(problem)) => {
+                    failed.insert(seal.id, problem);
+                }
+                None => {}
+            }
+        }
+        Ok(opened)
     }
 
     async fn accept(&self, engine: &Engine, trail: &Trail<'_>) -> Result<SealsReport, Error> {

@@ -6,7 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lastkey_core::audit::Event;
 use lastkey_core::ids::{InstanceId, RequestId};
-use lastkey_core::ports::{Audit, Cause, DeviceKind, SealedStore as _};
+use lastkey_core::ports::{
+    Audit, Cause, DeviceKind, DeviceSettings, SealDevice, SealDeviceError, SealDevices,
+    SealedStore as _,
+};
 use lastkey_core::seal_record::{
     Bootstrap, Instance, KeyringEntry, RootWrap, SealKind, SealRecord,
 };
@@ -20,10 +23,11 @@ use lastkey_secret::{SecretArray, SecretVec};
 use lastkey_service::engine::Ports;
 use lastkey_service::error::Error;
 use lastkey_service::ops::seals::{SealRequest, SealsReport, WantedSeal};
-use lastkey_service::sealing::{Gate, Unsealed};
+use lastkey_service::sealing::{Gate, Unsealed, replace_admin_token};
 use lastkey_service::seals::{SealDraft, open_any, open_by_shares};
 use lastkey_service::weakness::Weakness;
 use lastkey_testkit::fakes::{DeviceFault, FakeDevices, FakeSealedStore, Fault, MemoryAudit};
+use tokio::sync::Notify;
 
 use crate::world::{KEYFILE, World, admin, call_by, code, world};
 
@@ -306,7 +310,7 @@ async fn devices_unseal_by_themselves_and_an_outage_is_told_from_a_loss() {
     let devices = FakeDevices::default();
     let world = world().await.with_devices(&devices).await;
     world.add_seal(device()).await;
-    world.gate.seal(admin()).await.unwrap();
+    world.gate.stop().await;
     let World { gate, engine, .. } = world;
     drop(engine);
     let attempt = || gate.unseal_by_devices(RequestId([6; 16]));
@@ -325,6 +329,65 @@ async fn devices_unseal_by_themselves_and_an_outage_is_told_from_a_loss() {
 }
 
 #[tokio::test]
+async fn a_server_that_somebody_sealed_is_opened_by_no_device_until_somebody_unseals_it() {
+    let world = world().await.with_devices(&FakeDevices::default()).await;
+    world.add_seal(device()).await;
+    let attempt = || world.gate.unseal_by_devices(RequestId([6; 16]));
+    world.gate.seal(admin()).await.unwrap();
+    // Stopping on top of it changes nothing.
+    world.gate.stop().await;
+    assert!(attempt().await.unwrap().is_none());
+    assert!(matches!(world.gate.engine(), Err(Error::Sealed)));
+    drop(world.engine);
+    world.gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
+    world.gate.stop().await;
+    assert_eq!(attempt().await.unwrap().unwrap().seal_kind, "pkcs11");
+}
+
+/// Devices that answer when they are told to.
+#[derive(Default)]
+struct SlowDevices {
+    devices: FakeDevices,
+    was_asked: Notify,
+    may_answer: Notify,
+}
+
+#[async_trait]
+impl SealDevices for SlowDevices {
+    async fn open(
+        &self,
+        kind: DeviceKind,
+        settings: &DeviceSettings,
+    ) -> Result<Arc<dyn SealDevice>, SealDeviceError> {
+        self.was_asked.notify_one();
+        self.may_answer.notified().await;
+        self.devices.open(kind, settings).await
+    }
+}
+
+/// The server is unsealed and sealed while a device thinks; what it says then is not asked any more.
+#[tokio::test]
+async fn a_device_that_answers_after_somebody_sealed_the_server_does_not_open_it() {
+    let world = world().await.with_devices(&FakeDevices::default()).await;
+    world.add_seal(device()).await;
+    world.gate.stop().await;
+    let World { store, ports, engine, .. } = world;
+    drop(engine);
+    let slow = Arc::new(SlowDevices::default());
+    let gate = Arc::new(Gate::new(store, ports, 100).with_devices(slow.clone()));
+    let trying = tokio::spawn({
+        let gate = Arc::clone(&gate);
+        async move { gate.unseal_by_devices(RequestId([6; 16])).await }
+    });
+    slow.was_asked.notified().await;
+    gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
+    gate.seal(admin()).await.unwrap();
+    slow.may_answer.notify_one();
+    assert!(trying.await.unwrap().unwrap().is_none());
+    assert!(matches!(gate.engine(), Err(Error::Sealed)));
+}
+
+#[tokio::test]
 async fn an_unseal_does_not_start_under_seals_that_changed_while_it_waited() {
     let world = world().await;
     world.gate.seal(admin()).await.unwrap();
@@ -339,6 +402,107 @@ async fn an_unseal_does_not_start_under_seals_that_changed_while_it_waited() {
     drop(world.engine);
     assert_eq!(code(unsealing.await.unwrap()), "Conflict");
     assert!(world.gate.engine().is_err());
+    // The log has what came of it, and not that the passphrase was right.
+    let last = world.audit.events().pop().unwrap();
+    assert_eq!((last.action, last.result), ("sys:Unseal", "Conflict"));
+}
+
+#[tokio::test]
+async fn an_unseal_that_cannot_be_recorded_is_undone() {
+    let devices = FakeDevices::default();
+    let world = world().await.with_devices(&devices).await;
+    world.add_seal(device()).await;
+    let (_, shares) = world.add_shares().await;
+    world.gate.stop().await;
+    let World { gate, audit, engine, .. } = world;
+    drop(engine);
+    let bring = |n: usize| {
+        gate.unseal_by_share(RequestId([3; 16]), shares[n].expose(SecretVec::copy_of))
+    };
+    bring(0).await.unwrap();
+    audit.set_away(true);
+    let secret = SecretVec::copy_of(&KEYFILE);
+    assert_eq!(code(gate.unseal(RequestId([2; 16]), secret).await), "Unavailable");
+    assert!(gate.engine().is_err());
+    assert_eq!(code(gate.unseal_by_devices(RequestId([6; 16])).await), "Unavailable");
+    assert!(gate.engine().is_err());
+    audit.set_away(false);
+    assert!(gate.unseal_by_devices(RequestId([6; 16])).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_drill_guesses_no_faster_than_an_unseal() {
+    let world = world().await;
+    world.add_seal(passphrase(FIRST)).await;
+    let drill = |text: &str| {
+        let presented = Some(SecretVec::copy_of(text.as_bytes()));
+        let gate = Arc::clone(&world.gate);
+        async move { gate.drill_seals(admin(), presented).await }
+    };
+    for _ in 0..5 {
+        drill("a guess").await.unwrap();
+    }
+    assert_eq!(code(drill(FIRST).await), "Throttled");
+    let guess = SecretVec::copy_of(b"a guess");
+    assert_eq!(code(world.gate.unseal(RequestId([2; 16]), guess).await), "Throttled");
+    // Nothing is guessed where nothing is presented.
+    world.gate.drill_seals(admin(), None).await.unwrap();
+    world.clock.pass(Duration::from_secs(10));
+    assert_eq!(drill(FIRST).await.unwrap().seals[1].health.as_str(), "proven");
+    for _ in 0..5 {
+        drill("a guess").await.unwrap();
+    }
+    assert_eq!(code(drill("a guess").await), "Throttled");
+    let last = world.audit.events().pop().unwrap();
+    assert_eq!((last.action, last.result), ("sys:DrillSeals", "Throttled"));
+}
+
+#[tokio::test]
+async fn shares_take_no_guesses_and_give_none_back() {
+    let world = world().await;
+    let (_, shares) = world.add_shares().await;
+    world.gate.seal(admin()).await.unwrap();
+    let guess = || world.gate.unseal(RequestId([2; 16]), SecretVec::copy_of(b"a guess"));
+    for _ in 0..20 {
+        assert_eq!(code(world.bring(&SecretVec::copy_of(b"no share")).await), "InvalidRequest");
+    }
+    for _ in 0..5 {
+        assert_eq!(code(guess().await), "Unauthenticated");
+    }
+    assert!(world.bring(&shares[0]).await.unwrap().is_none());
+    assert_eq!(code(guess().await), "Throttled");
+    // Nor does the noise keep a holder out.
+    drop(world.engine);
+    let text = shares[1].expose(SecretVec::copy_of);
+    let (_, done) = world.gate.unseal_by_share(RequestId([3; 16]), text).await.unwrap();
+    assert_eq!(done.unwrap().seal_kind, "shamir");
+}
+
+#[tokio::test]
+async fn what_is_refused_unseen_is_recorded_once_in_ten_seconds() {
+    let world = world().await;
+    world.gate.seal(admin()).await.unwrap();
+    let results = || {
+        let events = world.audit.events().into_iter().filter(|e| e.action == "sys:Unseal");
+        events.skip(1).map(|event| event.result).collect::<Vec<_>>()
+    };
+    let bad = SecretVec::copy_of(b"no share");
+    for _ in 0..20 {
+        assert_eq!(code(world.bring(&bad).await), "InvalidRequest");
+    }
+    assert_eq!(results(), ["InvalidRequest"]);
+    let guess = || world.gate.unseal(RequestId([2; 16]), SecretVec::copy_of(b"a guess"));
+    for _ in 0..20 {
+        assert!(guess().await.is_err());
+    }
+    // Every guess is, and none of those that came too early.
+    assert_eq!(results(), [vec!["InvalidRequest"], vec!["Unauthenticated"; 5]].concat());
+    world.clock.pass(Duration::from_secs(10));
+    assert_eq!(code(guess().await), "Unauthenticated");
+    for _ in 0..20 {
+        assert_eq!(code(guess().await), "Throttled");
+    }
+    assert_eq!(results()[6..], ["Unauthenticated", "Throttled"]);
 }
 
 #[tokio::test]
@@ -378,6 +542,22 @@ async fn seals_that_somebody_else_wrote_get_no_root_key() {
     let secret = SecretArray::copy_of(&[7; 32]);
     assert_eq!(code(world.gate.wrap_for_seals("backup", b"1", &secret).await), "SealRefused");
     assert_eq!(code(world.restart(&KEYFILE).await), "SealRefused");
+    let last = world.audit.events().pop().unwrap();
+    assert_eq!((last.action, last.result), ("sys:Unseal", "SealRefused"));
+    world.gate.stop().await;
+    let keyfile = SecretVec::copy_of(&KEYFILE);
+    let token = replace_admin_token(&*world.store, &world.ports, &keyfile).await;
+    assert_eq!(code(token), "SealRefused");
+}
+
+#[tokio::test]
+async fn a_record_whose_authentication_was_taken_away_is_not_taken_for_one_of_version_1() {
+    let world = world().await;
+    world.gate.stop().await;
+    world.store.overwrite_bootstrap(|bootstrap| bootstrap.authentication = None);
+    let before = world.bootstrap().await;
+    assert_eq!(code(world.restart(&KEYFILE).await), "SealRefused");
+    assert_eq!(world.bootstrap().await, before);
 }
 
 #[tokio::test]
@@ -489,6 +669,8 @@ async fn a_record_of_version_1_is_upgraded_by_the_first_unseal() {
     let ports = world().await.ports;
     let (store, before) = (Arc::new(FakeSealedStore::default()), version_1());
     store.initialise(&before).await.unwrap();
+    let keyfile = SecretVec::copy_of(&KEYFILE);
+    replace_admin_token(&*store, &ports, &keyfile).await.unwrap();
     let start = async || {
         let gate = Arc::new(Gate::new(store.clone(), ports.clone(), 100));
         gate.unseal(RequestId([4; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
