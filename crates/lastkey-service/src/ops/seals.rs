@@ -1,5 +1,4 @@
-//! Use cases: which seals there are, add, change and remove them, new root and storage keys, and
-//! the drill that proves that each seal opens.
+//! Use cases: which seals there are, add, change and remove them, new root and storage keys.
 //!
 //! Room      `service`.
 //! Source    docs/formats/hierarchy.md, "Changes"; docs/recovery.md.
@@ -7,11 +6,10 @@
 //!           Nothing is wrapped to a seal that the root key has not authenticated. The last seal
 //!           that is known to open stays.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lastkey_core::ids::RequestId;
-use lastkey_core::permit::{DrillSeals, ReadSeals, Resource, UpdateSeals};
+use lastkey_core::permit::{ReadSeals, Resource, UpdateSeals};
 use lastkey_core::ports::{DeviceKind, DeviceSettings};
 use lastkey_core::seal_record::{
     AcceptedWeakness, Bootstrap, SealBook, SealKind, SealProof, SealRecord,
@@ -20,9 +18,7 @@ use lastkey_core::time::Timestamp;
 use lastkey_crypto::hpke::HpkePrivateKey;
 use lastkey_crypto::kdf::Argon2Params;
 use lastkey_secret::{SecretArray, SecretVec};
-use tokio::sync::MutexGuard;
 
-use crate::attempts::UnsealAttempts;
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::custody::{Custody, SealChange};
@@ -315,13 +311,13 @@ impl Gate {
         Err(Error::SealRefused(problem.into()))
     }
 
-    async fn note_opened(&self, engine: &Engine, id: [u8; 16]) -> Result<(), Error> {
+    pub(crate) async fn note_opened(&self, engine: &Engine, id: [u8; 16]) -> Result<(), Error> {
         let now = engine.clock.wall();
         Ok(engine.seal_book.change(&*engine.store, |book| book.opened(id, now)).await?)
     }
 
     /// Opens a seal by its device or what was presented; `None` when its holder is not here.
-    async fn try_seal_now(
+    pub(crate) async fn try_seal_now(
         &self,
         engine: &Engine,
         bootstrap: &Bootstrap,
@@ -351,95 +347,6 @@ impl Gate {
                 Err("it opens, but not to the root key of this installation".to_owned())
             }
         }))
-    }
-
-    /// Opens every seal that can be opened now: those of devices, and those that open to what is
-    /// presented. Shares are brought by [`Gate::unseal_by_share`].
-    ///
-    /// # Errors
-    /// As [`Gate::list_seals`]; [`Error::SealRefused`] when the seals were tampered with,
-    /// [`Error::Throttled`] when something is presented too often.
-    pub async fn drill_seals(
-        self: &Arc<Self>,
-        call: &Call,
-        presented: Option<SecretVec>,
-    ) -> Result<SealsReport, Error> {
-        let (gate, call) = (Arc::clone(self), call.clone());
-        detached(async move {
-            let engine = gate.engine()?;
-            let mut trail = Trail::of::<DrillSeals>(&engine, &call);
-            let outcome = gate.try_drill_seals(&engine, &mut trail, presented).await;
-            trail.close(&engine, outcome).await
-        })
-        .await?
-    }
-
-    async fn try_drill_seals(
-        &self,
-        engine: &Engine,
-        trail: &mut Trail<'_>,
-        presented: Option<SecretVec>,
-    ) -> Result<SealsReport, Error> {
-        engine.permit::<DrillSeals>(trail, Resource::Instance)?;
-        trail.call().go_on()?;
-        let guessing = match presented {
-            Some(presented) => Some((self.take_guess().await?, Arc::new(presented))),
-            None => None,
-        };
-        trail.intend(engine).await?;
-        let bootstrap = engine.stored_bootstrap().await?;
-        if !engine.custody.lock().await.has_written(&bootstrap) {
-            return Err(Error::SealRefused(CHANGED.into()));
-        }
-        let (devices, others): (Vec<_>, Vec<_>) =
-            bootstrap.seals.iter().partition(|seal| is_of_a_device(seal));
-        let mut failed = BTreeMap::new();
-        if let Some((mut attempts, presented)) = guessing {
-            let opened = self.drill(engine, &bootstrap, &others, Some(&presented), &mut failed);
-            if opened.await? > 0 {
-                attempts.guesses.refill();
-            }
-        }
-        self.drill(engine, &bootstrap, &devices, None, &mut failed).await?;
-        let mut report = report(&bootstrap, &engine.seal_book.read().await, engine.clock.wall());
-        for seal in &mut report.seals {
-            if let Some(problem) = failed.remove(&seal.id.0) {
-                seal.health = Health::Failed(problem);
-            }
-        }
-        Ok(report)
-    }
-
-    /// One guess at what opens a seal. Nobody else has one until it is dropped.
-    async fn take_guess(&self) -> Result<MutexGuard<'_, UnsealAttempts>, Error> {
-        let mut attempts = self.attempts.lock().await;
-        attempts.guesses.take(self.ports.clock.read().since_boot)?;
-        Ok(attempts)
-    }
-
-    /// Opens what can be opened of these seals; how many did.
-    async fn drill(
-        &self,
-        engine: &Engine,
-        bootstrap: &Bootstrap,
-        seals: &[&SealRecord],
-        presented: Option<&Arc<SecretVec>>,
-        failed: &mut BTreeMap<[u8; 16], String>,
-    ) -> Result<usize, Error> {
-        let mut opened = 0_usize;
-        for seal in seals {
-            match self.try_seal_now(engine, bootstrap, seal, presented).await {
-                Some(Ok(())) => {
-                    self.note_opened(engine, seal.id).await?;
-                    opened = opened.saturating_add(1);
-                }
-                Some(Err(problem)) => {
-                    failed.insert(seal.id, problem);
-                }
-                None => {}
-            }
-        }
-        Ok(opened)
     }
 
     async fn accept(&self, engine: &Engine, trail: &Trail<'_>) -> Result<SealsReport, Error> {
@@ -576,7 +483,7 @@ fn check_wanted(bootstrap: &Bootstrap, book: &SealBook, wanted: &WantedSeal) -> 
     }
 }
 
-fn report(bootstrap: &Bootstrap, book: &SealBook, now: Timestamp) -> SealsReport {
+pub(crate) fn report(bootstrap: &Bootstrap, book: &SealBook, now: Timestamp) -> SealsReport {
     let weaknesses = weaknesses(&bootstrap.seals);
     let accepts = |accepted: &&AcceptedWeakness| {
         weaknesses.iter().all(|w| accepted.weaknesses.iter().any(|a| a == w.as_str()))
