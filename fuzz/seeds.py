@@ -76,6 +76,10 @@ for name, changes in {"good": "", "flip": "000064", "cut": "011014", "swap": "03
     write("segments", name, changes)
 for number, line in enumerate(RECORDS.read_text(encoding="utf-8").split(), 1):
     write("record", f"golden_{number}", line)
+LUKS = ROOT.parent / "crates/lastkey-luks/tests/vectors/token.json"
+for vector in load(LUKS)["good"] + load(LUKS)["refused"]:
+    header = {"keyslots": {}, "tokens": {"0": vector["token"]}, "segments": {}, "digests": {}, "config": {}}
+    write_bytes("luks_header", vector["name"], b"\x01" + json.dumps(header).encode())
 SESSIONS = load(TRUST / "session.json")
 for vector in SESSIONS["good"]:
     write("session", f"encoded_{vector['name']}", vector["session"])
