@@ -81,6 +81,10 @@ for number, line in enumerate(RECORDS.read_text(encoding="utf-8").split(), 1):
 SHARES = load(ROOT.parent / "crates/lastkey-crypto/tests/vectors/share.json")["shares"]
 write_bytes("share", "enough", "\n".join(SHARES).encode())
 write_bytes("share", "ssh", SSH.encode())
+LUKS = ROOT.parent / "crates/lastkey-luks/tests/vectors/token.json"
+for vector in load(LUKS)["good"] + load(LUKS)["refused"]:
+    header = {"keyslots": {}, "tokens": {"0": vector["token"]}, "segments": {}, "digests": {}, "config": {}}
+    write_bytes("luks_header", vector["name"], b"\x01" + json.dumps(header).encode())
 SESSIONS = load(TRUST / "session.json")
 for vector in SESSIONS["good"]:
     write("session", f"encoded_{vector['name']}", vector["session"])
