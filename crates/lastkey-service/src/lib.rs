@@ -19,6 +19,7 @@ mod liveness;
 mod renewal;
 pub mod restoring;
 mod root;
+mod seal_authority;
 mod seal_book;
 mod secret_box;
 mod unsealing;

@@ -20,9 +20,9 @@ use crate::engine::Ports;
 use crate::error::Error;
 use crate::ops::change_version::erasure_after;
 use crate::root::KeyringKeys;
+use crate::seal_authority::CHANGED;
 use crate::sealing::audit_operator;
 use crate::seals::OpenSeal;
-use crate::unsealing::CHANGED;
 
 /// What a seal gives of a backup.
 pub struct OpenBackup {

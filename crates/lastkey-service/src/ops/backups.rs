@@ -27,9 +27,9 @@ use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::{KeyringKeys, draw_id, draw_secret, log_signers};
+use crate::seal_authority::CHANGED;
 use crate::sealing::{Gate, detached};
 use crate::seals::{OpenSeal, wrap_for_all};
-use crate::unsealing::CHANGED;
 
 /// Longest path of a directory, in bytes.
 const MAX_DIRECTORY_LEN: usize = 4_096;
@@ -327,7 +327,7 @@ impl Gate {
             let mut entropy = engine.ports.entropy.open();
             let key = draw_secret(&mut *entropy).map_err(|e| Error::Internal(e.into()))?;
             let id = making.record.id;
-            let wrapped = wrap_for_all(&bootstrap, BACKUP_PURPOSE, &id.0, &key, &mut *entropy);
+            let wrapped = wrap_for_all(&bootstrap, custody.shared(), BACKUP_PURPOSE, &id.0, &key, &mut *entropy);
             let wrapped = wrapped.map_err(Error::Internal)?;
             let wrapped = wrapped.into_iter().map(|one| (one.seal, one.wrapped)).collect();
             let (begun_at, begun) = (making.record.begun_at, making.record.begun);
