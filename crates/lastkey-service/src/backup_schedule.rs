@@ -64,8 +64,10 @@ impl BackupKeeper {
         let plan = plan(&backups, engine.clock.observe().elapsed, self.schedule);
         let call = scheduled_call(engine);
         for id in plan.remove {
-            self.gate.remove_backup(&call, id).await?;
-            tracing::info!(backup = %id, "a backup has served its time and was removed");
+            match self.gate.remove_backup(&call, id).await {
+                Ok(()) => tracing::info!(backup = %id, "a backup has served its time"),
+                Err(error) => tracing::warn!(backup = %id, %error, "an old backup stays"),
+            }
         }
         if plan.is_due {
             self.gate.start_backup(&call, None).await?;

@@ -327,7 +327,14 @@ impl Gate {
             let mut entropy = engine.ports.entropy.open();
             let key = draw_secret(&mut *entropy).map_err(|e| Error::Internal(e.into()))?;
             let id = making.record.id;
-            let wrapped = wrap_for_all(&bootstrap, custody.shared(), BACKUP_PURPOSE, &id.0, &key, &mut *entropy);
+            let wrapped = wrap_for_all(
+                &bootstrap,
+                custody.shared(),
+                BACKUP_PURPOSE,
+                &id.0,
+                &key,
+                &mut *entropy,
+            );
             let wrapped = wrapped.map_err(Error::Internal)?;
             let wrapped = wrapped.into_iter().map(|one| (one.seal, one.wrapped)).collect();
             let (begun_at, begun) = (making.record.begun_at, making.record.begun);

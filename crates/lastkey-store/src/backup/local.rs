@@ -62,10 +62,13 @@ impl LocalBackups {
     }
 
     /// The same with a directory for what is not told to go elsewhere, and another one for trial
-    /// restores.
+    /// restores. What a trial that was cut short has left goes.
     #[must_use]
     pub fn with(self, target: Option<PathBuf>, scratch: Option<PathBuf>) -> Self {
         let scratch = scratch.map(|dir| dir.join(SCRATCH)).unwrap_or(self.scratch);
+        if let Err(error) = clear(&scratch) {
+            tracing::warn!(%error, "what a trial restore has left cannot be removed");
+        }
         Self { target, scratch, ..self }
     }
 

@@ -64,7 +64,7 @@ pub struct BackupStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub newest: Option<String>,
-    /// Why the last attempt gave none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
+    /// Whether the last attempt gave none; the list of backups says why.
+    #[serde(default, skip_serializing_if = "crate::native::is_off")]
+    pub last_failed: bool,
 }

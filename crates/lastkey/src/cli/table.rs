@@ -211,8 +211,8 @@ fn backup(status: &BackupStatus) -> String {
         Some(newest) => format!("of {newest}, proven"),
         None => "none; make one: `lastkey backup create`".to_owned(),
     };
-    let problem = status.problem.as_ref().map(|problem| format!("; the last attempt: {problem}"));
-    known + &problem.unwrap_or_default()
+    let failed = "; the last attempt failed, see `lastkey backup list`";
+    if status.last_failed { known + failed } else { known }
 }
 
 impl Show for UnsealReply {

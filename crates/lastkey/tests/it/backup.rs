@@ -357,3 +357,21 @@ fn a_witness_that_knew_a_newer_state_tells_and_an_explicit_word_accepts_it() {
     let recorded = server.cli("audit search --action sys:AcceptRollback --output json").json();
     assert_eq!(recorded["records"].as_array().unwrap().len(), 1, "{recorded}");
 }
+
+#[test]
+fn a_server_makes_backups_by_itself_where_its_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let installation = Installation::found(folder.path());
+    let target = folder.path().join("by-itself");
+    let server = installation.serve_unsealed(&format!("backup.target = '{}'", target.display()));
+    server.process.logs("proven by a trial restore");
+    let list = server.cli("backup list --output json").json();
+    assert_eq!(list["backups"][0]["state"], "proven", "{list}");
+    assert_eq!(list["backups"][0]["directory"], Value::Null);
+    only_backup(&target);
+    let made = server.cli("backup create --output json").json();
+    assert_eq!(made["state"], "proven", "{made}");
+    let id = text(&list["backups"][0]["id"]);
+    server.cli(&format!("backup remove {id}")).ok();
+    only_backup(&target);
+}

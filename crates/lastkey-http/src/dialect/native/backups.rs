@@ -67,6 +67,7 @@ pub(crate) fn standing(standing: BackupStanding) -> BackupStatus {
     BackupStatus {
         proven: standing.proven as u64,
         newest: standing.newest.map(rfc3339),
-        problem: standing.problem,
+        // Everybody may read the status, and a reason may name a directory.
+        last_failed: standing.problem.is_some(),
     }
 }
