@@ -2,10 +2,12 @@
 //!
 //! Room      `node`. Implemented by the binary: over the network, or in the same process.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 
 use async_trait::async_trait;
 use lastkey_secret::SecretVec;
+use tokio::time::Instant;
 
 /// Why a call of the key service failed, in the chain of its causes.
 pub type Cause = Box<dyn StdError + Send + Sync>;
@@ -75,4 +77,80 @@ pub trait KeyOps: Send + Sync {
     /// # Errors
     /// [`KeyError`].
     async fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError>;
+}
+
+/// Why a secret was not had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// Nobody answered, or only to say that it cannot serve now. It may pass.
+    #[error("the key service does not answer")]
+    Away(#[source] Cause),
+    /// It answered no, on purpose: no such role, not allowed, no such version.
+    #[error("the key service refuses: {message} ({code})")]
+    Refused {
+        /// The code of the refusal, such as `AccessDenied`.
+        code: String,
+        /// What it said; no secret.
+        message: String,
+    },
+}
+
+/// Which version of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Which {
+    /// The one at a stage.
+    Stage(String),
+    /// The one with this number, from 1.
+    Number(u32),
+}
+
+/// What a pod holds while its token is good: the right to read in its name.
+#[derive(Debug)]
+pub struct PodSession {
+    /// The credential.
+    pub bearer: SecretVec,
+    /// When it ends.
+    pub ends_at: Instant,
+}
+
+/// A value as it was read.
+#[derive(Debug)]
+pub struct ReadSecret {
+    /// Its version.
+    pub version: u32,
+    /// When that was written, as the service writes it: a name may come back with the same number.
+    pub made_at: String,
+    /// The value.
+    pub value: ReadValue,
+}
+
+/// A value.
+#[derive(Debug)]
+pub enum ReadValue {
+    /// Bytes.
+    Opaque(SecretVec),
+    /// Fields with names.
+    Fields(BTreeMap<String, SecretVec>),
+}
+
+/// What the provider of secrets asks of the service. Each call but the watch ends within the
+/// deadline that the implementation keeps; a driver waits two minutes for all of them together.
+#[async_trait]
+pub trait SecretOps: Send + Sync {
+    /// Exchanges the token of a pod for a session in its role.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn open_session(&self, token: &SecretVec, role: &str) -> Result<PodSession, SecretError>;
+
+    /// Reads a value in the name of a pod.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn read(
+        &self,
+        session: &PodSession,
+        name: &str,
+        which: &Which,
+    ) -> Result<ReadSecret, SecretError>;
 }

@@ -5,9 +5,13 @@
 mod clusters;
 mod machine_clock;
 mod remote_keys;
+mod remote_secrets;
+mod servers;
 mod system_entropy;
 
 pub(crate) use clusters::WatchedClusters;
 pub(crate) use machine_clock::MachineClock;
-pub(crate) use remote_keys::{Access, RemoteKeys, Token};
+pub(crate) use remote_keys::RemoteKeys;
+pub(crate) use remote_secrets::RemoteSecrets;
+pub(crate) use servers::{Access, Token, parse_addr, trust_in};
 pub(crate) use system_entropy::SystemEntropySource;

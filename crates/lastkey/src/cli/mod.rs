@@ -181,6 +181,8 @@ enum RoleCommand {
     Config(ConfigCommand),
     /// Let a kube-apiserver encrypt what it keeps in etcd
     KmsPlugin(roles::kms_plugin::Args),
+    /// Put secrets into volumes of the pods on this node
+    SecretsProvider(roles::secrets_provider::Args),
     /// Measure this machine
     Bench(roles::bench::Args),
 }
@@ -233,7 +235,7 @@ const GROUPS: [(&str, &[&str]); 10] = [
     ),
     ("Who did what", &["audit"]),
     ("A running server", &["status", "unseal", "seal", "confirm-clock"]),
-    ("A Kubernetes node", &["kms-plugin"]),
+    ("A Kubernetes node", &["kms-plugin", "secrets-provider"]),
     ("This machine", &["dev", "init", "server", "admin-token", "config", "bench", "completions"]),
 ];
 
@@ -368,6 +370,7 @@ fn run_role(command: &RoleCommand, connection: &ConnectionArgs) -> ExitCode {
         RoleCommand::Dev(args) => roles::dev::run(args),
         RoleCommand::Config(ConfigCommand::Show(args)) => roles::config_show::run(args),
         RoleCommand::KmsPlugin(args) => roles::kms_plugin::run(args, connection),
+        RoleCommand::SecretsProvider(args) => roles::secrets_provider::run(args, connection),
         RoleCommand::Bench(args) => roles::bench::run(args),
     };
     match outcome {

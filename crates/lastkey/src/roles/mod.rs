@@ -8,4 +8,5 @@ pub(crate) mod config_show;
 pub(crate) mod dev;
 pub(crate) mod init;
 pub(crate) mod kms_plugin;
+pub(crate) mod secrets_provider;
 pub(crate) mod server;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use lastkey_client::{Addr, Trust, identity_from_env, token_from_env, trust_from_env};
+use lastkey_client::Trust;
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_crypto::oaep::OaepPublicKey;
 use lastkey_node::kmsv2::{ProviderConfig, WhenAway};
@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
 use super::Args;
-use crate::adapters::{Access, Token};
+use crate::adapters::{Access, Token, parse_addr, trust_in};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
 
@@ -140,7 +140,7 @@ impl Resolved {
         let place = place(provider, &Outage::default(), Path::new("."))?;
         let log = Log::default();
         Ok(Self {
-            access: access_of_flags(connection)?,
+            access: Access::of_flags(connection)?,
             page: args.metrics,
             log,
             providers: vec![place],
@@ -199,7 +199,7 @@ fn recovery_key(path: &Path) -> anyhow::Result<OaepPublicKey> {
 
 fn access_of_file(server: Server, folder: &Path) -> anyhow::Result<Access> {
     ensure!(!server.endpoints.is_empty(), "server.endpoints names no server");
-    let servers = server.endpoints.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
+    let servers = server.endpoints.iter().map(|text| parse_addr(text)).collect::<Result<_, _>>()?;
     let trust = match (server.ca, server.ca_fingerprint) {
         (Some(_), Some(_)) => bail!("give server.ca or server.ca_fingerprint, not both"),
         (Some(path), None) => trust_in(&folder.join(path))?,
@@ -209,40 +209,4 @@ fn access_of_file(server: Server, folder: &Path) -> anyhow::Result<Access> {
     let token = server.token_file.map_or(Token::None, |path| Token::File(folder.join(path)));
     let identity = server.identity.map(|path| folder.join(path));
     Ok(Access { servers, trust, identity, token })
-}
-
-fn access_of_flags(connection: &ConnectionArgs) -> anyhow::Result<Access> {
-    let addr = match &connection.addr {
-        Some(text) => text.clone(),
-        None => std::env::var(lastkey_client::ADDR_VARIABLE)
-            .ok()
-            .filter(|text| !text.is_empty())
-            .context("no server: give --addr, or set LASTKEY_ADDR")?,
-    };
-    let trust = match (&connection.ca, &connection.ca_fingerprint) {
-        (Some(path), _) => trust_in(path)?,
-        (None, Some(text)) => Trust::Pinned(text.parse().context("--ca-fingerprint")?),
-        (None, None) => trust_from_env()?,
-    };
-    let identity = match &connection.identity {
-        Some(path) => Some(path.clone()),
-        // Read here to refuse a wrong one now; the plugin reads the file again when it changes.
-        None => identity_from_env()?
-            .and(std::env::var_os(lastkey_client::IDENTITY_VARIABLE))
-            .map(PathBuf::from),
-    };
-    let token = match &connection.token_file {
-        Some(path) => Token::File(path.clone()),
-        None => token_from_env().map_or(Token::None, Token::Fixed),
-    };
-    Ok(Access { servers: vec![parse(&addr)?], trust, identity, token })
-}
-
-fn parse(text: &str) -> anyhow::Result<Addr> {
-    text.parse().with_context(|| format!("{text:?}"))
-}
-
-fn trust_in(path: &Path) -> anyhow::Result<Trust> {
-    let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Trust::Authority(pem))
 }
