@@ -8,6 +8,7 @@ mod remote_keys;
 mod remote_secrets;
 mod servers;
 mod system_entropy;
+mod volume_keys;
 
 pub(crate) use clusters::WatchedClusters;
 pub(crate) use machine_clock::MachineClock;
@@ -15,3 +16,4 @@ pub(crate) use remote_keys::RemoteKeys;
 pub(crate) use remote_secrets::RemoteSecrets;
 pub(crate) use servers::{Access, Token, parse_addr, trust_in};
 pub(crate) use system_entropy::SystemEntropySource;
+pub(crate) use volume_keys::VolumeKeyService;

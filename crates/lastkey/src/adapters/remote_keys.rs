@@ -34,7 +34,7 @@ impl RemoteKeys {
         Servers::new(access).map(Self)
     }
 
-    async fn ask<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, KeyError>
+    pub(super) async fn ask<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, KeyError>
     where
         F: Future<Output = Result<T, Error>>,
     {
