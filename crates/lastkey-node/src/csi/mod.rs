@@ -17,6 +17,8 @@ mod refusal;
 mod render;
 mod request;
 mod template;
+mod volume;
+mod watch;
 
 pub use dialect::{NoPersonality, Personality};
 pub use door::serve;

@@ -36,6 +36,12 @@ pub(crate) struct Args {
     /// The role of classes that name none; {namespace} and {serviceaccount} stand for the pod's.
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
+    /// The kubelet's folder, as it is seen here: mounted volumes are renewed there at once.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    kubelet_dir: PathBuf,
+    /// Leave mounted volumes alone until the kubelet asks for them again.
+    #[arg(long)]
+    no_push: bool,
     /// An audience of tokens that mean us (repeatable).
     #[arg(long = "audience", value_name = "NAME", default_value = "lastkey")]
     audiences: Vec<String>,
@@ -59,9 +65,14 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     if let Err(reason) = hardening::lock_memory() {
         tracing::warn!(reason, "the memory is not locked: secrets may reach the swap space");
     }
+    let kubelet = Some(&args.kubelet_dir).filter(|folder| !args.no_push && folder.is_dir());
+    if kubelet.is_none() {
+        tracing::info!("mounted volumes are renewed when the kubelet asks for them again");
+    }
     let config = ProviderConfig {
         version: crate::VERSION.to_owned(),
         role: args.role.clone(),
+        kubelet: kubelet.cloned(),
         audiences: args.audiences.clone(),
     };
     let service = Arc::new(RemoteSecrets::new(access)?);
@@ -112,6 +123,7 @@ async fn serve_all(
         let (provider, stopped) = (Arc::clone(&provider), stopped.clone());
         serving.spawn(serve(socket.listener, socket.peers, personality, provider, stopped));
     }
+    tokio::spawn(Arc::clone(&provider).watch());
     say::line("lastkey secrets-provider serves")?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: no new connections, accepted requests are finished");

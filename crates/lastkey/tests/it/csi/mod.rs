@@ -2,4 +2,5 @@
 
 mod driver;
 mod mount;
+mod push;
 mod site;
