@@ -113,6 +113,21 @@ pub struct PodSession {
     pub ends_at: Instant,
 }
 
+/// A pod, as its verified token names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodIdentity {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+}
+
+/// Verifies tokens without the service, by the public keys of the cluster.
+pub trait TokenJudge: Send + Sync {
+    /// Whose token it is; nothing for one that is not good now.
+    fn judge(&self, token: &SecretVec) -> Option<PodIdentity>;
+}
+
 /// A value as it was read.
 #[derive(Debug)]
 pub struct ReadSecret {
@@ -151,6 +166,8 @@ pub struct Holder {
     pub pod: String,
     /// Its UID.
     pub pod_uid: String,
+    /// The provider gave it this out of its memory, while the service was away.
+    pub given_in_outage: bool,
 }
 
 /// What the provider knows, and wants to be told the rest of.

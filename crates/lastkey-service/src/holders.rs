@@ -31,6 +31,15 @@ pub struct Holder {
     pub pod: String,
     /// The version.
     pub version: VersionNo,
+    /// Its node gave it this out of memory, while no server answered.
+    pub given_in_outage: bool,
+}
+
+impl Holder {
+    /// The same, however it came by what it holds.
+    fn plain(&self) -> Self {
+        Self { given_in_outage: false, ..self.clone() }
+    }
 }
 
 /// What a node says: a name for its statement, and the statement when it is a new one.
@@ -101,11 +110,12 @@ impl Holders {
         let before = nodes.remove(node).map(|stated| stated.holders).unwrap_or_default();
         let mut news = Vec::new();
         let holders = holders.into_iter().map(|holder| {
-            let since = before.get(&holder).copied().unwrap_or_else(|| {
-                news.push(holder.clone());
-                now
-            });
-            (holder, since)
+            let plain = holder.plain();
+            let since = before.get(&plain).copied();
+            if since.is_none() || holder.given_in_outage {
+                news.push(holder);
+            }
+            (plain, since.unwrap_or(now))
         });
         let stated = Stated { holders: holders.collect(), heard_at: now, digest: statement.digest };
         nodes.insert(node.clone(), stated);
@@ -160,6 +170,7 @@ mod tests {
             service_account: "s".to_owned(),
             pod: pod.to_owned(),
             pod_uid: format!("uid-{pod}"),
+            given_in_outage: false,
         }
     }
 
@@ -185,6 +196,17 @@ mod tests {
         assert_eq!(versions(&holders), [("p".to_owned(), 1, 2), ("q".to_owned(), 2, 3)]);
         holders.hear(&node, said("z", &[]), Timestamp(4)).unwrap();
         assert!(versions(&holders).is_empty());
+    }
+
+    #[test]
+    fn what_was_given_in_an_outage_is_news_once_and_holds_as_anything_else() {
+        let (holders, node) = (Holders::none(Timestamp(1)), name("w1"));
+        let given = Holder { given_in_outage: true, ..holder("p", 1) };
+        let news = holders.hear(&node, said("x", &[given.clone()]), Timestamp(2)).unwrap();
+        assert_eq!(news, [given]);
+        let news = holders.hear(&node, said("y", &[holder("p", 1)]), Timestamp(3)).unwrap();
+        assert!(news.is_empty());
+        assert_eq!(versions(&holders), [("p".to_owned(), 1, 2)]);
     }
 
     #[test]

@@ -10,9 +10,12 @@
 mod dialect;
 mod door;
 mod format;
+mod held;
+mod outage;
 mod plan;
 mod provider;
 mod query;
+mod reading;
 mod refusal;
 mod render;
 mod request;
@@ -22,5 +25,5 @@ mod watch;
 
 pub use dialect::{NoPersonality, Personality};
 pub use door::serve;
-pub use provider::{Provider, ProviderConfig};
+pub use provider::{OutageConfig, Provider, ProviderConfig};
 pub use refusal::Refusal;

@@ -11,22 +11,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_crypto::digest::{sha256, sha256_of};
+use lastkey_crypto::wrap::WrapError;
 use lastkey_secret::SecretVec;
 use lastkey_wire::grpc::csi_provider::{File, MountRequest, MountResponse, ObjectVersion};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::dialect::Personality;
+use super::held::{Held, Slot, check_pod, end_of};
+use super::outage::Shelf;
 use super::plan::{Plan, Source, check_apart};
-use super::refusal::{Refusal, is_no, of_object, of_session};
+use super::reading::{Failed, Reader};
+use super::refusal::Refusal;
 use super::render::{Rendered, Values, render};
 use super::request::Asked;
 use super::volume::replace;
-use crate::ports::{Holder, PodSession, ReadSecret, SecretError, SecretOps, Which};
+use crate::ports::{SecretOps, TokenJudge, Which};
 
 /// A driver waits two minutes, and shows nobody why it stopped.
 const BUDGET: Duration = Duration::from_secs(60);
@@ -34,10 +35,6 @@ const BUDGET: Duration = Duration::from_secs(60);
 const MAX_ANSWER_LEN: usize = (4 << 20) - (64 << 10);
 /// What frames a file in an answer, at most.
 const FILE_OVERHEAD: usize = 64;
-/// A session that ends sooner is not used for another read.
-const SESSION_REST: Duration = Duration::from_secs(30);
-/// How long a token counts that does not say when it ends.
-const UNKNOWN_LIFE: Duration = Duration::from_secs(600);
 /// What nobody is told about is looked at so often, when the kubelet asks.
 const RECHECK: Duration = Duration::from_secs(60);
 /// A volume that nobody has asked for in this time is forgotten.
@@ -57,92 +54,41 @@ pub struct ProviderConfig {
     pub audiences: Vec<String>,
 }
 
+/// What is done for pods that start while the service is away.
+#[derive(Clone)]
+pub struct OutageConfig {
+    /// How long a value that the service gave may be given again.
+    pub bound: Duration,
+    /// Verifies their tokens.
+    pub judge: Arc<dyn TokenJudge>,
+}
+
 /// The provider.
 pub struct Provider {
     pub(super) config: ProviderConfig,
     pub(super) service: Arc<dyn SecretOps>,
     volumes: Mutex<HashMap<[u8; 32], Arc<Slot>>>,
+    pub(super) outage: Option<(Shelf, Arc<dyn TokenJudge>)>,
     /// Secrets of whose changes the service does not tell this node.
     pub(super) untold: Mutex<HashSet<String>>,
     /// A volume is there, or holds something else.
     pub(super) wake: Notify,
 }
 
-/// The place of a volume. Its lock is held while the volume is made.
-pub(super) struct Slot {
-    held: tokio::sync::Mutex<Option<Held>>,
-    asked_at: Mutex<Instant>,
-    told: Mutex<Told>,
-}
-
-/// What is known of a volume without its lock.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
-    /// The pod, with nothing that it holds.
-    pub(super) pod: Option<Holder>,
-    /// Current versions, as far as they were read.
-    pub(super) seen: BTreeMap<String, Option<u32>>,
-    /// What is in the volume.
-    pub(super) delivered: BTreeMap<String, u32>,
-}
-
-/// A volume as it was made.
-struct Held {
-    personality: Personality,
-    asked: Asked,
-    token: SecretVec,
-    token_hash: [u8; 32],
-    token_ends_at: SystemTime,
-    session: Arc<PodSession>,
-    role: String,
-    files: Vec<Rendered>,
-    seen: BTreeMap<String, Option<u32>>,
-    versions: BTreeMap<String, u32>,
-    made_at: Instant,
-    /// It has stages that nobody tells about.
-    is_untold: bool,
-}
-
-impl Held {
-    fn session_for(&self, token: &[u8; 32], role: &str) -> Option<Arc<PodSession>> {
-        let is_good = self.session.ends_at > Instant::now() + SESSION_REST;
-        let is_same = self.token_hash == *token && self.role == role;
-        (is_good && is_same).then(|| Arc::clone(&self.session))
-    }
-}
-
-impl Slot {
-    fn new(now: Instant) -> Self {
-        Self {
-            held: tokio::sync::Mutex::new(None),
-            asked_at: Mutex::new(now),
-            told: Mutex::default(),
-        }
-    }
-
-    pub(super) fn told(&self) -> Told {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes what was made and, when it is in the volume, delivered; whether that is news.
-    fn tell(&self, held: &Held, is_delivered: bool) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = told.clone();
-        told.pod = Some(held.asked.holder());
-        told.seen = held.seen.clone();
-        if is_delivered {
-            told.delivered = held.versions.clone();
-        }
-        *told != before
-    }
-}
-
 impl Provider {
     /// A provider that asks this service.
-    #[must_use]
-    pub fn new(config: ProviderConfig, service: Arc<dyn SecretOps>) -> Self {
+    ///
+    /// # Errors
+    /// Without randomness for the key of what it remembers.
+    pub fn new(
+        config: ProviderConfig,
+        service: Arc<dyn SecretOps>,
+        outage: Option<OutageConfig>,
+    ) -> Result<Self, WrapError> {
+        let outage = outage.map(|one| Shelf::new(one.bound).map(|shelf| (shelf, one.judge)));
+        let outage = outage.transpose()?;
         let (volumes, untold, wake) = (Mutex::default(), Mutex::default(), Notify::new());
-        Self { config, service, volumes, untold, wake }
+        Ok(Self { config, service, volumes, outage, untold, wake })
     }
 
     /// The files of a volume.
@@ -306,18 +252,15 @@ impl Provider {
     ) -> Result<Held, Failed> {
         let role = self.role(plan, asked)?;
         let token_hash = token.expose(sha256);
+        check_pod(token, asked)?;
         let kept = before.and_then(|held| held.session_for(&token_hash, &role));
-        let session =
-            match kept {
-                Some(session) => session,
-                None => {
-                    let opened = self.service.open_session(token, &role).await;
-                    Arc::new(opened.map_err(|error| {
-                        Failed::of(of_session(&asked.who(), &role, &error), &error)
-                    })?)
-                }
-            };
-        let values = self.read_all(plan, asked, &session).await?;
+        let identity = self.identity(token, &role);
+        let session = match kept {
+            Some(session) => Some(session),
+            None => self.open_session(asked, token, &role, identity.as_ref()).await?,
+        };
+        let reader = Reader { session: session.as_ref(), identity: identity.as_ref() };
+        let (values, is_live) = self.read_all(plan, asked, reader).await?;
         let mut files = Vec::new();
         for wanted in &plan.files {
             files.extend(render(wanted, &values, &asked.who())?);
@@ -331,13 +274,13 @@ impl Provider {
             token: token.expose(SecretVec::copy_of),
             token_hash,
             token_ends_at: end_of(token),
-            session,
+            session: session.filter(|_| is_live),
             role,
             files,
             seen,
             versions,
             made_at: Instant::now(),
-            is_untold: values.keys().any(is_untold),
+            is_untold: !is_live || values.keys().any(is_untold),
         })
     }
 
@@ -354,37 +297,6 @@ impl Provider {
         })?;
         let role = role.replace("{namespace}", &asked.namespace);
         Ok(role.replace("{serviceaccount}", &asked.service_account))
-    }
-
-    /// Reads every secret of a plan once, all at the same time.
-    async fn read_all(
-        &self,
-        plan: &Plan,
-        asked: &Asked,
-        session: &Arc<PodSession>,
-    ) -> Result<Values, Failed> {
-        let mut users: BTreeMap<&Source, Vec<(&str, bool)>> = BTreeMap::new();
-        for file in &plan.files {
-            for source in file.content.sources() {
-                users.entry(source).or_default().push((&file.object, file.is_optional));
-            }
-        }
-        let mut reading = JoinSet::new();
-        for source in users.keys().copied().cloned() {
-            let (service, session) = (Arc::clone(&self.service), Arc::clone(session));
-            reading.spawn(async move {
-                let read = service.read(&session, &source.name, &source.which).await;
-                (source, read)
-            });
-        }
-        let mut values = Values::new();
-        while let Some(done) = reading.join_next().await {
-            let (source, read) = done.map_err(|_| Refusal::Unready(INTERNAL.to_owned()))?;
-            let objects = users.get(&source).map_or(&[][..], Vec::as_slice);
-            let value = judged(read, objects, &asked.who())?;
-            values.insert(source, value);
-        }
-        Ok(values)
     }
 }
 
@@ -414,65 +326,12 @@ fn versions_of(values: &Values) -> (BTreeMap<String, Option<u32>>, BTreeMap<Stri
     (seen, versions)
 }
 
-const INTERNAL: &str = "the provider has failed; look at its log";
-
-/// A value, or none when every object that it is for may do without.
-fn judged(
-    read: Result<ReadSecret, SecretError>,
-    objects: &[(&str, bool)],
-    who: &str,
-) -> Result<Option<Arc<ReadSecret>>, Failed> {
-    let error = match read {
-        Ok(read) => return Ok(Some(Arc::new(read))),
-        Err(error) => error,
-    };
-    let may_be_missing = match &error {
-        SecretError::Refused { code, .. } => is_no(code) || code == "SecretState",
-        SecretError::Away(_) => false,
-    };
-    match objects.iter().find(|(_, is_optional)| !(may_be_missing && *is_optional)) {
-        None => Ok(None),
-        Some((object, _)) => Err(Failed::of(of_object(object, who, &error), &error)),
-    }
-}
-
-/// Why a volume was not made, and whether that may pass by itself.
-pub(super) struct Failed {
-    pub(super) refusal: Refusal,
-    pub(super) is_away: bool,
-}
-
-impl Failed {
-    fn of(refusal: Refusal, error: &SecretError) -> Self {
-        Self { refusal, is_away: matches!(error, SecretError::Away(_)) }
-    }
-}
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        Self { refusal, is_away: false }
-    }
-}
-
 /// Whether a version may become another one without anybody being told: only what is at `current`,
 /// and with it at `previous`, is watched.
 fn is_untold(source: &Source) -> bool {
     match &source.which {
         Which::Number(_) => false,
         Which::Stage(stage) => !matches!(stage.as_str(), "current" | "previous"),
-    }
-}
-
-/// When a token that the service has accepted ends, as it says itself.
-fn end_of(token: &SecretVec) -> SystemTime {
-    let claims = token.expose(|token| {
-        let claims = token.split(|byte| *byte == b'.').nth(1)?;
-        let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
-        serde_json::from_slice::<serde_json::Value>(&claims).ok()?.get("exp")?.as_u64()
-    });
-    match claims {
-        Some(seconds) => SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
-        None => SystemTime::now() + UNKNOWN_LIFE,
     }
 }
 

@@ -99,6 +99,7 @@ impl Asked {
             service_account: self.service_account.clone(),
             pod: self.pod.clone(),
             pod_uid: self.pod_uid.clone(),
+            given_in_outage: false,
         }
     }
 

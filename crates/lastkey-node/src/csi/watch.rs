@@ -13,7 +13,8 @@ use lastkey_crypto::digest::sha256_of;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::provider::{Provider, Slot};
+use super::held::Slot;
+use super::provider::Provider;
 use crate::ports::{Holder, News, Question, SecretError, Seen};
 
 /// Names of one question.
@@ -74,6 +75,7 @@ impl Provider {
             holders.extend(told.delivered.into_iter().map(|(secret, version)| Holder {
                 secret,
                 version,
+                given_in_outage: told.given_in_outage,
                 ..pod.clone()
             }));
         }
@@ -122,6 +124,10 @@ impl Provider {
         match answer {
             Ok((news, digest)) => {
                 memory.sent = (!news.holders_wanted).then_some(digest);
+                if memory.sent.is_some() {
+                    // It is on record now.
+                    self.slots().iter().for_each(|slot| slot.confess());
+                }
                 self.take(news.changed, memory).await;
             }
             Err(SecretError::Away(cause)) => {
@@ -191,10 +197,12 @@ impl Provider {
 fn digest_of(holders: &[Holder]) -> String {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for one in holders {
-        let Holder { secret, version, namespace, service_account, pod, pod_uid } = one;
+        let Holder { secret, version, namespace, service_account, pod, pod_uid, given_in_outage } =
+            one;
         let texts = [secret, namespace, service_account, pod, pod_uid];
         parts.extend(texts.map(|text| [text.as_bytes(), b"\0"].concat()));
         parts.push(version.to_be_bytes().to_vec());
+        parts.push(vec![u8::from(*given_in_outage)]);
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     sha256_of(&parts).iter().map(|byte| format!("{byte:02x}")).collect()

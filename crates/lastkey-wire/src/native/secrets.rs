@@ -272,6 +272,9 @@ pub struct SecretHolder {
     pub pod: String,
     /// Its UID.
     pub pod_uid: String,
+    /// It was given this by its node, out of memory, while no server answered.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub given_in_outage: bool,
 }
 
 /// Answer to `GET /v1/secrets/{secret}/consumers`.

@@ -2,6 +2,7 @@
 //!
 //! Room      the binary.
 
+mod cluster_keys;
 mod clusters;
 mod machine_clock;
 mod remote_keys;
@@ -9,6 +10,7 @@ mod remote_secrets;
 mod servers;
 mod system_entropy;
 
+pub(crate) use cluster_keys::ClusterKeys;
 pub(crate) use clusters::WatchedClusters;
 pub(crate) use machine_clock::MachineClock;
 pub(crate) use remote_keys::RemoteKeys;

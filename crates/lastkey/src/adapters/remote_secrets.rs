@@ -130,6 +130,7 @@ fn holder_of(holder: &Holder) -> SecretHolder {
         service_account: holder.service_account.clone(),
         pod: holder.pod.clone(),
         pod_uid: holder.pod_uid.clone(),
+        given_in_outage: holder.given_in_outage,
     }
 }
 

@@ -6,14 +6,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use lastkey_node::csi::{Personality, Provider, ProviderConfig, serve};
+use lastkey_node::csi::{OutageConfig, Personality, Provider, ProviderConfig, serve};
 use lastkey_node::socket::{self, Socket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::adapters::{Access, RemoteSecrets};
+use crate::adapters::{Access, ClusterKeys, RemoteSecrets};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
 use crate::{hardening, say, telemetry};
@@ -39,6 +40,17 @@ pub(crate) struct Args {
     /// The kubelet's folder, as it is seen here: mounted volumes are renewed there at once.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
     kubelet_dir: PathBuf,
+    /// For pods that start while no server answers: how many hours what their account was given may
+    /// be given again.
+    #[arg(long, value_name = "HOURS", requires = "cluster_jwks", requires = "cluster_issuer")]
+    outage_hours: Option<u32>,
+    /// The key set of the cluster, by which their tokens are verified then; read again when it
+    /// changes.
+    #[arg(long, value_name = "FILE", requires = "outage_hours")]
+    cluster_jwks: Option<PathBuf>,
+    /// The issuer of the cluster's tokens.
+    #[arg(long, value_name = "URL", requires = "outage_hours")]
+    cluster_issuer: Option<String>,
     /// Leave mounted volumes alone until the kubelet asks for them again.
     #[arg(long)]
     no_push: bool,
@@ -76,11 +88,30 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         audiences: args.audiences.clone(),
     };
     let service = Arc::new(RemoteSecrets::new(access)?);
-    let provider = Arc::new(Provider::new(config, service));
+    let provider = Arc::new(Provider::new(config, service, outage(args)?)?);
     // One thread: there is little to do, and nobody waits for a second one to wake up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve_all(sockets, provider))
 }
+
+/// What is done for pods that start while no server answers.
+fn outage(args: &Args) -> anyhow::Result<Option<OutageConfig>> {
+    let (Some(hours), Some(jwks), Some(issuer)) =
+        (args.outage_hours, &args.cluster_jwks, &args.cluster_issuer)
+    else {
+        return Ok(None);
+    };
+    ensure!(
+        (1..=MAX_OUTAGE_HOURS).contains(&hours),
+        "--outage-hours takes 1 to {MAX_OUTAGE_HOURS}"
+    );
+    let judge = ClusterKeys::read(jwks.clone(), issuer.clone(), args.audiences.clone())?;
+    let bound = Duration::from_secs(u64::from(hours) * 3_600);
+    Ok(Some(OutageConfig { bound, judge: Arc::new(judge) }))
+}
+
+/// A week: whoever was let go since must not be let in for longer.
+const MAX_OUTAGE_HOURS: u32 = 168;
 
 /// A socket for each personality.
 fn open(args: &Args) -> anyhow::Result<Vec<(Personality, Socket)>> {

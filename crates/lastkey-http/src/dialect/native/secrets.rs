@@ -319,6 +319,7 @@ fn holder(one: SecretHolder) -> Result<Holder, Syntax> {
         service_account: one.service_account,
         pod: one.pod,
         pod_uid: one.pod_uid,
+        given_in_outage: one.given_in_outage,
     })
 }
 

@@ -117,7 +117,10 @@ pub(super) fn node_of(call: &Call) -> Option<Name> {
 
 fn sentence(holders: &[Holder]) -> Arc<str> {
     let shown = holders.iter().take(PODS_TOLD);
-    let shown = shown.map(|one| format!("{}/{} ({})", one.namespace, one.pod, one.pod_uid));
+    let shown = shown.map(|one| {
+        let given = if one.given_in_outage { "; given while no server answered" } else { "" };
+        format!("{}/{} ({}{given})", one.namespace, one.pod, one.pod_uid)
+    });
     let mut text = format!("held by {}", shown.collect::<Vec<_>>().join(", "));
     if holders.len() > PODS_TOLD {
         text.push_str(&format!(" and {} more", holders.len() - PODS_TOLD));

@@ -2,5 +2,6 @@
 
 mod driver;
 mod mount;
+mod outage;
 mod push;
 mod site;
