@@ -155,6 +155,7 @@ pub type Seen = (String, Option<u32>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
     /// The secret.
+    // secrets: allow, the name of one
     pub secret: String,
     /// The version.
     pub version: u32,

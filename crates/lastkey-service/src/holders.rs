@@ -6,7 +6,7 @@
 //!           statements, and until they have answered the list says since when it listens. What a
 //!           node said is kept until it says something else; who has fallen silent is told apart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lastkey_core::ids::{Name, VersionNo};
@@ -84,7 +84,7 @@ pub(crate) struct Holders {
 struct Stated {
     digest: String,
     heard_at: Timestamp,
-    holders: HashMap<Holder, Timestamp>,
+    holders: BTreeMap<Holder, Timestamp>,
 }
 
 impl Holders {

@@ -20,6 +20,8 @@ mod refusal;
 mod render;
 mod request;
 mod template;
+#[cfg(test)]
+mod tests;
 mod volume;
 mod watch;
 

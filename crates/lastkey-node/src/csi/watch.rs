@@ -21,6 +21,8 @@ use crate::ports::{Holder, News, Question, SecretError, Seen};
 const AT_ONCE: usize = 1_000;
 /// Volumes come and go in bursts; they are told about together.
 const GATHER: Duration = Duration::from_millis(50);
+/// Volumes that are made anew at the same time, so that the service is not flooded by one node.
+const RENEWED_AT_ONCE: usize = 32;
 /// The service does not answer: asked again after this.
 const AWAY: Duration = Duration::from_secs(1);
 /// It does not tell this node anything: asked again after this.
@@ -120,7 +122,11 @@ impl Provider {
         Ok((last, digest))
     }
 
-    async fn heed(&self, answer: Result<(News, String), SecretError>, memory: &mut Memory) {
+    async fn heed(
+        self: &Arc<Self>,
+        answer: Result<(News, String), SecretError>,
+        memory: &mut Memory,
+    ) {
         match answer {
             Ok((news, digest)) => {
                 memory.sent = (!news.holders_wanted).then_some(digest);
@@ -143,18 +149,21 @@ impl Provider {
                     "the service does not tell this node of changes; volumes are renewed when the \
                      kubelet asks. Permit secrets:ListSecrets to nodes"
                 );
-                let names = self.slots().into_iter().flat_map(|slot| slot.told().seen.into_keys());
-                let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-                untold.extend(names);
-                drop(untold);
+                self.mark_untold();
                 memory.sent = None;
                 sleep(DENIED).await;
             }
         }
     }
 
+    /// Nobody tells of any of the secrets: the pods themselves have to look.
+    fn mark_untold(&self) {
+        let names = self.slots().into_iter().flat_map(|slot| slot.told().seen.into_keys());
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+    }
+
     /// Renews the volumes that hold something else.
-    async fn take(&self, changed: Vec<Seen>, memory: &mut Memory) {
+    async fn take(self: &Arc<Self>, changed: Vec<Seen>, memory: &mut Memory) {
         {
             let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, version) in &changed {
@@ -174,7 +183,7 @@ impl Provider {
     }
 
     /// Renews the volumes that hold another version of one of these secrets than the current one.
-    async fn renew_all(&self, names: BTreeSet<String>, memory: &mut Memory) {
+    async fn renew_all(self: &Arc<Self>, names: BTreeSet<String>, memory: &mut Memory) {
         let is_behind = |slot: &Arc<Slot>| {
             slot.told().seen.iter().any(|(name, version)| {
                 let known = memory.known.get(name).copied().flatten();
@@ -182,14 +191,26 @@ impl Provider {
             })
         };
         let slots: Vec<_> = self.slots().into_iter().filter(is_behind).collect();
-        for slot in slots {
-            let Err(failed) = self.renew(&slot).await else { continue };
-            if failed.is_away {
-                memory.behind.extend(names.iter().cloned());
+        for some in slots.chunks(RENEWED_AT_ONCE) {
+            let mut renewing = JoinSet::new();
+            for slot in some.iter().cloned() {
+                let provider = Arc::clone(self);
+                renewing.spawn(async move { provider.renewed_or_told(&slot).await });
             }
-            let pod = slot.told().pod.map(|pod| pod.pod_uid).unwrap_or_default();
-            tracing::warn!(pod, reason = %failed.refusal, "a volume stays as it is");
+            while let Some(done) = renewing.join_next().await {
+                if matches!(done, Ok(false)) {
+                    memory.behind.extend(names.iter().cloned());
+                }
+            }
         }
+    }
+
+    /// Renews a volume; no when that may succeed later.
+    async fn renewed_or_told(&self, slot: &Slot) -> bool {
+        let Err(failed) = self.renew(slot).await else { return true };
+        let pod = slot.told().pod.map(|pod| pod.pod_uid).unwrap_or_default();
+        tracing::warn!(pod, reason = %failed.refusal, "a volume stays as it is");
+        !failed.is_away
     }
 }
 

@@ -260,6 +260,7 @@ pub struct WatchSecretsRequest {
 #[serde(deny_unknown_fields)]
 pub struct SecretHolder {
     /// The secret.
+    // secrets: allow, the name of one
     pub secret: String,
     /// The version.
     #[schemars(range(min = 1))]

@@ -277,7 +277,7 @@ pub(super) async fn watch(
     let seen = seen.collect::<Result<Vec<_>, Syntax>>()?;
     let wait = Duration::from_secs(body.wait_seconds.unwrap_or_default().into());
     let statement = statement(body.holders_digest, body.holders)?;
-    let news = ask.engine().watch_secrets(ask.call(), (&seen, statement), wait).await?;
+    let news = ask.engine().watch_for_node(ask.call(), (&seen, statement), wait).await?;
     let changed = news.changed.into_iter().map(|one| SeenSecret {
         name: one.name.to_string(),
         version: one.version.map(VersionNo::number),

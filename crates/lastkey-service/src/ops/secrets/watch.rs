@@ -60,14 +60,28 @@ pub struct News {
 impl Engine {
     /// Answers those of the secrets whose current version is another one than the caller has seen:
     /// at once, or when that happens, or nothing when it does not within `wait` (20 seconds at
-    /// most, and no longer than the engine is in use). The agent of a node says with it who on
-    /// the node holds what; when that is not understood the answer is at once.
+    /// most, and no longer than the engine is in use).
     ///
     /// # Errors
     /// [`Error::Invalid`] for none or more than 1,000 secrets, or one that stands twice;
-    /// [`Error::Denied`] when the caller may list none of them, or names holders and is no node;
-    /// [`Error::Throttled`] at 256 watches, of nodes at 4,096; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    /// [`Error::Denied`] when the caller may list none of them; [`Error::Throttled`] at 256
+    /// watches, of nodes at 4,096; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn watch_secrets(
+        &self,
+        call: &Call,
+        seen: &[Seen],
+        wait: Duration,
+    ) -> Result<Vec<Seen>, Error> {
+        self.watch_for_node(call, (seen, None), wait).await.map(|news| news.changed)
+    }
+
+    /// The same for the agent of a node, which says with it who on the node holds what. When that
+    /// is not understood the answer is at once.
+    ///
+    /// # Errors
+    /// As [`Engine::watch_secrets`]; [`Error::Denied`] also for holders named by anybody else,
+    /// [`Error::Invalid`] for more than 8,192 of them.
+    pub async fn watch_for_node(
         &self,
         call: &Call,
         (seen, statement): (&[Seen], Option<Statement>),

@@ -4,4 +4,5 @@ mod driver;
 mod mount;
 mod outage;
 mod push;
+mod real_driver;
 mod site;

@@ -114,7 +114,7 @@ fn what_changed_while_the_server_or_the_provider_was_away_arrives_afterwards() {
 fn node_that_may_not_be_told_says_so_and_names_what_to_permit() {
     let site = Site::found();
     site.put("prod/shop/db", b"one");
-    site.ok("policy remove nodes");
+    site.ok("policy delete nodes");
     let provider = provider(&site);
     let mut driver = site.driver();
     mounted(&mut driver, &site.pod("pod-1"), "- {secret: prod/shop/db}");
