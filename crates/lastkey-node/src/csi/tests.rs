@@ -161,7 +161,7 @@ async fn requests_that_are_cut_anywhere_are_refused_and_repeat_no_token() {
     let whole = request("u", &token("u", 1)).attributes.clone();
     for len in 0..whole.len() {
         let mut cut = request("u", "");
-        cut.attributes = whole[..len].to_owned();
+        cut.attributes = whole.get(..len).unwrap().to_owned();
         let refused = provider.mount(Personality::Lastkey, &cut).await.unwrap_err();
         assert!(!refused.to_string().contains("h.ey"), "{refused}");
     }

@@ -193,8 +193,8 @@ impl Provider {
         let slots: Vec<_> = self.slots().into_iter().filter(is_behind).collect();
         for some in slots.chunks(RENEWED_AT_ONCE) {
             let mut renewing = JoinSet::new();
-            for slot in some.iter().cloned() {
-                let provider = Arc::clone(self);
+            for slot in some {
+                let (provider, slot) = (Arc::clone(self), Arc::clone(slot));
                 renewing.spawn(async move { provider.renewed_or_told(&slot).await });
             }
             while let Some(done) = renewing.join_next().await {
