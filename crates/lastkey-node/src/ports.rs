@@ -113,6 +113,21 @@ pub struct PodSession {
     pub ends_at: Instant,
 }
 
+/// A pod, as its verified token names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodIdentity {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+}
+
+/// Verifies tokens without the service, by the public keys of the cluster.
+pub trait TokenJudge: Send + Sync {
+    /// Whose token it is; nothing for one that is not good now.
+    fn judge(&self, token: &SecretVec) -> Option<PodIdentity>;
+}
+
 /// A value as it was read.
 #[derive(Debug)]
 pub struct ReadSecret {
@@ -131,6 +146,49 @@ pub enum ReadValue {
     Opaque(SecretVec),
     /// Fields with names.
     Fields(BTreeMap<String, SecretVec>),
+}
+
+/// A secret and its current version; none when there is none, or none that may be known.
+pub type Seen = (String, Option<u32>);
+
+/// A pod on this node that holds a version of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// The secret.
+    // secrets: allow, the name of one
+    pub secret: String,
+    /// The version.
+    pub version: u32,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its name.
+    pub pod: String,
+    /// Its UID.
+    pub pod_uid: String,
+    /// The provider gave it this out of its memory, while the service was away.
+    pub given_in_outage: bool,
+}
+
+/// What the provider knows, and wants to be told the rest of.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// The secrets, at most 1,000, each once.
+    pub seen: Vec<Seen>,
+    /// Who on this node holds what; left out when it is what the service was told before.
+    pub holders: Option<Vec<Holder>>,
+    /// Names that statement; left out in further questions beside the one that has it.
+    pub holders_digest: Option<String>,
+}
+
+/// What the service tells.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    /// Secrets whose current version is another one.
+    pub changed: Vec<Seen>,
+    /// It does not know the statement of that digest.
+    pub holders_wanted: bool,
 }
 
 /// What the provider of secrets asks of the service. Each call but the watch ends within the
@@ -153,4 +211,11 @@ pub trait SecretOps: Send + Sync {
         name: &str,
         which: &Which,
     ) -> Result<ReadSecret, SecretError>;
+
+    /// Waits for other versions, in the name of the node; 20 seconds at most. The question is the
+    /// receipt as well: it says who holds what.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn watch(&self, question: &Question) -> Result<News, SecretError>;
 }

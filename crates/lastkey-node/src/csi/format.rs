@@ -16,11 +16,11 @@ use super::plan::Format;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FormatError {
     #[error("field {0} is not text (UTF-8)")]
-    NotText(String),
+    Binary(String),
     #[error("field {0} cannot be the name of a variable")]
-    NotVariable(String),
+    Variable(String),
     #[error("its value is bytes, not fields, and no JSON object")]
-    NotFields,
+    Whole,
 }
 
 /// The fields as JSON texts.
@@ -28,7 +28,7 @@ pub(super) fn as_json(fields: &BTreeMap<String, SecretVec>) -> Result<Value, For
     let mut map = Map::new();
     for (name, value) in fields {
         let text = value.expose(|bytes| std::str::from_utf8(bytes).map(str::to_owned));
-        let text = text.map_err(|_| FormatError::NotText(name.clone()))?;
+        let text = text.map_err(|_| FormatError::Binary(name.clone()))?;
         map.insert(name.clone(), Value::String(text));
     }
     Ok(Value::Object(map))
@@ -47,7 +47,7 @@ pub(super) fn write(fields: &Map<String, Value>, format: Format) -> Result<Vec<u
         Format::Dotenv => {
             for (name, value) in fields {
                 if !is_variable(name) {
-                    return Err(FormatError::NotVariable(name.clone()));
+                    return Err(FormatError::Variable(name.clone()));
                 }
                 text.push_str(&format!("{name}=\"{}\"\n", quoted(&plain(value))));
             }
@@ -147,8 +147,8 @@ mod tests {
     fn names_that_are_no_variables_and_values_that_are_no_text_are_refused() {
         let odd = json!({ "a-b": "x" });
         let refused = write(odd.as_object().unwrap(), Format::Dotenv);
-        assert_eq!(refused, Err(FormatError::NotVariable("a-b".to_owned())));
+        assert_eq!(refused, Err(FormatError::Variable("a-b".to_owned())));
         let bytes = [("k".to_owned(), SecretVec::copy_of(&[0xFF]))].into();
-        assert_eq!(as_json(&bytes), Err(FormatError::NotText("k".to_owned())));
+        assert_eq!(as_json(&bytes), Err(FormatError::Binary("k".to_owned())));
     }
 }

@@ -10,15 +10,22 @@
 mod dialect;
 mod door;
 mod format;
+mod held;
+mod outage;
 mod plan;
 mod provider;
 mod query;
+mod reading;
 mod refusal;
 mod render;
 mod request;
 mod template;
+#[cfg(test)]
+mod tests;
+mod volume;
+mod watch;
 
 pub use dialect::{NoPersonality, Personality};
 pub use door::serve;
-pub use provider::{Provider, ProviderConfig};
+pub use provider::{OutageConfig, Provider, ProviderConfig};
 pub use refusal::Refusal;

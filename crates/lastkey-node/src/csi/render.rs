@@ -129,7 +129,7 @@ fn whole(read: &ReadSecret, format: Format) -> Result<Vec<u8>, Gap> {
             | Value::Bool(_)
             | Value::Number(_)
             | Value::String(_)
-            | Value::Array(_) => Err(wrong(format::FormatError::NotFields)),
+            | Value::Array(_) => Err(wrong(format::FormatError::Whole)),
         },
     }
 }
@@ -160,7 +160,7 @@ fn each(read: &ReadSecret, wanted: &Wanted) -> Result<Vec<(String, Vec<u8>)>, Ga
         }
         ReadValue::Opaque(_) => {
             let Value::Object(fields) = json_of(read)? else {
-                return Err(wrong(format::FormatError::NotFields));
+                return Err(wrong(format::FormatError::Whole));
             };
             let files = fields.iter().map(|(name, value)| {
                 Ok((place(name), decoded(format::plain(value).into_bytes(), wanted.encoding)?))

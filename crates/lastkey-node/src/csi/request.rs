@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
 use super::refusal::Refusal;
+use crate::ports::Holder;
 
 const PREFIX: &str = "csi.storage.k8s.io/";
 const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
@@ -72,6 +73,34 @@ impl Asked {
             fingerprint,
             tokens,
         })
+    }
+
+    /// The same without tokens.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            service_account: self.service_account.clone(),
+            pod: self.pod.clone(),
+            pod_uid: self.pod_uid.clone(),
+            parameters: self.parameters.clone(),
+            mode: self.mode,
+            target: self.target.clone(),
+            fingerprint: self.fingerprint,
+            tokens: BTreeMap::new(),
+        }
+    }
+
+    /// The pod, as one that holds nothing yet.
+    pub(super) fn holder(&self) -> Holder {
+        Holder {
+            secret: String::new(),
+            version: 0,
+            namespace: self.namespace.clone(),
+            service_account: self.service_account.clone(),
+            pod: self.pod.clone(),
+            pod_uid: self.pod_uid.clone(),
+            given_in_outage: false,
+        }
     }
 
     /// Who asks, for messages: what the driver says, not what the token says.

@@ -2,6 +2,7 @@
 //!
 //! Room      the binary.
 
+mod cluster_keys;
 mod clusters;
 mod machine_clock;
 mod remote_keys;
@@ -10,6 +11,7 @@ mod servers;
 mod system_entropy;
 mod volume_keys;
 
+pub(crate) use cluster_keys::ClusterKeys;
 pub(crate) use clusters::WatchedClusters;
 pub(crate) use machine_clock::MachineClock;
 pub(crate) use remote_keys::RemoteKeys;

@@ -114,6 +114,16 @@ impl Servers {
         Arc::clone(&known.each)
     }
 
+    /// Fresh connections from now on. A sealed server asks nobody for a certificate, so one that
+    /// was made meanwhile would never show ours.
+    fn connect_anew(&self) {
+        // It worked with the same credentials before, and else the old ones stay.
+        if let Ok(each) = self.access.clients() {
+            let mut known = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+            known.each = each;
+        }
+    }
+
     /// Asks one server after the other until one answers.
     pub(super) async fn ask<T, F>(
         &self,
@@ -138,7 +148,12 @@ impl Servers {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Ok(Err(error)) => last = Some(sorted(error)?),
+                Ok(Err(error)) => {
+                    if error.refusal().is_some_and(|refusal| refusal.detail.code == "Sealed") {
+                        self.connect_anew();
+                    }
+                    last = Some(sorted(error)?);
+                }
                 Err(_) => last = Some(Silent.into()),
             }
         }

@@ -6,14 +6,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use lastkey_node::csi::{Personality, Provider, ProviderConfig, serve};
+use lastkey_node::csi::{OutageConfig, Personality, Provider, ProviderConfig, serve};
 use lastkey_node::socket::{self, Socket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::adapters::{Access, RemoteSecrets};
+use crate::adapters::{Access, ClusterKeys, RemoteSecrets};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
 use crate::{hardening, say, telemetry};
@@ -36,6 +37,23 @@ pub(crate) struct Args {
     /// The role of classes that name none; {namespace} and {serviceaccount} stand for the pod's.
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
+    /// The kubelet's folder, as it is seen here: mounted volumes are renewed there at once.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    kubelet_dir: PathBuf,
+    /// For pods that start while no server answers: how many hours what their account was given may
+    /// be given again.
+    #[arg(long, value_name = "HOURS", requires = "cluster_jwks", requires = "cluster_issuer")]
+    outage_hours: Option<u32>,
+    /// The key set of the cluster, by which their tokens are verified then; read again when it
+    /// changes.
+    #[arg(long, value_name = "FILE", requires = "outage_hours")]
+    cluster_jwks: Option<PathBuf>,
+    /// The issuer of the cluster's tokens.
+    #[arg(long, value_name = "URL", requires = "outage_hours")]
+    cluster_issuer: Option<String>,
+    /// Leave mounted volumes alone until the kubelet asks for them again.
+    #[arg(long)]
+    no_push: bool,
     /// An audience of tokens that mean us (repeatable).
     #[arg(long = "audience", value_name = "NAME", default_value = "lastkey")]
     audiences: Vec<String>,
@@ -59,17 +77,41 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     if let Err(reason) = hardening::lock_memory() {
         tracing::warn!(reason, "the memory is not locked: secrets may reach the swap space");
     }
+    let kubelet = Some(&args.kubelet_dir).filter(|folder| !args.no_push && folder.is_dir());
+    if kubelet.is_none() {
+        tracing::info!("mounted volumes are renewed when the kubelet asks for them again");
+    }
     let config = ProviderConfig {
         version: crate::VERSION.to_owned(),
         role: args.role.clone(),
+        kubelet: kubelet.cloned(),
         audiences: args.audiences.clone(),
     };
     let service = Arc::new(RemoteSecrets::new(access)?);
-    let provider = Arc::new(Provider::new(config, service));
+    let provider = Arc::new(Provider::new(config, service, outage(args)?)?);
     // One thread: there is little to do, and nobody waits for a second one to wake up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve_all(sockets, provider))
 }
+
+/// What is done for pods that start while no server answers.
+fn outage(args: &Args) -> anyhow::Result<Option<OutageConfig>> {
+    let (Some(hours), Some(jwks), Some(issuer)) =
+        (args.outage_hours, &args.cluster_jwks, &args.cluster_issuer)
+    else {
+        return Ok(None);
+    };
+    ensure!(
+        (1..=MAX_OUTAGE_HOURS).contains(&hours),
+        "--outage-hours takes 1 to {MAX_OUTAGE_HOURS}"
+    );
+    let judge = ClusterKeys::read(jwks.clone(), issuer.clone(), args.audiences.clone())?;
+    let bound = Duration::from_secs(u64::from(hours) * 3_600);
+    Ok(Some(OutageConfig { bound, judge: Arc::new(judge) }))
+}
+
+/// A week: whoever was let go since must not be let in for longer.
+const MAX_OUTAGE_HOURS: u32 = 168;
 
 /// A socket for each personality.
 fn open(args: &Args) -> anyhow::Result<Vec<(Personality, Socket)>> {
@@ -112,6 +154,7 @@ async fn serve_all(
         let (provider, stopped) = (Arc::clone(&provider), stopped.clone());
         serving.spawn(serve(socket.listener, socket.peers, personality, provider, stopped));
     }
+    tokio::spawn(Arc::clone(&provider).watch());
     say::line("lastkey secrets-provider serves")?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: no new connections, accepted requests are finished");

@@ -32,6 +32,11 @@ pub(crate) enum SecretCommand {
         /// Name of the secret
         name: String,
     },
+    /// List the pods that hold a version of a secret, as their nodes say
+    Consumers {
+        /// Name of the secret
+        name: String,
+    },
     /// Write many secrets from what other programs export
     Import(import::ImportArgs),
     /// Show in what two versions differ; you must be allowed to read both
@@ -65,6 +70,9 @@ pub(crate) async fn run(command: SecretCommand, session: &Session) -> Result<(),
         }
         SecretCommand::Versions { name } => {
             session.show(&session.client()?.list_secret_versions(&name).await?)
+        }
+        SecretCommand::Consumers { name } => {
+            session.show(&session.client()?.list_secret_consumers(&name).await?)
         }
         SecretCommand::Import(args) => import::import(args, session).await,
         SecretCommand::Diff(args) => diff::diff(args, session).await,

@@ -211,7 +211,7 @@ impl Driver {
 
     /// Atomic writer of Kubernetes: a folder of its own for each content, `..data` that points to
     /// it, and links to what is in there.
-    fn write(&mut self, target: &Path, files: &BTreeMap<String, (u32, Vec<u8>)>) {
+    fn write(&mut self, target: &Path, files: &Files) {
         let data = target.join("..data");
         let before = fs::read_link(&data).ok();
         let names: HashSet<&str> =
@@ -220,11 +220,9 @@ impl Driver {
         let visible = visible.map(|name| name.into_string().unwrap());
         let stale: Vec<_> =
             visible.filter(|name| !name.starts_with("..") && !names.contains(&**name)).collect();
-        let is_same = |(path, (mode, contents)): (&String, &(u32, Vec<u8>))| {
-            let path = data.join(path);
-            let about = fs::metadata(&path);
-            about.is_ok_and(|about| about.permissions().mode() & 0o777 == *mode)
-                && fs::read(&path).is_ok_and(|found| found == *contents)
+        // Modes are not compared.
+        let is_same = |(path, (_, contents)): (&String, &(u32, Vec<u8>))| {
+            fs::read(data.join(path)).is_ok_and(|found| found == *contents)
         };
         if before.is_some() && stale.is_empty() && files.iter().all(is_same) {
             return;
@@ -256,10 +254,13 @@ impl Driver {
     }
 }
 
+/// Mode and content, by path.
+type Files = BTreeMap<String, (u32, Vec<u8>)>;
+/// Versions by object.
+type Versions = BTreeMap<String, String>;
+
 /// What the driver checks of an answer; of equal paths the last one counts.
-fn judged(
-    mut answer: MountResponse,
-) -> Result<(BTreeMap<String, String>, BTreeMap<String, (u32, Vec<u8>)>), Status> {
+fn judged(mut answer: MountResponse) -> Result<(Versions, Files), Status> {
     if let Some(error) = answer.error.filter(|error| !error.code.is_empty()) {
         return Err(Status::unknown(format!("provider error code {}", error.code)));
     }

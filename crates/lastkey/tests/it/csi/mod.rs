@@ -2,4 +2,7 @@
 
 mod driver;
 mod mount;
+mod outage;
+mod push;
+mod real_driver;
 mod site;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use tonic::Code;
 
 use crate::csi::driver::Published;
+use crate::csi::push::until;
 use crate::csi::site::{Site, class, class_of, content};
 use crate::process::run;
 
@@ -157,7 +158,7 @@ fn volumes_stay_while_the_server_is_away_and_new_pods_are_told_to_wait() {
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     assert!(refused.message().contains("does not answer"), "{refused}");
     site.serve_again();
-    assert!(matches!(driver.publish(&new, &class), Ok(Published::Mounted(_))));
+    until("the pod starts", || matches!(driver.publish(&new, &class), Ok(Published::Mounted(_))));
     assert_eq!(content(&driver.target(&new), "db"), "v1");
 }
 
@@ -220,7 +221,7 @@ fn classes_written_for_other_providers_mount_as_they_are() {
         (aws, "sts.amazonaws.com", &[("MySecret", whole), ("dbuser", "u")]),
         (alibaba, "sts.aliyuncs.com", &[("test-kms", whole), ("dbpassword", "p")]),
     ] {
-        let pod = site.pod_of(&format!("pod-{audience}"), audience, "api");
+        let pod = site.pod_of(&format!("pod-{}", audience.replace('.', "-")), audience, "api");
         let published = driver.publish(&pod, &class).unwrap();
         assert!(matches!(published, Published::Mounted(_)), "{published:?}");
         for (name, text) in files {

@@ -38,6 +38,12 @@ impl Site {
         ));
         site.ok("role create shop --cluster here --namespace shop --service-account api \
                  --by-node-agent --policy policy");
+        site.write(
+            "nodes",
+            "permit(principal is Node, action in [Action::\"secrets:ListSecrets\", \
+             Action::\"secrets:ReportHolders\"], resource is Secret);",
+        );
+        site.ok("policy put nodes nodes");
         let added = site.run("node add worker-1 --cluster here --output json").json();
         site.write("node.token", &text(&added["join_token"]));
         site.ok("node join worker-1 --token-file node.token --out node");
