@@ -69,10 +69,8 @@ impl Fault {
 /// Attaches what was being done; a full disk has a code of its own.
 pub(crate) fn io_while(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Fault {
     move |error| {
-        let kind = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::Exhausted,
-            _ => Kind::Internal,
-        };
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        let kind = if full.contains(&error.kind()) { Kind::Exhausted } else { Kind::Internal };
         Fault { kind, message: format!("cannot {}: {error}", doing.into()), cause: None }
     }
 }

@@ -167,11 +167,11 @@ impl Driver {
         }
         let device = mapping.path();
         let mounted = self.machine.mount(&device, at, fs, &options);
-        mounted.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput if !flags.is_empty() => {
-                Fault::invalid(format!("the kernel refuses these mount options: {error}"))
+        mounted.map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidInput && !flags.is_empty() {
+                return Fault::invalid(format!("the kernel refuses these mount options: {error}"));
             }
-            _ => io_while("mount the file system")(error),
+            io_while("mount the file system")(error)
         })?;
         let grown = self.machine.grow_fs(fs, &device, at);
         grown.map_err(io_while("let the file system fill its device"))
@@ -201,10 +201,10 @@ impl Driver {
         let at = Path::new(required("staging_target_path", &request.path)?);
         let _held = self.locks.take(id)?;
         let mapping = self.mapping(id)?;
-        if let (Some(mapping), Some(mount)) = (&mapping, self.mount_at(at)?) {
-            if mount.device == mapping.number {
-                self.machine.unmount(at).map_err(io_while("unmount the staging path"))?;
-            }
+        if let (Some(mapping), Some(mount)) = (&mapping, self.mount_at(at)?)
+            && mount.device == mapping.number
+        {
+            self.machine.unmount(at).map_err(io_while("unmount the staging path"))?;
         }
         if mapping.is_some() {
             self.machine.close(id, false).map_err(io_while("close the encrypted device"))?;
