@@ -54,6 +54,7 @@ pub struct Metrics {
     refuses: Family<Name, Gauge>,
     silent: Family<Name, Gauge>,
     local_keys: Family<Name, Gauge>,
+    kept: Family<Name, Gauge>,
     old_clients: Family<Name, Counter>,
 }
 
@@ -70,6 +71,7 @@ impl Metrics {
             refuses: Family::default(),
             silent: Family::default(),
             local_keys: Family::default(),
+            kept: Family::default(),
             old_clients: Family::default(),
         };
         metrics.registered(version, locked)
@@ -90,6 +92,8 @@ impl Metrics {
         let help = "Seconds since the key service answered last; -1 before it did";
         own.register_with_unit("service_silent", help, Unit::Seconds, self.silent.clone());
         own.register("local_keys", "Local keys in memory", self.local_keys.clone());
+        let help = "1 while the local keys on disk are those in memory, where they are kept";
+        own.register("local_keys_kept", help, self.kept.clone());
         let help = "Requests that HTTP/2 refused, as those of an API server before 1.32";
         own.register("refused_streams", help, self.old_clients.clone());
         let memory: Gauge = Gauge::default();
@@ -117,6 +121,7 @@ impl Metrics {
             refuses: self.refuses.get_or_create_owned(&name()),
             silent: self.silent.get_or_create_owned(&name()),
             local_keys: self.local_keys.get_or_create_owned(&name()),
+            kept: self.kept.get_or_create_owned(&name()),
             old_clients: self.old_clients.get_or_create_owned(&name()),
         }
     }
@@ -161,6 +166,7 @@ pub(super) struct ProviderMetrics {
     refuses: Gauge,
     silent: Gauge,
     local_keys: Gauge,
+    kept: Gauge,
     old_clients: Counter,
 }
 
@@ -202,6 +208,10 @@ impl ProviderMetrics {
 
     pub(super) fn local_keys(&self, count: usize) {
         self.local_keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn kept(&self, is_kept: bool) {
+        self.kept.set(i64::from(is_kept));
     }
 
     pub(super) fn old_client(&self) {
