@@ -56,6 +56,18 @@ pub struct Metrics {
     local_keys: Family<Name, Gauge>,
     kept: Family<Name, Gauge>,
     old_clients: Family<Name, Counter>,
+    credential: Gauge,
+}
+
+/// Shows when the credential of the plugin ends.
+#[derive(Clone, Debug)]
+pub struct Expiry(Gauge);
+
+impl Expiry {
+    /// It ends at this time, in seconds since 1970.
+    pub fn set(&self, at: u64) {
+        self.0.set(i64::try_from(at).unwrap_or(i64::MAX));
+    }
 }
 
 impl Metrics {
@@ -73,6 +85,7 @@ impl Metrics {
             local_keys: Family::default(),
             kept: Family::default(),
             old_clients: Family::default(),
+            credential: Gauge::default(),
         };
         metrics.registered(version, locked)
     }
@@ -96,6 +109,9 @@ impl Metrics {
         own.register("local_keys_kept", help, self.kept.clone());
         let help = "Requests that HTTP/2 refused, as those of an API server before 1.32";
         own.register("refused_streams", help, self.old_clients.clone());
+        let help = "When the node certificate ends, in seconds since 1970; 0 without one";
+        let credential = self.credential.clone();
+        own.register_with_unit("credential_expires_timestamp", help, Unit::Seconds, credential);
         let memory: Gauge = Gauge::default();
         memory.set(i64::from(locked));
         own.register("memory_locked", "1 when no page of the process can be swapped out", memory);
@@ -124,6 +140,12 @@ impl Metrics {
             kept: self.kept.get_or_create_owned(&name()),
             old_clients: self.old_clients.get_or_create_owned(&name()),
         }
+    }
+
+    /// Where the end of the credential is shown.
+    #[must_use]
+    pub fn expiry(&self) -> Expiry {
+        Expiry(self.credential.clone())
     }
 
     /// Everything, in OpenMetrics text.

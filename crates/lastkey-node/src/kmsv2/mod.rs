@@ -26,7 +26,7 @@ mod serve;
 mod tests;
 
 pub use key_id::{KEY_ID_PREFIX, key_id_hash};
-pub use metrics::Metrics;
+pub use metrics::{Expiry, Metrics};
 pub use page::Page;
 pub use provider::{Denial, Health, Provider, ProviderConfig, WhenAway};
 pub use refresh::{KEY_VERSION_ANNOTATION, refresh};

@@ -222,8 +222,8 @@ mod tests {
     #[test]
     fn statuses_are_those_of_the_documents() {
         let expected = [
-            400, 400, 413, 401, 403, 409, 409, 400, 400, 409, 409, 409, 409, 409, 409, 404, 405,
-            415, 429, 503, 503, 503, 500,
+            400, 400, 413, 401, 403, 409, 409, 400, 400, 409, 409, 409, 409, 409, 409, 409, 404,
+            405, 415, 429, 503, 503, 503, 500,
         ];
         let statuses: Vec<_> = ErrorCode::ALL.iter().map(|code| status(*code).as_u16()).collect();
         assert_eq!(statuses, expected);

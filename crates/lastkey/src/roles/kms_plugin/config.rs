@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::Args;
 use super::embedded::Embedded;
+use super::renewal::RENEW_SECS;
 use crate::adapters::{Access, Token, TpmSeal};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
@@ -46,6 +47,7 @@ struct Server {
     ca: Option<PathBuf>,
     ca_fingerprint: Option<String>,
     identity: Option<PathBuf>,
+    renew_seconds: Option<u64>,
     token_file: Option<PathBuf>,
 }
 
@@ -300,7 +302,8 @@ fn access_of_file(server: Server, folder: &Path) -> anyhow::Result<Access> {
     };
     let token = server.token_file.map_or(Token::None, |path| Token::File(folder.join(path)));
     let identity = server.identity.map(|path| folder.join(path));
-    Ok(Access { servers, trust, identity, token })
+    let renew_secs = server.renew_seconds.unwrap_or(RENEW_SECS);
+    Ok(Access { servers, trust, identity, renew_secs, token })
 }
 
 fn access_of_flags(connection: &ConnectionArgs) -> anyhow::Result<Access> {
@@ -327,7 +330,8 @@ fn access_of_flags(connection: &ConnectionArgs) -> anyhow::Result<Access> {
         Some(path) => Token::File(path.clone()),
         None => token_from_env().map_or(Token::None, Token::Fixed),
     };
-    Ok(Access { servers: vec![parse(&addr)?], trust, identity, token })
+    let servers = vec![parse(&addr)?];
+    Ok(Access { servers, trust, identity, renew_secs: RENEW_SECS, token })
 }
 
 fn parse(text: &str) -> anyhow::Result<Addr> {

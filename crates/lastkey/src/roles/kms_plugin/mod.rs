@@ -7,6 +7,7 @@
 
 mod config;
 mod embedded;
+mod renewal;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     if let Err(reason) = &locked {
         tracing::warn!(reason, "the memory is not locked: local keys may reach the swap space");
     }
-    let (keys, server) = connect(service)?;
+    let Connected { keys, server, remote } = connect(service)?;
     let metrics = Metrics::new(crate::VERSION, locked.is_ok());
     let started: Vec<(Socket, Arc<Provider>)> = sockets
         .into_iter()
@@ -92,23 +93,40 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         .collect();
     // One thread: there is little to do, and nobody waits for a second one to wake up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve_all(started, metrics, page))?;
+    runtime.block_on(async {
+        if let Some(remote) = remote {
+            tokio::spawn(renewal::renew(remote, metrics.expiry()));
+        }
+        serve_all(started, metrics, page).await
+    })?;
     if let Some(server) = server {
         server.wait();
     }
     Ok(())
 }
 
-/// What the providers ask, and the server when it is in this process.
-fn connect(service: Service) -> anyhow::Result<(Arc<dyn KeyOps>, Option<Running>)> {
+/// What the providers ask.
+struct Connected {
+    keys: Arc<dyn KeyOps>,
+    /// When it is in this process.
+    server: Option<Running>,
+    /// When it is elsewhere.
+    remote: Option<Arc<RemoteKeys>>,
+}
+
+fn connect(service: Service) -> anyhow::Result<Connected> {
     match service {
-        Service::Remote(access) => Ok((Arc::new(RemoteKeys::new(access)?), None)),
+        Service::Remote(access) => {
+            let remote = Arc::new(RemoteKeys::new(access)?);
+            let keys = Arc::clone(&remote) as Arc<dyn KeyOps>;
+            Ok(Connected { keys, server: None, remote: Some(remote) })
+        }
         Service::Embedded(embedded) => {
             // What is wrong in its configuration now will be so at the next attempt.
             embedded.resolve()?;
             let keys = EmbeddedKeys::default();
             let server = embedded.start(keys.clone())?;
-            Ok((Arc::new(keys), Some(server)))
+            Ok(Connected { keys: Arc::new(keys), server: Some(server), remote: None })
         }
     }
 }
