@@ -21,4 +21,5 @@ mod rotation;
 mod sealing;
 mod seals;
 mod secrets;
+mod unsealing;
 mod world;
