@@ -153,6 +153,7 @@ pub fn every_record() -> Vec<Record> {
     ]
     .into_iter()
     .chain(access_records())
+    .chain([Record::Holding(holding(1, "prod"))])
     .chain(secret_records())
     .collect()
 }
@@ -262,7 +263,6 @@ fn access_records() -> Vec<Record> {
         }),
         Record::SealBook(seal_book()),
         Record::AuditHead(LogHead { size: 70_000, root: [0x77; 32] }),
-        Record::Holding(holding(1, "prod")),
     ]
 }
 
