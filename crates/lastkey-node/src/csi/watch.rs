@@ -142,6 +142,12 @@ impl Provider {
                 memory.sent = None;
                 sleep(AWAY).await;
             }
+            // Its certificate is being renewed, or is void.
+            Err(SecretError::Refused { code, .. }) if code == "Unauthenticated" => {
+                self.mark_untold();
+                memory.sent = None;
+                sleep(AWAY).await;
+            }
             Err(SecretError::Refused { code, message }) => {
                 tracing::warn!(
                     code,

@@ -4,7 +4,9 @@
 
 mod cluster_keys;
 mod clusters;
+mod embedded_keys;
 mod machine_clock;
+mod machine_seal;
 mod remote_keys;
 mod remote_secrets;
 mod servers;
@@ -13,7 +15,9 @@ mod volume_keys;
 
 pub(crate) use cluster_keys::ClusterKeys;
 pub(crate) use clusters::WatchedClusters;
+pub(crate) use embedded_keys::EmbeddedKeys;
 pub(crate) use machine_clock::MachineClock;
+pub(crate) use machine_seal::TpmSeal;
 pub(crate) use remote_keys::RemoteKeys;
 pub(crate) use remote_secrets::RemoteSecrets;
 pub(crate) use servers::{Access, Token, parse_addr, trust_in};

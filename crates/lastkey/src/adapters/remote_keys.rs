@@ -4,6 +4,7 @@
 //! Holds     A call ends within 2.5 seconds, failover included.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,6 +33,19 @@ impl RemoteKeys {
     /// When a credential cannot be read or used.
     pub(crate) fn new(access: Access) -> anyhow::Result<Self> {
         Servers::new(access).map(Self)
+    }
+
+    /// The node certificate to renew, when there is one, and when: so many seconds before its end.
+    pub(crate) fn renewal(&self) -> Option<(PathBuf, u64)> {
+        self.0.renewal()
+    }
+
+    /// Has the node certificate in `file` followed by the next one.
+    ///
+    /// # Errors
+    /// When no server signs it, or the file cannot be written.
+    pub(crate) async fn renew_identity(&self, file: &Path) -> anyhow::Result<()> {
+        self.0.renew_identity(file).await
     }
 
     pub(super) async fn ask<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, KeyError>
