@@ -35,7 +35,7 @@ fn binary(test: &str, build: bool) -> Option<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("apiserver");
     let found = if build {
-        BUILT.get_or_init(|| go_build(&path)).clone()
+        BUILT.get_or_init(|| go_build("", &path)).clone()
     } else if path.exists() {
         Ok(path)
     } else {
@@ -52,8 +52,9 @@ fn binary(test: &str, build: bool) -> Option<&'static Path> {
     }
 }
 
-fn go_build(path: &Path) -> Result<PathBuf, String> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/go");
+/// Builds the module in a folder of tests/go.
+pub(crate) fn go_build(folder: &str, path: &Path) -> Result<PathBuf, String> {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/go").join(folder);
     let mut go = Command::new("go");
     go.args(["build", "-ldflags=-s -w", "-o"]).arg(path).arg(".").current_dir(module);
     match go.output() {

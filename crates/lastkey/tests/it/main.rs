@@ -15,6 +15,7 @@ mod audit_loss;
 mod bad_input;
 mod check;
 mod check_admission;
+mod check_live;
 mod cli;
 mod config;
 mod crash;
