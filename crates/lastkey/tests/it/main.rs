@@ -42,6 +42,7 @@ mod people;
 mod process;
 mod recipients;
 mod recovery;
+mod report_schemas;
 mod scan;
 mod sealing;
 mod secrets;
