@@ -44,6 +44,7 @@ mod recipients;
 mod recovery;
 mod report_schemas;
 mod scan;
+mod scan_pack;
 mod sealing;
 mod secrets;
 mod shutdown;
