@@ -170,9 +170,7 @@ impl Snapshot {
             Arc::from(format!("cluster{}", list.path.split('?').next().unwrap_or_default()));
         for item in page {
             let object = object(list, item, &path);
-            if object.owner().is_some_and(|owner| self.is_controller(&owner, object.namespace())) {
-                continue;
-            }
+            // A ReplicaSet that is left out makes pods that are left out.
             if object.root.at("spec.template").is_there()
                 || object.root.at("spec.jobTemplate").is_there()
             {
@@ -185,7 +183,10 @@ impl Snapshot {
             if list.kind == "Secret" && list.field.is_none() {
                 self.unread_secrets += 1;
             }
-            self.objects.push(object);
+            let owner = object.owner();
+            if !owner.is_some_and(|owner| self.is_controller(&owner, object.namespace())) {
+                self.objects.push(object);
+            }
         }
     }
 
@@ -290,27 +291,24 @@ mod tests {
     fn what_a_listed_controller_made_is_left_out() {
         let mut snapshot = live();
         let spec = json!({ "template": { "spec": { "containers": [{ "name": "a" }] } } });
-        let owned = |kind: &str, name: &str| {
-            json!({ "name": name, "namespace": "n", "managedFields": [1],
-                "ownerReferences": [{ "kind": kind, "name": "web", "controller": true }] })
+        let owned = |name: &str, kind: &str, owner: &str| {
+            let owner = json!({ "kind": kind, "name": owner, "controller": true });
+            json!({ "spec": spec, "metadata": { "name": name, "namespace": "n",
+                "managedFields": [1], "ownerReferences": [owner] } })
         };
-        add(
-            &mut snapshot,
-            "Deployment",
-            json!({ "metadata": { "name": "web", "namespace": "n" }, "spec": spec }),
-        );
-        add(
-            &mut snapshot,
-            "ReplicaSet",
-            json!({ "metadata": owned("Deployment", "r"), "spec": spec }),
-        );
-        add(
-            &mut snapshot,
-            "ReplicaSet",
-            json!({ "metadata": owned("Rollout", "s"), "spec": spec }),
-        );
+        let web = json!({ "metadata": { "name": "web", "namespace": "n" }, "spec": spec });
+        for (kind, object) in [
+            ("Deployment", web),
+            ("ReplicaSet", owned("r", "Deployment", "web")),
+            ("ReplicaSet", owned("s", "Rollout", "web")),
+            ("Pod", owned("r-0", "ReplicaSet", "r")),
+            ("Pod", owned("s-0", "ReplicaSet", "s")),
+            ("Pod", owned("t-0", "ReplicaSet", "t")),
+        ] {
+            add(&mut snapshot, kind, object);
+        }
         let names: Vec<&str> = snapshot.objects.iter().map(|o| o.name.as_str()).collect();
-        assert_eq!(names, ["web", "s"]);
+        assert_eq!(names, ["web", "s", "t-0"]);
         assert!(!snapshot.objects[1].root.at("metadata.managedFields").is_there());
     }
 

@@ -58,6 +58,14 @@ spec:
     metadata: {labels: {app: web}}
     spec: {hostPID: true, containers: [{name: a, image: a}]}
 ---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-1-a
+  namespace: shop
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-1, uid: u, controller: true}]
+spec: {hostPID: true, containers: [{name: a, image: a}]}
+---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: helper}
