@@ -26,6 +26,7 @@ mod etcd;
 mod exec;
 mod fake_cluster;
 mod forms;
+mod helm;
 mod http;
 mod identity;
 mod issuer;
