@@ -360,7 +360,8 @@ pub fn bootstrap() -> Bootstrap {
         kind,
         root: RootWrap::Keyed {
             public: [fill; 32],
-            wrapped_private: vec![fill; 72],
+            wrapped_seed: vec![fill; 72],
+            wrapped_shared: vec![fill; 72],
             sealed_root: vec![fill; 80],
         },
         created_at: CREATED,

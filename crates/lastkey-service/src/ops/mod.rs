@@ -11,6 +11,7 @@ pub mod create_key;
 pub mod decrypt;
 mod delete_key;
 mod describe;
+mod drill_seals;
 pub mod encrypt;
 pub mod enrol;
 pub mod exchange_token;

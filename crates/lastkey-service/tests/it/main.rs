@@ -20,4 +20,5 @@ mod rotation;
 mod sealing;
 mod seals;
 mod secrets;
+mod unsealing;
 mod world;
