@@ -2,6 +2,7 @@
 //! written, and nobody who has the pack has them.
 
 use std::fs;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +14,34 @@ use crate::world::{Server, audit_records};
 const TOKEN: &str = "kX7vQ2mR9tLp4WzN8sBd"; // lastkey:allow made for this test
 const NESTED: &str = "Zr4Lw8Kp2Vn6Qx0Ty3Hs"; // lastkey:allow made for this test
 const WEAK: &str = "hunter2hunter2hunter2";
+
+/// Values in the ways in which they get lost, and what is none of them.
+fn plant(tree: &Path) {
+    fs::create_dir(tree).unwrap();
+    let hex: String = NESTED.bytes().map(|byte| format!("{byte:02x}")).collect();
+    for (name, text) in [
+        ("plain.txt", format!("x = {TOKEN};\n")),
+        ("base64.txt", STANDARD.encode(format!("ab{TOKEN}cd"))),
+        ("hex.txt", format!("0x{hex}\n")),
+        ("weak.txt", format!("it is {WEAK}\n")),
+        ("other.txt", "kX7vQ2mR9tLq4WzN8sBd and Zr4Lw8Kp2Vn6Qx0\n".to_owned()),
+    ] {
+        fs::write(tree.join(name), text).unwrap();
+    }
+}
+
+/// Files and entries of what was found by the pack.
+fn managed(report: &Value) -> Vec<(String, String)> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    let managed = findings.filter(|finding| finding["rule"] == "managed-secret");
+    let last = |text: &Value| text.as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    let places =
+        managed.map(|finding| (last(&finding["location"]["path"]), last(&finding["subject"])));
+    let mut places: Vec<_> = places.collect();
+    places.sort();
+    places.dedup();
+    places
+}
 
 #[test]
 fn managed_values_are_found_by_a_pack_that_does_not_hold_them() {
@@ -47,17 +76,7 @@ fn managed_values_are_found_by_a_pack_that_does_not_hold_them() {
     assert_eq!(audit_records(&data, "--action secrets:GetSecret").len(), 3);
 
     let tree = folder.path().join("tree");
-    fs::create_dir(&tree).unwrap();
-    let hex: String = NESTED.bytes().map(|byte| format!("{byte:02x}")).collect();
-    for (name, text) in [
-        ("plain.txt", format!("x = {TOKEN};\n")),
-        ("base64.txt", STANDARD.encode(format!("ab{TOKEN}cd"))),
-        ("hex.txt", format!("0x{hex}\n")),
-        ("weak.txt", format!("it is {WEAK}\n")),
-        ("other.txt", "kX7vQ2mR9tLq4WzN8sBd and Zr4Lw8Kp2Vn6Qx0\n".to_owned()),
-    ] {
-        fs::write(tree.join(name), text).unwrap();
-    }
+    plant(&tree);
     let tree = tree.to_str().unwrap();
     let scan = |more: &[&str]| {
         let line = [&["scan", tree, "--pack", &pack, "--output", "json"], more].concat();
@@ -66,21 +85,7 @@ fn managed_values_are_found_by_a_pack_that_does_not_hold_them() {
     let found = scan(&["--pack-signer", &signer]);
     assert_eq!(found.code, Some(1), "{}", found.stderr);
     let report: Value = serde_json::from_slice(&found.stdout).unwrap();
-    let managed = report["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|finding| finding["rule"] == "managed-secret");
-    let mut places: Vec<(String, String)> = managed
-        .map(|finding| {
-            let place = finding["location"]["path"].as_str().unwrap();
-            let name = place.rsplit('/').next().unwrap().to_owned();
-            let entry = finding["subject"].as_str().unwrap().rsplit('/').next().unwrap();
-            (name, entry.to_owned())
-        })
-        .collect();
-    places.sort();
-    places.dedup();
+    let places = managed(&report);
     let at = |name: &str, entry: &str| (name.to_owned(), entry.to_owned());
     assert_eq!(places, [at("base64.txt", "0"), at("hex.txt", "1"), at("plain.txt", "0")]);
     assert!(!found.text().contains(TOKEN) && !found.text().contains(NESTED));
