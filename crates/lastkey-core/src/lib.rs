@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod holding;
 pub mod ids;
 pub mod key;
 pub mod limits;
