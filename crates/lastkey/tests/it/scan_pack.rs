@@ -67,9 +67,9 @@ fn managed_values_are_found_by_a_pack_that_does_not_hold_them() {
         assert!(!value.as_bytes().windows(6).any(is_in), "a part of a value is in the pack");
     }
     let entries: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
-    assert_eq!(entries[0]["secret"], "prod/api");
+    assert_eq!(entries[0]["name"], "prod/api");
     assert_eq!(
-        (&entries[1]["secret"], &entries[1]["field"]),
+        (&entries[1]["name"], &entries[1]["field"]),
         (&"prod/shop/db".into(), &"json".into())
     );
     // Each value was read by a permit of its own, and recorded.

@@ -63,7 +63,7 @@ pub(crate) struct PackArgs {
 #[derive(Serialize)]
 struct Entry {
     entry: u32,
-    secret: String,
+    name: String,
     version: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
@@ -146,8 +146,8 @@ fn add(
         let entry = u32::try_from(index.len())
             .map_err(|_| Failure::Input("there are more values than a pack can name".to_owned()))?;
         if add_value(&value, entry, builder) {
-            let (secret, version) = (reply.name.clone(), reply.version);
-            index.push(Entry { entry, secret, version, field });
+            let (name, version) = (reply.name.clone(), reply.version);
+            index.push(Entry { entry, name, version, field });
         } else {
             counts.guessable += 1;
         }
