@@ -18,6 +18,7 @@ use crate::fault::{Fault, Kind, io_while, key_fault};
 use crate::record::{Fs, Source, VolumeRecord};
 use crate::request::{Capability, Class, SECTOR_LEN, required, size};
 use crate::shelf::Fill;
+use crate::snapshots::copy_fault;
 
 /// Stays free for what else lies on the file system: one part in so many.
 const RESERVE: u64 = 64;
@@ -81,7 +82,8 @@ impl Driver {
             return Err(Fault::new(Kind::Exhausted, message));
         }
         let add = |fill: Fill<'_>| {
-            self.volumes.add(record, len, fill).map_err(io_while("make the volume"))
+            let in_use = matches!(fill, Fill::Reference(_));
+            self.volumes.add(record, len, fill).map_err(|error| copy_fault(in_use, error))
         };
         match origin.map(|origin| &origin.source) {
             None => add(Fill::Nothing),

@@ -1,7 +1,8 @@
 //! The kill switch: volumes under a key that was disabled are frozen, and go on when it is enabled.
 //!
 //! Room      `volumes`.
-//! Holds     Only a key service that says so freezes: silence changes nothing. What a frozen volume
+//! Holds     One question for each key of a class, however many volumes are under it. Only a key
+//!           service that says so freezes: silence changes nothing. What a frozen volume
 //!           needs to go on is asked of the service, which then decides again.
 
 use std::collections::BTreeMap;
@@ -54,16 +55,12 @@ impl Driver {
         known: &mut BTreeMap<String, Option<bool>>,
     ) -> Result<(), Fault> {
         let Some(mapping) = self.mapping(&record.id)? else { return Ok(()) };
-        let keys = [Some(&record.key), record.lineage.as_ref()];
-        let usable: Vec<Option<bool>> =
-            keys.into_iter().flatten().map(|key| self.is_usable(key, known)).collect();
-        let forbidden = usable.contains(&Some(false));
-        let allowed = usable.iter().all(|usable| *usable == Some(true));
-        if forbidden && !mapping.suspended {
+        let usable = self.is_usable(&record.key, known);
+        if usable == Some(false) && !mapping.suspended {
             // Also while another call works on the volume: that call fails, or waits.
             self.machine.freeze(&record.id).map_err(io_while("freeze the volume"))?;
             tracing::warn!(volume = record.id, key = record.key, "frozen: the key is disabled");
-        } else if allowed && mapping.suspended {
+        } else if usable == Some(true) && mapping.suspended {
             self.thaw(record)?;
             tracing::info!(volume = record.id, key = record.key, "goes on: the key is enabled");
         }

@@ -287,7 +287,7 @@ impl Driver {
         };
         let condition = if mapping.suspended {
             let key = &record.key;
-            let message = format!("frozen: the key {key} or the key of its lineage is disabled");
+            let message = format!("frozen: the key {key} is disabled");
             Condition { abnormal: true, message }
         } else {
             Condition { abnormal: false, message: "as it should be".to_owned() }
@@ -359,8 +359,7 @@ pub(crate) fn mapping_uuid(header: &Header, name: &str) -> String {
 fn shows(mount: &Mount, mapping: &Mapping) -> bool {
     let device = mapping.path();
     let node = device.file_name().map(|name| Path::new("/").join(name));
-    mount.device == mapping.number
-        || node.is_some_and(|node| mount.root.ends_with(&node) || mount.root == node)
+    mount.device == mapping.number || node.is_some_and(|node| mount.root == node)
 }
 
 /// A folder to mount at, or a file to show a device in.

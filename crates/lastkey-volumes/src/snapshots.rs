@@ -4,6 +4,7 @@
 //! Room      `volumes`.
 //! Source    CSI 1.13, "CreateSnapshot".
 
+use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lastkey_luks::DATA_OFFSET;
@@ -45,12 +46,8 @@ impl Driver {
         let len = record.capacity.saturating_add(DATA_OFFSET);
         self.while_still(volume, |in_use| {
             let fill = if in_use { Fill::Reference(&data) } else { Fill::Copy(&data) };
-            self.snapshots.add(&snapshot, len, fill).map_err(io_while(if in_use {
-                "take a snapshot of a volume in use on a file system without copies by reference \
-                 (XFS and btrfs have them)"
-            } else {
-                "take the snapshot"
-            }))
+            let taken = self.snapshots.add(&snapshot, len, fill);
+            taken.map_err(|error| copy_fault(in_use, error))
         })?;
         Ok(reply(&snapshot))
     }
@@ -102,6 +99,17 @@ impl Driver {
         let entries = all.iter().skip(page.start).take(page.len()).map(reply).collect();
         Ok(ListSnapshotsReply { entries, next_token })
     }
+}
+
+/// A volume in use is copied by reference or not at all.
+pub(crate) fn copy_fault(in_use: bool, error: io::Error) -> Fault {
+    if in_use && error.kind() != io::ErrorKind::StorageFull {
+        return Fault::precondition(format!(
+            "a volume in use can be copied on file systems with copies by reference alone, such as \
+             XFS and btrfs ({error}); stop the pod first"
+        ));
+    }
+    io_while("copy the volume")(error)
 }
 
 fn snapshot_of(record: &VolumeRecord, name: &str) -> Result<SnapshotRecord, Fault> {

@@ -311,6 +311,7 @@ pub struct ListVolumesRequest {
     pub max_entries: i32,
     /// From the page before; empty for the first.
     #[prost(string, tag = "2")]
+    // secrets: allow, a token of a page is the id of its last entry
     pub starting_token: String,
 }
 
@@ -322,6 +323,7 @@ pub struct ListVolumesReply {
     pub entries: Vec<CreateVolumeReply>,
     /// Empty on the last page.
     #[prost(string, tag = "2")]
+    // secrets: allow, a token of a page is the id of its last entry
     pub next_token: String,
 }
 
@@ -419,6 +421,7 @@ pub struct ListSnapshotsRequest {
     pub max_entries: i32,
     /// From the page before; empty for the first.
     #[prost(string, tag = "2")]
+    // secrets: allow, a token of a page is the id of its last entry
     pub starting_token: String,
     /// Of this volume alone.
     #[prost(string, tag = "3")]
@@ -436,6 +439,7 @@ pub struct ListSnapshotsReply {
     pub entries: Vec<SnapshotReply>,
     /// Empty on the last page.
     #[prost(string, tag = "2")]
+    // secrets: allow, a token of a page is the id of its last entry
     pub next_token: String,
 }
 

@@ -78,8 +78,9 @@ impl VolumeKeys for VolumeKeyService {
         if view.deletion.is_some() || view.destroyed_at.is_some() {
             return Ok(());
         }
-        let ask =
-            self.keys.ask(|client| async move { client.schedule_deletion(key, None).send().await });
+        let ask = self
+            .keys
+            .ask(|client| async move { client.schedule_deletion(key, None, None).send().await });
         self.runtime.block_on(ask).map(drop)
     }
 

@@ -11,7 +11,7 @@ use lastkey_wire::grpc::csi::{
 };
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tonic::client::{Grpc, GrpcService};
+use tonic::client::Grpc;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
