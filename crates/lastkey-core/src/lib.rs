@@ -7,6 +7,7 @@
 pub mod access;
 pub mod audit;
 pub mod backup;
+pub mod holding;
 pub mod ids;
 pub mod key;
 pub mod limits;

@@ -99,6 +99,10 @@ actions! {
     UpdateKeyVersion = "kms:UpdateKeyVersion", true;
     /// Destroy a version that is shadow-disabled.
     DestroyKeyVersion = "kms:DestroyKeyVersion", true;
+    /// Report what a place holds under a key.
+    ReportHolding = "kms:ReportHolding", true;
+    /// Forget what a place was reported to hold, or destroy in spite of it.
+    OverrideHolding = "kms:OverrideHolding", true;
     /// Ask for import parameters.
     GetImportParameters = "kms:GetParametersForImport", true;
     /// Import material.
@@ -165,6 +169,8 @@ actions! {
     DescribeSecret = "secrets:DescribeSecret", false;
     /// List secrets in a path, and learn of their changes; never a value.
     ListSecrets = "secrets:ListSecrets", false;
+    /// Say which pods on a node hold which version of a secret. Agents of nodes do this.
+    ReportHolders = "secrets:ReportHolders", false;
     /// Change description, tags, stages or limits of a secret.
     UpdateSecret = "secrets:UpdateSecret", true;
     /// Delete a secret; it can be restored until its window ends.

@@ -11,6 +11,7 @@ use crate::access::{
 };
 use crate::audit::archive::LogHead;
 use crate::backup::{BackupId, BackupRecord, Tombstone};
+use crate::holding::Holding;
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
@@ -168,6 +169,12 @@ impl RecordPath {
         Self(format!("secret-due/{:020}", at.0))
     }
 
+    /// What a place was last reported to hold under a key.
+    #[must_use]
+    pub fn holding(key: KeyId, place: &Name) -> Self {
+        Self(format!("holding/{key}/{place}"))
+    }
+
     /// Counts the changes of who may come in and as what.
     #[must_use]
     pub fn access() -> Self {
@@ -284,6 +291,12 @@ impl PathRange {
     pub fn secrets(path: &SecretPath, after: Option<&str>, limit: usize) -> Self {
         let after = after.map(|name| RecordPath(format!("secret/{name}")));
         Self { prefix: format!("secret/{}", path.prefix()), after, limit }
+    }
+
+    /// What places were reported to hold under a key.
+    #[must_use]
+    pub fn holdings(key: KeyId, limit: usize) -> Self {
+        Self { prefix: format!("holding/{key}/"), after: None, limit }
     }
 
     /// What is due with secrets, soonest first.
@@ -405,6 +418,8 @@ pub enum Record {
     SecretValue(Vec<u8>),
     /// Something due with a secret.
     SecretDue(SecretDue),
+    /// What a place was last reported to hold under a key.
+    Holding(Holding),
     /// What is remembered of the seals.
     SealBook(SealBook),
     /// Where the audit log stood.

@@ -8,6 +8,7 @@ use lastkey_core::access::{
 };
 use lastkey_core::audit::archive::LogHead;
 use lastkey_core::backup::{BackupPlace, BackupRecord, Tombstone, Written};
+use lastkey_core::holding::{HeldWhat, Holding};
 use lastkey_core::ids::{AliasName, InstanceId, KeyId, Name, RequestId, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, KeyUsage, Tags};
 use lastkey_core::ports::RecordKeys;
@@ -153,6 +154,7 @@ pub fn every_record() -> Vec<Record> {
     ]
     .into_iter()
     .chain(access_records())
+    .chain([Record::Holding(holding(1, "prod"))])
     .chain(secret_records())
     .collect()
 }
@@ -287,6 +289,23 @@ fn backup() -> BackupRecord {
         written: Some(written),
         proven_at: Some(CREATED),
         problem: Some("none".to_owned()),
+    }
+}
+
+/// What a place was reported to hold under two versions of a key.
+///
+/// # Panics
+/// For a place that is no name.
+#[must_use]
+pub fn holding(key: u64, place: &str) -> Holding {
+    Holding {
+        key: key_id(key),
+        place: Name::parse(place).expect("a name"),
+        what: HeldWhat::EtcdObjects,
+        versions: vec![(version_no(1), 4_812), (version_no(3), 1)],
+        reported_at: CREATED,
+        reported_by: "node:cp-1".to_owned(),
+        overridden: false,
     }
 }
 

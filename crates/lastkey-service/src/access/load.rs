@@ -199,6 +199,7 @@ impl Parts {
             | Record::SecretValue(_)
             | Record::SecretDue(_)
             | Record::Access(_)
+            | Record::Holding(_)
             | Record::AuditHead(_)
             | Record::Backup(_)
             | Record::Tombstone(_) => {}

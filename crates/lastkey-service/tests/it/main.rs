@@ -10,6 +10,7 @@
 mod audit;
 mod backups;
 mod deletion;
+mod holdings;
 mod import;
 mod keys;
 mod lifecycle;

@@ -3,6 +3,7 @@
 //! Room      `store`.
 //! Source    `docs/formats/record.md`, "Codes".
 
+use lastkey_core::holding::HeldWhat;
 use lastkey_core::key::KeyUsage;
 use lastkey_core::record::DueWhat;
 use lastkey_core::secret_item::{SecretDueWhat, ValueKind};
@@ -60,6 +61,9 @@ codes! {
     }
     secret_due_code, secret_due: SecretDueWhat {
         Destroy = 1,
+    }
+    held_code, held: HeldWhat {
+        EtcdObjects = 1,
     }
     origin_code, origin: Origin {
         Generated = 1,

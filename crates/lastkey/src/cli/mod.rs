@@ -17,6 +17,7 @@ mod exec;
 mod failure;
 mod input;
 mod key;
+mod kubernetes;
 mod output;
 mod progress;
 mod scan;
@@ -32,6 +33,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub(crate) use self::access::node::renew_identity;
 pub(crate) use self::args::ConnectionArgs;
 use self::{
     args::{DryRunArgs, Format, OutputForm},
@@ -187,6 +189,10 @@ enum RoleCommand {
     Config(ConfigCommand),
     /// Let a kube-apiserver encrypt what it keeps in etcd
     KmsPlugin(roles::kms_plugin::Args),
+    /// Put secrets into volumes of the pods on this node
+    SecretsProvider(roles::secrets_provider::Args),
+    /// Serve encrypted volumes to pods, by CSI
+    Volumes(roles::volumes::Args),
     /// Measure this machine
     Bench(roles::bench::Args),
 }
@@ -239,7 +245,7 @@ const GROUPS: [(&str, &[&str]); 10] = [
     ),
     ("Who did what", &["audit"]),
     ("A running server", &["status", "unseal", "seal", "backup", "restore", "confirm-clock"]),
-    ("A Kubernetes node", &["kms-plugin"]),
+    ("A Kubernetes node", &["kms-plugin", "secrets-provider", "volumes"]),
     ("This machine", &["dev", "init", "server", "admin-token", "config", "bench", "completions"]),
 ];
 
@@ -288,7 +294,7 @@ fn reported(
     form: OutputForm,
 ) -> Option<ExitCode> {
     let outcome = if let ClientCommand::Check(args) = command {
-        start(async { check::run(args, form) })
+        start(check::run(args, form))
     } else if let ClientCommand::Scan(args) = command {
         start(async { scan::run(args, form) })
     } else if let ClientCommand::Etcd(command) = command {
@@ -376,6 +382,8 @@ fn run_role(command: &RoleCommand, connection: &ConnectionArgs) -> ExitCode {
         RoleCommand::Dev(args) => roles::dev::run(args),
         RoleCommand::Config(ConfigCommand::Show(args)) => roles::config_show::run(args),
         RoleCommand::KmsPlugin(args) => roles::kms_plugin::run(args, connection),
+        RoleCommand::SecretsProvider(args) => roles::secrets_provider::run(args, connection),
+        RoleCommand::Volumes(args) => roles::volumes::run(args, connection),
         RoleCommand::Bench(args) => roles::bench::run(args),
     };
     match outcome {
@@ -484,6 +492,7 @@ mod tests {
             "lastkey audit receipt 7 -o r",
             "lastkey check --manifests . --output sarif --fail-on high",
             "lastkey check --manifests a --manifests b --node-root / --etcd-snapshot F",
+            "lastkey check --kubeconfig F --context C",
             "lastkey check policy -o DIR",
             "lastkey scan .",
             "lastkey scan --git REPO --rules F --pack F --output sarif --baseline F",

@@ -21,6 +21,9 @@ use lastkey_wire::native::audit::{
 };
 use lastkey_wire::native::backups::{BackupView, CreateBackupRequest, ListBackupsReply};
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
+use lastkey_wire::native::holdings::{
+    DestroyVersionRequest, ForgetHoldingRequest, ImpactReply, ReportHoldingRequest,
+};
 use lastkey_wire::native::keys::{
     CreateKeyRequest, ImportParametersReply, ImportParametersRequest, ImportRequest, KeyView,
     ListKeysReply, PublicKeyReply, RemoveTagsRequest, RotationReply, ScheduleDeletionRequest,
@@ -37,8 +40,8 @@ use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
 use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::secrets::{
     DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
-    PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretView,
-    TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
+    PlaceStageRequest, PutSecretRequest, SecretConsumersReply, SecretValueQuery, SecretValueReply,
+    SecretView, TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
 };
 use lastkey_wire::native::sessions::{
     ListRevocationsReply, RevocationView, RevokeRequest, WhoAmIReply,
@@ -54,8 +57,8 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, backups, busy, keys, nodes, operations, seals, secrets, sessions,
-    system, users, versions,
+    access, aliases, audit, backups, busy, holdings, keys, nodes, operations, seals, secrets,
+    sessions, system, users, versions,
 };
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
@@ -260,8 +263,14 @@ pub(crate) static ROUTES: &[Route] = &[
         "Undoes a shadow-disable."),
     body!(POST "/v1/keys/{key}/versions/{version}/compromise", "kms:MarkCompromised", versions::compromise, Empty => VersionView,
         "Marks a version as known to others."),
-    body!(POST "/v1/keys/{key}/versions/{version}/destroy", "kms:DestroyKeyVersion", versions::destroy, Empty => VersionView,
+    body!(POST "/v1/keys/{key}/versions/{version}/destroy", "kms:DestroyKeyVersion", versions::destroy, DestroyVersionRequest => VersionView,
         "Destroys a version that is shadow-disabled or compromised."),
+    query!("/v1/keys/{key}/impact", "kms:DescribeKey", holdings::impact, DryRunQuery => ImpactReply,
+        "Tells what depends on a key, as far as the server knows."),
+    body!(PUT "/v1/keys/{key}/holdings/{place}", "kms:ReportHolding", holdings::report, ReportHoldingRequest => Empty,
+        "Reports what a place outside holds under a key; that is not destroyed then."),
+    body!(DELETE "/v1/keys/{key}/holdings/{place}", "kms:OverrideHolding", holdings::forget, ForgetHoldingRequest => Empty,
+        "Forgets what a place was reported to hold under a key."),
     query!("/v1/keys/{key}/public-key", "kms:GetPublicKey", keys::public_key, VersionQuery => PublicKeyReply,
         "Answers the public half of a key."),
     body!(POST "/v1/keys/{key}/import-parameters", "kms:GetParametersForImport", keys::import_parameters, ImportParametersRequest => ImportParametersReply,
@@ -292,6 +301,8 @@ pub(crate) static ROUTES: &[Route] = &[
         "Reads the value of a version."),
     query!("/v1/secrets/{secret}/versions", "secrets:DescribeSecret", secrets::versions, DryRunQuery => ListSecretVersionsReply,
         "Lists the versions of a secret, without their values."),
+    query!("/v1/secrets/{secret}/consumers", "secrets:DescribeSecret", secrets::consumers, DryRunQuery => SecretConsumersReply,
+        "Lists the pods that hold a version of a secret, as their nodes say."),
     body!(POST "/v1/secrets/{secret}/versions/{version}/destroy", "secrets:DestroySecret", secrets::destroy_version, Empty => SecretView,
         "Destroys the value of a version that is not current."),
     body!(PUT "/v1/secrets/{secret}/stages/{stage}", "secrets:UpdateSecret", secrets::place, PlaceStageRequest => SecretView,
