@@ -119,7 +119,7 @@ def uuid(data):
 def main(path, key, public_key):
     data = pathlib.Path(path).read_bytes()
     head, backup, commit, bootstrap = parse_head(data)
-    require(bootstrap[0] in (1, 2), "version of the bootstrap record")
+    require(bootstrap[0] in (1, 2, 3), "version of the bootstrap record")
     instance = uuid(whole(bootstrap[1:])[0])
     envelope = check_note(data, head, backup, instance, public_key)
     label = b"lastkey/backup/v1" + hashlib.sha256(head).digest()

@@ -9,9 +9,8 @@ use lastkey_core::backup::BackupError;
 use lastkey_core::ports::Cause;
 use lastkey_crypto::envelope::EnvelopeError;
 use lastkey_crypto::stream::StreamError;
-use rusqlite::ErrorCode;
 
-use crate::sqlite::OpenError;
+use crate::sqlite::{OpenError, is_full};
 
 /// A failure with its cause.
 pub(super) fn failed(
@@ -80,9 +79,7 @@ fn of_envelope(error: EnvelopeError, name: &str) -> BackupError {
 /// An error of a store that is read or filled.
 pub(super) fn of_store(error: OpenError, dir: &Path) -> BackupError {
     match error {
-        OpenError::Database { source, .. }
-            if source.sqlite_error_code() == Some(ErrorCode::DiskFull) =>
-        {
+        OpenError::Database { source, .. } if is_full(&source) => {
             BackupError::Full(dir.display().to_string())
         }
         OpenError::Io { doing, path, source } => of_io(source, doing, path.display().to_string()),

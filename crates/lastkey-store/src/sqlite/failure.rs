@@ -20,15 +20,15 @@ impl Failure {
     pub(super) fn of(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self { doing, source }
     }
+}
 
-    fn is_full(&self) -> bool {
-        let code = self.source.sqlite_error();
-        // On a full disk the shared-memory index of the journal is the second thing that
-        // cannot grow; SQLite has a code of its own for that.
-        code.is_some_and(|e| {
-            e.code == ErrorCode::DiskFull || e.extended_code == ffi::SQLITE_IOERR_SHMSIZE
-        })
-    }
+/// Whether SQLite found no space.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    // On a full disk the shared-memory index of the journal is the second thing that cannot grow;
+    // SQLite has a code of its own for that.
+    error.sqlite_error().is_some_and(|e| {
+        e.code == ErrorCode::DiskFull || e.extended_code == ffi::SQLITE_IOERR_SHMSIZE
+    })
 }
 
 impl From<Failure> for BackendError {
@@ -40,6 +40,6 @@ impl From<Failure> for BackendError {
 /// One failure that is answered to many.
 impl From<&Arc<Failure>> for BackendError {
     fn from(failure: &Arc<Failure>) -> Self {
-        if failure.is_full() { Self::Full } else { Self::Failed(Arc::clone(failure).into()) }
+        if is_full(&failure.source) { Self::Full } else { Self::Failed(Arc::clone(failure).into()) }
     }
 }

@@ -22,6 +22,7 @@ use lastkey_core::record::PathRange;
 
 use self::directory::Claim;
 pub use self::directory::OpenError;
+pub(crate) use self::failure::is_full;
 pub use self::load::{Load, finish_restore};
 use self::readers::Readers;
 pub use self::snapshot::Snapshot;

@@ -249,7 +249,7 @@ async fn a_backup_that_is_told_to_stop_leaves_nothing() {
 #[tokio::test]
 async fn full_disk_ends_a_backup_and_a_trial_and_leaves_what_was_there() {
     let disk = tempfile::tempdir().unwrap();
-    let mounted = mount("tmpfs", disk.path(), "tmpfs", MountFlags::empty(), c"size=1m,mode=0700");
+    let mounted = mount("tmpfs", disk.path(), "tmpfs", MountFlags::empty(), c"size=256k,mode=0700");
     if mounted.is_err() {
         eprintln!("not run: this process may not mount a file system");
         return;

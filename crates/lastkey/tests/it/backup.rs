@@ -111,8 +111,8 @@ fn a_backup_is_proven_checked_and_restored_to_a_new_node() {
     assert_eq!(server.cli("status --output json").json()["backup"]["proven"], 1);
     // Log and authority came along: the log goes on and clients need no new fingerprint.
     let log = kept.path("new/audit").display().to_string();
-    let searched = server.cli("audit search --action sys:Restore --output json").json();
-    assert_eq!(searched["records"].as_array().unwrap().len(), 1, "{searched}");
+    let searched = server.cli("audit search --action sys:Restore --output json").ok();
+    assert_eq!(searched.lines().count(), 1, "{searched}");
     drop(server);
     let key = kept.path("log-key").display().to_string();
     let mut verify = lastkey(["audit", "verify", "--offline", &log, "--public-key", &key]);
@@ -341,7 +341,7 @@ fn a_witness_that_knew_a_newer_state_tells_and_an_explicit_word_accepts_it() {
     server.process.logs("this is an older state of the installation than was known");
     let status = server.cli("status --output json").json();
     assert!(text(&status["rollback"]).contains("remembers"), "{status}");
-    server.cli("status --ready").failed(6);
+    assert_eq!(server.cli("status --ready").code, Some(6));
     kept.works(&server);
     drop(server);
     let config = kept.installation.data.with_extension("toml");
@@ -354,8 +354,8 @@ fn a_witness_that_knew_a_newer_state_tells_and_an_explicit_word_accepts_it() {
     kept.installation.unseal(&server);
     server.process.logs("this is an older state of the installation than was known");
     server.cli("status --ready").ok();
-    let recorded = server.cli("audit search --action sys:AcceptRollback --output json").json();
-    assert_eq!(recorded["records"].as_array().unwrap().len(), 1, "{recorded}");
+    let recorded = server.cli("audit search --action sys:AcceptRollback --output json").ok();
+    assert_eq!(recorded.lines().count(), 1, "{recorded}");
 }
 
 #[test]
