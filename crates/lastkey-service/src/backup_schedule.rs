@@ -138,15 +138,15 @@ mod tests {
         use BackupState::{Begun, Failed, Interrupted, Proven};
         let day = DAY.as_secs();
         assert_eq!(planned(&[], 0, 3), (true, vec![]));
-        assert_eq!(planned(&[report(1, 0, Proven)], day - 1, 3).0, false);
-        assert_eq!(planned(&[report(1, 0, Proven)], day, 3).0, true);
+        assert!(!planned(&[report(1, 0, Proven)], day - 1, 3).0);
+        assert!(planned(&[report(1, 0, Proven)], day, 3).0);
         // One that failed is tried again, but not at once.
         for state in [Failed, Interrupted] {
             let failed = [report(2, day, state), report(1, 0, Proven)];
-            assert_eq!(planned(&failed, day + 899, 3).0, false);
-            assert_eq!(planned(&failed, day + 900, 3).0, true);
+            assert!(!planned(&failed, day + 899, 3).0);
+            assert!(planned(&failed, day + 900, 3).0);
         }
-        assert_eq!(planned(&[report(2, day, Begun), report(1, 0, Proven)], 9 * day, 3).0, false);
+        assert!(!planned(&[report(2, day, Begun), report(1, 0, Proven)], 9 * day, 3).0);
         let by_hand = BackupReport {
             record: BackupRecord {
                 place: BackupPlace { directory: Some("/x".to_owned()), name: String::new() },

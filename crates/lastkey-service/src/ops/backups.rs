@@ -408,10 +408,12 @@ async fn make(gate: Arc<Gate>, engine: Arc<Engine>, mut making: Making) {
 
 /// What went wrong, in words that may be shown: a fault of the server's own is in its log.
 fn problem(error: &Error) -> String {
-    match error {
-        Error::Unavailable(cause) if cause.is::<BackupError>() => cause.to_string(),
-        other => other.to_string(),
+    if let Error::Unavailable(cause) = error
+        && cause.is::<BackupError>()
+    {
+        return cause.to_string();
     }
+    error.to_string()
 }
 
 fn cause(error: &Error) -> String {

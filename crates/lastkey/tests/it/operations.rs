@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod backups;
 mod seals;
 mod secrets;
 
@@ -72,6 +73,7 @@ fn every_route_does_what_it_says() {
     audit::audit(&mut recorder, &server);
     people::routes(&mut recorder);
     seals::routes(&mut recorder);
+    backups::routes(&mut recorder);
     end_of_a_server(&mut recorder);
     let all: BTreeSet<String> =
         routes(&mut server.anybody()).into_iter().map(|(route, _)| route).collect();
@@ -369,6 +371,7 @@ fn every_command_does_what_it_says() {
     check_commands(&mut shell);
     people::commands(&mut shell);
     seals::commands(&mut shell);
+    backups::commands(&mut shell);
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));
