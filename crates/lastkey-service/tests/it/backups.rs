@@ -34,7 +34,7 @@ async fn what_a_backup_holds_is_not_called_erased() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;
     let window = DeletionWindow::from_days(7).unwrap();
-    world.engine.schedule_deletion(admin(), key.clone(), window).await.unwrap();
+    world.engine.schedule_deletion(admin(), key.clone(), window, None).await.unwrap();
     let backup = back_up(&world).await;
     let erased = async || {
         let view = world.engine.describe_version(admin(), key.clone(), VersionNo::FIRST).await;
@@ -91,7 +91,7 @@ async fn every_destruction_is_told_beside_the_backups() {
     back_up(&world).await;
     assert_eq!(world.backups.lists().last().unwrap().len(), 0);
     let window = DeletionWindow::from_days(7).unwrap();
-    world.engine.schedule_deletion(admin(), key.clone(), window).await.unwrap();
+    world.engine.schedule_deletion(admin(), key.clone(), window, None).await.unwrap();
     world.clock.pass(Duration::from_secs(7 * 86_400));
     world.engine.run_due().await;
     back_up(&world).await;
