@@ -217,10 +217,9 @@ mod tests {
 
     async fn stored_version(store: &FakeStore, key: u64, number: u32) -> KeyVersion {
         let path = RecordPath::version(fixtures::key_id(key), fixtures::version_no(number));
-        match store.get(&path).await.unwrap().unwrap().record {
-            Record::Version(version) => version,
-            other => panic!("{other:?}"),
-        }
+        let record = store.get(&path).await.unwrap().unwrap().record;
+        let Record::Version(version) = record else { panic!("{record:?}") };
+        version
     }
 
     #[tokio::test]
