@@ -13,7 +13,6 @@ use lastkey_core::ports::{Audit, Clock, EntropySource, SealedStore, Store};
 use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
 use lastkey_core::time::Timestamp;
-use quick_cache::sync::Cache;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
@@ -23,7 +22,7 @@ use crate::call::Call;
 use crate::clock::ServiceClock;
 use crate::custody::Custody;
 use crate::error::Error;
-use crate::keyring::{Keyring, LoadedKey, Opened};
+use crate::keyring::{CacheOfIds, Keyring, LoadedKey, Opened, cache_of_ids};
 use crate::ops::fetch_keys::Fetches;
 use crate::ops::secrets::WATCHES_AT_ONCE;
 use crate::people::STRETCHED_AT_ONCE;
@@ -84,7 +83,7 @@ pub struct Engine {
     pub(crate) instance: InstanceId,
     /// Longest value of a secret, in bytes.
     pub(crate) secret_len: usize,
-    pub(crate) principals: Cache<[u8; 32], Principal>,
+    pub(crate) principals: CacheOfIds<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
     pub(crate) rewrite_not_before: AtomicU64,
     /// Held from the check of a change of the seals until its new seal is proven.
@@ -121,7 +120,7 @@ impl Engine {
         let nodes = Nodes::load(&*store).await?;
         let seal_book = Book::load(&*store).await?;
         let keyring = Keyring::new(materials, open_keys);
-        let principals = Cache::new(Self::REMEMBERED_TOKENS);
+        let principals = cache_of_ids(Self::REMEMBERED_TOKENS);
         let rewrite_not_before = AtomicU64::new(0);
         let engine = Self {
             ports,
