@@ -47,12 +47,14 @@ pub(crate) fn answer(problem: Problem, request_id: &str) -> Answer {
 pub(crate) fn detail(problem: &Problem, request_id: &str) -> ErrorDetail {
     let code = problem.code();
     let (field, message, allowed) = words(problem);
+    // Who unseals needs another passphrase, and no token.
+    let next = if matches!(problem, Problem::WrongPassphrase) { None } else { next(code) };
     ErrorDetail {
         code: code.as_str().to_owned(),
         message: message.into_owned(),
         field,
         allowed: (!allowed.is_empty()).then(|| allowed.to_vec()),
-        next: next(code).map(str::to_owned),
+        next: next.map(str::to_owned),
         request_id: request_id.to_owned(),
     }
 }
@@ -130,7 +132,10 @@ const fn next(code: ErrorCode) -> Option<&'static str> {
             Some("use a data key: POST /v1/data-key and encrypt locally, or `lastkey encrypt FILE`")
         }
         ErrorCode::BodyTooLarge => Some("send less in one request"),
-        ErrorCode::Unauthenticated => Some("send a valid `Authorization: Bearer TOKEN`"),
+        ErrorCode::Unauthenticated => Some(
+            "send a valid `Authorization: Bearer TOKEN`; `lastkey` takes it from LASTKEY_TOKEN or \
+             --token-file, and `lastkey login` opens a session",
+        ),
         ErrorCode::KeyState => Some("see the state of the key: GET /v1/keys/{key}"),
         ErrorCode::SecretState => {
             Some("see the secret: GET /v1/secrets/{secret}; a deleted one can be restored")
@@ -191,6 +196,13 @@ mod tests {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         let expected = r#"{"error":{"code":"InvalidRequest","message":"expected one of","field":"items[2].key","allowed":["a"],"request_id":"abc"}}"#;
         assert_eq!(answer.body, expected);
+    }
+
+    #[test]
+    fn who_unseals_is_not_told_to_send_a_token() {
+        let advice = |problem: Problem| detail(&problem, "abc").next.unwrap_or_default();
+        assert!(advice(Error::Unauthenticated.into()).contains("LASTKEY_TOKEN"));
+        assert_eq!(advice(Problem::WrongPassphrase), "");
     }
 
     #[test]
