@@ -2,6 +2,8 @@
 //!
 //! Room      `testkit`.
 
+mod rotation;
+
 use lastkey_core::access::{
     Cluster, Enrolment, Node, NodeAuthority, NodeCertificate, PasswordHash, Policy, Provider,
     Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
@@ -153,6 +155,7 @@ pub fn every_record() -> Vec<Record> {
     .into_iter()
     .chain(access_records())
     .chain(secret_records())
+    .chain(rotation::rotation_records())
     .collect()
 }
 

@@ -19,5 +19,6 @@ mod people;
 mod rotation;
 mod sealing;
 mod seals;
+mod secret_rotation;
 mod secrets;
 mod world;

@@ -8,6 +8,7 @@ mod due;
 mod list;
 mod put;
 mod read;
+mod rotation;
 mod transfer;
 mod watch;
 
@@ -23,6 +24,10 @@ pub use self::change::SecretChange;
 pub use self::list::{Listed, Search, SecretPage};
 pub use self::put::PutRequest;
 pub use self::read::{SecretValue, Which};
+pub use self::rotation::{
+    Begin, RotationRequest, RotationSet, RotationTotals, RotationView, StrategyRequest,
+};
+pub(crate) use self::rotation::{Turns, run as run_rotations};
 pub use self::transfer::Transfer;
 pub(crate) use self::watch::WATCHES_AT_ONCE;
 pub use self::watch::{MAX_WATCHED, Seen};
