@@ -17,8 +17,7 @@ use lastkey_secret::SecretArray;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::{KeyringKeys, RootKey, draw_secret};
-use crate::seals::{SealAuthority, SealDraft};
-use crate::unsealing::CHANGED;
+use crate::seals::{CHANGED, SealAuthority, SealDraft};
 
 /// What is changed.
 #[derive(Clone, Debug)]

@@ -19,6 +19,7 @@ use lastkey_crypto::share::{self, Share, SharePlace};
 use lastkey_crypto::wrap::{OVERHEAD_LEN, WrapKey};
 use lastkey_secret::{SecretArray, SecretVec};
 
+use crate::custody::Custody;
 use crate::error::Error;
 use crate::root::{RootKey, draw_id, draw_secret};
 
@@ -357,6 +358,27 @@ fn seal_key(kind: &SealKind, opener: &Opener<'_>) -> Option<SecretArray<32>> {
         ) => None,
     }
 }
+
+/// Whether a bootstrap record is one of version 1, which what opens its seal authenticates. Of one
+/// with key pairs somebody has taken the authentication away.
+pub(crate) fn is_of_version_1(bootstrap: &Bootstrap) -> bool {
+    let is_direct = |seal: &SealRecord| matches!(seal.root, RootWrap::Direct(_));
+    bootstrap.authentication.is_none() && bootstrap.seals.iter().all(is_direct)
+}
+
+/// Whether the seals are those that the root key knows.
+///
+/// # Errors
+/// [`Error::SealRefused`] when they are not.
+pub(crate) fn check_root(root: &RootKey, bootstrap: &Bootstrap) -> Result<(), Error> {
+    if is_of_version_1(bootstrap) || Custody::is_root_of(root, bootstrap) {
+        return Ok(());
+    }
+    Err(Error::SealRefused(CHANGED.into()))
+}
+
+/// What the seals are when the root key does not know them.
+pub(crate) const CHANGED: &str = "the seals were changed by somebody who does not hold the root key; restore the data directory, or unseal an older copy of it";
 
 /// The same installation in version 2, for whoever just opened its only seal.
 ///

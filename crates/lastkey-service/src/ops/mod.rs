@@ -12,6 +12,7 @@ pub mod databases;
 pub mod decrypt;
 mod delete_key;
 mod describe;
+mod drill_seals;
 pub mod encrypt;
 pub mod enrol;
 pub mod exchange_token;

@@ -21,4 +21,5 @@ mod sealing;
 mod seals;
 mod secret_rotation;
 mod secrets;
+mod unsealing;
 mod world;

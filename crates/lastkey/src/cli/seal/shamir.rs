@@ -15,7 +15,7 @@ use lastkey_client::Client;
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::seal_record::SealKind;
 use lastkey_crypto::entropy::SystemEntropy;
-use lastkey_crypto::envelope::{AgeRecipient, encrypt_for};
+use lastkey_crypto::envelope::{FileRecipient, encrypt_for};
 use lastkey_crypto::share::Share;
 use lastkey_secret::SecretVec;
 use lastkey_service::seals::SealDraft;
@@ -41,7 +41,7 @@ pub(super) struct AddShamirArgs {
     /// Folder for the shares, one file for each holder; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Public key of a holder (age1...): share 1 for the first one, and so on
+    /// Public key of a holder (age1... or ssh-ed25519 ...): share 1 for the first one, and so on
     #[arg(long = "recipient", value_name = "KEY")]
     recipients: Vec<String>,
     /// File with the public keys of the holders, one on a line
@@ -111,7 +111,7 @@ pub(super) async fn add(
 }
 
 /// The public keys of the holders; none when no one was named.
-fn recipients(args: &AddShamirArgs) -> Result<Option<Vec<AgeRecipient>>, Failure> {
+fn recipients(args: &AddShamirArgs) -> Result<Option<Vec<FileRecipient>>, Failure> {
     if args.threshold > args.shares {
         return Err(Failure::Usage("--threshold is at most --shares".to_owned()));
     }
@@ -136,7 +136,7 @@ fn recipients(args: &AddShamirArgs) -> Result<Option<Vec<AgeRecipient>>, Failure
             format!("{} shares need as many recipients; there are {}", args.shares, named.len());
         return Err(Failure::Usage(problem));
     }
-    let parse = |text: &String| AgeRecipient::parse(text);
+    let parse = |text: &String| FileRecipient::parse(text);
     let parsed = named.iter().map(parse).collect::<Result<Vec<_>, _>>();
     parsed.map(Some).map_err(|error| Failure::Usage(error.to_string()))
 }
@@ -172,7 +172,7 @@ fn write_shares(
     instance: InstanceId,
     draft: &SealDraft,
     shares: &[Share],
-    recipients: Option<&[AgeRecipient]>,
+    recipients: Option<&[FileRecipient]>,
 ) -> Result<(), Failure> {
     let failed = |error: anyhow::Error| Failure::Input(format!("{error:#}"));
     let doing = || format!("make {}", args.out.display());
