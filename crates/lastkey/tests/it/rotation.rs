@@ -1,6 +1,8 @@
 //! Rotation against a real PostgreSQL: two accounts in turn, under load, and killed anywhere.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::{Value, json};
@@ -158,7 +160,6 @@ fn a_server_killed_during_a_rotation_never_loses_both_passwords() {
     for round in 0..8_u32 {
         let body = json!({ "end_overlap": true }).to_string();
         let mut http = house.server.admin();
-        let token = house.server.token.clone();
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 // The connection breaks, or the answer comes first.
@@ -168,7 +169,6 @@ fn a_server_killed_during_a_rotation_never_loses_both_passwords() {
             house.server.process.kill();
         });
         house.server = Server::dev_by(&mut dev_command(&data), &data);
-        assert_eq!(house.server.token, token);
         let mut http = house.server.admin();
         assert!(house.logs_in(&mut http), "round {round}");
         // What was under way is taken up by itself.
@@ -183,4 +183,52 @@ fn a_server_killed_during_a_rotation_never_loses_both_passwords() {
         assert!(house.logs_in(&mut http), "round {round}: {view}");
     }
     assert!(text(&house.server.admin().done("GET", "/v1/secrets/db", "")["name"]) == "db");
+}
+
+/// A program on loopback that takes four calls, says yes to each, and keeps them.
+fn program() -> (String, std::thread::JoinHandle<Vec<Value>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let taken = std::thread::spawn(move || {
+        let calls = listener.incoming().take(4).map(|stream| {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut len, mut line) = (0, String::new());
+            while stream.read_line(&mut line).unwrap() > 2 {
+                let (name, value) = line.split_once(':').unwrap_or_default();
+                if name.eq_ignore_ascii_case("content-length") {
+                    len = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; len];
+            stream.read_exact(&mut body).unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+            stream.get_mut().write_all(answer).unwrap();
+            serde_json::from_slice(&body).unwrap()
+        });
+        calls.collect()
+    });
+    (url, taken)
+}
+
+#[test]
+fn a_program_is_called_in_four_steps_with_the_value_that_becomes_current() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::dev(&folder.path().join("data"));
+    let body = json!({ "value": base64(b"old") }).to_string();
+    server.admin().done("PUT", "/v1/secrets/hooked", &body);
+    let (url, taken) = program();
+    let set = server.cli(&format!("secret rotation set hooked --webhook {url}")).ok();
+    assert!(set.contains("lastkey_webhook_"), "{set}");
+    server.cli("secret rotate hooked").ok();
+    let calls = taken.join().unwrap();
+    let steps: Vec<_> = calls.iter().map(|call| text(&call["step"])).collect();
+    assert_eq!(steps, ["create", "set", "test", "finish"]);
+    let current = server.admin().done("GET", "/v1/secrets/hooked/value", "");
+    assert_eq!((&calls[1]["value"], &calls[1]["version"]), (&current["value"], &json!(2)));
+    assert!(calls.iter().all(|call| call["rotation"] == calls[0]["rotation"]));
+    // Nobody listens any more.
+    let refused = server.cli("secret rotate hooked");
+    assert!(refused.failed(1).contains("cannot be reached"), "{}", refused.stderr);
+    assert_eq!(server.admin().done("GET", "/v1/secrets/hooked/value", ""), current);
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use lastkey_core::database::{Database, DatabaseKind, MAX_ADDRESS_LEN};
+use lastkey_core::database::{Database, DatabaseKind};
 use lastkey_core::ids::Name;
 use lastkey_core::permit::{Resource, ResourceKind, UpdateDatabase};
 use lastkey_core::ports::{Expected, Write};
@@ -21,6 +21,7 @@ use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::ops::named::Planned;
+use crate::ops::secrets::check_place;
 use crate::root::SecretPlace;
 use crate::sealing::detached;
 
@@ -81,9 +82,7 @@ impl Engine {
         request: DatabaseRequest,
     ) -> Result<Database, Error> {
         self.permit_database(trail, name)?;
-        if request.address.len() > MAX_ADDRESS_LEN {
-            return Err(Error::invalid("address", "an address has at most 2048 bytes"));
-        }
+        check_place("address", &request.address, request.authority.as_deref())?;
         if !is_account(&request.root) {
             let problem = "an account has 1 to 32 bytes, none of them a control character";
             return Err(Error::invalid("user", problem));

@@ -27,7 +27,7 @@ pub use self::read::{SecretValue, Which};
 pub use self::rotation::{
     Begin, RotationRequest, RotationSet, RotationTotals, RotationView, StrategyRequest,
 };
-pub(crate) use self::rotation::{Turns, run as run_rotations};
+pub(crate) use self::rotation::{Turns, check_place, run as run_rotations};
 pub use self::transfer::Transfer;
 pub(crate) use self::watch::WATCHES_AT_ONCE;
 pub use self::watch::{MAX_WATCHED, Seen};

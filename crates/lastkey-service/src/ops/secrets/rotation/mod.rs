@@ -25,6 +25,7 @@ use lastkey_core::time::{Elapsed, Timestamp};
 
 pub use self::begin::Begin;
 pub(crate) use self::due::run;
+pub(crate) use self::set::check_place;
 pub use self::set::{RotationRequest, RotationSet, StrategyRequest};
 use super::{ATTEMPTS, Stored, removed, rewritten, target};
 use crate::engine::Engine;

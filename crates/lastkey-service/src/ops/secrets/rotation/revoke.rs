@@ -11,6 +11,7 @@ use lastkey_core::permit::RevokeSecretVersion;
 use lastkey_core::secret_item::{SecretId, SecretName};
 use lastkey_core::secret_rotation::{LastRotation, Overlap, SecretRotation};
 
+use super::run::waits;
 use super::{Scene, rewritten, target};
 use crate::audited::Trail;
 use crate::call::Call;
@@ -63,7 +64,8 @@ impl Engine {
         let name = scene.item.name.clone();
         trail.target = Some(target(&name, Some(overlap.version)));
         let mut outcome = self.try_revoke_version(&mut trail, &name, scene, overlap).await;
-        if let Err(error @ (Error::Outside(_) | Error::Denied | Error::KeyState { .. })) = &outcome
+        if let Err(error) = &outcome
+            && !waits(error)
             && let Some(scene) = self.scene(secret).await?
         {
             let problem = Some(error.to_string());

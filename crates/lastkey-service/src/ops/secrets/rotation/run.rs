@@ -86,7 +86,10 @@ impl Engine {
         under_way: &UnderWay,
     ) -> Result<(), Error> {
         let Scene { held, mut item, item_revision } = scene;
-        if item.current() != under_way.replaces || item.deletion.is_some() {
+        if item.deletion.is_some() {
+            return Err(Error::SecretState { state: "deleted" });
+        }
+        if item.current() != under_way.replaces {
             return Err(Error::Outside("another version became current meanwhile".into()));
         }
         let (clock, random) = (self.clock.observe(), self.draw_random()?);
@@ -185,7 +188,7 @@ impl Engine {
 }
 
 /// Whether a rotation waits where it stands: what failed is a part of the service.
-const fn waits(error: &Error) -> bool {
+pub(super) const fn waits(error: &Error) -> bool {
     matches!(error, Error::Unavailable(_) | Error::Internal(_) | Error::Conflict)
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use lastkey_core::database::MAX_ADDRESS_LEN;
 use lastkey_core::permit::UpdateSecretRotation;
 use lastkey_core::permit::{DescribeSecret, Resource, ResourceKind, UpdateDatabase};
 use lastkey_core::ports::{Expected, Write};
@@ -293,6 +294,9 @@ fn check_request(request: &RotationRequest) -> Result<(), Error> {
     if request.overlap_secs.is_some_and(|overlap| overlap > MAX_OVERLAP_SECS) {
         return Err(Error::invalid("overlap_seconds", "an overlap is 90 days at most"));
     }
+    if let StrategyRequest::Webhook { url, authority, .. } = &request.strategy {
+        check_place("url", url, authority.as_deref())?;
+    }
     match &request.schedule {
         Some(Schedule::At { window_secs, .. }) if *window_secs > MAX_WINDOW_SECS => {
             return Err(Error::invalid("window_seconds", "a window is a day at most"));
@@ -305,6 +309,24 @@ fn check_request(request: &RotationRequest) -> Result<(), Error> {
     if first == second || !is_account(first) || !is_account(second) {
         let problem = "expected two accounts, 1 to 32 bytes each, without control characters";
         return Err(Error::invalid("accounts", problem));
+    }
+    Ok(())
+}
+
+/// Longest text of an authority, in bytes.
+const MAX_AUTHORITY_LEN: usize = 65_536;
+
+/// Whether something can be kept of where somebody is called.
+pub(crate) fn check_place(
+    field: &'static str,
+    address: &str,
+    authority: Option<&str>,
+) -> Result<(), Error> {
+    if !(1..=MAX_ADDRESS_LEN).contains(&address.len()) {
+        return Err(Error::invalid(field, "an address has 1 to 2048 bytes"));
+    }
+    if authority.is_some_and(|pem| pem.len() > MAX_AUTHORITY_LEN) {
+        return Err(Error::invalid("authority", "an authority has at most 65536 bytes"));
     }
     Ok(())
 }
