@@ -8,6 +8,7 @@ pub mod access;
 pub mod audit;
 pub mod cron;
 pub mod database;
+pub mod holding;
 pub mod ids;
 pub mod key;
 pub mod limits;

@@ -99,6 +99,10 @@ actions! {
     UpdateKeyVersion = "kms:UpdateKeyVersion", true;
     /// Destroy a version that is shadow-disabled.
     DestroyKeyVersion = "kms:DestroyKeyVersion", true;
+    /// Report what a place holds under a key.
+    ReportHolding = "kms:ReportHolding", true;
+    /// Forget what a place was reported to hold, or destroy in spite of it.
+    OverrideHolding = "kms:OverrideHolding", true;
     /// Ask for import parameters.
     GetImportParameters = "kms:GetParametersForImport", true;
     /// Import material.

@@ -11,6 +11,7 @@ use crate::access::{
 };
 use crate::audit::archive::LogHead;
 use crate::database::Database;
+use crate::holding::Holding;
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
@@ -187,6 +188,12 @@ impl RecordPath {
         Self(format!("database/{name}"))
     }
 
+    /// What a place was last reported to hold under a key.
+    #[must_use]
+    pub fn holding(key: KeyId, place: &Name) -> Self {
+        Self(format!("holding/{key}/{place}"))
+    }
+
     /// Counts the changes of who may come in and as what.
     #[must_use]
     pub fn access() -> Self {
@@ -290,6 +297,12 @@ impl PathRange {
     pub fn secrets(path: &SecretPath, after: Option<&str>, limit: usize) -> Self {
         let after = after.map(|name| RecordPath(format!("secret/{name}")));
         Self { prefix: format!("secret/{}", path.prefix()), after, limit }
+    }
+
+    /// What places were reported to hold under a key.
+    #[must_use]
+    pub fn holdings(key: KeyId, limit: usize) -> Self {
+        Self { prefix: format!("holding/{key}/"), after: None, limit }
     }
 
     /// What is due with secrets, soonest first.
@@ -423,6 +436,8 @@ pub enum Record {
     RotationDue(RotationDue),
     /// A database.
     Database(Database),
+    /// What a place was last reported to hold under a key.
+    Holding(Holding),
     /// What is remembered of the seals.
     SealBook(SealBook),
     /// Where the audit log stood.

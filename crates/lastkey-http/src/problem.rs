@@ -79,6 +79,7 @@ const fn service_code(error: &Error) -> ErrorCode {
         Error::AlreadyExists => ErrorCode::AlreadyExists,
         Error::LimitExceeded(_) => ErrorCode::LimitExceeded,
         Error::DeletionProtected => ErrorCode::DeletionProtected,
+        Error::KeyNeeded { .. } => ErrorCode::KeyNeeded,
         Error::ClockHeld => ErrorCode::ClockHeld,
         Error::SealRefused(_) => ErrorCode::SealRefused,
         Error::Outside(_) => ErrorCode::OutsideFailed,
@@ -104,6 +105,8 @@ impl From<Syntax> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use lastkey_core::ids::Name;
+
     use super::*;
 
     #[test]
@@ -122,6 +125,7 @@ mod tests {
             Error::AlreadyExists,
             Error::LimitExceeded("50"),
             Error::DeletionProtected,
+            Error::KeyNeeded { place: Name::parse("prod").unwrap(), count: 1 },
             Error::ClockHeld,
             Error::Outside("it refuses".into()),
             Error::Sealed,

@@ -5,7 +5,7 @@
 use std::error::Error as StdError;
 
 use async_trait::async_trait;
-use lastkey_secret::SecretVec;
+use lastkey_secret::{SecretArray, SecretVec};
 
 /// Why a call of the key service failed, in the chain of its causes.
 pub type Cause = Box<dyn StdError + Send + Sync>;
@@ -75,4 +75,20 @@ pub trait KeyOps: Send + Sync {
     /// # Errors
     /// [`KeyError`].
     async fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError>;
+}
+
+/// Seals a key to the machine that this process runs on, so that it opens there alone.
+#[async_trait]
+pub trait MachineSeal: Send + Sync {
+    /// Seals a key; at most 65,535 bytes. Asked once in the life of a process.
+    ///
+    /// # Errors
+    /// What went wrong, for the log.
+    async fn seal(&self, key: &SecretArray<32>) -> Result<Vec<u8>, Cause>;
+
+    /// Opens what [`Self::seal`] sealed. Asked at a start without the service.
+    ///
+    /// # Errors
+    /// As [`Self::seal`]; also when the machine is another one, or in another state.
+    async fn unseal(&self, sealed: &[u8]) -> Result<SecretArray<32>, Cause>;
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use lastkey_core::ids::BadName;
+use lastkey_core::ids::{BadName, Name};
 use lastkey_core::key::BadMetadata;
 use lastkey_core::permit::Denied;
 use lastkey_core::ports::{Cause, SealDeviceError, StoreError};
@@ -65,6 +65,14 @@ pub enum Error {
     /// Deletion protection is on.
     #[error("the key is protected against deletion")]
     DeletionProtected,
+    /// A place outside was last reported to hold things under the key or version.
+    #[error("still needed: {place} was last reported to hold {count} objects under it")]
+    KeyNeeded {
+        /// The place.
+        place: Name,
+        /// How many.
+        count: u64,
+    },
     /// The wall clock jumped, and nothing is destroyed or expires until an operator confirms it.
     #[error("the wall clock jumped; nothing expires until an operator confirms it")]
     ClockHeld,
@@ -111,6 +119,7 @@ impl Error {
             Self::AlreadyExists => "AlreadyExists",
             Self::LimitExceeded(_) => "LimitExceeded",
             Self::DeletionProtected => "DeletionProtected",
+            Self::KeyNeeded { .. } => "KeyNeeded",
             Self::ClockHeld => "ClockHeld",
             Self::SealRefused(_) => "SealRefused",
             Self::Outside(_) => "OutsideFailed",

@@ -17,6 +17,7 @@ mod keyring;
 mod liveness;
 mod renewal;
 mod root;
+mod seal_authority;
 mod seal_book;
 mod secret_box;
 mod unsealing;

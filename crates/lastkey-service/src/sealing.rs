@@ -38,8 +38,9 @@ use crate::jobs;
 use crate::ops::seals::Health;
 use crate::people::{first_administrator, offer_enrolment};
 use crate::root::{MaterialKeys, draw_id, found};
+use crate::seal_authority::check_root;
 pub use crate::seals::NewSeal;
-use crate::seals::{check_root, open_any};
+use crate::seals::open_any;
 
 /// One seal, as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

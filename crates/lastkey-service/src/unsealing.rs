@@ -22,12 +22,11 @@ use crate::error::Error;
 use crate::gathering::Gathered;
 use crate::ops::secrets::run_rotations;
 use crate::root::{KeyringKeys, RootKey};
+use crate::seal_authority::{CHANGED, is_of_version_1};
 use crate::sealing::{
     Gate, RETIREMENT, Running, SealState, Unsealed, audit_operator, detached, not_initialised,
 };
-use crate::seals::{
-    CHANGED, OpenSeal, Opener, is_of_version_1, open_any, open_by_device, open_by_shares, upgrade,
-};
+use crate::seals::{OpenSeal, Opener, open_any, open_by_device, open_by_shares, upgrade};
 use crate::{audit_head, jobs, renewal};
 
 impl Gate {
@@ -241,7 +240,7 @@ impl Gate {
             Some(after) => after.map_err(Error::Internal)?,
         };
         self.store.replace_bootstrap(&before, &after).await?;
-        tracing::info!("the bootstrap record is one of version 2 now");
+        tracing::info!("the bootstrap record is one of version 3 now");
         Ok((open, after))
     }
 

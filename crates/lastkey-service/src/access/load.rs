@@ -202,6 +202,7 @@ impl Parts {
             | Record::RotationDue(_)
             | Record::Database(_)
             | Record::Access(_)
+            | Record::Holding(_)
             | Record::AuditHead(_) => {}
         }
         Ok(())

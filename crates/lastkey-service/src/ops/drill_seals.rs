@@ -19,8 +19,8 @@ use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::ops::seals::{Health, SealsReport, report};
+use crate::seal_authority::CHANGED;
 use crate::sealing::{Gate, detached};
-use crate::seals::CHANGED;
 use crate::unsealing::is_of_a_device;
 
 impl Gate {

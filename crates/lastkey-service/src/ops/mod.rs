@@ -21,6 +21,7 @@ pub mod generate_data_key;
 pub mod generate_data_key_pair;
 pub mod generate_mac;
 mod generate_random;
+pub mod holdings;
 pub mod import;
 pub mod log_in;
 pub mod named;

@@ -15,7 +15,6 @@ use lastkey_core::seal_record::{
     AcceptedWeakness, Bootstrap, SealBook, SealKind, SealProof, SealRecord,
 };
 use lastkey_core::time::Timestamp;
-use lastkey_crypto::hpke::HpkePrivateKey;
 use lastkey_crypto::kdf::Argon2Params;
 use lastkey_secret::{SecretArray, SecretVec};
 
@@ -25,9 +24,10 @@ use crate::custody::{Custody, SealChange};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::draw_id;
+use crate::seal_authority::CHANGED;
 use crate::sealing::{Gate, detached};
 use crate::seals::{
-    CHANGED, NewSeal, OpenSeal, Opener, SealDraft, WrappedForSeal, open, open_by_device,
+    NewSeal, OpenSeal, Opener, SealDraft, SealSeed, WrappedForSeal, open, open_by_device,
     wrap_for_all,
 };
 use crate::unsealing::is_of_a_device;
@@ -270,18 +270,17 @@ impl Gate {
             }
             WantedSeal::Device { kind, settings } => {
                 let device = self.devices.open(kind, &settings).await?;
-                let (id, private) = self.draw_device_key()?;
-                let draft = SealDraft::on_device(instance, id, &*device, settings, private).await?;
+                let (id, seed) = self.draw_seed()?;
+                let draft = SealDraft::on_device(instance, id, &*device, settings, seed).await?;
                 Ok((draft, Proof::Device))
             }
         }
     }
 
-    fn draw_device_key(&self) -> Result<([u8; 16], HpkePrivateKey), Error> {
+    fn draw_seed(&self) -> Result<([u8; 16], SealSeed), Error> {
         let mut entropy = self.ports.entropy.open();
         let id = draw_id(&mut *entropy).map_err(|error| Error::Internal(error.into()))?;
-        let private = HpkePrivateKey::generate(&mut *entropy);
-        Ok((id, private.map_err(|error| Error::Internal(error.into()))?))
+        Ok((id, SealSeed::draw(&mut *entropy).map_err(Error::Internal)?))
     }
 
     /// Opens a new seal once, so that nobody relies on one that was never seen to open.
@@ -383,7 +382,8 @@ impl Gate {
             return Err(Error::SealRefused(CHANGED.into()));
         }
         let mut entropy = self.ports.entropy.open();
-        let wrapped = wrap_for_all(&bootstrap, purpose, aad, secret, &mut *entropy);
+        let shared = custody.shared();
+        let wrapped = wrap_for_all(&bootstrap, shared, purpose, aad, secret, &mut *entropy);
         Ok((bootstrap, wrapped.map_err(Error::Internal)?))
     }
 }

@@ -9,6 +9,7 @@
 
 mod audit;
 mod deletion;
+mod holdings;
 mod import;
 mod keys;
 mod lifecycle;

@@ -219,7 +219,8 @@ async fn a_seal_of_shares_does_not_inherit_the_proof_of_another_seal() {
         let (draft, _) = SealDraft::split(instance, 2, holders, &mut SystemEntropy).unwrap();
         let (_, kind, public, wrapped) = draft.parts();
         let SealKind::Shamir { threshold, holders } = kind.clone() else { panic!("{kind:?}") };
-        SealDraft::received(id, threshold, holders, *public, wrapped.to_vec()).unwrap()
+        let shared = draft.shared().expose(SecretArray::copy_of);
+        SealDraft::received(id, threshold, holders, *public, wrapped.to_vec(), shared).unwrap()
     };
     let wanted = || WantedSeal::Shamir(shares(first));
     assert_eq!(code(world.change(SealRequest::Add(wanted())).await), "InvalidRequest");

@@ -8,8 +8,13 @@ use lastkey_core::ids::RequestId;
 use lastkey_core::ports::{
     DeviceKind, DeviceSettings, SealDevice, SealDeviceError, SealDevices, SealedStore as _,
 };
+use lastkey_core::seal_record::RootWrap;
+use lastkey_crypto::entropy::SystemEntropy;
+use lastkey_crypto::hpke::{self, SharedKey};
+use lastkey_crypto::kdf::derive;
 use lastkey_crypto::share::Share;
-use lastkey_secret::SecretVec;
+use lastkey_crypto::wrap::WrapKey;
+use lastkey_secret::{SecretArray, SecretVec};
 use lastkey_service::error::Error;
 use lastkey_service::ops::seals::SealRequest;
 use lastkey_service::sealing::Gate;
@@ -232,6 +237,35 @@ async fn what_is_refused_unseen_is_recorded_once_in_ten_seconds() {
         assert_eq!(code(guess().await), "Throttled");
     }
     assert_eq!(results()[6..], ["Unauthenticated", "Throttled"]);
+}
+
+/// Somebody who writes to the disk founds an installation of his own in the place of this one, and
+/// knows of its seals what lies there: their public halves and wrapped seeds.
+#[tokio::test]
+async fn a_store_that_somebody_else_founded_is_not_opened_by_our_seals() {
+    let world = world().await;
+    world.gate.stop().await;
+    let before = world.bootstrap().await;
+    let (instance, seal) = (before.instance.id.0, before.seals[0].id);
+    let RootWrap::Keyed { public, wrapped_seed, .. } = &before.seals[0].root else { panic!() };
+    let forge = |shared: &SecretArray<32>| {
+        let psk = SharedKey { key: shared, id: &seal };
+        let info = [b"lastkey/for-seal/v2", &instance[..], &seal, b"root"].concat();
+        let forged = hpke::seal(public, psk, &info, &[], &[7; 32], &mut SystemEntropy).unwrap();
+        world.store.overwrite_bootstrap(|bootstrap| {
+            if let RootWrap::Keyed { sealed_root, .. } = &mut bootstrap.seals[0].root {
+                *sealed_root = forged;
+            }
+        });
+    };
+    forge(&SecretArray::copy_of(&[0; 32]));
+    assert_eq!(code(world.restart(&KEYFILE).await), "Unauthenticated");
+    // With what the seal shares it would have opened, as far as the MAC.
+    let kek = derive(&SecretArray::copy_of(&KEYFILE), b"lastkey/keyfile/v1").unwrap();
+    let aad = [b"lastkey/seal-seed/v1", &instance[..], &seal, &[2], public].concat();
+    let seed = WrapKey::new(&kek).unwrap().unwrap(&aad, wrapped_seed).unwrap();
+    forge(&derive(&seed.to_array().unwrap(), b"lastkey/seal-shared/v1").unwrap());
+    assert_eq!(code(world.restart(&KEYFILE).await), "SealRefused");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! Source    `docs/formats/record.md`, "Codes".
 
 use lastkey_core::database::DatabaseKind;
+use lastkey_core::holding::HeldWhat;
 use lastkey_core::key::KeyUsage;
 use lastkey_core::record::DueWhat;
 use lastkey_core::secret_item::{SecretDueWhat, ValueKind};
@@ -74,6 +75,9 @@ codes! {
     }
     database_code, database: DatabaseKind {
         PostgreSql = 1,
+    }
+    held_code, held: HeldWhat {
+        EtcdObjects = 1,
     }
     origin_code, origin: Origin {
         Generated = 1,

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod batch;
 pub mod databases;
 pub mod error;
+pub mod holdings;
 pub mod keys;
 pub mod nodes;
 pub mod operations;
@@ -43,6 +44,7 @@ mod tests {
     use super::audit::{AddWitnessRequest, RemoveWitnessRequest};
     use super::batch::{BatchRequest, BatchResult};
     use super::error::ErrorBody;
+    use super::holdings::{DestroyVersionRequest, ForgetHoldingRequest, ReportHoldingRequest};
     use super::keys::{
         CreateKeyRequest, ImportParametersRequest, ImportRequest, RemoveTagsRequest,
         ScheduleDeletionRequest, SetRotationRequest, SetTagsRequest, UpdateKeyRequest,
@@ -82,6 +84,9 @@ mod tests {
             refuses_unknown::<UpdateKeyRequest>(),
             refuses_unknown::<SetRotationRequest>(),
             refuses_unknown::<ScheduleDeletionRequest>(),
+            refuses_unknown::<ReportHoldingRequest>(),
+            refuses_unknown::<ForgetHoldingRequest>(),
+            refuses_unknown::<DestroyVersionRequest>(),
             refuses_unknown::<ImportParametersRequest>(),
             refuses_unknown::<ImportRequest>(),
             refuses_unknown::<SetTagsRequest>(),

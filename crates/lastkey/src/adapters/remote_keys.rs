@@ -37,6 +37,8 @@ pub(crate) struct Access {
     pub(crate) trust: Trust,
     /// A node certificate and its key.
     pub(crate) identity: Option<PathBuf>,
+    /// How many seconds before its end the certificate is renewed; 0 for never.
+    pub(crate) renew_secs: u64,
     pub(crate) token: Token,
 }
 
@@ -58,6 +60,9 @@ pub(crate) struct RemoteKeys {
     clients: RwLock<Clients>,
     /// The server that answered last.
     preferred: AtomicUsize,
+    /// A certificate is void when the next one is signed: a call by it in that moment would be
+    /// refused, and a refusal counts. So calls wait.
+    renewing: tokio::sync::RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -77,7 +82,27 @@ impl RemoteKeys {
     pub(crate) fn new(access: Access) -> anyhow::Result<Self> {
         let made_of = access.stamp();
         let clients = RwLock::new(Clients { each: access.clients()?, made_of });
-        Ok(Self { access, clients, preferred: AtomicUsize::new(0) })
+        let (preferred, renewing) = (AtomicUsize::new(0), tokio::sync::RwLock::new(()));
+        Ok(Self { access, clients, preferred, renewing })
+    }
+
+    /// The node certificate to renew, when there is one, and when: so many seconds before its end.
+    pub(crate) fn renewal(&self) -> Option<(PathBuf, u64)> {
+        let identity = self.access.identity.clone()?;
+        (self.access.renew_secs > 0).then_some((identity, self.access.renew_secs))
+    }
+
+    /// Has the node certificate in `file` followed by the next one, by the server that answered
+    /// last: another one is not asked, because the certificate may be void then.
+    ///
+    /// # Errors
+    /// When no server signs it, or the file cannot be written.
+    pub(crate) async fn renew_identity(&self, file: &Path) -> anyhow::Result<()> {
+        let _no_calls = self.renewing.write().await;
+        let (clients, index) = (self.clients(), self.preferred.load(Ordering::Relaxed));
+        let client = clients.get(index).context("no server")?;
+        let renewed = crate::cli::renew_identity(client, file).await;
+        renewed.map(drop).map_err(|failure| anyhow::anyhow!(failure.text()))
     }
 
     fn clients(&self) -> Arc<[Client]> {
@@ -104,8 +129,10 @@ impl RemoteKeys {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let clients = self.clients();
         let deadline = Instant::now() + BUDGET;
+        let waited = tokio::time::timeout_at(deadline, self.renewing.read()).await;
+        let _not_renewing = waited.map_err(|_| KeyError::Away(Silent.into()))?;
+        let clients = self.clients();
         let first = self.preferred.load(Ordering::Relaxed);
         let attempts = clients.len().max(LEAST_ATTEMPTS);
         let mut last = None;

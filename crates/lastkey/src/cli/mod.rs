@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub(crate) use self::access::node::renew_identity;
 pub(crate) use self::args::ConnectionArgs;
 use self::{
     args::{DryRunArgs, Format, OutputForm},

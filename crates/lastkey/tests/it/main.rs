@@ -30,6 +30,7 @@ mod identity;
 mod issuer;
 mod kms_apiserver;
 mod kms_client;
+mod kms_node;
 mod kms_plugin;
 mod liveness;
 mod liveness_real;

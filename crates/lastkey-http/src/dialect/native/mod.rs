@@ -11,6 +11,7 @@ mod databases;
 mod decode;
 mod encode;
 pub(crate) mod errors;
+mod holdings;
 mod keys;
 pub(crate) mod nodes;
 pub(crate) mod openapi;

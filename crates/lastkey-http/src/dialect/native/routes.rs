@@ -21,6 +21,9 @@ use lastkey_wire::native::audit::{
 };
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
 use lastkey_wire::native::databases::{AddDatabaseRequest, DatabaseView, ListDatabasesReply};
+use lastkey_wire::native::holdings::{
+    DestroyVersionRequest, ForgetHoldingRequest, ImpactReply, ReportHoldingRequest,
+};
 use lastkey_wire::native::keys::{
     CreateKeyRequest, ImportParametersReply, ImportParametersRequest, ImportRequest, KeyView,
     ListKeysReply, PublicKeyReply, RemoveTagsRequest, RotationReply, ScheduleDeletionRequest,
@@ -57,8 +60,8 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, busy, databases, keys, nodes, operations, rotation, seals, secrets,
-    sessions, system, users, versions,
+    access, aliases, audit, busy, databases, holdings, keys, nodes, operations, rotation, seals,
+    secrets, sessions, system, users, versions,
 };
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
@@ -263,8 +266,14 @@ pub(crate) static ROUTES: &[Route] = &[
         "Undoes a shadow-disable."),
     body!(POST "/v1/keys/{key}/versions/{version}/compromise", "kms:MarkCompromised", versions::compromise, Empty => VersionView,
         "Marks a version as known to others."),
-    body!(POST "/v1/keys/{key}/versions/{version}/destroy", "kms:DestroyKeyVersion", versions::destroy, Empty => VersionView,
+    body!(POST "/v1/keys/{key}/versions/{version}/destroy", "kms:DestroyKeyVersion", versions::destroy, DestroyVersionRequest => VersionView,
         "Destroys a version that is shadow-disabled or compromised."),
+    query!("/v1/keys/{key}/impact", "kms:DescribeKey", holdings::impact, DryRunQuery => ImpactReply,
+        "Tells what depends on a key, as far as the server knows."),
+    body!(PUT "/v1/keys/{key}/holdings/{place}", "kms:ReportHolding", holdings::report, ReportHoldingRequest => Empty,
+        "Reports what a place outside holds under a key; that is not destroyed then."),
+    body!(DELETE "/v1/keys/{key}/holdings/{place}", "kms:OverrideHolding", holdings::forget, ForgetHoldingRequest => Empty,
+        "Forgets what a place was reported to hold under a key."),
     query!("/v1/keys/{key}/public-key", "kms:GetPublicKey", keys::public_key, VersionQuery => PublicKeyReply,
         "Answers the public half of a key."),
     body!(POST "/v1/keys/{key}/import-parameters", "kms:GetParametersForImport", keys::import_parameters, ImportParametersRequest => ImportParametersReply,

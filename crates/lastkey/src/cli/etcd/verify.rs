@@ -20,12 +20,14 @@ use serde::Serialize;
 
 use super::{
     plugin::Plugin,
+    report,
     source::{MAX_ATTEMPTS, Next, Source, SourceArgs, Stored, scan_log, too_slow},
 };
 use crate::cli::{
-    args::{OutArgs, OutputForm},
+    args::{ConnectionArgs, Format, OutArgs, OutputForm},
     failure::{Failure, printable},
     output::{self, Content},
+    session::Session,
     table::grid,
 };
 
@@ -61,6 +63,13 @@ pub(crate) struct VerifyArgs {
     /// What has to hold, such as clear=0,stale=0; else exit code 1
     #[arg(long, value_name = "NAME=MOST", value_delimiter = ',')]
     require: Vec<Requirement>,
+    /// Tell the service that PLACE, such as a cluster, holds what was counted under versions of
+    /// its keys: they are not destroyed then. Needs a server and a credential
+    #[arg(long, value_name = "PLACE")]
+    report: Option<String>,
+    /// Key of which the report tells also when nothing is under it any more (repeatable)
+    #[arg(long, value_name = "KEY", requires = "report")]
+    report_key: Vec<String>,
     #[command(flatten)]
     out: OutArgs,
 }
@@ -74,7 +83,11 @@ enum Level {
 }
 
 /// Reads all, prints the report, and ends by what was required.
-pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Failure> {
+pub(crate) async fn verify(
+    args: &VerifyArgs,
+    connection: &ConnectionArgs,
+    form: OutputForm,
+) -> Result<(), Failure> {
     check(args)?;
     let mut opener = match &args.socket {
         None => None,
@@ -118,6 +131,10 @@ pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Fa
     let broken = args.require.iter().filter_map(|r| r.broken(&report)).collect();
     let told = Told { place: args.source.place(), revision, report, broken };
     output::write_whole(&args.out, told.in_form(form)?.as_bytes(), Content::Unknown)?;
+    if let Some(place) = &args.report {
+        let session = Session::new(connection.clone(), Format::default());
+        report::send(place, &args.report_key, &told.report, &session).await?;
+    }
     told.end(!args.require.is_empty())
 }
 

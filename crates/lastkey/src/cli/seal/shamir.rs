@@ -2,8 +2,8 @@
 //!
 //! Room      `lastkey`.
 //! Source    `docs/formats/share.md`.
-//! Holds     the server gets the public half, the wrapped private half and check values, and no
-//!           share. A share in clear is written only where no recipient was named, and is called
+//! Holds     the server gets the public half, the wrapped seed, what the seal shares with it and
+//!           check values, and no share. A share in clear is written only where no recipient was named, and is called
 //!           one.
 
 use std::fs;
@@ -19,8 +19,8 @@ use lastkey_crypto::envelope::{FileRecipient, encrypt_for};
 use lastkey_crypto::share::Share;
 use lastkey_secret::SecretVec;
 use lastkey_service::seals::SealDraft;
-use lastkey_wire::Base64Bytes;
 use lastkey_wire::native::seals::{SetSealRequest, ShamirSeal, ShareHolderBody};
+use lastkey_wire::{Base64Bytes, SecretBase64};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{args::DryRunArgs, failure::Failure, input, output, session::Session};
@@ -148,7 +148,7 @@ async fn instance_of(client: &Client) -> Result<InstanceId, Failure> {
 }
 
 fn request(draft: &SealDraft) -> Result<SetSealRequest, Failure> {
-    let (id, kind, public, wrapped_private) = draft.parts();
+    let (id, kind, public, wrapped_seed) = draft.parts();
     let SealKind::Shamir { threshold, holders } = kind else {
         return Err(Failure::Input("not a seal of shares".to_owned()));
     };
@@ -161,7 +161,8 @@ fn request(draft: &SealDraft) -> Result<SetSealRequest, Failure> {
         threshold: *threshold,
         holders: holders.collect(),
         public: Base64Bytes(public.to_vec()),
-        wrapped_private: Base64Bytes(wrapped_private.to_vec()),
+        wrapped_seed: Base64Bytes(wrapped_seed.to_vec()),
+        shared: SecretBase64(draft.shared().expose(|shared| SecretVec::copy_of(shared))),
     };
     Ok(SetSealRequest { shamir: Some(shamir), ..SetSealRequest::default() })
 }
