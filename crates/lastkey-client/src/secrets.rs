@@ -12,8 +12,9 @@ use lastkey_wire::native::{
     },
     secrets::{
         DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
-        PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretView,
-        TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
+        PlaceStageRequest, PutSecretRequest, SecretConsumersReply, SecretValueQuery,
+        SecretValueReply, SecretView, TransferSecretRequest, UpdateSecretRequest,
+        WatchSecretsReply, WatchSecretsRequest,
     },
 };
 
@@ -68,6 +69,11 @@ impl Client {
     /// The versions of a secret, without their values.
     pub fn list_secret_versions(&self, name: &str) -> Bare<'_, ListSecretVersionsReply> {
         Call::route(self.transport(), Method::GET, path(name, "/versions"))
+    }
+
+    /// The pods that hold a version of a secret.
+    pub fn list_secret_consumers(&self, name: &str) -> Bare<'_, SecretConsumersReply> {
+        Call::route(self.transport(), Method::GET, path(name, "/consumers"))
     }
 
     /// Changes description, tags or the number of versions that are kept.

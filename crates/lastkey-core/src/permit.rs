@@ -163,6 +163,8 @@ actions! {
     DescribeSecret = "secrets:DescribeSecret", false;
     /// List secrets in a path, and learn of their changes; never a value.
     ListSecrets = "secrets:ListSecrets", false;
+    /// Say which pods on a node hold which version of a secret. Agents of nodes do this.
+    ReportHolders = "secrets:ReportHolders", false;
     /// Change description, tags, stages or limits of a secret.
     UpdateSecret = "secrets:UpdateSecret", true;
     /// Delete a secret; it can be restored until its window ends.

@@ -23,9 +23,10 @@ use crate::call::Call;
 use crate::clock::ServiceClock;
 use crate::custody::Custody;
 use crate::error::Error;
+use crate::holders::Holders;
 use crate::keyring::{Keyring, LoadedKey, Opened};
 use crate::ops::fetch_keys::Fetches;
-use crate::ops::secrets::{Turns, WATCHES_AT_ONCE};
+use crate::ops::secrets::{NODES_AT_ONCE, Turns, WATCHES_AT_ONCE};
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
 use crate::seal_book::Book;
@@ -82,6 +83,10 @@ pub struct Engine {
     pub(crate) watches: Semaphore,
     /// Which secrets are being rotated.
     pub(crate) turns: Turns,
+    /// The same for agents of nodes, of whom each needs one all the time.
+    pub(crate) node_watches: Semaphore,
+    /// Who holds which version of a secret.
+    pub(crate) holders: Holders,
     /// Becomes true when the gate lets go of the engine: nobody waits any longer then.
     pub(crate) retiring: watch::Sender<bool>,
     pub(crate) nodes: Nodes,
@@ -128,6 +133,7 @@ impl Engine {
         let seal_book = Book::load(&*store).await?;
         let keyring = Keyring::new(materials, open_keys);
         let principals = Cache::new(Self::REMEMBERED_TOKENS);
+        let holders = Holders::none(clock.wall());
         let rewrite_not_before = AtomicU64::new(0);
         let engine = Self {
             ports,
@@ -142,6 +148,8 @@ impl Engine {
             stretching: Semaphore::new(STRETCHED_AT_ONCE),
             watches: Semaphore::new(WATCHES_AT_ONCE),
             turns: Turns::default(),
+            node_watches: Semaphore::new(NODES_AT_ONCE),
+            holders,
             retiring: watch::Sender::new(false),
             nodes,
             fetches: Fetches::default(),

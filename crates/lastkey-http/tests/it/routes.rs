@@ -69,6 +69,7 @@ const BODIES: &[(&str, &str)] = &[
     ("delete /v1/secrets/{secret}", r#"{"window_days":7}"#),
     ("get /v1/secrets/{secret}/value", ""),
     ("get /v1/secrets/{secret}/versions", ""),
+    ("get /v1/secrets/{secret}/consumers", ""),
     ("post /v1/secrets/{secret}/versions/{version}/destroy", ""),
     ("put /v1/secrets/{secret}/stages/{stage}", r#"{"version":1}"#),
     ("delete /v1/secrets/{secret}/stages/{stage}", ""),

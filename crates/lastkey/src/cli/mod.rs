@@ -17,6 +17,7 @@ mod exec;
 mod failure;
 mod input;
 mod key;
+mod kubernetes;
 mod output;
 mod progress;
 mod scan;
@@ -186,6 +187,10 @@ enum RoleCommand {
     Config(ConfigCommand),
     /// Let a kube-apiserver encrypt what it keeps in etcd
     KmsPlugin(roles::kms_plugin::Args),
+    /// Put secrets into volumes of the pods on this node
+    SecretsProvider(roles::secrets_provider::Args),
+    /// Serve encrypted volumes to pods, by CSI
+    Volumes(roles::volumes::Args),
     /// Measure this machine
     Bench(roles::bench::Args),
 }
@@ -238,7 +243,7 @@ const GROUPS: [(&str, &[&str]); 10] = [
     ),
     ("Who did what", &["audit"]),
     ("A running server", &["status", "unseal", "seal", "confirm-clock"]),
-    ("A Kubernetes node", &["kms-plugin"]),
+    ("A Kubernetes node", &["kms-plugin", "secrets-provider", "volumes"]),
     ("This machine", &["dev", "init", "server", "admin-token", "config", "bench", "completions"]),
 ];
 
@@ -287,7 +292,7 @@ fn reported(
     form: OutputForm,
 ) -> Option<ExitCode> {
     let outcome = if let ClientCommand::Check(args) = command {
-        start(async { check::run(args, form) })
+        start(check::run(args, form))
     } else if let ClientCommand::Scan(args) = command {
         start(async { scan::run(args, form) })
     } else if let ClientCommand::Etcd(command) = command {
@@ -374,6 +379,8 @@ fn run_role(command: &RoleCommand, connection: &ConnectionArgs) -> ExitCode {
         RoleCommand::Dev(args) => roles::dev::run(args),
         RoleCommand::Config(ConfigCommand::Show(args)) => roles::config_show::run(args),
         RoleCommand::KmsPlugin(args) => roles::kms_plugin::run(args, connection),
+        RoleCommand::SecretsProvider(args) => roles::secrets_provider::run(args, connection),
+        RoleCommand::Volumes(args) => roles::volumes::run(args, connection),
         RoleCommand::Bench(args) => roles::bench::run(args),
     };
     match outcome {
@@ -482,6 +489,7 @@ mod tests {
             "lastkey audit receipt 7 -o r",
             "lastkey check --manifests . --output sarif --fail-on high",
             "lastkey check --manifests a --manifests b --node-root / --etcd-snapshot F",
+            "lastkey check --kubeconfig F --context C",
             "lastkey check policy -o DIR",
             "lastkey scan .",
             "lastkey scan --git REPO --rules F --pack F --output sarif --baseline F",

@@ -43,8 +43,8 @@ use lastkey_wire::native::rotation::{
 use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::secrets::{
     DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
-    PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretView,
-    TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
+    PlaceStageRequest, PutSecretRequest, SecretConsumersReply, SecretValueQuery, SecretValueReply,
+    SecretView, TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
 };
 use lastkey_wire::native::sessions::{
     ListRevocationsReply, RevocationView, RevokeRequest, WhoAmIReply,
@@ -304,6 +304,8 @@ pub(crate) static ROUTES: &[Route] = &[
         "Reads the value of a version."),
     query!("/v1/secrets/{secret}/versions", "secrets:DescribeSecret", secrets::versions, DryRunQuery => ListSecretVersionsReply,
         "Lists the versions of a secret, without their values."),
+    query!("/v1/secrets/{secret}/consumers", "secrets:DescribeSecret", secrets::consumers, DryRunQuery => SecretConsumersReply,
+        "Lists the pods that hold a version of a secret, as their nodes say."),
     body!(POST "/v1/secrets/{secret}/versions/{version}/destroy", "secrets:DestroySecret", secrets::destroy_version, Empty => SecretView,
         "Destroys the value of a version that is not current."),
     body!(PUT "/v1/secrets/{secret}/stages/{stage}", "secrets:UpdateSecret", secrets::place, PlaceStageRequest => SecretView,

@@ -5,6 +5,7 @@
 mod change;
 mod diff;
 mod import;
+mod pack;
 mod read;
 mod rotation;
 mod show;
@@ -33,8 +34,15 @@ pub(crate) enum SecretCommand {
         /// Name of the secret
         name: String,
     },
+    /// List the pods that hold a version of a secret, as their nodes say
+    Consumers {
+        /// Name of the secret
+        name: String,
+    },
     /// Write many secrets from what other programs export
     Import(import::ImportArgs),
+    /// Write a scan pack: marks by which `lastkey scan --pack` finds the values you may read
+    ScanPack(pack::PackArgs),
     /// Show in what two versions differ; you must be allowed to read both
     Diff(diff::DiffArgs),
     /// Change description, tags, or how many versions are kept
@@ -72,7 +80,11 @@ pub(crate) async fn run(command: SecretCommand, session: &Session) -> Result<(),
         SecretCommand::Versions { name } => {
             session.show(&session.client()?.list_secret_versions(&name).await?)
         }
+        SecretCommand::Consumers { name } => {
+            session.show(&session.client()?.list_secret_consumers(&name).await?)
+        }
         SecretCommand::Import(args) => import::import(args, session).await,
+        SecretCommand::ScanPack(args) => pack::scan_pack(args, session).await,
         SecretCommand::Diff(args) => diff::diff(args, session).await,
         SecretCommand::Update(args) => change::update(args, session).await,
         SecretCommand::Stage(args) => change::stage(args, session).await,

@@ -28,6 +28,8 @@ pub(super) fn routes(r: &mut Recorder) {
     answer.refused(409, "SecretState");
     let versions = r.call("get /v1/secrets/{secret}/versions", &["prod/shop/db"], Value::Null);
     assert_eq!(versions["versions"][1]["has_fields"], true, "{versions}");
+    let consumers = r.call("get /v1/secrets/{secret}/consumers", &["prod/shop/db"], Value::Null);
+    assert_eq!(consumers["consumers"], json!([]));
     let stage = "/v1/secrets/{secret}/stages/{stage}";
     let body = json!({ "version": 1 });
     let placed = r.call(&format!("put {stage}"), &["prod/shop/db", "mine"], body);
@@ -50,12 +52,7 @@ pub(super) fn routes(r: &mut Recorder) {
     r.call("post /v1/secrets/{secret}/destroy", &["moved"], Value::Null);
     r.answer("get /v1/secrets/{secret}", &["moved"], Value::Null).refused(403, "AccessDenied");
     rotation(r);
-    let known = json!([{ "name": "prod/shop/db", "version": 1 }, { "name": "none" }]);
-    let news = r.call("post /v1/watch/secrets", &[], json!({ "secrets": known }));
-    assert_eq!(news["changed"], json!([{ "name": "prod/shop/db", "version": 2 }]));
-    let known = json!([{ "name": "prod/shop/db", "version": 2 }]);
-    let news = r.call("post /v1/watch/secrets", &[], json!({ "secrets": known }));
-    assert_eq!(news["changed"], json!([]));
+    watches(r);
     // Values are kept under a key of their own, with words of the caller's choice around them.
     let key = r.call("get /v1/keys/{key}", &["alias/lastkey/secrets"], Value::Null);
     assert_eq!(key["deletion_protection"], true);
@@ -92,7 +89,9 @@ fn rotation(r: &mut Recorder) {
         answer.refused(400, "InvalidRequest");
     }
     let body = json!({ "wait_for_consumers": true });
-    r.answer(rotate, &["turn"], body).refused(400, "InvalidRequest");
+    let waits = r.call(rotate, &["turn"], body);
+    assert_eq!((&waits["overlap"]["version"], &waits["last"]["version"]), (&json!(2), &json!(3)));
+    assert_eq!(waits["overlap"]["waits_for_consumers"], true);
     r.call(&format!("delete {rotation}"), &["turn"], Value::Null);
     r.call("post /v1/secrets/{secret}/destroy", &["turn"], Value::Null);
     let (address, password) = ("postgresql:///shop?host=/nowhere", "x");
@@ -104,6 +103,20 @@ fn rotation(r: &mut Recorder) {
     }
     let route = "post /v1/databases/{name}/rotate-root";
     r.answer(route, &["shop"], Value::Null).refused(403, "AccessDenied");
+}
+
+fn watches(r: &mut Recorder) {
+    let known = json!([{ "name": "prod/shop/db", "version": 1 }, { "name": "none" }]);
+    let news = r.call("post /v1/watch/secrets", &[], json!({ "secrets": known }));
+    assert_eq!(news["changed"], json!([{ "name": "prod/shop/db", "version": 2 }]));
+    let known = json!([{ "name": "prod/shop/db", "version": 2 }]);
+    let news = r.call("post /v1/watch/secrets", &[], json!({ "secrets": known }));
+    assert_eq!(news["changed"], json!([]));
+    // Who holds what is said by the agents of nodes alone.
+    let holder = json!({ "secret": "prod/shop/db", "version": 2, "namespace": "n", "pod": "p",
+        "service_account": "s", "pod_uid": "u" });
+    let body = json!({ "secrets": known, "holders_digest": "x", "holders": [holder] });
+    r.answer("post /v1/watch/secrets", &[], body).refused(403, "AccessDenied");
 }
 
 pub(super) fn commands(s: &mut Shell) {

@@ -71,10 +71,6 @@ impl Engine {
         let secret = stored.in_use()?.item.id;
         let turn = self.turns.take(secret).ok_or(Error::Conflict)?;
         let held = self.held_rotation(secret).await?.ok_or(NO_ROTATION)?;
-        if begin.waits_for_consumers && self.holders(name, VersionNo::FIRST).await?.is_none() {
-            let problem = "no consumer reports to this server what it holds";
-            return Err(Error::invalid("wait_for_consumers", problem));
-        }
         if held.rotation.overlap.is_some() && !begin.ends_overlap {
             return Err(IN_OVERLAP);
         }
@@ -85,7 +81,7 @@ impl Engine {
         }
         let rotation = self.rotate(trail, secret, begin.waits_for_consumers).await?;
         drop(turn);
-        self.rotation_view(rotation).await
+        Ok(self.rotation_view(rotation))
     }
 
     /// Does a rotation from its beginning, or from where it stands, to its end.

@@ -72,7 +72,8 @@ impl Turns {
     /// The right to rotate a secret, if nobody has it.
     fn take(&self, secret: SecretId) -> Option<Turn<'_>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.insert(secret).then_some(Turn { turns: self, secret })
+        // Not made before it is known to be free: a turn gives back what it has when it is dropped.
+        taken.insert(secret).then(|| Turn { turns: self, secret })
     }
 
     fn count(&self, is_done: bool) {
@@ -143,19 +144,19 @@ impl Engine {
     }
 
     /// The view of a rotation.
-    async fn rotation_view(&self, rotation: SecretRotation) -> Result<RotationView, Error> {
+    fn rotation_view(&self, rotation: SecretRotation) -> RotationView {
         let clock = self.clock.observe();
         let at = |elapsed: Elapsed| clock.wall_at(elapsed);
         let holders = match rotation.overlap {
-            Some(overlap) => self.holders(&rotation.name, overlap.version).await?,
-            None => None,
+            Some(overlap) => self.old_holders(&rotation.name, overlap.version),
+            None => Vec::new(),
         };
-        Ok(RotationView {
+        RotationView {
             due_at: rotation.due.map(at),
             overlap_ends_at: rotation.overlap.map(|overlap| at(overlap.ends)),
-            holders: holders.unwrap_or_default(),
+            holders,
             rotation,
-        })
+        }
     }
 }
 
@@ -199,4 +200,19 @@ fn moved_dues(before: Option<&SecretRotation>, after: Option<&SecretRotation>) -
         record: Some(Record::RotationDue(*due)),
     });
     gone.chain(come).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_given_to_one_and_again_when_it_was_given_back() {
+        let (turns, one, other) = (Turns::default(), SecretId([1; 16]), SecretId([2; 16]));
+        let turn = turns.take(one).unwrap();
+        assert!(turns.take(one).is_none() && turns.take(one).is_none());
+        assert!(turns.take(other).is_some());
+        drop(turn);
+        assert!(turns.take(one).is_some());
+    }
 }

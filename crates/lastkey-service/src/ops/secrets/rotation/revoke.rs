@@ -22,18 +22,26 @@ use crate::ops::secrets::change::let_go;
 /// How often it is looked whether consumers have moved.
 const LOOK_PERIOD: Duration = Duration::from_secs(15);
 
+/// How long nodes are listened to before their silence counts, in seconds. They speak three times
+/// as often.
+const LISTENED_SECS: i64 = 60;
+
 /// When a revocation that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(300);
 
 impl Engine {
-    /// Who holds a version of a secret or an older one, by name; `None` when nobody reports.
-    #[expect(clippy::unused_async, reason = "receipts are read from the store")]
-    pub(super) async fn holders(
-        &self,
-        _name: &SecretName,
-        _version: VersionNo,
-    ) -> Result<Option<Vec<String>>, Error> {
-        Ok(None)
+    /// Who holds a version of a secret or an older one, as far as nodes have said.
+    pub(super) fn old_holders(&self, name: &SecretName, version: VersionNo) -> Vec<String> {
+        let holders = self.holders_of(name).consumers.into_iter();
+        let old = holders.filter(|one| one.holder.version <= version);
+        old.map(|one| format!("{}/{} on {}", one.holder.namespace, one.holder.pod, one.node))
+            .collect()
+    }
+
+    /// Whether nobody is known to hold a version or an older one, and all had the time to say so.
+    fn have_moved(&self, name: &SecretName, version: VersionNo) -> bool {
+        let listened = self.clock.wall().seconds_since(self.holders_of(name).heard_since);
+        listened >= LISTENED_SECS && self.old_holders(name, version).is_empty()
     }
 
     /// Revokes the old version of a secret if it is time; else says when to look again.
@@ -47,10 +55,7 @@ impl Engine {
         if clock.hold.is_some() {
             return Err(Error::ClockHeld);
         }
-        if overlap.waits_for_consumers
-            && let Some(holders) = self.holders(&scene.item.name, overlap.version).await?
-            && !holders.is_empty()
-        {
+        if overlap.waits_for_consumers && !self.have_moved(&scene.item.name, overlap.version) {
             return self.put_off(scene, overlap, LOOK_PERIOD, None).await;
         }
         self.revoke_now(call, secret).await

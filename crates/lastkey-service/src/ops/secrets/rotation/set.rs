@@ -109,7 +109,7 @@ impl Engine {
                 Err(Error::Conflict) => {}
                 committed => {
                     committed?;
-                    return Ok(RotationSet { view: self.rotation_view(rotation).await?, signing });
+                    return Ok(RotationSet { view: self.rotation_view(rotation), signing });
                 }
             }
         }
@@ -223,7 +223,7 @@ impl Engine {
         let (_, stored) = self.permit_secret::<DescribeSecret>(trail, name).await?;
         trail.call().go_on()?;
         let held = self.held_rotation(stored.item.id).await?.ok_or(NO_ROTATION)?;
-        self.rotation_view(held.rotation).await
+        Ok(self.rotation_view(held.rotation))
     }
 
     /// Ends the rotation of a secret. Versions stay as they are; an overlap goes on for good.
