@@ -58,6 +58,8 @@ KEYS = """{"keys":[
  {"kty":"OKP","crv":"Ed25519","key_ops":["verify"],"x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
 ]}"""
 
+SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJotDuUDDI8J67qcCeehNvTu30La/zZsnRCGGJgpSz4Q a comment"
+
 
 for vector in load(VECTORS / "blob.json") + folder("blob_refused"):
     write("blob", vector["name"], vector["blob"])
@@ -76,6 +78,13 @@ for name, changes in {"good": "", "flip": "000064", "cut": "011014", "swap": "03
     write("segments", name, changes)
 for number, line in enumerate(RECORDS.read_text(encoding="utf-8").split(), 1):
     write("record", f"golden_{number}", line)
+SHARES = load(ROOT.parent / "crates/lastkey-crypto/tests/vectors/share.json")["shares"]
+write_bytes("share", "enough", "\n".join(SHARES).encode())
+write_bytes("share", "ssh", SSH.encode())
+LUKS = ROOT.parent / "crates/lastkey-luks/tests/vectors/token.json"
+for vector in load(LUKS)["good"] + load(LUKS)["refused"]:
+    header = {"keyslots": {}, "tokens": {"0": vector["token"]}, "segments": {}, "digests": {}, "config": {}}
+    write_bytes("luks_header", vector["name"], b"\x01" + json.dumps(header).encode())
 SESSIONS = load(TRUST / "session.json")
 for vector in SESSIONS["good"]:
     write("session", f"encoded_{vector['name']}", vector["session"])

@@ -8,6 +8,10 @@ use lastkey_wire::{
     native::{
         Empty,
         aliases::{ListAliasesReply, SetAliasRequest},
+        holdings::{
+            DestroyVersionRequest, ForgetHoldingRequest, HeldVersion, ImpactReply,
+            ReportHoldingRequest,
+        },
         keys::{
             CreateKeyRequest, ImportParametersReply, ImportParametersRequest, ImportRequest,
             KeyView, ListKeysReply, PublicKeyReply, RemoveTagsRequest, RotationReply,
@@ -16,7 +20,7 @@ use lastkey_wire::{
         query::PageQuery,
         versions::{ListVersionsReply, VersionView},
     },
-    words::ImportAlgorithm,
+    words::{HeldWhat, ImportAlgorithm},
 };
 
 use crate::{
@@ -53,8 +57,6 @@ pub enum VersionChange {
     Enable,
     /// Known or suspected to be in other hands; for good.
     Compromise,
-    /// Unusable from now on, for good.
-    Destroy,
 }
 
 impl Client {
@@ -102,14 +104,16 @@ impl Client {
         Call::route(self.transport(), Method::POST, key_path(key, step))
     }
 
-    /// Schedules the destruction of a key, in 7 to 366 days (default 30).
+    /// Schedules the destruction of a key, in 7 to 366 days (default 30); with a reason in spite
+    /// of what places were reported to hold under it.
     pub fn schedule_deletion(
         &self,
         key: &str,
         window_days: Option<u32>,
+        in_spite_of_reports: Option<String>,
     ) -> Call<'_, ScheduleDeletionRequest, KeyView> {
         Call::route(self.transport(), Method::POST, key_path(key, "/schedule-deletion"))
-            .with_body(ScheduleDeletionRequest { window_days })
+            .with_body(ScheduleDeletionRequest { window_days, in_spite_of_reports })
     }
 
     /// How a key rotates by itself.
@@ -155,10 +159,52 @@ impl Client {
             VersionChange::ShadowDisable => "shadow-disable",
             VersionChange::Enable => "enable",
             VersionChange::Compromise => "compromise",
-            VersionChange::Destroy => "destroy",
         };
         let path = key_path(key, &format!("/versions/{version}/{step}"));
         Call::route(self.transport(), Method::POST, path)
+    }
+
+    /// Makes a version unusable from now on, for good; with a reason in spite of what places were
+    /// reported to hold under it.
+    pub fn destroy_version(
+        &self,
+        key: &str,
+        version: u32,
+        in_spite_of_reports: Option<String>,
+    ) -> Call<'_, DestroyVersionRequest, VersionView> {
+        let path = key_path(key, &format!("/versions/{version}/destroy"));
+        Call::route(self.transport(), Method::POST, path)
+            .with_body(DestroyVersionRequest { in_spite_of_reports })
+    }
+
+    /// What depends on a key, as far as the server knows.
+    pub fn impact(&self, key: &str) -> Bare<'_, ImpactReply> {
+        Call::route(self.transport(), Method::GET, key_path(key, "/impact"))
+    }
+
+    /// Reports what a place holds under a key, in place of its report before.
+    pub fn report_holding(
+        &self,
+        key: &str,
+        place: &str,
+        what: HeldWhat,
+        versions: Vec<HeldVersion>,
+    ) -> Call<'_, ReportHoldingRequest, Empty> {
+        let path = key_path(key, &format!("/holdings/{}", escape(place)));
+        Call::route(self.transport(), Method::PUT, path)
+            .with_body(ReportHoldingRequest { what, versions })
+    }
+
+    /// Forgets what a place was reported to hold under a key.
+    pub fn forget_holding(
+        &self,
+        key: &str,
+        place: &str,
+        reason: String,
+    ) -> Call<'_, ForgetHoldingRequest, Empty> {
+        let path = key_path(key, &format!("/holdings/{}", escape(place)));
+        Call::route(self.transport(), Method::DELETE, path)
+            .with_body(ForgetHoldingRequest { reason })
     }
 
     /// The public half of an asymmetric key; of its primary version when none is named.

@@ -98,12 +98,15 @@ pub enum RootWrap {
     /// Version 1: wrapped under what opens the seal. Its holder must be there to receive a new
     /// root key.
     Direct(Vec<u8>),
-    /// Encrypted to a key pair of the seal, whose private half is wrapped under what opens it.
+    /// Encrypted to a key pair of the seal, under a key that seal and server share. Both come from
+    /// one seed.
     Keyed {
         /// The public half.
         public: [u8; 32],
-        /// The private half, wrapped.
-        wrapped_private: Vec<u8>,
+        /// The seed, wrapped under what opens the seal.
+        wrapped_seed: Vec<u8>,
+        /// What is shared, wrapped under the root key.
+        wrapped_shared: Vec<u8>,
         /// The root key, encrypted to the public half.
         sealed_root: Vec<u8>,
     },

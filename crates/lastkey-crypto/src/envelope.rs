@@ -16,16 +16,18 @@ mod passphrase;
 mod recipient;
 mod segment;
 mod slot;
+mod ssh;
 mod suite;
 
 pub use age::{AgeIdentity, AgeKeyError, AgeRecipient};
-pub use age_file::encrypt_for;
+pub use age_file::{FileRecipient, encrypt_for};
 pub use header::{EnvelopeOptions, Header, PREFIX_LEN, PayloadKeys, SlotUpdate, build};
 pub use layout::{Layout, Span};
 pub use passphrase::{MAX_PASSPHRASE_MEMORY_KIB, MAX_PASSPHRASE_WORK_KIB};
 pub use recipient::{KIND_AGE, KIND_LASTKEY, KIND_PASSPHRASE, Recipient, RecipientName};
 pub use segment::{Opener, RandomAccess, SEGMENT_OVERHEAD_LEN, Sealer};
 pub(crate) use segment::{SegmentCipher, sealed_len_of};
+pub use ssh::SshRecipient;
 pub use suite::Suite;
 
 /// The shortest segment as a power of two: 4 KiB.

@@ -1,10 +1,11 @@
-//! Hybrid public key encryption of one message: for who is absent, by his public half.
+//! Hybrid public key encryption of one message: for who is absent, by his public half and a key
+//! that he shares with the sender.
 //!
 //! Room      `crypto`. Seals receive the root key by it while their holders are away.
-//! Source    RFC 9180, base mode, single-shot: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
+//! Source    RFC 9180, mode_psk, single-shot: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
 //!           ChaCha20Poly1305.
-//! Holds     Secrets in between are wiped. An ephemeral key serves one message. A share of low
-//!           order is refused.
+//! Holds     Who does not have the shared key makes nothing that opens. Secrets in between are
+//!           wiped. An ephemeral key serves one message. A share of low order is refused.
 
 use aws_lc_rs::{
     aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey},
@@ -27,6 +28,16 @@ const KEM_SUITE: &[u8] = b"KEM\x00\x20";
 /// "HPKE" ‖ KEM 0x0020 ‖ KDF 0x0001 ‖ AEAD 0x0003.
 const HPKE_SUITE: &[u8] = b"HPKE\x00\x20\x00\x01\x00\x03";
 const VERSION: &[u8] = b"HPKE-v1";
+const MODE_PSK: u8 = 1;
+
+/// A key that sender and holder share.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedKey<'a> {
+    /// The key.
+    pub key: &'a SecretArray<32>,
+    /// Which one it is; not empty.
+    pub id: &'a [u8],
+}
 
 /// Why nothing was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +50,7 @@ pub enum HpkeError {
     BadPublicKey,
 }
 
-/// Wrong key, wrong info, wrong associated data, or altered bytes: deliberately one value.
+/// Wrong keys, wrong info, wrong associated data, or altered bytes: deliberately one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the message cannot be opened")]
 pub struct OpenError;
@@ -64,12 +75,6 @@ impl HpkePrivateKey {
         Self(secret)
     }
 
-    /// The bytes, for whatever protects them.
-    #[must_use]
-    pub const fn secret(&self) -> &SecretArray<32> {
-        &self.0
-    }
-
     /// The public half.
     ///
     /// # Errors
@@ -81,15 +86,21 @@ impl HpkePrivateKey {
         public.as_ref().try_into().map_err(|_| HpkeError::BadPublicKey)
     }
 
-    /// Opens what [`seal`] sealed for the public half with the same `info` and `aad`.
+    /// Opens what [`seal`] sealed for the public half with the same shared key, `info` and `aad`.
     ///
     /// # Errors
     /// [`OpenError`], whatever is wrong.
-    pub fn open(&self, info: &[u8], aad: &[u8], sealed: &[u8]) -> Result<SecretVec, OpenError> {
+    pub fn open(
+        &self,
+        psk: SharedKey<'_>,
+        info: &[u8],
+        aad: &[u8],
+        sealed: &[u8],
+    ) -> Result<SecretVec, OpenError> {
         let (share, ciphertext) = sealed.split_first_chunk::<PUBLIC_LEN>().ok_or(OpenError)?;
         let public = self.public().map_err(|_| OpenError)?;
         let shared = self.decapsulate(share, share, &public).ok_or(OpenError)?;
-        let (key, nonce) = schedule(&shared, info).ok_or(OpenError)?;
+        let (key, nonce) = schedule(&shared, psk, info).ok_or(OpenError)?;
         let mut buffer = ciphertext.to_vec();
         match key.open_in_place(nonce, Aad::from(aad), &mut buffer).map(|opened| opened.len()) {
             Ok(len) => {
@@ -130,6 +141,7 @@ impl HpkePrivateKey {
 /// [`HpkeError`].
 pub fn seal(
     recipient: &[u8; PUBLIC_LEN],
+    psk: SharedKey<'_>,
     info: &[u8],
     aad: &[u8],
     plaintext: &[u8],
@@ -139,7 +151,7 @@ pub fn seal(
     let ephemeral = HpkePrivateKey::generate(entropy)?;
     let share = ephemeral.public()?;
     let shared = ephemeral.decapsulate(recipient, &share, recipient).ok_or(refused)?;
-    let (key, nonce) = schedule(&shared, info).ok_or(refused)?;
+    let (key, nonce) = schedule(&shared, psk, info).ok_or(refused)?;
     let mut sealed = Vec::with_capacity(plaintext.len().saturating_add(OVERHEAD_LEN));
     sealed.extend_from_slice(&share);
     sealed.extend_from_slice(plaintext);
@@ -149,12 +161,12 @@ pub fn seal(
     Ok(sealed)
 }
 
-/// Key and nonce of the first message: `KeySchedule` without a pre-shared key.
-fn schedule(shared: &[u8; 32], info: &[u8]) -> Option<(LessSafeKey, Nonce)> {
-    let mut context = vec![0];
-    context.extend_from_slice(&labeled_hash(b"psk_id_hash", &[]));
+/// Key and nonce of the first message: `KeySchedule` with a pre-shared key.
+fn schedule(shared: &[u8; 32], psk: SharedKey<'_>, info: &[u8]) -> Option<(LessSafeKey, Nonce)> {
+    let mut context = vec![MODE_PSK];
+    context.extend_from_slice(&labeled_hash(b"psk_id_hash", psk.id));
     context.extend_from_slice(&labeled_hash(b"info_hash", info));
-    let secret = labeled_extract(HPKE_SUITE, shared, b"secret", &[])?;
+    let secret = psk.key.expose(|psk| labeled_extract(HPKE_SUITE, shared, b"secret", psk))?;
     let key = secret.expand::<32>(&[&[0, 32], VERSION, HPKE_SUITE, b"key", &context])?;
     let nonce = secret.expand::<12>(&[&[0, 12], VERSION, HPKE_SUITE, b"base_nonce", &context])?;
     let key = UnboundKey::new(&CHACHA20_POLY1305, key.as_ref()).ok()?;
@@ -188,7 +200,7 @@ fn labeled_hash(label: &[u8], public: &[u8]) -> [u8; 32] {
 mod tests {
     use lastkey_secret::SecretArray;
 
-    use super::{HpkeError, HpkePrivateKey, OVERHEAD_LEN, seal};
+    use super::{HpkeError, HpkePrivateKey, OVERHEAD_LEN, SharedKey, seal};
     use crate::{
         entropy::SystemEntropy,
         testing::{FixedEntropy, unhex},
@@ -197,64 +209,78 @@ mod tests {
     const INFO: &str = "4f6465206f6e2061204772656369616e2055726e";
     const AAD: &str = "436f756e742d30";
     const PLAINTEXT: &str = "4265617574792069732074727574682c20747275746820626561757479";
-    const EPHEMERAL: &str = "f4ec9b33b792c372c1d2c2063507b684ef925b8c75a42dbcbf57d63ccd381600";
-    const PRIVATE: &str = "8057991eef8f1f1af18f4a9491d16a1ce333f695d4db8e38da75975c4478e0fb";
-    const PUBLIC: &str = "4310ee97d88cc1f088a5576c77ab0cf5c3ac797f3d95139c6c84b5429c59662a";
-    const SHARE: &str = "1afa08d3dec047a643885163f1180476fa7ddb54c6a8029ea33f95796bf2ac4a";
-    const CIPHERTEXT: &str = "1c5250d8034ec2b784ba2cfd69dbdb8af406cfe3ff938e131f0def8c8b60b4db\
-                              21993c62ce81883d2dd1b51a28";
+    const PSK: &str = "0247fd33b913760fa1fa51e1892d9f307fbe65eb171e8132c2af18555a738b82";
+    const PSK_ID: &[u8] = b"Ennyn Durin aran Moria";
+    const EPHEMERAL: &str = "0c35fdf49df7aa01cd330049332c40411ebba36e0c718ebc3edf5845795f6321";
+    const PRIVATE: &str = "77d114e0212be51cb1d76fa99dd41cfd4d0166b08caa09074430a6c59ef17879";
+    const PUBLIC: &str = "13640af826b722fc04feaa4de2f28fbd5ecc03623b317834e7ff4120dbe73062";
+    const SHARE: &str = "2261299c3f40a9afc133b969a97f05e95be2c514e54f3de26cbe5644ac735b04";
+    const CIPHERTEXT: &str = "4a177f9c0d6f15cfdf533fb65bf84aecdc6ab16b8b85b4cf65a370e07fc1d78d\
+                              28fb073214525276f4a89608ff";
 
     fn private(hex: &str) -> HpkePrivateKey {
         HpkePrivateKey::of(SecretArray::try_copy_of(&unhex(hex)).unwrap())
     }
 
-    /// RFC 9180, A.2.1, sequence number 0.
+    /// RFC 9180, A.2.2, sequence number 0.
     #[test]
     fn sealing_matches_the_vector_of_the_standard() {
         let public = private(PRIVATE).public().unwrap();
         assert_eq!(public.to_vec(), unhex(PUBLIC));
         let mut ephemeral = FixedEntropy(unhex(EPHEMERAL));
-        let sealed =
-            seal(&public, &unhex(INFO), &unhex(AAD), &unhex(PLAINTEXT), &mut ephemeral).unwrap();
+        let key = SecretArray::try_copy_of(&unhex(PSK)).unwrap();
+        let (psk, info, aad) = (SharedKey { key: &key, id: PSK_ID }, unhex(INFO), unhex(AAD));
+        let sealed = seal(&public, psk, &info, &aad, &unhex(PLAINTEXT), &mut ephemeral).unwrap();
         assert_eq!(sealed, [unhex(SHARE), unhex(CIPHERTEXT)].concat());
-        let opened = private(PRIVATE).open(&unhex(INFO), &unhex(AAD), &sealed).unwrap();
+        let opened = private(PRIVATE).open(psk, &info, &aad, &sealed).unwrap();
         assert!(opened.expose(|bytes| bytes == unhex(PLAINTEXT)));
     }
 
     #[test]
-    fn sealed_message_opens_for_its_holder_info_and_data_only() {
+    fn sealed_message_opens_for_its_holder_shared_key_info_and_data_only() {
         let holder = HpkePrivateKey::generate(&mut SystemEntropy).unwrap();
         let public = holder.public().unwrap();
-        let sealed = seal(&public, b"info", b"aad", &[7; 32], &mut SystemEntropy).unwrap();
+        let (key, other) = (SecretArray::copy_of(&[1; 32]), SecretArray::copy_of(&[2; 32]));
+        let psk = SharedKey { key: &key, id: b"id" };
+        let sealed = seal(&public, psk, b"info", b"aad", &[7; 32], &mut SystemEntropy).unwrap();
         assert_eq!(sealed.len(), 32 + OVERHEAD_LEN);
-        assert!(holder.open(b"info", b"aad", &sealed).unwrap().expose(|bytes| bytes == [7; 32]));
-        assert!(private(PRIVATE).open(b"info", b"aad", &sealed).is_err());
-        assert!(holder.open(b"inf", b"aad", &sealed).is_err());
-        assert!(holder.open(b"info", b"", &sealed).is_err());
+        let opened = holder.open(psk, b"info", b"aad", &sealed).unwrap();
+        assert!(opened.expose(|bytes| bytes == [7; 32]));
+        assert!(private(PRIVATE).open(psk, b"info", b"aad", &sealed).is_err());
+        for wrong in [SharedKey { key: &other, id: b"id" }, SharedKey { key: &key, id: b"other" }] {
+            assert!(holder.open(wrong, b"info", b"aad", &sealed).is_err());
+        }
+        assert!(holder.open(psk, b"inf", b"aad", &sealed).is_err());
+        assert!(holder.open(psk, b"info", b"", &sealed).is_err());
         for at in 0..sealed.len() {
             let mut bad = sealed.clone();
             bad[at] ^= 1;
-            assert!(holder.open(b"info", b"aad", &bad).is_err(), "byte {at}");
-            assert!(holder.open(b"info", b"aad", &sealed[..at]).is_err(), "{at} bytes");
+            assert!(holder.open(psk, b"info", b"aad", &bad).is_err(), "byte {at}");
+            assert!(holder.open(psk, b"info", b"aad", &sealed[..at]).is_err(), "{at} bytes");
         }
     }
 
     /// RFC 7748, section 7: points of low order give the zero secret.
     #[test]
     fn points_of_low_order_are_refused() {
+        let key = SecretArray::copy_of(&[1; 32]);
+        let psk = SharedKey { key: &key, id: b"id" };
         let mut one = [0; 32];
         one[0] = 1;
         for point in [[0; 32], one] {
-            let sealed = seal(&point, b"", b"", b"x", &mut SystemEntropy);
+            let sealed = seal(&point, psk, b"", b"", b"x", &mut SystemEntropy);
             assert_eq!(sealed.err(), Some(HpkeError::BadPublicKey));
-            assert!(private(PRIVATE).open(b"", b"", &[&point[..], &[0; 48]].concat()).is_err());
+            let bytes = [&point[..], &[0; 48]].concat();
+            assert!(private(PRIVATE).open(psk, b"", b"", &bytes).is_err());
         }
     }
 
     #[test]
     fn nothing_is_sealed_without_randomness() {
+        let key = SecretArray::copy_of(&[1; 32]);
+        let psk = SharedKey { key: &key, id: b"id" };
         let public = private(PRIVATE).public().unwrap();
-        let sealed = seal(&public, b"", b"", b"x", &mut FixedEntropy(vec![0; 31]));
+        let sealed = seal(&public, psk, b"", b"", b"x", &mut FixedEntropy(vec![0; 31]));
         assert_eq!(sealed.err(), Some(HpkeError::Entropy));
     }
 }

@@ -79,8 +79,10 @@ const fn service_code(error: &Error) -> ErrorCode {
         Error::AlreadyExists => ErrorCode::AlreadyExists,
         Error::LimitExceeded(_) => ErrorCode::LimitExceeded,
         Error::DeletionProtected => ErrorCode::DeletionProtected,
+        Error::KeyNeeded { .. } => ErrorCode::KeyNeeded,
         Error::ClockHeld => ErrorCode::ClockHeld,
         Error::SealRefused(_) => ErrorCode::SealRefused,
+        Error::Outside(_) => ErrorCode::OutsideFailed,
         Error::Sealed => ErrorCode::Sealed,
         Error::Throttled { .. } => ErrorCode::Throttled,
         Error::Unavailable(_) => ErrorCode::Unavailable,
@@ -103,6 +105,8 @@ impl From<Syntax> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use lastkey_core::ids::Name;
+
     use super::*;
 
     #[test]
@@ -121,7 +125,9 @@ mod tests {
             Error::AlreadyExists,
             Error::LimitExceeded("50"),
             Error::DeletionProtected,
+            Error::KeyNeeded { place: Name::parse("prod").unwrap(), count: 1 },
             Error::ClockHeld,
+            Error::Outside("it refuses".into()),
             Error::Sealed,
             Error::Throttled { retry_after: std::time::Duration::from_secs(1) },
             Error::Unavailable(cause()),

@@ -22,7 +22,9 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// For what opens a seal.
-    pub(crate) const UNSEAL: Self = Self { burst: 5, seconds_each: 10 };
+    const UNSEAL: Self = Self { burst: 5, seconds_each: 10 };
+    /// For records of attempts that cost nothing, so that nobody fills the log with them.
+    const REFUSAL: Self = Self { burst: 1, seconds_each: 10 };
     /// For credentials to burn that are none of ours.
     pub(crate) const BURN: Self = Self { burst: 100, seconds_each: 1 };
     /// For one person's password and codes. Whoever knows the password guesses fewer than 1,500
@@ -30,6 +32,22 @@ impl Pace {
     const PERSON: Self = Self { burst: 5, seconds_each: 60 };
     /// For everybody's: what stretching passwords may cost.
     const EVERYBODY: Self = Self { burst: 20, seconds_each: 1 };
+}
+
+/// Attempts to unseal.
+#[derive(Debug)]
+pub(crate) struct UnsealAttempts {
+    /// For passphrases and key files. A share is not guessed, so it takes none of these.
+    pub(crate) guesses: Attempts,
+    /// For records of what was refused unseen: too early, or no share of this installation.
+    pub(crate) refusals: Attempts,
+}
+
+impl UnsealAttempts {
+    /// Nobody has tried anything.
+    pub(crate) const fn none() -> Self {
+        Self { guesses: Attempts::full(Pace::UNSEAL), refusals: Attempts::full(Pace::REFUSAL) }
+    }
 }
 
 /// A bucket of attempts.

@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
-use lastkey_core::ids::{AliasName, KeyId, KeyRef, VersionNo};
+use lastkey_core::holding::Reason;
+use lastkey_core::ids::{AliasName, KeyId, KeyRef, Name, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Key};
-use lastkey_core::permit::{Action, Permit, Resource};
+use lastkey_core::permit::{Action, OverrideHolding, Permit, Resource, Why};
 use lastkey_core::ports::{Expected, Revision, StoreError, Write};
 use lastkey_core::record::{Due, DueWhat, ImportSession, Record, RecordPath};
 use lastkey_core::rotation::Period;
@@ -21,6 +22,7 @@ use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::ops::holdings::Reported;
 use crate::sealing::detached;
 use crate::view::KeyView;
 
@@ -60,10 +62,10 @@ pub(crate) enum Plan {
     RotateDue(Elapsed),
     SetRotation(Option<Period>),
     State(StateChange),
-    ScheduleDeletion(DeletionWindow),
+    ScheduleDeletion(DeletionWindow, Option<Reason>),
     CancelDeletion,
     DestroyDue(Elapsed),
-    Version(VersionNo, VersionChange),
+    Version(VersionNo, VersionChange, Option<Reason>),
     OfferImport(ImportSession),
     Import { token: SecretVec, wrapped: Vec<u8> },
     ExpireImport(Elapsed),
@@ -72,6 +74,15 @@ pub(crate) enum Plan {
     Untag(Vec<String>),
     SetAlias { alias: AliasName, from: Option<KeyId> },
     DeleteAlias(AliasName),
+    Report(Reported),
+    Forget(Name, Reason),
+}
+
+impl Plan {
+    /// Whether somebody wants to go on in spite of what was reported.
+    const fn is_in_spite(&self) -> bool {
+        matches!(self, Self::ScheduleDeletion(_, Some(_)) | Self::Version(_, _, Some(_)))
+    }
 }
 
 /// A key under change.
@@ -87,6 +98,8 @@ pub(crate) struct Draft {
     pub(crate) clock: ClockRecord,
     /// The version that the change is about, for the audit log.
     pub(crate) version: Option<VersionNo>,
+    /// What the audit log is told beside the reason.
+    pub(crate) note: Option<String>,
 }
 
 impl Draft {
@@ -160,10 +173,16 @@ impl Engine {
         plan: &Plan,
     ) -> Result<KeyView, Error> {
         let permit = self.permit_key::<A>(trail, name).await?;
+        if let (true, Resource::Key(id)) = (plan.is_in_spite(), permit.resource()) {
+            self.permit_key_id::<OverrideHolding>(trail, *id).await?;
+        }
         for _ in 0..ATTEMPTS {
             let mut draft = self.draft(trail, &permit).await?;
             self.apply(&mut draft, plan).await?;
             trail.version = draft.version;
+            if let Some(note) = draft.note.take() {
+                trail.reason = Why::Named(format!("{}; {note}", permit.why().as_str()).into());
+            }
             trail.call().go_on()?;
             trail.intend(self).await?;
             match self.commit(draft).await {
@@ -196,6 +215,7 @@ impl Engine {
             writes: Vec::new(),
             clock: self.clock.observe(),
             version: None,
+            note: None,
         })
     }
 
@@ -209,11 +229,17 @@ impl Engine {
             Plan::RotateDue(at) => self.plan_due_rotation(draft, *at).await,
             Plan::SetRotation(period) => self.plan_rotation_period(draft, *period),
             Plan::State(change) => draft.plan_state(*change),
-            Plan::ScheduleDeletion(window) => draft.plan_deletion(*window),
-            Plan::CancelDeletion => draft.plan_cancellation(),
+            Plan::ScheduleDeletion(window, in_spite) => {
+                draft.plan_deletion(*window)?;
+                self.check_needed(draft, None, in_spite.as_ref()).await
+            }
+            Plan::CancelDeletion => {
+                draft.plan_cancellation()?;
+                self.lift_overrides(draft).await
+            }
             Plan::DestroyDue(at) => self.plan_destruction(draft, *at).await,
-            Plan::Version(number, change) => {
-                self.plan_version_change(draft, *number, *change).await
+            Plan::Version(number, change, in_spite) => {
+                self.plan_version_change(draft, *number, *change, in_spite.as_ref()).await
             }
             Plan::OfferImport(session) => self.plan_import_offer(draft, session).await,
             Plan::Import { token, wrapped } => self.plan_import(draft, token, wrapped).await,
@@ -229,6 +255,8 @@ impl Engine {
             }
             Plan::SetAlias { alias, from } => self.plan_alias(draft, alias, *from).await,
             Plan::DeleteAlias(alias) => self.plan_alias_removal(draft, alias).await,
+            Plan::Report(reported) => self.plan_report(draft, reported).await,
+            Plan::Forget(place, why) => self.plan_forgetting(draft, place, why).await,
         }
     }
 

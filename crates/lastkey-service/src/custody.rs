@@ -7,6 +7,8 @@
 //!           next bootstrap record is whole before anything is written, is written at once, and
 //!           has a seal.
 
+use std::sync::Arc;
+
 use lastkey_core::ids::InstanceId;
 use lastkey_core::ports::{Cause, EntropySource, StoreError};
 use lastkey_core::seal_record::{Bootstrap, KeyringEntry, RootWrap, SealRecord};
@@ -16,9 +18,9 @@ use lastkey_secret::SecretArray;
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::root::{KeyringKeys, RootKey, draw_secret};
-use crate::seals::{SealAuthority, SealDraft};
-use crate::unsealing::CHANGED;
+use crate::root::{KeyringKeys, RootKey, SealHalves, SharedKeys, draw_secret};
+use crate::seal_authority::{CHANGED, SealAuthority};
+use crate::seals::{NOTHING_SHARED, SealDraft};
 
 /// What is changed.
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ impl SealChange {
 pub(crate) struct Custody {
     /// More than one after a write whose outcome is not known.
     authorities: Vec<SealAuthority>,
+    /// What the seals share with the server; also of seals that may be there after such a write.
+    shared: SharedKeys,
     secrets: Vec<(u32, SecretArray<32>)>,
 }
 
@@ -67,14 +71,19 @@ impl Custody {
     /// # Errors
     /// A cause when an entry of the keyring does not open.
     pub(crate) fn of(root: &RootKey, bootstrap: &Bootstrap) -> Result<Self, Cause> {
-        let (authorities, secrets) =
-            (vec![SealAuthority::of(root)?], root.open_secrets(bootstrap)?);
-        Ok(Self { authorities, secrets })
+        let authorities = vec![SealAuthority::of(root)?];
+        let (shared, secrets) = (root.open_shared(bootstrap)?, root.open_secrets(bootstrap)?);
+        Ok(Self { authorities, shared, secrets })
     }
 
     /// The secrets of the keyring, by epoch.
     pub(crate) fn secrets(&self) -> &[(u32, SecretArray<32>)] {
         &self.secrets
+    }
+
+    /// What the seals share with the server.
+    pub(crate) const fn shared(&self) -> &SharedKeys {
+        &self.shared
     }
 
     /// Whether the seals are those that the root key authenticated.
@@ -102,7 +111,7 @@ impl Custody {
         let root = RootKey::of(draw_secret(&mut *entropy)?);
         let secrets = self.next_secrets(change, &mut *entropy)?;
         let keyring = wrap_secrets(&root, before, &secrets, now, &mut *entropy)?;
-        let seals = next_seals(&root, before, change, now, &mut *entropy)?;
+        let seals = self.next_seals(&root, before, change, now, &mut *entropy)?;
         if seals.is_empty() {
             return Err("no seal would be left".into());
         }
@@ -123,7 +132,7 @@ impl Custody {
         };
         let authority = SealAuthority::of(&root)?;
         let authentication = Some(authority.authenticate(&after)?);
-        let held = Self { authorities: vec![authority], secrets };
+        let held = Self { authorities: vec![authority], shared: self.next_shared(change), secrets };
         Ok((Bootstrap { authentication, ..after }, held))
     }
 
@@ -131,6 +140,71 @@ impl Custody {
     /// the next change.
     pub(crate) fn remember(&mut self, other: Self) {
         self.authorities.extend(other.authorities);
+        self.shared.extend(other.shared);
+    }
+
+    fn next_shared(&self, change: &SealChange) -> SharedKeys {
+        let mut shared = self.shared.clone();
+        if let SealChange::Remove(id) | SealChange::Replace(id, _) = change {
+            shared.remove(id);
+        }
+        if let SealChange::Add(draft) | SealChange::Replace(_, draft) = change {
+            shared.insert(draft.id, Arc::clone(&draft.shared));
+        }
+        shared
+    }
+
+    fn next_seals(
+        &self,
+        root: &RootKey,
+        before: &Bootstrap,
+        change: &SealChange,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<SealRecord>, Cause> {
+        let instance = before.instance.id;
+        let mut seals = Vec::with_capacity(before.seals.len().saturating_add(1));
+        for seal in &before.seals {
+            match change {
+                SealChange::Remove(id) if *id == seal.id => {}
+                SealChange::Replace(id, draft) if *id == seal.id => {
+                    seals.push(draft.clone().receive(instance, root, now, entropy)?);
+                }
+                SealChange::Add(_)
+                | SealChange::Remove(_)
+                | SealChange::Replace(..)
+                | SealChange::RotateRoot
+                | SealChange::RotateKeyring
+                | SealChange::Renewed(_) => {
+                    seals.push(self.rewrap(root, instance, seal, entropy)?);
+                }
+            }
+        }
+        if let SealChange::Add(draft) = change {
+            seals.push(draft.clone().receive(instance, root, now, entropy)?);
+        }
+        Ok(seals)
+    }
+
+    /// The same seal with another root key in it.
+    fn rewrap(
+        &self,
+        root: &RootKey,
+        instance: InstanceId,
+        seal: &SealRecord,
+        entropy: &mut dyn Entropy,
+    ) -> Result<SealRecord, Cause> {
+        let RootWrap::Keyed { public, wrapped_seed, .. } = &seal.root else {
+            return Err("a seal of version 1 cannot receive a new root key".into());
+        };
+        let shared = self.shared.get(&seal.id).ok_or(NOTHING_SHARED)?;
+        let root = root.wrap_for(
+            instance,
+            &seal.id,
+            SealHalves { public, wrapped_seed, shared },
+            entropy,
+        )?;
+        Ok(SealRecord { root, ..seal.clone() })
     }
 
     fn next_secrets(
@@ -165,51 +239,6 @@ fn wrap_secrets(
         keyring.push(root.wrap_entry(before.instance.id, *epoch, secret, created_at, entropy)?);
     }
     Ok(keyring)
-}
-
-fn next_seals(
-    root: &RootKey,
-    before: &Bootstrap,
-    change: &SealChange,
-    now: Timestamp,
-    entropy: &mut dyn Entropy,
-) -> Result<Vec<SealRecord>, Cause> {
-    let instance = before.instance.id;
-    let mut seals = Vec::with_capacity(before.seals.len().saturating_add(1));
-    for seal in &before.seals {
-        match change {
-            SealChange::Remove(id) if *id == seal.id => {}
-            SealChange::Replace(id, draft) if *id == seal.id => {
-                seals.push(draft.clone().receive(instance, root, now, entropy)?);
-            }
-            SealChange::Add(_)
-            | SealChange::Remove(_)
-            | SealChange::Replace(..)
-            | SealChange::RotateRoot
-            | SealChange::RotateKeyring
-            | SealChange::Renewed(_) => seals.push(rewrap(root, instance, seal, entropy)?),
-        }
-    }
-    if let SealChange::Add(draft) = change {
-        seals.push(draft.clone().receive(instance, root, now, entropy)?);
-    }
-    Ok(seals)
-}
-
-/// The same seal with another root key in it.
-fn rewrap(
-    root: &RootKey,
-    instance: InstanceId,
-    seal: &SealRecord,
-    entropy: &mut dyn Entropy,
-) -> Result<SealRecord, Cause> {
-    let RootWrap::Keyed { public, wrapped_private, .. } = &seal.root else {
-        return Err("a seal of version 1 cannot receive a new root key".into());
-    };
-    let sealed_root = root.seal_for(instance, &seal.id, public, entropy)?;
-    let (public, wrapped_private) = (*public, wrapped_private.clone());
-    let root = RootWrap::Keyed { public, wrapped_private, sealed_root };
-    Ok(SealRecord { root, ..seal.clone() })
 }
 
 impl Engine {

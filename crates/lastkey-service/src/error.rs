@@ -6,12 +6,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use lastkey_core::ids::BadName;
+use lastkey_core::ids::{BadName, Name};
 use lastkey_core::key::BadMetadata;
 use lastkey_core::permit::Denied;
 use lastkey_core::ports::{Cause, SealDeviceError, StoreError};
 use lastkey_core::rotation::BadPeriod;
 use lastkey_core::secret_item::BadStage;
+use lastkey_core::secret_rotation::BadRecipe;
 use lastkey_core::state::{Refused, State};
 
 /// Failure of one operation.
@@ -64,12 +65,23 @@ pub enum Error {
     /// Deletion protection is on.
     #[error("the key is protected against deletion")]
     DeletionProtected,
+    /// A place outside was last reported to hold things under the key or version.
+    #[error("still needed: {place} was last reported to hold {count} objects under it")]
+    KeyNeeded {
+        /// The place.
+        place: Name,
+        /// How many.
+        count: u64,
+    },
     /// The wall clock jumped, and nothing is destroyed or expires until an operator confirms it.
     #[error("the wall clock jumped; nothing expires until an operator confirms it")]
     ClockHeld,
     /// A seal cannot be made, opened or let go of in this way. Says what to do instead.
     #[error("{0}")]
     SealRefused(Cow<'static, str>),
+    /// What is outside refused or failed: a database, a program that rotates. Says what it said.
+    #[error("{0}")]
+    Outside(Cow<'static, str>),
     /// The server is sealed.
     #[error("the server is sealed")]
     Sealed,
@@ -107,8 +119,10 @@ impl Error {
             Self::AlreadyExists => "AlreadyExists",
             Self::LimitExceeded(_) => "LimitExceeded",
             Self::DeletionProtected => "DeletionProtected",
+            Self::KeyNeeded { .. } => "KeyNeeded",
             Self::ClockHeld => "ClockHeld",
             Self::SealRefused(_) => "SealRefused",
+            Self::Outside(_) => "OutsideFailed",
             Self::Sealed => "Sealed",
             Self::Throttled { .. } => "Throttled",
             Self::Unavailable(_) => "Unavailable",
@@ -177,6 +191,17 @@ impl From<BadName> for Error {
             BadName::Name => "name",
             BadName::Secret => "secret",
             BadName::Stage => "stage",
+        };
+        Self::invalid(field, error.to_string())
+    }
+}
+
+impl From<BadRecipe> for Error {
+    fn from(error: BadRecipe) -> Self {
+        let field = match error {
+            BadRecipe::Length | BadRecipe::Guessable => "length",
+            BadRecipe::Alphabet => "alphabet",
+            BadRecipe::Field => "field",
         };
         Self::invalid(field, error.to_string())
     }

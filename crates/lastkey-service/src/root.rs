@@ -5,23 +5,37 @@
 //! Holds     the root key wraps the keyring and nothing else, so it can be rotated without
 //!           touching a record; every use of a secret has a label of its own.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lastkey_core::audit::archive::LogSigners;
 use lastkey_core::audit::note::{KeyKind, NoteSigner};
 use lastkey_core::ids::{InstanceId, KeyId, Name, VersionNo};
 use lastkey_core::ports::{Cause, EntropySource, RecordKeys};
-use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry};
+use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry, RootWrap};
+use lastkey_core::secret_item::SecretId;
 use lastkey_core::time::Timestamp;
 use lastkey_core::version::WrappedKey;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
-use lastkey_crypto::hpke;
+use lastkey_crypto::hpke::{self, SharedKey};
 use lastkey_crypto::kdf;
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_crypto::wrap::WrapKey;
 use lastkey_secret::{SecretArray, SecretVec};
 
-use crate::seals::{NewSeal, SealAuthority, SealDraft, root_info};
+use crate::seal_authority::SealAuthority;
+use crate::seals::{NewSeal, SealDraft, root_info};
+
+/// What seals share with the server, by seal.
+pub(crate) type SharedKeys = BTreeMap<[u8; 16], Arc<SecretArray<32>>>;
+
+/// What a root key is wrapped to.
+#[derive(Clone, Copy)]
+pub(crate) struct SealHalves<'a> {
+    pub(crate) public: &'a [u8; 32],
+    pub(crate) wrapped_seed: &'a [u8],
+    pub(crate) shared: &'a SecretArray<32>,
+}
 
 /// The key on top; held only while a server unseals, or its seals change.
 pub(crate) struct RootKey(SecretArray<32>);
@@ -43,16 +57,44 @@ impl RootKey {
         Self(secret)
     }
 
-    /// The root key, encrypted to the public half of a seal.
-    pub(crate) fn seal_for(
+    /// The root key for a seal: encrypted to its public half, and what the seal shares with the
+    /// server wrapped under the root key.
+    pub(crate) fn wrap_for(
         &self,
         instance: InstanceId,
         seal: &[u8; 16],
-        public: &[u8; 32],
+        halves: SealHalves<'_>,
         entropy: &mut dyn Entropy,
-    ) -> Result<Vec<u8>, Cause> {
-        let info = root_info(instance, seal);
-        Ok(self.0.expose(|root| hpke::seal(public, &info, &[], root, entropy))?)
+    ) -> Result<RootWrap, Cause> {
+        let SealHalves { public, wrapped_seed, shared } = halves;
+        let (psk, info) = (SharedKey { key: shared, id: seal }, root_info(instance, seal));
+        let sealed_root =
+            self.0.expose(|root| hpke::seal(public, psk, &info, &[], root, entropy))?;
+        let (key, aad) = (self.sharing_key()?, sharing_aad(instance, seal));
+        let wrapped_shared = shared.expose(|shared| key.wrap(&aad, shared, entropy))?;
+        let (public, wrapped_seed) = (*public, wrapped_seed.to_vec());
+        Ok(RootWrap::Keyed { public, wrapped_seed, wrapped_shared, sealed_root })
+    }
+
+    /// What each seal shares with the server.
+    ///
+    /// # Errors
+    /// A cause when one does not open.
+    pub(crate) fn open_shared(&self, bootstrap: &Bootstrap) -> Result<SharedKeys, Cause> {
+        let key = self.sharing_key()?;
+        let mut shared = SharedKeys::new();
+        for seal in &bootstrap.seals {
+            let RootWrap::Keyed { wrapped_shared, .. } = &seal.root else { continue };
+            let opened =
+                key.unwrap(&sharing_aad(bootstrap.instance.id, &seal.id), wrapped_shared)?;
+            let opened = opened.to_array().ok_or("the shared key of a seal has a wrong length")?;
+            shared.insert(seal.id, Arc::new(opened));
+        }
+        Ok(shared)
+    }
+
+    fn sharing_key(&self) -> Result<WrapKey, Cause> {
+        Ok(WrapKey::new(&self.derive(b"lastkey/sharing/v1")?)?)
     }
 
     /// The key for one purpose.
@@ -104,6 +146,10 @@ impl RootKey {
     fn keyring_key(&self) -> Result<WrapKey, Cause> {
         Ok(WrapKey::new(&self.derive(b"lastkey/keyring/v1")?)?)
     }
+}
+
+fn sharing_aad(instance: InstanceId, seal: &[u8; 16]) -> Vec<u8> {
+    [b"lastkey/sharing/v1", &instance.0[..], seal].concat()
 }
 
 fn keyring_aad(instance: InstanceId, epoch: u32) -> Vec<u8> {
@@ -200,6 +246,10 @@ pub(crate) enum SecretPlace<'a> {
     SecondFactor(&'a Name),
     /// The private key of the authority of nodes.
     NodeAuthority,
+    /// What calls of a program that rotates a secret are signed with.
+    Webhook(SecretId),
+    /// The password of the root account of a database.
+    DatabaseRoot(&'a Name),
 }
 
 impl SecretPlace<'_> {
@@ -215,6 +265,14 @@ impl SecretPlace<'_> {
                 aad.extend_from_slice(name.as_str().as_bytes());
             }
             Self::NodeAuthority => aad.push(3),
+            Self::Webhook(secret) => {
+                aad.push(4);
+                aad.extend_from_slice(&secret.0);
+            }
+            Self::DatabaseRoot(name) => {
+                aad.push(5);
+                aad.extend_from_slice(name.as_str().as_bytes());
+            }
         }
         aad
     }

@@ -5,7 +5,7 @@
 //!           but status and unseal can be answered. The root key lives only during an unseal.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lastkey_core::audit::archive::LogState;
@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::access::is_enrolled_administrator;
-use crate::attempts::{Attempts, Pace};
+use crate::attempts::UnsealAttempts;
 use crate::audit_head;
 use crate::audited::Trail;
 use crate::authenticate::{mint_token, token_record};
@@ -38,6 +38,7 @@ use crate::jobs;
 use crate::ops::seals::Health;
 use crate::people::{first_administrator, offer_enrolment};
 use crate::root::{MaterialKeys, draw_id, found};
+use crate::seal_authority::check_root;
 pub use crate::seals::NewSeal;
 use crate::seals::open_any;
 
@@ -161,8 +162,9 @@ async fn offer_first(
 /// seal; the server must not be running.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] when no seal opens; [`Error::Invalid`] before `init`;
-/// [`Error::Unavailable`], [`Error::Internal`].
+/// [`Error::Unauthenticated`] when no seal opens; [`Error::SealRefused`] when the root key does
+/// not know the seals; [`Error::Invalid`] before `init`; [`Error::Unavailable`],
+/// [`Error::Internal`].
 pub async fn replace_admin_token(
     store: &dyn SealedStore,
     ports: &Ports,
@@ -170,6 +172,7 @@ pub async fn replace_admin_token(
 ) -> Result<WayIn, Error> {
     let bootstrap = store.bootstrap().await?.ok_or_else(not_initialised)?;
     let open = open_any(&bootstrap, presented).ok_or(Error::Unauthenticated)?;
+    check_root(open.root(), &bootstrap)?;
     let keys = open.root().open_keyring(&bootstrap).map_err(Error::Internal)?;
     let records = store.open(keys.records)?;
     let mut batch = remove_tokens(&*records).await?;
@@ -248,18 +251,29 @@ pub(crate) struct Running {
     pub(crate) stop_jobs: oneshot::Sender<()>,
 }
 
+/// Whether there is an engine.
+pub(crate) enum SealState {
+    /// There is none.
+    Sealed {
+        /// Whether somebody sealed it, so that no device may undo that.
+        by_operator: bool,
+    },
+    /// There is one.
+    Unsealed(Running),
+}
+
 /// The service, sealed or not.
 pub struct Gate {
     pub(crate) store: Arc<dyn SealedStore>,
     pub(crate) ports: Ports,
     pub(crate) open_keys: usize,
     pub(crate) secret_len: usize,
-    pub(crate) running: Mutex<Option<Running>>,
+    pub(crate) state: Mutex<SealState>,
     pub(crate) accepts_audit_loss: bool,
     /// Ends when the last engine that was let go is gone, with every change it was making.
     pub(crate) retired: tokio::sync::Mutex<Option<oneshot::Receiver<()>>>,
     /// Held during an attempt to unseal: one at a time, and only so often.
-    pub(crate) attempts: tokio::sync::Mutex<Attempts>,
+    pub(crate) attempts: tokio::sync::Mutex<UnsealAttempts>,
     /// Shares that wait for others.
     pub(crate) gathering: Gathering,
     pub(crate) devices: Arc<dyn SealDevices>,
@@ -271,8 +285,9 @@ impl Gate {
     /// A sealed service. `open_keys` is how many keys are kept ready in memory.
     #[must_use]
     pub fn new(store: Arc<dyn SealedStore>, ports: Ports, open_keys: usize) -> Self {
-        let attempts = tokio::sync::Mutex::new(Attempts::full(Pace::UNSEAL));
-        let (running, retired) = (Mutex::new(None), tokio::sync::Mutex::new(None));
+        let attempts = tokio::sync::Mutex::new(UnsealAttempts::none());
+        let state = Mutex::new(SealState::Sealed { by_operator: false });
+        let retired = tokio::sync::Mutex::new(None);
         let (gathering, problems) = (Gathering::default(), Mutex::default());
         let devices = Arc::new(NoDevices);
         let accepts_audit_loss = false;
@@ -281,7 +296,7 @@ impl Gate {
             ports,
             open_keys,
             secret_len: DEFAULT_VALUE_LEN,
-            running,
+            state,
             accepts_audit_loss,
             retired,
             attempts,
@@ -342,8 +357,19 @@ impl Gate {
     /// # Errors
     /// [`Error::Sealed`].
     pub fn engine(&self) -> Result<Arc<Engine>, Error> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.as_ref().map(|running| Arc::clone(&running.engine)).ok_or(Error::Sealed)
+        match &*self.state() {
+            SealState::Unsealed(running) => Ok(Arc::clone(&running.engine)),
+            SealState::Sealed { .. } => Err(Error::Sealed),
+        }
+    }
+
+    /// Whether a device may unseal: not what somebody sealed, until somebody unseals it.
+    pub(crate) fn awaits_devices(&self) -> bool {
+        matches!(*self.state(), SealState::Sealed { by_operator: false })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, SealState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the audit log stands; `None` for one that cannot be read.
@@ -393,14 +419,23 @@ impl Gate {
         trail.call().go_on()?;
         trail.intend(engine).await?;
         self.gathering.forget();
-        self.stop().await;
+        self.let_go(true).await;
         Ok(())
     }
 
     /// Stops the jobs, writes what they had pending, and lets go of the engine.
     pub async fn stop(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Running { engine, mut jobs, stop_jobs }) = running else { return };
+        self.let_go(false).await;
+    }
+
+    async fn let_go(&self, by_operator: bool) {
+        let before = {
+            let mut state = self.state();
+            let stays = matches!(*state, SealState::Sealed { by_operator: true });
+            let sealed = SealState::Sealed { by_operator: by_operator || stays };
+            std::mem::replace(&mut *state, sealed)
+        };
+        let SealState::Unsealed(Running { engine, mut jobs, stop_jobs }) = before else { return };
         engine.retiring.send_replace(true);
         // The jobs may have ended by themselves; then nobody listens.
         let _ = stop_jobs.send(());

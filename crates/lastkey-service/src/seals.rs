@@ -2,9 +2,12 @@
 //!
 //! Room      `service`.
 //! Source    docs/formats/hierarchy.md, "Seals".
-//! Holds     a seal owns a key pair, and what opens the seal protects its private half, never the
-//!           root key. So a holder who is absent still receives a new root key, and no part of
-//!           the seals is believed before the root key has authenticated it.
+//! Holds     a seal owns a key pair and a key that it shares with the server, both from one seed.
+//!           What opens the seal protects the seed, never the root key. So a holder who is absent
+//!           still receives a new root key, and from nobody but who has held one. No part of the
+//!           seals is believed before the root key has authenticated it.
+
+use std::sync::Arc;
 
 use lastkey_core::ids::InstanceId;
 use lastkey_core::ports::{Cause, SealDevice, SealDeviceError, SealDevices};
@@ -13,19 +16,20 @@ use lastkey_core::seal_record::{Bootstrap, RootWrap, SealKind, SealRecord, Share
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::digest::sha256;
 use lastkey_crypto::entropy::Entropy;
-use lastkey_crypto::hpke::{self, HpkePrivateKey};
+use lastkey_crypto::hpke::{self, HpkePrivateKey, SharedKey};
 use lastkey_crypto::kdf::{self, Argon2Params};
 use lastkey_crypto::share::{self, Share, SharePlace};
 use lastkey_crypto::wrap::{OVERHEAD_LEN, WrapKey};
 use lastkey_secret::{SecretArray, SecretVec};
 
 use crate::error::Error;
-use crate::root::{RootKey, draw_id, draw_secret};
+use crate::root::{RootKey, SealHalves, SharedKeys, draw_id, draw_secret};
+use crate::seal_authority::{SealAuthority, append_kind};
 
 /// Longest name of a share's holder, in bytes: an RSA public key of OpenSSH.
 const MAX_RECIPIENT_LEN: usize = 2_048;
 
-/// What a new seal protects its private half with.
+/// What a new seal protects its seed with.
 #[derive(Debug)]
 pub enum NewSeal {
     /// A passphrase, stretched by Argon2id.
@@ -39,13 +43,35 @@ pub enum NewSeal {
     Keyfile(SecretArray<32>),
 }
 
+/// 32 random bytes, from which everything that a seal owns is derived.
+#[derive(Debug)]
+pub(crate) struct SealSeed(SecretArray<32>);
+
+impl SealSeed {
+    pub(crate) fn draw(entropy: &mut dyn Entropy) -> Result<Self, Cause> {
+        Ok(Self(draw_secret(entropy)?))
+    }
+
+    /// The private half of its key pair.
+    fn private(&self) -> Result<HpkePrivateKey, Cause> {
+        Ok(HpkePrivateKey::of(kdf::derive(&self.0, b"lastkey/seal-private/v1")?))
+    }
+
+    /// What it shares with the server. Who works the private half out of the public one does not
+    /// have it.
+    fn shared(&self) -> Result<SecretArray<32>, Cause> {
+        Ok(kdf::derive(&self.0, b"lastkey/seal-shared/v1")?)
+    }
+}
+
 /// A seal that has no root key yet.
 #[derive(Clone, Debug)]
 pub struct SealDraft {
     pub(crate) id: [u8; 16],
     pub(crate) kind: SealKind,
     pub(crate) public: [u8; 32],
-    pub(crate) wrapped_private: Vec<u8>,
+    pub(crate) wrapped_seed: Vec<u8>,
+    pub(crate) shared: Arc<SecretArray<32>>,
 }
 
 impl SealDraft {
@@ -106,7 +132,8 @@ impl SealDraft {
         threshold: u8,
         holders: Vec<ShareHolder>,
         public: [u8; 32],
-        wrapped_private: Vec<u8>,
+        wrapped_seed: Vec<u8>,
+        shared: SecretArray<32>,
     ) -> Result<Self, Error> {
         let count = u8::try_from(holders.len()).unwrap_or(0);
         if threshold < 2 || threshold > count {
@@ -118,37 +145,44 @@ impl SealDraft {
         if holders.iter().any(|holder| holder.recipient.len() > MAX_RECIPIENT_LEN) {
             return Err(Error::invalid("holders", "a recipient has at most 2048 bytes"));
         }
-        if wrapped_private.len() != 32 + OVERHEAD_LEN {
-            return Err(Error::invalid("wrapped_private", "expected 72 bytes"));
+        if wrapped_seed.len() != 32 + OVERHEAD_LEN {
+            return Err(Error::invalid("wrapped_seed", "expected 72 bytes"));
         }
-        Ok(Self { id, kind: SealKind::Shamir { threshold, holders }, public, wrapped_private })
+        let (kind, shared) = (SealKind::Shamir { threshold, holders }, Arc::new(shared));
+        Ok(Self { id, kind, public, wrapped_seed, shared })
     }
 
     /// A seal of a device, which must be there.
     ///
     /// # Errors
     /// [`Error::SealRefused`], [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn on_device(
+    pub(crate) async fn on_device(
         instance: InstanceId,
         id: [u8; 16],
         device: &dyn SealDevice,
         settings: DeviceSettings,
-        private: HpkePrivateKey,
+        seed: SealSeed,
     ) -> Result<Self, Error> {
         let kind = SealKind::Device { kind: device.kind(), settings };
-        let public = private.public().map_err(|error| Error::Internal(error.into()))?;
+        let (public, shared) = halves(&seed).map_err(Error::Internal)?;
         let aad = device_aad(instance, &id, &kind, &public);
-        let wrapped_private = device.wrap(&aad, private.secret()).await?;
-        if wrapped_private.len() > MAX_WRAPPED_LEN {
+        let wrapped_seed = device.wrap(&aad, &seed.0).await?;
+        if wrapped_seed.len() > MAX_WRAPPED_LEN {
             return Err(Error::Internal("a device wrapped to more than 4096 bytes".into()));
         }
-        Ok(Self { id, kind, public, wrapped_private })
+        Ok(Self { id, kind, public, wrapped_seed, shared })
     }
 
     /// What it shows of itself, for whoever sends it on.
     #[must_use]
     pub fn parts(&self) -> (&[u8; 16], &SealKind, &[u8; 32], &[u8]) {
-        (&self.id, &self.kind, &self.public, &self.wrapped_private)
+        (&self.id, &self.kind, &self.public, &self.wrapped_seed)
+    }
+
+    /// What the seal will share with the server.
+    #[must_use]
+    pub fn shared(&self) -> &SecretArray<32> {
+        &self.shared
     }
 
     fn under(
@@ -158,12 +192,12 @@ impl SealDraft {
         kek: &SecretArray<32>,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, Cause> {
-        let private = HpkePrivateKey::generate(entropy)?;
-        let public = private.public()?;
-        let aad = private_aad(instance, &id, &kind, &public);
-        let wrapped_private = WrapKey::new(kek)
-            .and_then(|kek| private.secret().expose(|bytes| kek.wrap(&aad, bytes, entropy)))?;
-        Ok(Self { id, kind, public, wrapped_private })
+        let seed = SealSeed::draw(entropy)?;
+        let (public, shared) = halves(&seed)?;
+        let aad = seed_aad(instance, &id, &kind, &public);
+        let wrapped_seed = WrapKey::new(kek)
+            .and_then(|kek| seed.0.expose(|bytes| kek.wrap(&aad, bytes, entropy)))?;
+        Ok(Self { id, kind, public, wrapped_seed, shared })
     }
 
     /// Whether this opens it, before it has a root key. Argon2id takes its time.
@@ -177,11 +211,12 @@ impl SealDraft {
     ) -> Result<(), DoesNotOpen> {
         let kek = seal_key(&self.kind, opener).ok_or(DoesNotOpen)?;
         let kek = WrapKey::new(&kek).map_err(|_| DoesNotOpen)?;
-        let aad = private_aad(instance, &self.id, &self.kind, &self.public);
-        let private = kek.unwrap(&aad, &self.wrapped_private).map_err(|_| DoesNotOpen)?;
-        let private = HpkePrivateKey::of(private.to_array().ok_or(DoesNotOpen)?);
-        let is_its_half = private.public().is_ok_and(|public| public == self.public);
-        is_its_half.then_some(()).ok_or(DoesNotOpen)
+        let aad = seed_aad(instance, &self.id, &self.kind, &self.public);
+        let seed = kek.unwrap(&aad, &self.wrapped_seed).map_err(|_| DoesNotOpen)?;
+        let seed = SealSeed(seed.to_array().ok_or(DoesNotOpen)?);
+        let (public, shared) = halves(&seed).map_err(|_| DoesNotOpen)?;
+        let is_its_own = public == self.public && shared.ct_eq(&self.shared);
+        is_its_own.then_some(()).ok_or(DoesNotOpen)
     }
 
     /// The seal of this draft with a root key in it.
@@ -192,11 +227,16 @@ impl SealDraft {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<SealRecord, Cause> {
-        let Self { id, kind, public, wrapped_private } = self;
-        let sealed_root = root.seal_for(instance, &id, &public, entropy)?;
-        let root = RootWrap::Keyed { public, wrapped_private, sealed_root };
+        let Self { id, kind, public, wrapped_seed, shared } = self;
+        let halves = SealHalves { public: &public, wrapped_seed: &wrapped_seed, shared: &shared };
+        let root = root.wrap_for(instance, &id, halves, entropy)?;
         Ok(SealRecord { id, kind, root, created_at: now })
     }
+}
+
+/// What a server has of a seal: the public half, and what it shares.
+fn halves(seed: &SealSeed) -> Result<([u8; 32], Arc<SecretArray<32>>), Cause> {
+    Ok((seed.private()?.public()?, Arc::new(seed.shared()?)))
 }
 
 /// What was presented to open seals with.
@@ -219,7 +259,7 @@ pub struct OpenSeal {
     kind: &'static str,
     instance: InstanceId,
     /// `None` for a seal of version 1.
-    private: Option<HpkePrivateKey>,
+    seed: Option<SealSeed>,
     root: RootKey,
 }
 
@@ -250,11 +290,22 @@ impl OpenSeal {
         aad: &[u8],
         wrapped: &[u8],
     ) -> Result<SecretArray<32>, DoesNotOpen> {
-        let private = self.private.as_ref().ok_or(DoesNotOpen)?;
-        let info = info(self.instance, &self.id, purpose);
-        let secret = private.open(&info, aad, wrapped).map_err(|_| DoesNotOpen)?;
-        secret.to_array().ok_or(DoesNotOpen)
+        let seed = self.seed.as_ref().ok_or(DoesNotOpen)?;
+        open_message(seed, &self.id, &info(self.instance, &self.id, purpose), aad, wrapped)
     }
+}
+
+fn open_message(
+    seed: &SealSeed,
+    id: &[u8; 16],
+    info: &[u8],
+    aad: &[u8],
+    sealed: &[u8],
+) -> Result<SecretArray<32>, DoesNotOpen> {
+    let private = seed.private().map_err(|_| DoesNotOpen)?;
+    let shared = seed.shared().map_err(|_| DoesNotOpen)?;
+    let opened = private.open(SharedKey { key: &shared, id }, info, aad, sealed);
+    opened.map_err(|_| DoesNotOpen)?.to_array().ok_or(DoesNotOpen)
 }
 
 /// Tries a passphrase or the content of a key file on every seal. Argon2id takes its time.
@@ -292,15 +343,15 @@ pub async fn open_by_device(
     devices: &dyn SealDevices,
 ) -> Result<OpenSeal, SealDeviceError> {
     let foreign = || SealDeviceError::NotThisDevice;
-    let (SealKind::Device { kind, settings }, RootWrap::Keyed { public, wrapped_private, .. }) =
+    let (SealKind::Device { kind, settings }, RootWrap::Keyed { public, wrapped_seed, .. }) =
         (&seal.kind, &seal.root)
     else {
         return Err(foreign());
     };
     let device = devices.open(*kind, settings).await?;
     let aad = device_aad(instance, &seal.id, &seal.kind, public);
-    let private = device.unwrap(&aad, wrapped_private).await?;
-    open_private(instance, seal, private).map_err(|_| foreign())
+    let seed = SealSeed(device.unwrap(&aad, wrapped_seed).await?);
+    open_by_seed(instance, seal, seed).map_err(|_| foreign())
 }
 
 /// Opens a seal that needs no device.
@@ -316,27 +367,26 @@ pub(crate) fn open(
             let aad = direct_aad(instance, &seal.id, &seal.kind).ok_or(DoesNotOpen)?;
             let root = kek.unwrap(&aad, wrapped).map_err(|_| DoesNotOpen)?;
             let root = root.to_array().map(RootKey::of).ok_or(DoesNotOpen)?;
-            Ok(OpenSeal { id: seal.id, kind: seal.kind.as_str(), instance, private: None, root })
+            Ok(OpenSeal { id: seal.id, kind: seal.kind.as_str(), instance, seed: None, root })
         }
-        RootWrap::Keyed { public, wrapped_private, .. } => {
-            let aad = private_aad(instance, &seal.id, &seal.kind, public);
-            let private = kek.unwrap(&aad, wrapped_private).map_err(|_| DoesNotOpen)?;
-            open_private(instance, seal, private.to_array().ok_or(DoesNotOpen)?)
+        RootWrap::Keyed { public, wrapped_seed, .. } => {
+            let aad = seed_aad(instance, &seal.id, &seal.kind, public);
+            let seed = kek.unwrap(&aad, wrapped_seed).map_err(|_| DoesNotOpen)?;
+            open_by_seed(instance, seal, SealSeed(seed.to_array().ok_or(DoesNotOpen)?))
         }
     }
 }
 
-fn open_private(
+fn open_by_seed(
     instance: InstanceId,
     seal: &SealRecord,
-    private: SecretArray<32>,
+    seed: SealSeed,
 ) -> Result<OpenSeal, DoesNotOpen> {
     let RootWrap::Keyed { sealed_root, .. } = &seal.root else { return Err(DoesNotOpen) };
-    let private = HpkePrivateKey::of(private);
-    let root = private.open(&info(instance, &seal.id, ROOT), &[], sealed_root);
-    let root = root.map_err(|_| DoesNotOpen)?.to_array().map(RootKey::of).ok_or(DoesNotOpen)?;
+    let info = root_info(instance, &seal.id);
+    let root = open_message(&seed, &seal.id, &info, &[], sealed_root).map(RootKey::of)?;
     let kind = seal.kind.as_str();
-    Ok(OpenSeal { id: seal.id, kind, instance, private: Some(private), root })
+    Ok(OpenSeal { id: seal.id, kind, instance, seed: Some(seed), root })
 }
 
 /// The key that what was presented gives for a seal.
@@ -358,7 +408,7 @@ fn seal_key(kind: &SealKind, opener: &Opener<'_>) -> Option<SecretArray<32>> {
     }
 }
 
-/// The same installation in version 2, for whoever just opened its only seal.
+/// The same installation in version 3, for whoever just opened its only seal.
 ///
 /// # Errors
 /// A cause when there are several seals, or no randomness can be had.
@@ -386,6 +436,7 @@ pub(crate) fn upgrade(
 /// A cause when no randomness can be had or a seal is one of version 1.
 pub(crate) fn wrap_for_all(
     bootstrap: &Bootstrap,
+    shared: &SharedKeys,
     purpose: &str,
     aad: &[u8],
     secret: &SecretArray<32>,
@@ -395,12 +446,17 @@ pub(crate) fn wrap_for_all(
         let RootWrap::Keyed { public, .. } = &seal.root else {
             return Err(Cause::from("a seal of version 1 has no public half"));
         };
-        let info = info(bootstrap.instance.id, &seal.id, purpose);
-        let wrapped = secret.expose(|bytes| hpke::seal(public, &info, aad, bytes, entropy))?;
+        let key = shared.get(&seal.id).ok_or(NOTHING_SHARED)?;
+        let (psk, info) =
+            (SharedKey { key, id: &seal.id }, info(bootstrap.instance.id, &seal.id, purpose));
+        let wrapped = secret.expose(|bytes| hpke::seal(public, psk, &info, aad, bytes, entropy))?;
         Ok(WrappedForSeal { seal: seal.id, wrapped })
     };
     bootstrap.seals.iter().map(wrap).collect()
 }
+
+/// Never seen: the root key that authenticates a seal opens what it shares.
+pub(crate) const NOTHING_SHARED: &str = "nothing is known of what a seal shares with the server";
 
 /// A secret, wrapped for one seal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -411,37 +467,13 @@ pub struct WrappedForSeal {
     pub wrapped: Vec<u8>,
 }
 
-/// Authenticates the seals; derived from the root key.
-pub(crate) struct SealAuthority(SecretArray<32>);
-
-impl SealAuthority {
-    pub(crate) fn of(root: &RootKey) -> Result<Self, Cause> {
-        root.derive(b"lastkey/seals/v1").map(Self)
-    }
-
-    /// The MAC of everything that is not wrapped under the root key.
-    pub(crate) fn authenticate(&self, bootstrap: &Bootstrap) -> Result<[u8; 32], Cause> {
-        let label = [b"lastkey/seals-mac/v1", &sha256(&authenticated(bootstrap))[..]].concat();
-        Ok(kdf::derive(&self.0, &label)?.expose(|mac| *mac))
-    }
-
-    /// Whether a bootstrap record was written by who held the root key.
-    pub(crate) fn has_written(&self, bootstrap: &Bootstrap) -> bool {
-        let expected = self.authenticate(bootstrap);
-        match (bootstrap.authentication, expected) {
-            (Some(found), Ok(expected)) => lastkey_secret::ct_eq(&found, &expected),
-            (Some(_) | None, _) => false,
-        }
-    }
-}
-
 const KEYFILE: &[u8] = b"lastkey/keyfile/v1";
 const SHARES: &[u8] = b"lastkey/shares/v1";
 const ROOT: &str = "root";
 
 /// What a message for a seal is bound to.
 fn info(instance: InstanceId, seal: &[u8; 16], purpose: &str) -> Vec<u8> {
-    [b"lastkey/for-seal/v1", &instance.0[..], seal, purpose.as_bytes()].concat()
+    [b"lastkey/for-seal/v2", &instance.0[..], seal, purpose.as_bytes()].concat()
 }
 
 /// What the root key for a seal is bound to.
@@ -449,10 +481,9 @@ pub(crate) fn root_info(instance: InstanceId, seal: &[u8; 16]) -> Vec<u8> {
     info(instance, seal, ROOT)
 }
 
-/// What the private half is bound to: this installation, this seal, what opens it, its public
-/// half.
-fn private_aad(instance: InstanceId, id: &[u8; 16], kind: &SealKind, public: &[u8; 32]) -> Vec<u8> {
-    let mut aad = [b"lastkey/seal-key/v1", &instance.0[..], id].concat();
+/// What the seed is bound to: this installation, this seal, what opens it, its public half.
+fn seed_aad(instance: InstanceId, id: &[u8; 16], kind: &SealKind, public: &[u8; 32]) -> Vec<u8> {
+    let mut aad = [b"lastkey/seal-seed/v1", &instance.0[..], id].concat();
     append_kind(&mut aad, kind);
     aad.extend_from_slice(public);
     aad
@@ -460,7 +491,7 @@ fn private_aad(instance: InstanceId, id: &[u8; 16], kind: &SealKind, public: &[u
 
 /// The same for a device, which may take few bytes only.
 fn device_aad(instance: InstanceId, id: &[u8; 16], kind: &SealKind, public: &[u8; 32]) -> [u8; 32] {
-    sha256(&private_aad(instance, id, kind, public))
+    sha256(&seed_aad(instance, id, kind, public))
 }
 
 /// What a seal of version 1 binds the root key to.
@@ -473,69 +504,6 @@ fn direct_aad(instance: InstanceId, id: &[u8; 16], kind: &SealKind) -> Option<Ve
     Some(aad)
 }
 
-/// Everything that the root key authenticates.
-fn authenticated(bootstrap: &Bootstrap) -> Vec<u8> {
-    let mut bytes = bootstrap.instance.id.0.to_vec();
-    bytes.extend_from_slice(&bootstrap.instance.created_at.0.to_be_bytes());
-    bytes.extend_from_slice(&bootstrap.records_from.to_be_bytes());
-    append_count(&mut bytes, bootstrap.keyring.len());
-    for entry in &bootstrap.keyring {
-        bytes.extend_from_slice(&entry.epoch.to_be_bytes());
-        bytes.extend_from_slice(&entry.created_at.0.to_be_bytes());
-    }
-    append_count(&mut bytes, bootstrap.seals.len());
-    for seal in &bootstrap.seals {
-        bytes.extend_from_slice(&seal.id);
-        append_kind(&mut bytes, &seal.kind);
-        bytes.extend_from_slice(&seal.created_at.0.to_be_bytes());
-        if let RootWrap::Keyed { public, wrapped_private, .. } = &seal.root {
-            bytes.extend_from_slice(public);
-            append_bytes(&mut bytes, wrapped_private);
-        }
-    }
-    bytes
-}
-
-/// What opens a seal, in a way that no other reads the same.
-fn append_kind(bytes: &mut Vec<u8>, kind: &SealKind) {
-    match kind {
-        SealKind::Passphrase { memory_kib, passes, lanes, salt } => {
-            bytes.push(1);
-            for cost in [memory_kib, passes, lanes] {
-                bytes.extend_from_slice(&cost.to_be_bytes());
-            }
-            bytes.extend_from_slice(salt);
-        }
-        SealKind::Keyfile => bytes.push(2),
-        SealKind::Shamir { threshold, holders } => {
-            bytes.extend_from_slice(&[3, *threshold]);
-            append_count(bytes, holders.len());
-            for holder in holders {
-                append_bytes(bytes, holder.recipient.as_bytes());
-                bytes.extend_from_slice(&holder.check_value);
-            }
-        }
-        SealKind::Device { kind, settings } => {
-            bytes.push(4);
-            append_bytes(bytes, kind.as_str().as_bytes());
-            append_count(bytes, settings.len());
-            for (name, value) in settings {
-                append_bytes(bytes, name.as_bytes());
-                append_bytes(bytes, value.as_bytes());
-            }
-        }
-    }
-}
-
-fn append_bytes(bytes: &mut Vec<u8>, part: &[u8]) {
-    append_count(bytes, part.len());
-    bytes.extend_from_slice(part);
-}
-
-fn append_count(bytes: &mut Vec<u8>, count: usize) {
-    bytes.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use lastkey_crypto::entropy::SystemEntropy;
@@ -543,7 +511,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_draft_opens_by_its_own_passphrase_and_private_half_only() {
+    fn a_draft_opens_by_its_own_passphrase_and_seed_only() {
         let (passphrase, instance) = (SecretVec::copy_of(b"a passphrase"), InstanceId([1; 16]));
         let costs = Argon2Params::parse(64, 1, 1).unwrap();
         let seal = NewSeal::Passphrase { passphrase: passphrase.expose(SecretVec::copy_of), costs };
@@ -551,7 +519,11 @@ mod tests {
         assert!(draft.check_opens(instance, &Opener::Bytes(&passphrase)).is_ok());
         let other = SecretVec::copy_of(b"another one");
         assert!(draft.check_opens(instance, &Opener::Bytes(&other)).is_err());
-        let spoilt = SealDraft { public: [9; 32], ..draft };
-        assert!(spoilt.check_opens(instance, &Opener::Bytes(&passphrase)).is_err());
+        let shared = Arc::new(SecretArray::copy_of(&[9; 32]));
+        for spoilt in
+            [SealDraft { public: [9; 32], ..draft.clone() }, SealDraft { shared, ..draft }]
+        {
+            assert!(spoilt.check_opens(instance, &Opener::Bytes(&passphrase)).is_err());
+        }
     }
 }

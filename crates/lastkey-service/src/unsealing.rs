@@ -1,8 +1,9 @@
 //! From sealed to unsealed: by what somebody presents, by shares, by devices.
 //!
 //! Room      `service`.
-//! Holds     one attempt at a time, and only so often; every attempt leaves its record. The engine
-//!           starts only under seals that the root key has authenticated.
+//! Holds     one attempt at a time, and guesses only so often; every guess leaves its record, and
+//!           an unseal without one is undone. The engine starts only under seals that the root key
+//!           has authenticated, and by a device only when nobody has sealed the server.
 
 use std::sync::{Arc, PoisonError};
 
@@ -10,16 +11,20 @@ use lastkey_core::audit::archive::LogSigners;
 use lastkey_core::ids::RequestId;
 use lastkey_core::ports::{AuditArchive, SealDeviceError, Store};
 use lastkey_core::seal_record::{Bootstrap, SealKind, SealRecord};
+use lastkey_crypto::share::Share;
 use lastkey_secret::SecretVec;
 use tokio::sync::oneshot;
 
+use crate::attempts::UnsealAttempts;
 use crate::custody::Custody;
 use crate::engine::{Engine, Keys};
 use crate::error::Error;
 use crate::gathering::Gathered;
+use crate::ops::secrets::run_rotations;
 use crate::root::{KeyringKeys, RootKey};
+use crate::seal_authority::{CHANGED, is_of_version_1};
 use crate::sealing::{
-    Gate, RETIREMENT, Running, Unsealed, audit_operator, detached, not_initialised,
+    Gate, RETIREMENT, Running, SealState, Unsealed, audit_operator, detached, not_initialised,
 };
 use crate::seals::{OpenSeal, Opener, open_any, open_by_device, open_by_shares, upgrade};
 use crate::{audit_head, jobs, renewal};
@@ -47,16 +52,49 @@ impl Gate {
         presented: SecretVec,
     ) -> Result<Unsealed, Error> {
         let mut attempts = self.attempts.lock().await;
-        let opened = match attempts.take(self.ports.clock.read().since_boot) {
-            Ok(()) => self.open_presented(presented).await,
+        if let Err(error) = attempts.guesses.take(self.ports.clock.read().since_boot) {
+            return self.refuse(&mut attempts, request, error).await;
+        }
+        let was_sealed = self.engine().is_err();
+        let outcome = match self.open_presented(presented).await {
+            Ok((open, bootstrap)) => {
+                attempts.guesses.refill();
+                self.enter(&open, &bootstrap).await.map(|()| open.kind())
+            }
             Err(error) => Err(error),
         };
-        let result = opened.as_ref().map_or_else(Error::code, |_| "ok");
-        audit_operator(&self.ports, request, "sys:Unseal", result, None).await?;
-        let (open, bootstrap) = opened?;
-        attempts.refill();
-        self.enter(&open, &bootstrap).await?;
-        Ok(Unsealed { attempt: request, seal_kind: open.kind() })
+        let seal_kind = self.record(request, None, was_sealed, outcome).await?;
+        Ok(Unsealed { attempt: request, seal_kind })
+    }
+
+    /// Records how an attempt ended. An unseal that cannot be recorded is undone.
+    async fn record<T>(
+        &self,
+        request: RequestId,
+        target: Option<&str>,
+        was_sealed: bool,
+        outcome: Result<T, Error>,
+    ) -> Result<T, Error> {
+        let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+        let recorded = audit_operator(&self.ports, request, "sys:Unseal", result, target).await;
+        if recorded.is_err() && was_sealed {
+            self.stop().await;
+        }
+        recorded.and(outcome)
+    }
+
+    /// Answers an attempt that was not looked at. Anybody can make these as fast as he likes, so
+    /// only so many are recorded.
+    async fn refuse<T>(
+        &self,
+        attempts: &mut UnsealAttempts,
+        request: RequestId,
+        error: Error,
+    ) -> Result<T, Error> {
+        if attempts.refusals.take(self.ports.clock.read().since_boot).is_err() {
+            return Err(error);
+        }
+        self.record(request, None, false, Err(error)).await
     }
 
     /// Takes a share of a seal of shares. Enough of them unseal; while the server is unsealed,
@@ -82,29 +120,42 @@ impl Gate {
         let mut attempts = self.attempts.lock().await;
         let now = self.ports.clock.read();
         let bootstrap = self.store.bootstrap().await?.ok_or_else(not_initialised)?;
-        let taken = attempts.take(now.since_boot);
-        let taken = taken.and_then(|()| self.gathering.add(&bootstrap, &share, now.since_boot));
-        let result = taken.as_ref().map_or_else(Error::code, |_| "ok");
-        let target = taken.as_ref().ok().map(|(gathered, number, _)| {
-            format!("seal/{}/share/{number}", RequestId(gathered.seal))
-        });
-        audit_operator(&self.ports, request, "sys:Unseal", result, target.as_deref()).await?;
-        let (gathered, number, shares) = taken?;
-        attempts.refill();
-        if let Ok(engine) = self.engine() {
-            let book = &engine.seal_book;
-            book.change(&*engine.store, |book| book.share_shown(gathered.seal, number, now.wall))
-                .await?;
-        }
-        if shares.is_empty() {
-            return Ok((gathered, None));
-        }
-        let open = open_by_shares(&bootstrap, &shares).map_err(|_| Error::Unauthenticated)?;
-        self.enter(&open, &bootstrap).await?;
-        Ok((gathered, Some(Unsealed { attempt: request, seal_kind: open.kind() })))
+        let brought = match self.gathering.add(&bootstrap, &share, now.since_boot) {
+            Ok(brought) => brought,
+            Err(error) => return self.refuse(&mut attempts, request, error).await,
+        };
+        let (gathered, number, shares) = brought;
+        let was_sealed = self.engine().is_err();
+        let outcome = self.take_share(&bootstrap, gathered.seal, number, &shares).await;
+        let target = format!("seal/{}/share/{number}", RequestId(gathered.seal));
+        let opened = self.record(request, Some(&target), was_sealed, outcome).await?;
+        Ok((gathered, opened.map(|seal_kind| Unsealed { attempt: request, seal_kind })))
     }
 
-    /// Tries the seals of devices. Does nothing while the server is unsealed.
+    /// Notes who brought his share, and unseals by all of them when there are enough; the kind of
+    /// the seal then.
+    async fn take_share(
+        &self,
+        bootstrap: &Bootstrap,
+        seal: [u8; 16],
+        number: u8,
+        shares: &[Share],
+    ) -> Result<Option<&'static str>, Error> {
+        let now = self.ports.clock.read().wall;
+        if let Ok(engine) = self.engine() {
+            let book = &engine.seal_book;
+            book.change(&*engine.store, |book| book.share_shown(seal, number, now)).await?;
+        }
+        if shares.is_empty() {
+            return Ok(None);
+        }
+        let open = open_by_shares(bootstrap, shares).map_err(|_| Error::Unauthenticated)?;
+        self.enter(&open, bootstrap).await?;
+        Ok(Some(open.kind()))
+    }
+
+    /// Tries the seals of devices. Does nothing while the server is unsealed, or when somebody has
+    /// sealed it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when no device opened a seal and one of them may later;
@@ -122,17 +173,13 @@ impl Gate {
         let mut refused =
             Error::SealRefused("no seal of this installation is one of a device".into());
         for seal in bootstrap.seals.iter().filter(|seal| is_of_a_device(seal)) {
-            if self.engine().is_ok() {
+            if !self.awaits_devices() {
                 return Ok(None);
             }
             match open_by_device(bootstrap.instance.id, seal, &*self.devices).await {
                 Ok(open) => {
                     self.device_problem(seal.id, None);
-                    let target = format!("seal/{}", RequestId(seal.id));
-                    audit_operator(&self.ports, request, "sys:Unseal", "ok", Some(&target)).await?;
-                    let _attempts = self.attempts.lock().await;
-                    self.enter(&open, &bootstrap).await?;
-                    return Ok(Some(Unsealed { attempt: request, seal_kind: open.kind() }));
+                    return self.enter_by_device(request, &open, &bootstrap).await;
                 }
                 Err(error) => {
                     self.device_problem(seal.id, Some(&error));
@@ -143,6 +190,23 @@ impl Gate {
             }
         }
         Err(refused)
+    }
+
+    async fn enter_by_device(
+        &self,
+        request: RequestId,
+        open: &OpenSeal,
+        bootstrap: &Bootstrap,
+    ) -> Result<Option<Unsealed>, Error> {
+        let _attempts = self.attempts.lock().await;
+        // INVARIANT: whoever seals has an engine to seal, and nobody else starts one meanwhile.
+        if !self.awaits_devices() {
+            return Ok(None);
+        }
+        let entered = self.enter(open, bootstrap).await;
+        let target = format!("seal/{}", RequestId(open.id()));
+        self.record(request, Some(&target), true, entered).await?;
+        Ok(Some(Unsealed { attempt: request, seal_kind: open.kind() }))
     }
 
     /// Notes what the device of a seal said at the last try.
@@ -163,7 +227,7 @@ impl Gate {
         let (opening, source) = (before.clone(), Arc::clone(&self.ports.entropy));
         let opened = tokio::task::spawn_blocking(move || {
             let open = open_any(&opening, &presented)?;
-            let upgraded = opening.authentication.is_none().then(|| {
+            let upgraded = is_of_version_1(&opening).then(|| {
                 let mut entropy = source.open();
                 upgrade(&opening, &Opener::Bytes(&presented), open.root(), &mut *entropy)
             });
@@ -176,7 +240,7 @@ impl Gate {
             Some(after) => after.map_err(Error::Internal)?,
         };
         self.store.replace_bootstrap(&before, &after).await?;
-        tracing::info!("the bootstrap record is one of version 2 now");
+        tracing::info!("the bootstrap record is one of version 3 now");
         Ok((open, after))
     }
 
@@ -221,17 +285,20 @@ impl Gate {
         let (stop_jobs, stopped) = oneshot::channel();
         let (stop_renewal, renewal_stopped) = oneshot::channel();
         let renewing = renewal::run(Arc::clone(&engine), renewal_stopped);
+        let (stop_rotations, rotations_stopped) = oneshot::channel();
+        let rotating = run_rotations(Arc::clone(&engine), rotations_stopped);
         let working = jobs::run(Arc::clone(&engine), stopped);
         let jobs = tokio::spawn(async move {
-            let renewing = tokio::spawn(renewing);
+            let (renewing, rotating) = (tokio::spawn(renewing), tokio::spawn(rotating));
             working.await;
-            // It may have ended by itself; then nobody listens.
+            // They may have ended by themselves; then nobody listens.
             let _ = stop_renewal.send(());
+            let _ = stop_rotations.send(());
             let _ = renewing.await;
+            let _ = rotating.await;
         });
         *self.retired.lock().await = Some(retired);
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Running { engine, jobs, stop_jobs });
+        *self.state() = SealState::Unsealed(Running { engine, jobs, stop_jobs });
         Ok(())
     }
 
@@ -272,9 +339,6 @@ impl Gate {
         Ok(())
     }
 }
-
-/// What the seals are when the root key does not know them.
-pub(crate) const CHANGED: &str = "the seals were changed by somebody who does not hold the root key; restore the data directory, or unseal an older copy of it";
 
 pub(crate) const fn is_of_a_device(seal: &SealRecord) -> bool {
     matches!(seal.kind, SealKind::Device { .. })

@@ -2,6 +2,7 @@
 //!
 //! Room      `service`.
 
+use lastkey_core::holding::Holding;
 use lastkey_core::ids::{AliasName, KeyId};
 use lastkey_core::key::Key;
 use lastkey_core::time::{ClockRecord, Timestamp};
@@ -18,14 +19,28 @@ pub struct KeyView {
     pub next_rotation_at: Option<Timestamp>,
     /// When it is destroyed.
     pub deletion_at: Option<Timestamp>,
+    /// What places outside were last reported to hold, by place. Told where one key is described.
+    pub holdings: Vec<Holding>,
 }
 
 impl KeyView {
     pub(crate) fn of(key: Key, clock: &ClockRecord, last_used_at: Option<Timestamp>) -> Self {
         let next_rotation_at = key.rotation.map(|rotation| clock.wall_at(rotation.due));
         let deletion_at = key.destruction.map(|destruction| clock.wall_at(destruction.due));
-        Self { key, last_used_at, next_rotation_at, deletion_at }
+        let holdings = Vec::new();
+        Self { key, last_used_at, next_rotation_at, deletion_at, holdings }
     }
+}
+
+/// What depends on a key, as far as the service knows.
+#[derive(Clone, Debug)]
+pub struct Impact {
+    /// The key, and what places hold under it.
+    pub key: KeyView,
+    /// Secrets that have a value under it.
+    pub secrets: u64,
+    /// Values of secrets under it.
+    pub secret_versions: u64,
 }
 
 /// A version, with its use.

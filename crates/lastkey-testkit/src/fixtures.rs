@@ -2,11 +2,14 @@
 //!
 //! Room      `testkit`.
 
+mod rotation;
+
 use lastkey_core::access::{
     Cluster, Enrolment, Node, NodeAuthority, NodeCertificate, PasswordHash, Policy, Provider,
     Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
 };
 use lastkey_core::audit::archive::LogHead;
+use lastkey_core::holding::{HeldWhat, Holding};
 use lastkey_core::ids::{AliasName, InstanceId, KeyId, Name, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, KeyUsage, Tags};
 use lastkey_core::ports::RecordKeys;
@@ -152,7 +155,9 @@ pub fn every_record() -> Vec<Record> {
     ]
     .into_iter()
     .chain(access_records())
+    .chain([Record::Holding(holding(1, "prod"))])
     .chain(secret_records())
+    .chain(rotation::rotation_records())
     .collect()
 }
 
@@ -264,6 +269,23 @@ fn access_records() -> Vec<Record> {
     ]
 }
 
+/// What a place was reported to hold under two versions of a key.
+///
+/// # Panics
+/// For a place that is no name.
+#[must_use]
+pub fn holding(key: u64, place: &str) -> Holding {
+    Holding {
+        key: key_id(key),
+        place: Name::parse(place).expect("a name"),
+        what: HeldWhat::EtcdObjects,
+        versions: vec![(version_no(1), 4_812), (version_no(3), 1)],
+        reported_at: CREATED,
+        reported_by: "node:cp-1".to_owned(),
+        overridden: false,
+    }
+}
+
 fn user() -> User {
     User {
         name: name("alice"),
@@ -360,7 +382,8 @@ pub fn bootstrap() -> Bootstrap {
         kind,
         root: RootWrap::Keyed {
             public: [fill; 32],
-            wrapped_private: vec![fill; 72],
+            wrapped_seed: vec![fill; 72],
+            wrapped_shared: vec![fill; 72],
             sealed_root: vec![fill; 80],
         },
         created_at: CREATED,

@@ -193,6 +193,12 @@ words! {
         RsaAesKeyWrapSha256 = "RSA_AES_KEY_WRAP_SHA_256",
     }
 
+    /// What a place outside holds under a key.
+    HeldWhat {
+        /// Objects of a Kubernetes cluster in etcd, or in a snapshot of it.
+        EtcdObjects = "etcd-objects",
+    }
+
     /// Length of a data key.
     DataKeySpec {
         /// 32 bytes. The default.
@@ -229,10 +235,14 @@ words! {
         LimitExceeded = "LimitExceeded",
         /// The key is protected against deletion.
         DeletionProtected = "DeletionProtected",
+        /// A place outside was reported to hold things under the key or version.
+        KeyNeeded = "KeyNeeded",
         /// The clock jumped and waits for an operator.
         ClockHeld = "ClockHeld",
         /// A seal cannot be made, opened or let go of in this way.
         SealRefused = "SealRefused",
+        /// A system outside, such as a database, refused or failed.
+        OutsideFailed = "OutsideFailed",
         /// No such route.
         NotFound = "NotFound",
         /// The route has no such method.

@@ -4,7 +4,7 @@
 //! Holds     devices are asked again, less and less often, until the server is unsealed in
 //!           whatever way: one that was away comes back, and what a person has mended (a PIN file,
 //!           an approval) works without a restart. What must not be tried twice, a wrong PIN, the
-//!           adapters remember. A server that an operator seals later stays sealed.
+//!           adapters remember. A server that an operator seals stays sealed: the gate tells.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub(crate) async fn start(gate: &Arc<Gate>) -> Option<JoinHandle<()>> {
     Some(trying)
 }
 
-/// One try; whether the server is unsealed now.
+/// One try; whether it was the last one: the server is unsealed, or somebody has sealed it.
 async fn try_once(gate: &Arc<Gate>) -> bool {
     let mut request = [0; 16];
     if SystemEntropy.fill(&mut request).is_err() {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lastkey_connect::seal::tpm::{
-    APPROVAL_SETTING, Approval, ApprovalKey, State, TCTI_SETTING, Tcti, Tpm2Seal, forget, measure,
+    APPROVAL_SETTING, Approval, ApprovalKey, MeasureError, State, TCTI_SETTING, Tcti, Tpm2Seal,
+    TpmError, forget, measure, seal_here, unseal_here,
 };
 use lastkey_core::ports::{DeviceSettings, EntropySource, SealDevice as _, SealDeviceError};
 use lastkey_crypto::entropy::{Entropy, EntropyError, SystemEntropy};
@@ -228,4 +229,30 @@ async fn answer_that_was_changed_on_the_wire_is_refused() {
         assert!(refused.is_err(), "{code:#x}");
     }
     sealed.opens(&sealed.seal()).await.unwrap();
+}
+
+#[test]
+fn what_is_sealed_here_opens_here_and_in_this_state_alone() {
+    if !is_installed("swtpm") {
+        return;
+    }
+    let secret = SecretArray::copy_of(&SECRET);
+    let mut tpm = Swtpm::start();
+    let sealed = seal_here(&tpm.tcti(), &[7, 11], &secret).unwrap();
+    assert!(unseal_here(&tpm.tcti(), &sealed).unwrap().ct_eq(&secret));
+    tpm.reboot();
+    assert!(unseal_here(&tpm.tcti(), &sealed).unwrap().ct_eq(&secret));
+    tpm.extend(11);
+    assert!(matches!(unseal_here(&tpm.tcti(), &sealed), Err(TpmError::OtherState)));
+    tpm.reboot();
+    // Registers that are not named may change.
+    tpm.extend(4);
+    assert!(unseal_here(&tpm.tcti(), &sealed).unwrap().ct_eq(&secret));
+    let other = Swtpm::start();
+    assert!(matches!(unseal_here(&other.tcti(), &sealed), Err(TpmError::OtherTpm)));
+    for len in 0..sealed.len() {
+        assert!(unseal_here(&tpm.tcti(), &sealed[..len]).is_err(), "{len}");
+    }
+    assert!(matches!(seal_here(&tpm.tcti(), &[], &secret), Err(MeasureError::Registers(_))));
+    assert!(matches!(seal_here(&tpm.tcti(), &[16], &secret), Err(MeasureError::Registers(_))));
 }

@@ -40,6 +40,12 @@ pub enum AgeKeyError {
     /// The file is encrypted by age.
     #[error("is encrypted; decrypt it with age first")]
     Encrypted,
+    /// An SSH key, damaged or cut.
+    #[error("not a public key of SSH (ssh-ed25519 AAAA...), or mistyped")]
+    SshRecipient,
+    /// An SSH key that is none of Ed25519.
+    #[error("only SSH keys of the kind ssh-ed25519 can be used")]
+    SshKind,
     /// Of a plugin, or an SSH key.
     #[error("only identities of the X25519 kind (AGE-SECRET-KEY-1...) can be used")]
     OtherKind,

@@ -10,11 +10,59 @@ use aws_lc_rs::{
 };
 use lastkey_secret::{SecretArray, SecretVec};
 
-use super::{AgeRecipient, EnvelopeError, age::SHARE_LEN};
+use core::fmt;
+
+use super::{AgeKeyError, AgeRecipient, EnvelopeError, SshRecipient, age::SHARE_LEN};
 use crate::{entropy::Entropy, hkdf::Prk};
 
 /// The longest text, in bytes: one chunk of age.
 const MAX_TEXT_LEN: usize = 65_536;
+
+/// Whoever a file of age may be for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileRecipient {
+    /// A key of age.
+    Age(AgeRecipient),
+    /// An SSH key.
+    Ssh(SshRecipient),
+}
+
+impl FileRecipient {
+    /// Reads `age1...` or `ssh-ed25519 AAAA...`.
+    ///
+    /// # Errors
+    /// [`AgeKeyError::Recipient`], [`AgeKeyError::SshRecipient`], [`AgeKeyError::SshKind`].
+    pub fn parse(text: &str) -> Result<Self, AgeKeyError> {
+        if SshRecipient::is_meant(text) {
+            return SshRecipient::parse(text).map(Self::Ssh);
+        }
+        AgeRecipient::parse(text).map(Self::Age)
+    }
+
+    fn stanza(
+        &self,
+        file_key: &SecretArray<16>,
+        entropy: &mut dyn Entropy,
+    ) -> Result<String, EnvelopeError> {
+        let recipient = match self {
+            Self::Age(recipient) => recipient,
+            Self::Ssh(recipient) => return recipient.stanza(file_key, entropy),
+        };
+        let mut stanza = Vec::new();
+        file_key.expose(|key| recipient.wrap_stanza(key, entropy, &mut stanza))?;
+        let (share, wrapped) = stanza.split_at_checked(SHARE_LEN).ok_or(EnvelopeError::Failed)?;
+        Ok(format!("-> X25519 {}\n{}", base64(share), base64(wrapped)))
+    }
+}
+
+impl fmt::Display for FileRecipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Age(recipient) => recipient.fmt(f),
+            Self::Ssh(recipient) => recipient.fmt(f),
+        }
+    }
+}
 
 /// Encrypts a text for one recipient, as age would.
 ///
@@ -22,7 +70,7 @@ const MAX_TEXT_LEN: usize = 65_536;
 /// [`EnvelopeError::Entropy`]; [`EnvelopeError::Options`] for a recipient of low order or a text
 /// over 64 KiB.
 pub fn encrypt_for(
-    recipient: &AgeRecipient,
+    recipient: &FileRecipient,
     text: &SecretVec,
     entropy: &mut dyn Entropy,
 ) -> Result<Vec<u8>, EnvelopeError> {
@@ -33,11 +81,8 @@ pub fn encrypt_for(
     let file_key = file_key.map_err(|_| EnvelopeError::Entropy)?;
     let mut nonce = [0; 16];
     entropy.fill(&mut nonce).map_err(|_| EnvelopeError::Entropy)?;
-    let mut stanza = Vec::new();
-    file_key.expose(|key| recipient.wrap_stanza(key, entropy, &mut stanza))?;
-    let (share, wrapped) = stanza.split_at_checked(SHARE_LEN).ok_or(EnvelopeError::Failed)?;
-    let header =
-        format!("age-encryption.org/v1\n-> X25519 {}\n{}\n---", base64(share), base64(wrapped));
+    let stanza = recipient.stanza(&file_key, entropy)?;
+    let header = format!("age-encryption.org/v1\n{stanza}\n---");
     let mut file = header.clone().into_bytes();
     file.extend_from_slice(format!(" {}\n", base64(&header_mac(&file_key, &header)?)).as_bytes());
     file.extend_from_slice(&nonce);
@@ -69,8 +114,7 @@ fn derive(
 }
 
 /// Base64 without padding, as age writes it. Of public bytes only.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+pub(super) fn base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().saturating_mul(2));
     for three in bytes.chunks(3) {
         let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
@@ -82,6 +126,24 @@ fn base64(bytes: &[u8]) -> String {
     }
     text
 }
+
+/// Undoes [`base64`] where it is whole groups of four, as in SSH keys of Ed25519.
+pub(super) fn unbase64(text: &str) -> Option<Vec<u8>> {
+    let value = |letter: &u8| LETTERS.iter().position(|known| known == letter);
+    let mut bytes = Vec::with_capacity(text.len());
+    for four in text.as_bytes().chunks(4) {
+        let [a, b, c, d] = four else { return None };
+        let mut bits = 0_u32;
+        for letter in [a, b, c, d] {
+            bits = bits << 6 | u32::try_from(value(letter)?).ok()?;
+        }
+        let [_, three @ ..] = bits.to_be_bytes();
+        bytes.extend_from_slice(&three);
+    }
+    Some(bytes)
+}
+
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 #[cfg(test)]
 #[expect(
@@ -96,20 +158,16 @@ mod tests {
 
     use lastkey_secret::SecretVec;
 
-    use super::{MAX_TEXT_LEN, base64, encrypt_for};
-    use crate::{
-        entropy::SystemEntropy,
-        envelope::{AgeRecipient, EnvelopeError},
-        testing::FixedEntropy,
-    };
+    use super::{FileRecipient, MAX_TEXT_LEN, base64, encrypt_for, unbase64};
+    use crate::{entropy::SystemEntropy, envelope::EnvelopeError, testing::FixedEntropy};
 
     /// Made by `age-keygen` 1.1.1, and the recipient that it printed.
     const IDENTITY: &str =
         "AGE-SECRET-KEY-14VXG8TH7VYUH2GNE8708NKSAXTLFCRYECE60VPGDQW9TCCHT5UVQDA0PCD";
     const RECIPIENT: &str = "age1vz343tt0xwyfag833jkqxtx9pjaxx9kc9ngg404csevtvg4ng5pq2f369f";
 
-    fn recipient() -> AgeRecipient {
-        AgeRecipient::parse(RECIPIENT).unwrap()
+    fn recipient() -> FileRecipient {
+        FileRecipient::parse(RECIPIENT).unwrap()
     }
 
     /// RFC 4648, section 10, without the padding.
@@ -119,6 +177,11 @@ mod tests {
             [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg")]
         {
             assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(unbase64("Zm9vYmFy"), Some(b"foobar".to_vec()));
+        assert_eq!(unbase64(&base64(&[0xff; 51])), Some(vec![0xff; 51]));
+        for bad in ["Zm9", "Zm9v=", "Zg==", "Zm-v", "Zm9vY"] {
+            assert_eq!(unbase64(bad), None, "{bad}");
         }
     }
 

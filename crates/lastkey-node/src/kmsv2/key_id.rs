@@ -10,7 +10,8 @@ use lastkey_crypto::digest::{sha256, sha256_of};
 use crate::ports::KeyInUse;
 
 const DOMAIN: &[u8] = b"lastkey/kmsv2/key-id/v1\0";
-const PREFIX: &str = "lk1.";
+/// Begins every key id of this plugin.
+pub const KEY_ID_PREFIX: &str = "lk1.";
 
 /// The key id of one activation of one version.
 ///
@@ -27,7 +28,7 @@ pub(crate) fn key_id(key: &KeyInUse, made_at: &str, cluster: &str) -> String {
         made_at.as_bytes(),
         cluster.as_bytes(),
     ]);
-    format!("{PREFIX}{}", base32(&hash))
+    format!("{KEY_ID_PREFIX}{}", base32(&hash))
 }
 
 /// The hash of a key id under which the API server's own metrics speak of it.

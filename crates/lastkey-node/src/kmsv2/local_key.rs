@@ -1,10 +1,11 @@
-//! Local keys: what seeds are sealed under, kept in memory.
+//! Local keys: what seeds are sealed under, in memory.
 //!
 //! Room      `node`.
 //! Holds     A local key leaves the ring when the service refuses it, and is asked about again
 //!           after ten minutes of use.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const MAX_KEYS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct LocalKey {
     pub(crate) key: WrapKey,
+    /// The same, to be kept on disk.
+    bytes: SecretArray<32>,
     /// When the service last said that it may be used.
     confirmed: Instant,
 }
@@ -30,8 +33,17 @@ pub(crate) struct LocalKey {
 impl LocalKey {
     /// Takes over 32 bytes; `None` when there are not 32.
     pub(crate) fn new(bytes: &SecretVec, confirmed: Instant) -> Option<Self> {
-        let bytes: SecretArray<32> = bytes.to_array()?;
-        Some(Self { key: WrapKey::new(&bytes).ok()?, confirmed })
+        Self::of(bytes.to_array()?, confirmed)
+    }
+
+    /// Takes over bytes that were kept: the service is asked about them before they are used,
+    /// where it answers.
+    pub(crate) fn kept(bytes: SecretArray<32>) -> Option<Self> {
+        Self::of(bytes, Instant::now().checked_sub(GOOD_FOR)?)
+    }
+
+    fn of(bytes: SecretArray<32>, confirmed: Instant) -> Option<Self> {
+        Some(Self { key: WrapKey::new(&bytes).ok()?, bytes, confirmed })
     }
 
     /// Whether the service need not be asked before it is used.
@@ -42,7 +54,7 @@ impl LocalKey {
 
 /// Local keys by the hash of what the service has to unwrap for them.
 #[derive(Debug, Default)]
-pub(crate) struct Ring(Mutex<HashMap<[u8; 32], Arc<LocalKey>>>);
+pub(crate) struct Ring(Mutex<HashMap<[u8; 32], Arc<LocalKey>>>, AtomicUsize);
 
 impl Ring {
     pub(crate) fn find(&self, by_service: &[u8]) -> Option<Arc<LocalKey>> {
@@ -50,8 +62,24 @@ impl Ring {
     }
 
     pub(crate) fn insert(&self, by_service: &[u8], local: Arc<LocalKey>) {
+        self.insert_named(sha256(by_service), local);
+    }
+
+    /// Takes over a local key that was kept, by the hash of what the service has to unwrap for
+    /// it; one that is there is better.
+    pub(crate) fn adopt(&self, name: [u8; 32], bytes: SecretArray<32>) {
+        if !self.lock().contains_key(&name)
+            && let Some(local) = LocalKey::kept(bytes)
+        {
+            self.insert_named(name, Arc::new(local));
+        }
+    }
+
+    fn insert_named(&self, name: [u8; 32], local: Arc<LocalKey>) {
         let mut keys = self.lock();
-        keys.insert(sha256(by_service), local);
+        if keys.insert(name, local).is_none() {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
         if keys.len() > MAX_KEYS {
             let oldest = keys.iter().min_by_key(|(_, local)| local.confirmed);
             if let Some(name) = oldest.map(|(name, _)| *name) {
@@ -66,6 +94,20 @@ impl Ring {
 
     pub(crate) fn clear(&self) {
         self.lock().clear();
+    }
+
+    /// Counts the local keys that came in.
+    pub(crate) fn arrivals(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
+    }
+
+    /// All of them, to be kept.
+    pub(crate) fn copies(&self) -> Vec<([u8; 32], SecretArray<32>)> {
+        let keys = self.lock();
+        let copy = |(name, local): (&[u8; 32], &Arc<LocalKey>)| {
+            (*name, local.bytes.expose(SecretArray::copy_of))
+        };
+        keys.iter().map(copy).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -54,7 +54,20 @@ pub struct Metrics {
     refuses: Family<Name, Gauge>,
     silent: Family<Name, Gauge>,
     local_keys: Family<Name, Gauge>,
+    kept: Family<Name, Gauge>,
     old_clients: Family<Name, Counter>,
+    credential: Gauge,
+}
+
+/// Shows when the credential of the plugin ends.
+#[derive(Clone, Debug)]
+pub struct Expiry(Gauge);
+
+impl Expiry {
+    /// It ends at this time, in seconds since 1970.
+    pub fn set(&self, at: u64) {
+        self.0.set(i64::try_from(at).unwrap_or(i64::MAX));
+    }
 }
 
 impl Metrics {
@@ -70,7 +83,9 @@ impl Metrics {
             refuses: Family::default(),
             silent: Family::default(),
             local_keys: Family::default(),
+            kept: Family::default(),
             old_clients: Family::default(),
+            credential: Gauge::default(),
         };
         metrics.registered(version, locked)
     }
@@ -90,8 +105,13 @@ impl Metrics {
         let help = "Seconds since the key service answered last; -1 before it did";
         own.register_with_unit("service_silent", help, Unit::Seconds, self.silent.clone());
         own.register("local_keys", "Local keys in memory", self.local_keys.clone());
+        let help = "1 while the local keys on disk are those in memory, where they are kept";
+        own.register("local_keys_kept", help, self.kept.clone());
         let help = "Requests that HTTP/2 refused, as those of an API server before 1.32";
         own.register("refused_streams", help, self.old_clients.clone());
+        let help = "When the node certificate ends, in seconds since 1970; 0 without one";
+        let credential = self.credential.clone();
+        own.register_with_unit("credential_expires_timestamp", help, Unit::Seconds, credential);
         let memory: Gauge = Gauge::default();
         memory.set(i64::from(locked));
         own.register("memory_locked", "1 when no page of the process can be swapped out", memory);
@@ -117,8 +137,15 @@ impl Metrics {
             refuses: self.refuses.get_or_create_owned(&name()),
             silent: self.silent.get_or_create_owned(&name()),
             local_keys: self.local_keys.get_or_create_owned(&name()),
+            kept: self.kept.get_or_create_owned(&name()),
             old_clients: self.old_clients.get_or_create_owned(&name()),
         }
+    }
+
+    /// Where the end of the credential is shown.
+    #[must_use]
+    pub fn expiry(&self) -> Expiry {
+        Expiry(self.credential.clone())
     }
 
     /// Everything, in OpenMetrics text.
@@ -161,6 +188,7 @@ pub(super) struct ProviderMetrics {
     refuses: Gauge,
     silent: Gauge,
     local_keys: Gauge,
+    kept: Gauge,
     old_clients: Counter,
 }
 
@@ -202,6 +230,10 @@ impl ProviderMetrics {
 
     pub(super) fn local_keys(&self, count: usize) {
         self.local_keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn kept(&self, is_kept: bool) {
+        self.kept.set(i64::from(is_kept));
     }
 
     pub(super) fn old_client(&self) {

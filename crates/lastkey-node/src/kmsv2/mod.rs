@@ -10,10 +10,10 @@
 //!           seconds, and the local keys are dropped.
 
 pub mod ciphertext;
-mod client_check;
 mod door;
 #[cfg(test)]
 mod fake;
+mod kept;
 mod key_id;
 mod local_key;
 mod metrics;
@@ -24,9 +24,9 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use key_id::key_id_hash;
-pub use metrics::Metrics;
+pub use key_id::{KEY_ID_PREFIX, key_id_hash};
+pub use metrics::{Expiry, Metrics};
 pub use page::Page;
 pub use provider::{Denial, Health, Provider, ProviderConfig, WhenAway};
-pub use refresh::refresh;
+pub use refresh::{KEY_VERSION_ANNOTATION, refresh};
 pub use serve::serve;

@@ -5,12 +5,13 @@
 //!           a remote call. Nothing is answered under local keys beyond the bound of the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_crypto::oaep::OaepPublicKey;
-use lastkey_secret::SecretVec;
+use lastkey_secret::{SecretArray, SecretVec};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 
@@ -18,9 +19,11 @@ use super::ciphertext::{
     Bound, Ciphertext, MAX_ANNOTATIONS_LEN, MAX_CIPHERTEXT_LEN, MAX_KEY_ID_LEN, SealError,
     WrappedLocalKey,
 };
+use super::kept::{Kept, Saved};
 use super::local_key::{LocalKey, Ring};
 use super::metrics::{Metrics, ProviderMetrics};
-use crate::ports::{KeyError, KeyInUse, KeyOps};
+use super::refresh::annotations_of;
+use crate::ports::{KeyError, KeyInUse, KeyOps, MachineSeal};
 
 /// How long the service may be silent before Status says so: a failover or a restart of a server
 /// should not make every API server unready.
@@ -70,6 +73,8 @@ pub struct Provider {
     pub(super) wake: Notify,
     state: RwLock<State>,
     unwraps: Semaphore,
+    /// Where local keys outlive the process.
+    pub(super) kept: Option<Kept>,
 }
 
 /// The port, with a `Debug` that says nothing.
@@ -185,7 +190,15 @@ impl Provider {
             wake: Notify::new(),
             state: RwLock::new(state),
             unwraps: Semaphore::new(UNWRAPS_AT_ONCE),
+            kept: None,
         }
+    }
+
+    /// The same, which keeps its local keys in a file, sealed to the machine.
+    #[must_use]
+    pub fn keeping(self, file: PathBuf, seal: Arc<dyn MachineSeal>) -> Self {
+        let bound_to = (self.config.key.as_str(), self.config.cluster.as_str());
+        Self { kept: Some(Kept::new(file, bound_to, seal)), ..self }
     }
 
     /// Its name.
@@ -387,11 +400,16 @@ impl Provider {
         };
         let refused = contact != Contact::Away;
         self.metrics.contact(false, refused);
-        let over = !refused && !self.is_within_bound();
+        let starting = self.is_starting();
+        let over = !refused && !starting && !self.is_within_bound();
         if refused || over {
             // What may not be used is not kept.
             self.ring.clear();
             self.metrics.local_keys(0);
+            if let Some(kept) = &self.kept {
+                kept.remove();
+                self.metrics.kept(false);
+            }
         }
         let mut state = self.write();
         if refused || over {
@@ -414,6 +432,39 @@ impl Provider {
                 "the key service does not serve"
             );
         }
+    }
+
+    /// Whether the service was not reached since the start, and nothing kept is used.
+    pub(super) fn is_starting(&self) -> bool {
+        self.read().contact == Contact::Starting
+    }
+
+    /// Everything that a start without the service needs; none before the service was reached.
+    pub(super) fn saved(&self, heard_at: u64) -> Option<Saved> {
+        let active = self.active()?;
+        let wrapped = active.wrapped.clone();
+        let (key, key_id, locals) = (active.key, active.key_id.clone(), self.ring.copies());
+        Some(Saved { heard_at, key, key_id, wrapped, locals })
+    }
+
+    /// Local keys of the life before, for seeds that nobody has asked for in this one.
+    pub(super) fn adopt(&self, locals: Vec<([u8; 32], SecretArray<32>)>) {
+        locals.into_iter().for_each(|(name, bytes)| self.ring.adopt(name, bytes));
+        self.metrics.local_keys(self.ring.len());
+    }
+
+    /// Goes on with what was kept, as if the service had been silent since.
+    pub(super) fn resume(&self, saved: Saved, silent: Duration) -> Option<()> {
+        let heard = Instant::now().checked_sub(silent)?;
+        self.adopt(saved.locals);
+        let local = self.ring.find(&saved.wrapped.by_service)?;
+        let (key, key_id, wrapped) = (saved.key, saved.key_id, saved.wrapped);
+        let annotations = annotations_of(&key);
+        self.promote(Active { key, key_id, annotations, wrapped, local });
+        let mut state = self.write();
+        state.heard = Some(heard);
+        state.contact = Contact::Away;
+        Some(())
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

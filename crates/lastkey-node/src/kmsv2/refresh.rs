@@ -6,8 +6,9 @@
 //!           exactly that version and recovered it. A key id that was left is never told again.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lastkey_crypto::blob;
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
@@ -15,9 +16,10 @@ use lastkey_secret::SecretVec;
 use tokio::time::{Instant, sleep};
 
 use super::ciphertext::WrappedLocalKey;
+use super::kept::{KeptError, Saved};
 use super::key_id::key_id;
 use super::local_key::LocalKey;
-use super::provider::{Active, Provider};
+use super::provider::{Active, Provider, chain};
 use crate::ports::{KeyError, KeyInUse};
 
 /// Between two looks: with the 2.5 seconds that one may take, a disabled key is seen within ten.
@@ -31,11 +33,13 @@ const PROOF_PERIOD: Duration = Duration::from_secs(60);
 /// A promotion that a rotation overtakes is begun again so often.
 const PROMOTIONS: usize = 3;
 
-const ANNOTATION: &str = "key-version.lastkey.dev";
+/// Names the annotation that tells id and version of the key, as `UUID/NUMBER`.
+pub const KEY_VERSION_ANNOTATION: &str = "key-version.lastkey.dev";
 
 /// Looks at the key service until the end.
 pub async fn refresh(provider: Arc<Provider>) {
     let mut proof_due = Instant::now();
+    let mut keeping = Keeping::default();
     loop {
         let prove = Instant::now() >= proof_due;
         let looked = provider.look(prove).await;
@@ -51,13 +55,62 @@ pub async fn refresh(provider: Arc<Provider>) {
             Err(KeyError::Refused { .. } | KeyError::Undecryptable) => PERIOD,
         };
         match looked {
-            Ok(()) => provider.heard(),
-            Err(error) => provider.missed(&error),
+            Ok(()) => {
+                provider.heard();
+                keeping.after_an_answer(&provider, prove).await;
+            }
+            Err(error) => {
+                if matches!(error, KeyError::Away(_)) && provider.is_starting() {
+                    keeping.without_an_answer(&provider).await;
+                }
+                provider.missed(&error);
+            }
         }
         tokio::select! {
             () = sleep(pause) => (),
             // At most one look in this time, however many ask for one.
             () = async { provider.wake.notified().await; sleep(FIRST_PERIOD).await } => (),
+        }
+    }
+}
+
+/// When local keys go to the disk and come from there.
+#[derive(Default)]
+struct Keeping {
+    adopted: bool,
+    arrivals: usize,
+    tried: Option<Instant>,
+}
+
+impl Keeping {
+    /// Local keys of the life before come in first: the file is written anew.
+    async fn after_an_answer(&mut self, provider: &Provider, proven: bool) {
+        if provider.kept.is_none() {
+            return;
+        }
+        if !std::mem::replace(&mut self.adopted, true)
+            && let Some((saved, _)) = provider.load_kept().await
+        {
+            provider.adopt(saved.locals);
+        }
+        let arrivals = provider.ring.arrivals();
+        if proven || arrivals != self.arrivals {
+            self.arrivals = arrivals;
+            provider.keep().await;
+        }
+    }
+
+    /// The service does not answer at the start.
+    async fn without_an_answer(&mut self, provider: &Provider) {
+        if self.tried.is_some_and(|tried| tried.elapsed() < PERIOD) {
+            return;
+        }
+        self.tried = Some(Instant::now());
+        if let Some((saved, silent)) = provider.load_kept().await
+            && provider.resume(saved, silent).is_some()
+        {
+            let seconds = silent.as_secs();
+            tracing::warn!(provider = provider.name(), seconds, "goes on with kept local keys");
         }
     }
 }
@@ -112,15 +165,57 @@ impl Provider {
         }
         let local_key = LocalKey::new(&local, asked).ok_or(KeyError::Undecryptable)?;
         let wrapped = WrappedLocalKey { by_service, for_recovery: self.for_recovery(&local)? };
-        let annotations = BTreeMap::from([(ANNOTATION.to_owned(), annotation(&key))]);
+        let annotations = annotations_of(&key);
         let local = Arc::new(local_key);
         Ok(Some(Active { key, key_id, annotations, wrapped, local }))
+    }
+
+    /// Writes local keys to disk, where they are kept.
+    async fn keep(&self) {
+        let Some(kept) = &self.kept else { return };
+        let Some(saved) = self.saved(wall()) else { return };
+        let outcome = kept.save(&saved).await;
+        self.metrics.kept(outcome.is_ok());
+        if let Err(error) = outcome {
+            let error = chain(&error);
+            tracing::warn!(provider = self.name(), error, "local keys are not kept on disk");
+        }
+    }
+
+    /// What was kept, and how long ago the service answered then.
+    async fn load_kept(&self) -> Option<(Saved, Duration)> {
+        let (kept, now) = (self.kept.as_ref()?, wall());
+        match kept.load(now, self.config.bound).await {
+            Ok(saved) => {
+                let silent = Duration::from_secs(now.saturating_sub(saved.heard_at));
+                Some((saved, silent))
+            }
+            Err(KeptError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                if matches!(error, KeptError::TooOld) {
+                    kept.remove();
+                }
+                let error = chain(&error);
+                tracing::warn!(provider = self.name(), error, "no local keys from the disk");
+                None
+            }
+        }
     }
 
     fn for_recovery(&self, local: &SecretVec) -> Result<Vec<u8>, KeyError> {
         let Some(recovery) = &self.config.recovery else { return Ok(Vec::new()) };
         local.expose(|bytes| recovery.encrypt(bytes)).map_err(|error| KeyError::Away(error.into()))
     }
+}
+
+/// Seconds since 1970, by the wall clock: what is kept has to outlive a boot.
+fn wall() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What is noted beside every seed under a key.
+pub(super) fn annotations_of(key: &KeyInUse) -> BTreeMap<String, Vec<u8>> {
+    BTreeMap::from([(KEY_VERSION_ANNOTATION.to_owned(), annotation(key))])
 }
 
 /// Key and version, readable: `UUID/VERSION`.

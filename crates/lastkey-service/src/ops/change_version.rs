@@ -2,10 +2,12 @@
 //!
 //! Room      `service`.
 //! Holds     a version is destroyed only after it was shadow-disabled or marked as compromised,
-//!           and never while it is primary: the table of states refuses.
+//!           and never while it is primary: the table of states refuses. What a place was last
+//!           reported to hold under it keeps it too.
 
 use std::sync::Arc;
 
+use lastkey_core::holding::Reason;
 use lastkey_core::ids::{KeyRef, VersionNo};
 use lastkey_core::permit::{DestroyKeyVersion, MarkCompromised, RotateKey, UpdateKeyVersion};
 use lastkey_core::ports::Expected;
@@ -34,7 +36,7 @@ impl Engine {
         number: VersionNo,
         change: VersionChange,
     ) -> Result<VersionView, Error> {
-        let plan = Plan::Version(number, change);
+        let plan = Plan::Version(number, change, None);
         let changed: KeyView = match change {
             VersionChange::MakePrimary => self.change::<RotateKey>(call, key, plan).await?,
             VersionChange::ShadowDisable | VersionChange::Reinstate => {
@@ -43,8 +45,27 @@ impl Engine {
             VersionChange::MarkCompromised => {
                 self.change::<MarkCompromised>(call, key, plan).await?
             }
-            VersionChange::Destroy => self.change::<DestroyKeyVersion>(call, key, plan).await?,
+            VersionChange::Destroy => {
+                return self.destroy_key_version(call, key, number, None).await;
+            }
         };
+        self.describe_version(call, KeyRef::Id(changed.key.id), number).await
+    }
+
+    /// Lets the material of a version go; with a reason in spite of what places were reported to
+    /// hold under it.
+    ///
+    /// # Errors
+    /// [`Error::KeyNeeded`], and those of [`Engine::change_version`].
+    pub async fn destroy_key_version(
+        self: &Arc<Self>,
+        call: &Call,
+        key: KeyRef,
+        number: VersionNo,
+        in_spite: Option<Reason>,
+    ) -> Result<VersionView, Error> {
+        let plan = Plan::Version(number, VersionChange::Destroy, in_spite);
+        let changed = self.change::<DestroyKeyVersion>(call, key, plan).await?;
         self.describe_version(call, KeyRef::Id(changed.key.id), number).await
     }
 
@@ -53,6 +74,7 @@ impl Engine {
         draft: &mut Draft,
         number: VersionNo,
         change: VersionChange,
+        in_spite: Option<&Reason>,
     ) -> Result<(), Error> {
         let stored = self.read_version(draft.key.id, number).await?;
         let (mut version, revision) = stored.ok_or(Error::Denied)?;
@@ -74,6 +96,7 @@ impl Engine {
         };
         happen(&mut version, event, draft.clock.last.wall)?;
         if version.state == State::Destroyed {
+            self.check_needed(draft, Some(number), in_spite).await?;
             self.plan_erasure_later(draft).await?;
         }
         draft.put_version(version, Expected::At(revision));

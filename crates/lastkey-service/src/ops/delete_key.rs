@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use lastkey_core::holding::Reason;
 use lastkey_core::ids::KeyRef;
 use lastkey_core::key::{DeletionWindow, Destruction};
 use lastkey_core::limits::MAX_PAGE_LEN;
@@ -27,18 +28,21 @@ use crate::view::KeyView;
 const SECONDS_PER_DAY: u64 = 86_400;
 
 impl Engine {
-    /// Schedules the destruction of a key. From now on nothing may use it.
+    /// Schedules the destruction of a key. From now on nothing may use it. With a reason it is
+    /// done in spite of what places were reported to hold under it.
     ///
     /// # Errors
-    /// [`Error::DeletionProtected`], [`Error::KeyState`], [`Error::Denied`],
+    /// [`Error::KeyNeeded`], [`Error::DeletionProtected`], [`Error::KeyState`], [`Error::Denied`],
     /// [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn schedule_deletion(
         self: &Arc<Self>,
         call: &Call,
         key: KeyRef,
         window: DeletionWindow,
+        in_spite: Option<Reason>,
     ) -> Result<KeyView, Error> {
-        self.change::<ScheduleKeyDeletion>(call, key, Plan::ScheduleDeletion(window)).await
+        let plan = Plan::ScheduleDeletion(window, in_spite);
+        self.change::<ScheduleKeyDeletion>(call, key, plan).await
     }
 
     /// Calls a scheduled destruction off. The key is disabled then.
@@ -66,6 +70,9 @@ impl Engine {
         }
         if draft.clock.hold.is_some() {
             return Err(Error::ClockHeld);
+        }
+        if self.put_off_if_needed(draft).await? {
+            return Ok(());
         }
         draft.happen(KeyEvent::Destroy)?;
         let now = draft.clock.last.wall;

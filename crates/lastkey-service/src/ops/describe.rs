@@ -37,8 +37,15 @@ impl Engine {
         let permit = self.permit_key::<DescribeKey>(trail, name).await?;
         let key = self.stored_key(trail, &permit).await?;
         trail.call().go_on()?;
+        self.whole_view(key).await
+    }
+
+    /// A key with all that is known of it.
+    pub(crate) async fn whole_view(&self, key: Key) -> Result<KeyView, Error> {
         let last_used_at = self.last_use(&key).await?;
-        Ok(KeyView::of(key, &self.clock.observe(), last_used_at))
+        let holdings = self.holdings(key.id).await?;
+        let holdings = holdings.into_iter().map(|(holding, _)| holding).collect();
+        Ok(KeyView { holdings, ..KeyView::of(key, &self.clock.observe(), last_used_at) })
     }
 
     /// When any version of a key was used last, written or not.

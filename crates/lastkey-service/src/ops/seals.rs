@@ -1,5 +1,4 @@
-//! Use cases: which seals there are, add, change and remove them, new root and storage keys, and
-//! the drill that proves that each seal opens.
+//! Use cases: which seals there are, add, change and remove them, new root and storage keys.
 //!
 //! Room      `service`.
 //! Source    docs/formats/hierarchy.md, "Changes"; docs/recovery.md.
@@ -7,17 +6,15 @@
 //!           Nothing is wrapped to a seal that the root key has not authenticated. The last seal
 //!           that is known to open stays.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lastkey_core::ids::RequestId;
-use lastkey_core::permit::{DrillSeals, ReadSeals, Resource, UpdateSeals};
+use lastkey_core::permit::{ReadSeals, Resource, UpdateSeals};
 use lastkey_core::ports::{DeviceKind, DeviceSettings};
 use lastkey_core::seal_record::{
     AcceptedWeakness, Bootstrap, SealBook, SealKind, SealProof, SealRecord,
 };
 use lastkey_core::time::Timestamp;
-use lastkey_crypto::hpke::HpkePrivateKey;
 use lastkey_crypto::kdf::Argon2Params;
 use lastkey_secret::{SecretArray, SecretVec};
 
@@ -27,11 +24,13 @@ use crate::custody::{Custody, SealChange};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::draw_id;
+use crate::seal_authority::CHANGED;
 use crate::sealing::{Gate, detached};
 use crate::seals::{
-    NewSeal, OpenSeal, Opener, SealDraft, WrappedForSeal, open, open_by_device, wrap_for_all,
+    NewSeal, OpenSeal, Opener, SealDraft, SealSeed, WrappedForSeal, open, open_by_device,
+    wrap_for_all,
 };
-use crate::unsealing::{CHANGED, is_of_a_device};
+use crate::unsealing::is_of_a_device;
 use crate::weakness::{Weakness, weaknesses};
 
 /// Most seals of an installation.
@@ -271,18 +270,17 @@ impl Gate {
             }
             WantedSeal::Device { kind, settings } => {
                 let device = self.devices.open(kind, &settings).await?;
-                let (id, private) = self.draw_device_key()?;
-                let draft = SealDraft::on_device(instance, id, &*device, settings, private).await?;
+                let (id, seed) = self.draw_seed()?;
+                let draft = SealDraft::on_device(instance, id, &*device, settings, seed).await?;
                 Ok((draft, Proof::Device))
             }
         }
     }
 
-    fn draw_device_key(&self) -> Result<([u8; 16], HpkePrivateKey), Error> {
+    fn draw_seed(&self) -> Result<([u8; 16], SealSeed), Error> {
         let mut entropy = self.ports.entropy.open();
         let id = draw_id(&mut *entropy).map_err(|error| Error::Internal(error.into()))?;
-        let private = HpkePrivateKey::generate(&mut *entropy);
-        Ok((id, private.map_err(|error| Error::Internal(error.into()))?))
+        Ok((id, SealSeed::draw(&mut *entropy).map_err(Error::Internal)?))
     }
 
     /// Opens a new seal once, so that nobody relies on one that was never seen to open.
@@ -299,7 +297,7 @@ impl Gate {
             Proof::Device => None,
         };
         let opened = match bootstrap.seals.iter().find(|seal| seal.id == id) {
-            Some(seal) => self.try_seal_now(bootstrap, seal, presented.as_ref()).await,
+            Some(seal) => self.try_seal_now(engine, bootstrap, seal, presented.as_ref()).await,
             None => None,
         };
         let problem = match opened {
@@ -312,14 +310,15 @@ impl Gate {
         Err(Error::SealRefused(problem.into()))
     }
 
-    async fn note_opened(&self, engine: &Engine, id: [u8; 16]) -> Result<(), Error> {
+    pub(crate) async fn note_opened(&self, engine: &Engine, id: [u8; 16]) -> Result<(), Error> {
         let now = engine.clock.wall();
         Ok(engine.seal_book.change(&*engine.store, |book| book.opened(id, now)).await?)
     }
 
     /// Opens a seal by its device or what was presented; `None` when its holder is not here.
-    async fn try_seal_now(
+    pub(crate) async fn try_seal_now(
         &self,
+        engine: &Engine,
         bootstrap: &Bootstrap,
         seal: &SealRecord,
         presented: Option<&Arc<SecretVec>>,
@@ -331,11 +330,14 @@ impl Gate {
             opened.map_err(|error| error.to_string())
         } else {
             let (seal, presented) = (seal.clone(), Arc::clone(presented?));
+            let turn = engine.stretching.acquire().await.ok()?;
             let opened = tokio::task::spawn_blocking(move || {
                 open(instance, &seal, &Opener::Bytes(&presented))
             });
+            let opened = opened.await;
+            drop(turn);
             // What was presented may be for another seal, so this is no failure of this one.
-            Ok(opened.await.ok()?.ok()?)
+            Ok(opened.ok()?.ok()?)
         };
         Some(open.and_then(|open| {
             if Custody::is_root_of(open.root(), bootstrap) {
@@ -344,59 +346,6 @@ impl Gate {
                 Err("it opens, but not to the root key of this installation".to_owned())
             }
         }))
-    }
-
-    /// Opens every seal that can be opened now: those of devices, and those that open to what is
-    /// presented. Shares are brought by [`Gate::unseal_by_share`].
-    ///
-    /// # Errors
-    /// As [`Gate::list_seals`]; [`Error::SealRefused`] when the seals were tampered with.
-    pub async fn drill_seals(
-        self: &Arc<Self>,
-        call: &Call,
-        presented: Option<SecretVec>,
-    ) -> Result<SealsReport, Error> {
-        let (gate, call) = (Arc::clone(self), call.clone());
-        detached(async move {
-            let engine = gate.engine()?;
-            let mut trail = Trail::of::<DrillSeals>(&engine, &call);
-            let outcome = gate.try_drill_seals(&engine, &mut trail, presented).await;
-            trail.close(&engine, outcome).await
-        })
-        .await?
-    }
-
-    async fn try_drill_seals(
-        &self,
-        engine: &Engine,
-        trail: &mut Trail<'_>,
-        presented: Option<SecretVec>,
-    ) -> Result<SealsReport, Error> {
-        engine.permit::<DrillSeals>(trail, Resource::Instance)?;
-        trail.call().go_on()?;
-        trail.intend(engine).await?;
-        let bootstrap = engine.stored_bootstrap().await?;
-        if !engine.custody.lock().await.has_written(&bootstrap) {
-            return Err(Error::SealRefused(CHANGED.into()));
-        }
-        let presented = presented.map(Arc::new);
-        let mut failed = BTreeMap::new();
-        for seal in &bootstrap.seals {
-            match self.try_seal_now(&bootstrap, seal, presented.as_ref()).await {
-                Some(Ok(())) => self.note_opened(engine, seal.id).await?,
-                Some(Err(problem)) => {
-                    failed.insert(seal.id, problem);
-                }
-                None => {}
-            }
-        }
-        let mut report = report(&bootstrap, &engine.seal_book.read().await, engine.clock.wall());
-        for seal in &mut report.seals {
-            if let Some(problem) = failed.remove(&seal.id.0) {
-                seal.health = Health::Failed(problem);
-            }
-        }
-        Ok(report)
     }
 
     async fn accept(&self, engine: &Engine, trail: &Trail<'_>) -> Result<SealsReport, Error> {
@@ -433,7 +382,8 @@ impl Gate {
             return Err(Error::SealRefused(CHANGED.into()));
         }
         let mut entropy = self.ports.entropy.open();
-        let wrapped = wrap_for_all(&bootstrap, purpose, aad, secret, &mut *entropy);
+        let shared = custody.shared();
+        let wrapped = wrap_for_all(&bootstrap, shared, purpose, aad, secret, &mut *entropy);
         Ok((bootstrap, wrapped.map_err(Error::Internal)?))
     }
 }
@@ -533,7 +483,7 @@ fn check_wanted(bootstrap: &Bootstrap, book: &SealBook, wanted: &WantedSeal) -> 
     }
 }
 
-fn report(bootstrap: &Bootstrap, book: &SealBook, now: Timestamp) -> SealsReport {
+pub(crate) fn report(bootstrap: &Bootstrap, book: &SealBook, now: Timestamp) -> SealsReport {
     let weaknesses = weaknesses(&bootstrap.seals);
     let accepts = |accepted: &&AcceptedWeakness| {
         weaknesses.iter().all(|w| accepted.weaknesses.iter().any(|a| a == w.as_str()))

@@ -20,10 +20,10 @@ async fn a_key_pending_deletion_is_unusable_and_can_be_rescued() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;
     let blob = world.encrypt(&key, b"x").await.unwrap();
-    world.engine.schedule_deletion(admin(), key.clone(), week()).await.unwrap();
+    world.engine.schedule_deletion(admin(), key.clone(), week(), None).await.unwrap();
     assert_eq!(code(world.encrypt(&key, b"x").await), "KeyState");
     assert_eq!(code(world.decrypt(&blob).await), "KeyState");
-    let again = world.engine.schedule_deletion(admin(), key.clone(), week()).await;
+    let again = world.engine.schedule_deletion(admin(), key.clone(), week(), None).await;
     assert_eq!(code(again), "KeyState");
 
     let rescued = world.engine.cancel_deletion(admin(), key.clone()).await.unwrap().key;
@@ -42,7 +42,7 @@ async fn after_its_window_only_a_tombstone_is_left() {
     let key = view.key_ref();
     let blob = world.encrypt(&key, b"x").await.unwrap();
     world.engine.rotate_key(admin(), key.clone()).await.unwrap();
-    world.engine.schedule_deletion(admin(), key.clone(), week()).await.unwrap();
+    world.engine.schedule_deletion(admin(), key.clone(), week(), None).await.unwrap();
     world.clock.pass(7 * DAY - Duration::from_secs(1));
     world.engine.run_due().await;
     assert_eq!(world.show(&key).await.key.state, State::Active);
@@ -65,7 +65,7 @@ async fn after_its_window_only_a_tombstone_is_left() {
 async fn destroyed_and_erased_are_two_moments() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;
-    world.engine.schedule_deletion(admin(), key.clone(), week()).await.unwrap();
+    world.engine.schedule_deletion(admin(), key.clone(), week(), None).await.unwrap();
     let moments = async || {
         let version = lastkey_core::ids::VersionNo::FIRST;
         let view = world.engine.describe_version(admin(), key.clone(), version).await;
@@ -85,7 +85,7 @@ async fn a_protected_key_cannot_be_deleted() {
     let world = world().await;
     let protected = Request { deletion_protection: true, ..request(MaterialSpec::Aes256) };
     let key = world.create_as(protected).await.key_ref();
-    let refused = world.engine.schedule_deletion(admin(), key.clone(), week()).await;
+    let refused = world.engine.schedule_deletion(admin(), key.clone(), week(), None).await;
     assert_eq!(code(refused), "DeletionProtected");
     assert!(world.encrypt(&key, b"x").await.is_ok());
 }
@@ -94,7 +94,7 @@ async fn a_protected_key_cannot_be_deleted() {
 async fn after_a_jump_of_the_clock_nothing_is_destroyed_until_an_operator_confirms() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;
-    world.engine.schedule_deletion(admin(), key.clone(), week()).await.unwrap();
+    world.engine.schedule_deletion(admin(), key.clone(), week(), None).await.unwrap();
     world.clock.jump_wall(8 * 86_400);
     world.clock.pass(8 * DAY);
     world.engine.run_due().await;

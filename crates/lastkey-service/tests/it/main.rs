@@ -9,6 +9,7 @@
 
 mod audit;
 mod deletion;
+mod holdings;
 mod import;
 mod keys;
 mod lifecycle;
@@ -19,5 +20,7 @@ mod people;
 mod rotation;
 mod sealing;
 mod seals;
+mod secret_rotation;
 mod secrets;
+mod unsealing;
 mod world;

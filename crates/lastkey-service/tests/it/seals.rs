@@ -1,4 +1,4 @@
-//! Several seals: added, changed, removed, drilled; shares and devices; crashes in between.
+//! Several seals: added, changed, removed, drilled; crashes in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use lastkey_secret::{SecretArray, SecretVec};
 use lastkey_service::engine::Ports;
 use lastkey_service::error::Error;
 use lastkey_service::ops::seals::{SealRequest, SealsReport, WantedSeal};
-use lastkey_service::sealing::{Gate, Unsealed};
-use lastkey_service::seals::{SealDraft, open_any, open_by_shares};
+use lastkey_service::sealing::{Gate, Unsealed, replace_admin_token};
+use lastkey_service::seals::{SealDraft, open_any};
 use lastkey_service::weakness::Weakness;
 use lastkey_testkit::fakes::{DeviceFault, FakeDevices, FakeSealedStore, Fault, MemoryAudit};
 
@@ -30,27 +30,27 @@ use crate::world::{KEYFILE, World, admin, call_by, code, world};
 const FIRST: &str = "the first passphrase";
 const SECOND: &str = "the second passphrase";
 
-fn passphrase(text: &str) -> WantedSeal {
+pub(crate) fn passphrase(text: &str) -> WantedSeal {
     let costs = Argon2Params::parse(64, 1, 1).unwrap();
     WantedSeal::Passphrase { passphrase: SecretVec::copy_of(text.as_bytes()), costs }
 }
 
-fn device() -> WantedSeal {
+pub(crate) fn device() -> WantedSeal {
     let settings = [("name".to_owned(), "one".to_owned())];
     WantedSeal::Device { kind: DeviceKind::Pkcs11, settings: settings.into() }
 }
 
 impl World {
-    async fn change(&self, request: SealRequest) -> Result<SealsReport, Error> {
+    pub(crate) async fn change(&self, request: SealRequest) -> Result<SealsReport, Error> {
         self.gate.change_seals(admin(), request).await
     }
 
-    async fn add_seal(&self, wanted: WantedSeal) -> [u8; 16] {
+    pub(crate) async fn add_seal(&self, wanted: WantedSeal) -> [u8; 16] {
         let report = self.change(SealRequest::Add(wanted)).await.unwrap();
         report.seals.last().unwrap().id.0
     }
 
-    async fn add_shares(&self) -> ([u8; 16], Vec<SecretVec>) {
+    pub(crate) async fn add_shares(&self) -> ([u8; 16], Vec<SecretVec>) {
         let instance = self.bootstrap().await.instance.id;
         let holders = ["a", "b", "c"].map(str::to_owned).to_vec();
         let (draft, shares) = SealDraft::split(instance, 2, holders, &mut SystemEntropy).unwrap();
@@ -58,11 +58,14 @@ impl World {
         (id, shares.iter().map(Share::to_text).collect())
     }
 
-    async fn bootstrap(&self) -> Bootstrap {
+    pub(crate) async fn bootstrap(&self) -> Bootstrap {
         self.store.bootstrap().await.unwrap().unwrap()
     }
 
-    fn bring(&self, share: &SecretVec) -> impl Future<Output = Result<Option<Unsealed>, Error>> {
+    pub(crate) fn bring(
+        &self,
+        share: &SecretVec,
+    ) -> impl Future<Output = Result<Option<Unsealed>, Error>> {
         let (gate, share) = (Arc::clone(&self.gate), share.expose(SecretVec::copy_of));
         async move { gate.unseal_by_share(RequestId([3; 16]), share).await.map(|(_, done)| done) }
     }
@@ -73,7 +76,7 @@ impl World {
     }
 
     /// The same with devices.
-    async fn with_devices(self, devices: &FakeDevices) -> Self {
+    pub(crate) async fn with_devices(self, devices: &FakeDevices) -> Self {
         drop(self.engine);
         self.gate.stop().await;
         let gate = Gate::new(self.store.clone(), self.ports.clone(), 100);
@@ -84,7 +87,7 @@ impl World {
     }
 
     /// A server that starts anew over the same storage.
-    async fn restart(&self, presented: &[u8]) -> Result<Arc<Gate>, Error> {
+    pub(crate) async fn restart(&self, presented: &[u8]) -> Result<Arc<Gate>, Error> {
         let gate = Arc::new(Gate::new(self.store.clone(), self.ports.clone(), 100));
         gate.unseal(RequestId([4; 16]), SecretVec::copy_of(presented)).await?;
         Ok(gate)
@@ -216,7 +219,8 @@ async fn a_seal_of_shares_does_not_inherit_the_proof_of_another_seal() {
         let (draft, _) = SealDraft::split(instance, 2, holders, &mut SystemEntropy).unwrap();
         let (_, kind, public, wrapped) = draft.parts();
         let SealKind::Shamir { threshold, holders } = kind.clone() else { panic!("{kind:?}") };
-        SealDraft::received(id, threshold, holders, *public, wrapped.to_vec()).unwrap()
+        let shared = draft.shared().expose(SecretArray::copy_of);
+        SealDraft::received(id, threshold, holders, *public, wrapped.to_vec(), shared).unwrap()
     };
     let wanted = || WantedSeal::Shamir(shares(first));
     assert_eq!(code(world.change(SealRequest::Add(wanted())).await), "InvalidRequest");
@@ -258,87 +262,32 @@ async fn removals_at_the_same_time_leave_a_seal() {
     assert_eq!(world.bootstrap().await.seals.len(), 1);
 }
 
+/// The server is unsealed and sealed while a device thinks; what it says then is not asked any more.
 #[tokio::test]
-async fn shares_unseal_in_any_order_and_bad_ones_are_refused_at_once() {
+async fn a_drill_guesses_no_faster_than_an_unseal() {
     let world = world().await;
-    let (id, shares) = world.add_shares().await;
-    let elsewhere = {
-        let other = crate::world::world().await;
-        other.add_shares().await.1.remove(0)
+    world.add_seal(passphrase(FIRST)).await;
+    let drill = |text: &str| {
+        let presented = Some(SecretVec::copy_of(text.as_bytes()));
+        let gate = Arc::clone(&world.gate);
+        async move { gate.drill_seals(admin(), presented).await }
     };
-    world.gate.seal(admin()).await.unwrap();
-    for bad in [&elsewhere, &SecretVec::copy_of(b"lastkey-share-1qqqq"), &SecretVec::copy_of(b"")] {
-        assert_eq!(code(world.bring(bad).await), "InvalidRequest");
+    for _ in 0..5 {
+        drill("a guess").await.unwrap();
     }
-    assert!(world.bring(&shares[2]).await.unwrap().is_none());
-    let status = world.gate.status().await.unwrap();
-    let progress = status.seals.iter().find(|seal| seal.id.0 == id).unwrap().shares;
-    assert_eq!((status.sealed, progress), (true, Some((1, 2))));
-    let twice = world.bring(&shares[2]).await;
-    assert!(
-        matches!(&twice, Err(Error::SealRefused(why)) if why.contains("share 3 is here already"))
-    );
-    let World { gate, store, engine, .. } = world;
-    drop(engine);
-    let text = shares[0].expose(SecretVec::copy_of);
-    let (gathered, done) = gate.unseal_by_share(RequestId([3; 16]), text).await.unwrap();
-    assert_eq!((gathered.have, gathered.need, done.unwrap().seal_kind), (2, 2, "shamir"));
-    assert!(!gate.status().await.unwrap().sealed);
-    // The same by hand, as a recovery from a copy of the storage does it.
-    let bootstrap = store.bootstrap().await.unwrap().unwrap();
-    let parsed: Vec<Share> = shares.iter().map(|text| Share::parse(text).unwrap()).collect();
-    assert!(open_by_shares(&bootstrap, &parsed[1..]).is_ok());
-    assert!(open_by_shares(&bootstrap, &parsed[1..2]).is_err());
-}
-
-#[tokio::test]
-async fn a_share_of_a_seal_that_was_removed_is_told_so() {
-    let world = world().await;
-    let (id, shares) = world.add_shares().await;
-    world.change(SealRequest::Remove(id)).await.unwrap();
-    let refused = world.bring(&shares[0]).await;
-    let Err(Error::Invalid { problem, .. }) = refused else { panic!("{refused:?}") };
-    assert!(problem.contains("was removed or made anew"), "{problem}");
-}
-
-#[tokio::test]
-async fn devices_unseal_by_themselves_and_an_outage_is_told_from_a_loss() {
-    let devices = FakeDevices::default();
-    let world = world().await.with_devices(&devices).await;
-    world.add_seal(device()).await;
-    world.gate.seal(admin()).await.unwrap();
-    let World { gate, engine, .. } = world;
-    drop(engine);
-    let attempt = || gate.unseal_by_devices(RequestId([6; 16]));
-    devices.set_fault(DeviceFault::Away);
-    assert_eq!(code(attempt().await), "Unavailable");
-    let problem = gate.status().await.unwrap().seals[1].problem.clone();
-    assert_eq!(problem.as_deref(), Some("the device is away"));
-    for fault in [DeviceFault::Replaced, DeviceFault::PinLocked] {
-        devices.set_fault(fault);
-        assert_eq!(code(attempt().await), "SealRefused");
+    assert_eq!(code(drill(FIRST).await), "Throttled");
+    let guess = SecretVec::copy_of(b"a guess");
+    assert_eq!(code(world.gate.unseal(RequestId([2; 16]), guess).await), "Throttled");
+    // Nothing is guessed where nothing is presented.
+    world.gate.drill_seals(admin(), None).await.unwrap();
+    world.clock.pass(Duration::from_secs(10));
+    assert_eq!(drill(FIRST).await.unwrap().seals[1].health.as_str(), "proven");
+    for _ in 0..5 {
+        drill("a guess").await.unwrap();
     }
-    devices.set_fault(DeviceFault::None);
-    assert_eq!(attempt().await.unwrap().unwrap().seal_kind, "pkcs11");
-    assert_eq!(gate.status().await.unwrap().seals[1].problem, None);
-    assert!(attempt().await.unwrap().is_none());
-}
-
-#[tokio::test]
-async fn an_unseal_does_not_start_under_seals_that_changed_while_it_waited() {
-    let world = world().await;
-    world.gate.seal(admin()).await.unwrap();
-    let gate = Arc::clone(&world.gate);
-    let unsealing =
-        tokio::spawn(
-            async move { gate.unseal(RequestId([8; 16]), SecretVec::copy_of(&KEYFILE)).await },
-        );
-    // It waits for the engine that this test still holds.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    world.store.overwrite_bootstrap(|bootstrap| bootstrap.seals.clear());
-    drop(world.engine);
-    assert_eq!(code(unsealing.await.unwrap()), "Conflict");
-    assert!(world.gate.engine().is_err());
+    assert_eq!(code(drill("a guess").await), "Throttled");
+    let last = world.audit.events().pop().unwrap();
+    assert_eq!((last.action, last.result), ("sys:DrillSeals", "Throttled"));
 }
 
 #[tokio::test]
@@ -378,6 +327,12 @@ async fn seals_that_somebody_else_wrote_get_no_root_key() {
     let secret = SecretArray::copy_of(&[7; 32]);
     assert_eq!(code(world.gate.wrap_for_seals("backup", b"1", &secret).await), "SealRefused");
     assert_eq!(code(world.restart(&KEYFILE).await), "SealRefused");
+    let last = world.audit.events().pop().unwrap();
+    assert_eq!((last.action, last.result), ("sys:Unseal", "SealRefused"));
+    world.gate.stop().await;
+    let keyfile = SecretVec::copy_of(&KEYFILE);
+    let token = replace_admin_token(&*world.store, &world.ports, &keyfile).await;
+    assert_eq!(code(token), "SealRefused");
 }
 
 #[tokio::test]
@@ -489,6 +444,8 @@ async fn a_record_of_version_1_is_upgraded_by_the_first_unseal() {
     let ports = world().await.ports;
     let (store, before) = (Arc::new(FakeSealedStore::default()), version_1());
     store.initialise(&before).await.unwrap();
+    let keyfile = SecretVec::copy_of(&KEYFILE);
+    replace_admin_token(&*store, &ports, &keyfile).await.unwrap();
     let start = async || {
         let gate = Arc::new(Gate::new(store.clone(), ports.clone(), 100));
         gate.unseal(RequestId([4; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();

@@ -334,6 +334,9 @@ async fn a_copy_keeps_the_key_of_its_source() {
     let both = (name("a"), name("b"));
     let copy = world.engine.transfer_secret(admin(), both, Transfer::Copy).await.unwrap();
     assert_eq!(KeyRef::Id(copy.item.key), key);
+    world.put("a", b"two").await.unwrap();
+    let impact = world.engine.impact(admin(), key.clone()).await.unwrap();
+    assert_eq!((impact.secrets, impact.secret_versions), (2, 3));
     world.engine.change_state(admin(), key, StateChange::Disable).await.unwrap();
     assert_eq!(code(world.current("b").await), "KeyState");
 }

@@ -16,14 +16,15 @@ use super::{DecodeError, EncodeError, MAX_RECORD_LEN, v1};
 
 /// Without key pairs of seals and without MAC.
 const VERSION_1: u8 = 1;
-const VERSION_2: u8 = 2;
+/// No version 2 was ever released.
+const VERSION_3: u8 = 3;
 
 const PASSPHRASE: u8 = 1;
 const KEYFILE: u8 = 2;
 const SHAMIR: u8 = 3;
 const DEVICE: u8 = 4;
 
-/// Encodes the record: in version 1 when it is one of that version, else in version 2.
+/// Encodes the record: in version 1 when it is one of that version, else in version 3.
 ///
 /// # Errors
 /// [`EncodeError::TooLong`]; [`EncodeError::Mixed`] for a record that is half of each version.
@@ -31,7 +32,7 @@ pub fn encode(bootstrap: &Bootstrap) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = Vec::new();
     match bootstrap.authentication {
         None => v1::append(&mut bytes, VERSION_1, &BootstrapV1::of(bootstrap)?)?,
-        Some(mac) => v1::append(&mut bytes, VERSION_2, &BootstrapV2::of(bootstrap, mac)?)?,
+        Some(mac) => v1::append(&mut bytes, VERSION_3, &BootstrapV3::of(bootstrap, mac)?)?,
     }
     if bytes.len() <= MAX_RECORD_LEN { Ok(bytes) } else { Err(EncodeError::TooLong) }
 }
@@ -46,8 +47,8 @@ pub fn decode(bytes: &[u8]) -> Result<Bootstrap, DecodeError> {
     }
     match bytes.split_first() {
         Some((&VERSION_1, cbor)) => v1::read::<BootstrapV1<'_>>(cbor)?.try_into(),
-        Some((&VERSION_2, cbor)) => v1::read::<BootstrapV2<'_>>(cbor)?.try_into(),
-        Some((0, _)) | None => Err(DecodeError::Malformed),
+        Some((&VERSION_3, cbor)) => v1::read::<BootstrapV3<'_>>(cbor)?.try_into(),
+        Some((0 | 2, _)) | None => Err(DecodeError::Malformed),
         Some((_, _)) => Err(DecodeError::Newer),
     }
 }
@@ -99,23 +100,23 @@ struct PassphraseV1 {
 }
 
 #[derive(Encode, Decode)]
-struct BootstrapV2<'a> {
+struct BootstrapV3<'a> {
     #[cbor(n(0), with = "minicbor::bytes")]
     instance: [u8; 16],
     #[n(1)]
     created_at: u64,
     #[b(2)]
-    keyring: Vec<EntryV2<'a>>,
+    keyring: Vec<EntryV3<'a>>,
     #[n(3)]
     records_from: u32,
     #[b(4)]
-    seals: Vec<SealV2<'a>>,
+    seals: Vec<SealV3<'a>>,
     #[cbor(n(5), with = "minicbor::bytes")]
     authentication: [u8; 32],
 }
 
 #[derive(Encode, Decode)]
-struct EntryV2<'a> {
+struct EntryV3<'a> {
     #[n(0)]
     epoch: u32,
     #[cbor(b(1), with = "minicbor::bytes")]
@@ -125,7 +126,7 @@ struct EntryV2<'a> {
 }
 
 #[derive(Encode, Decode)]
-struct SealV2<'a> {
+struct SealV3<'a> {
     #[cbor(n(0), with = "minicbor::bytes")]
     id: [u8; 16],
     #[n(1)]
@@ -133,7 +134,7 @@ struct SealV2<'a> {
     #[cbor(n(2), with = "minicbor::bytes")]
     public: [u8; 32],
     #[cbor(b(3), with = "minicbor::bytes")]
-    wrapped_private: &'a [u8],
+    wrapped_seed: &'a [u8],
     #[cbor(b(4), with = "minicbor::bytes")]
     sealed_root: &'a [u8],
     #[n(5)]
@@ -141,21 +142,23 @@ struct SealV2<'a> {
     #[n(6)]
     passphrase: Option<PassphraseV1>,
     #[b(7)]
-    shamir: Option<ShamirV2<'a>>,
+    shamir: Option<ShamirV3<'a>>,
     #[b(8)]
-    device: Option<DeviceV2<'a>>,
+    device: Option<DeviceV3<'a>>,
+    #[cbor(b(9), with = "minicbor::bytes")]
+    wrapped_shared: &'a [u8],
 }
 
 #[derive(Encode, Decode)]
-struct ShamirV2<'a> {
+struct ShamirV3<'a> {
     #[n(0)]
     threshold: u8,
     #[b(1)]
-    holders: Vec<HolderV2<'a>>,
+    holders: Vec<HolderV3<'a>>,
 }
 
 #[derive(Encode, Decode)]
-struct HolderV2<'a> {
+struct HolderV3<'a> {
     #[b(0)]
     recipient: &'a str,
     #[cbor(n(1), with = "minicbor::bytes")]
@@ -163,15 +166,15 @@ struct HolderV2<'a> {
 }
 
 #[derive(Encode, Decode)]
-struct DeviceV2<'a> {
+struct DeviceV3<'a> {
     #[b(0)]
     kind: &'a str,
     #[b(1)]
-    settings: Vec<SettingV2<'a>>,
+    settings: Vec<SettingV3<'a>>,
 }
 
 #[derive(Encode, Decode)]
-struct SettingV2<'a> {
+struct SettingV3<'a> {
     #[b(0)]
     name: &'a str,
     #[b(1)]
@@ -254,9 +257,9 @@ impl From<PassphraseV1> for SealKind {
     }
 }
 
-impl<'a> BootstrapV2<'a> {
+impl<'a> BootstrapV3<'a> {
     fn of(bootstrap: &'a Bootstrap, authentication: [u8; 32]) -> Result<Self, EncodeError> {
-        let entry = |e: &'a KeyringEntry| EntryV2 {
+        let entry = |e: &'a KeyringEntry| EntryV3 {
             epoch: e.epoch,
             wrapped: &e.wrapped,
             created_at: e.created_at.0,
@@ -266,18 +269,18 @@ impl<'a> BootstrapV2<'a> {
             created_at: bootstrap.instance.created_at.0,
             keyring: bootstrap.keyring.iter().map(entry).collect(),
             records_from: bootstrap.records_from,
-            seals: bootstrap.seals.iter().map(SealV2::of).collect::<Result<_, _>>()?,
+            seals: bootstrap.seals.iter().map(SealV3::of).collect::<Result<_, _>>()?,
             authentication,
         })
     }
 }
 
-impl TryFrom<BootstrapV2<'_>> for Bootstrap {
+impl TryFrom<BootstrapV3<'_>> for Bootstrap {
     type Error = DecodeError;
 
-    fn try_from(bootstrap: BootstrapV2<'_>) -> Result<Self, DecodeError> {
+    fn try_from(bootstrap: BootstrapV3<'_>) -> Result<Self, DecodeError> {
         let (id, created_at) = (InstanceId(bootstrap.instance), Timestamp(bootstrap.created_at));
-        let entry = |e: EntryV2<'_>| KeyringEntry {
+        let entry = |e: EntryV3<'_>| KeyringEntry {
             epoch: e.epoch,
             wrapped: e.wrapped.to_vec(),
             created_at: Timestamp(e.created_at),
@@ -293,9 +296,10 @@ impl TryFrom<BootstrapV2<'_>> for Bootstrap {
     }
 }
 
-impl<'a> SealV2<'a> {
+impl<'a> SealV3<'a> {
     fn of(seal: &'a SealRecord) -> Result<Self, EncodeError> {
-        let RootWrap::Keyed { public, wrapped_private, sealed_root } = &seal.root else {
+        let RootWrap::Keyed { public, wrapped_seed, wrapped_shared, sealed_root } = &seal.root
+        else {
             return Err(EncodeError::Mixed);
         };
         let (kind, passphrase, shamir, device) = match &seal.kind {
@@ -305,17 +309,17 @@ impl<'a> SealV2<'a> {
             }
             SealKind::Keyfile => (KEYFILE, None, None, None),
             SealKind::Shamir { threshold, holders } => {
-                let holder = |holder: &'a ShareHolder| HolderV2 {
+                let holder = |holder: &'a ShareHolder| HolderV3 {
                     recipient: &holder.recipient,
                     check_value: holder.check_value,
                 };
                 let holders = holders.iter().map(holder).collect();
-                (SHAMIR, None, Some(ShamirV2 { threshold: *threshold, holders }), None)
+                (SHAMIR, None, Some(ShamirV3 { threshold: *threshold, holders }), None)
             }
             SealKind::Device { kind, settings } => {
-                let settings = settings.iter().map(|(name, value)| SettingV2 { name, value });
+                let settings = settings.iter().map(|(name, value)| SettingV3 { name, value });
                 let settings = settings.collect();
-                (DEVICE, None, None, Some(DeviceV2 { kind: kind.as_str(), settings }))
+                (DEVICE, None, None, Some(DeviceV3 { kind: kind.as_str(), settings }))
             }
         };
         let (id, public, created_at) = (seal.id, *public, seal.created_at.0);
@@ -323,20 +327,21 @@ impl<'a> SealV2<'a> {
             id,
             kind,
             public,
-            wrapped_private,
+            wrapped_seed,
             sealed_root,
             created_at,
             passphrase,
             shamir,
             device,
+            wrapped_shared,
         })
     }
 }
 
-impl TryFrom<SealV2<'_>> for SealRecord {
+impl TryFrom<SealV3<'_>> for SealRecord {
     type Error = DecodeError;
 
-    fn try_from(seal: SealV2<'_>) -> Result<Self, DecodeError> {
+    fn try_from(seal: SealV3<'_>) -> Result<Self, DecodeError> {
         let kind = match (seal.kind, seal.passphrase, seal.shamir, seal.device) {
             (PASSPHRASE, Some(passphrase), None, None) => passphrase.into(),
             (KEYFILE, None, None, None) => SealKind::Keyfile,
@@ -345,27 +350,28 @@ impl TryFrom<SealV2<'_>> for SealRecord {
             (0..=DEVICE, ..) => return Err(DecodeError::Malformed),
             (..) => return Err(DecodeError::Newer),
         };
-        if seal.wrapped_private.len() > MAX_WRAPPED_LEN {
+        if seal.wrapped_seed.len() > MAX_WRAPPED_LEN {
             return Err(DecodeError::Malformed);
         }
         let root = RootWrap::Keyed {
             public: seal.public,
-            wrapped_private: seal.wrapped_private.to_vec(),
+            wrapped_seed: seal.wrapped_seed.to_vec(),
+            wrapped_shared: seal.wrapped_shared.to_vec(),
             sealed_root: seal.sealed_root.to_vec(),
         };
         Ok(Self { id: seal.id, kind, root, created_at: Timestamp(seal.created_at) })
     }
 }
 
-impl TryFrom<ShamirV2<'_>> for SealKind {
+impl TryFrom<ShamirV3<'_>> for SealKind {
     type Error = DecodeError;
 
-    fn try_from(shamir: ShamirV2<'_>) -> Result<Self, DecodeError> {
+    fn try_from(shamir: ShamirV3<'_>) -> Result<Self, DecodeError> {
         let (threshold, count) = (shamir.threshold, shamir.holders.len());
         if threshold < 2 || usize::from(threshold) > count || count > usize::from(u8::MAX) {
             return Err(DecodeError::Malformed);
         }
-        let holder = |holder: &HolderV2<'_>| ShareHolder {
+        let holder = |holder: &HolderV3<'_>| ShareHolder {
             recipient: holder.recipient.to_owned(),
             check_value: holder.check_value,
         };
@@ -373,16 +379,16 @@ impl TryFrom<ShamirV2<'_>> for SealKind {
     }
 }
 
-impl TryFrom<DeviceV2<'_>> for SealKind {
+impl TryFrom<DeviceV3<'_>> for SealKind {
     type Error = DecodeError;
 
-    fn try_from(device: DeviceV2<'_>) -> Result<Self, DecodeError> {
+    fn try_from(device: DeviceV3<'_>) -> Result<Self, DecodeError> {
         let kind = DeviceKind::parse(device.kind).ok_or(DecodeError::Newer)?;
         // By rising name, each once: there is one encoding of a record.
         if !device.settings.is_sorted_by(|a, b| a.name < b.name) {
             return Err(DecodeError::Malformed);
         }
-        let owned = |s: &SettingV2<'_>| (s.name.to_owned(), s.value.to_owned());
+        let owned = |s: &SettingV3<'_>| (s.name.to_owned(), s.value.to_owned());
         Ok(Self::Device { kind, settings: device.settings.iter().map(owned).collect() })
     }
 }

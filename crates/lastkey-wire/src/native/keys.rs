@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::holdings::HoldingView;
 use super::is_off;
 use crate::words::{ImportAlgorithm, KeySpec, KeyState, KeyUsage, Origin, SigningAlgorithm};
 use crate::{Base64Bytes, SecretText, StringMap};
@@ -77,6 +78,10 @@ pub struct ScheduleDeletionRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 7, max = 366))]
     pub window_days: Option<u32>,
+    /// Why it is destroyed in spite of what places hold under it, for the audit log; refused
+    /// without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_spite_of_reports: Option<String>,
 }
 
 /// `POST /v1/keys/{key}/import-parameters`
@@ -183,6 +188,9 @@ pub struct KeyView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub last_used_at: Option<String>,
+    /// What places outside were last reported to hold, by place. Told where one key is described.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holdings: Vec<HoldingView>,
 }
 
 /// A scheduled deletion.

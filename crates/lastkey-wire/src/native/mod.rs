@@ -9,11 +9,14 @@ pub mod access;
 pub mod aliases;
 pub mod audit;
 pub mod batch;
+pub mod databases;
 pub mod error;
+pub mod holdings;
 pub mod keys;
 pub mod nodes;
 pub mod operations;
 pub mod query;
+pub mod rotation;
 pub mod seals;
 pub mod secrets;
 pub mod sessions;
@@ -41,6 +44,7 @@ mod tests {
     use super::audit::{AddWitnessRequest, RemoveWitnessRequest};
     use super::batch::{BatchRequest, BatchResult};
     use super::error::ErrorBody;
+    use super::holdings::{DestroyVersionRequest, ForgetHoldingRequest, ReportHoldingRequest};
     use super::keys::{
         CreateKeyRequest, ImportParametersRequest, ImportRequest, RemoveTagsRequest,
         ScheduleDeletionRequest, SetRotationRequest, SetTagsRequest, UpdateKeyRequest,
@@ -80,6 +84,9 @@ mod tests {
             refuses_unknown::<UpdateKeyRequest>(),
             refuses_unknown::<SetRotationRequest>(),
             refuses_unknown::<ScheduleDeletionRequest>(),
+            refuses_unknown::<ReportHoldingRequest>(),
+            refuses_unknown::<ForgetHoldingRequest>(),
+            refuses_unknown::<DestroyVersionRequest>(),
             refuses_unknown::<ImportParametersRequest>(),
             refuses_unknown::<ImportRequest>(),
             refuses_unknown::<SetTagsRequest>(),

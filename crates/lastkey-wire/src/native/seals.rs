@@ -123,7 +123,7 @@ pub struct PassphraseSeal {
 }
 
 /// A seal of shares, as `docs/formats/share.md` has it. No share is in it.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShamirSeal {
     /// Its id, 32 hexadecimal digits: the shares name it.
@@ -134,8 +134,10 @@ pub struct ShamirSeal {
     pub holders: Vec<ShareHolderBody>,
     /// The public half of the seal, 32 bytes.
     pub public: Base64Bytes,
-    /// The private half, wrapped under what the shares give, 72 bytes.
-    pub wrapped_private: Base64Bytes,
+    /// The seed of the seal, wrapped under what the shares give, 72 bytes.
+    pub wrapped_seed: Base64Bytes,
+    /// What the seal shares with the server, 32 bytes.
+    pub shared: SecretBase64,
 }
 
 /// The holder of a share.

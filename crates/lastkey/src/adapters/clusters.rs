@@ -102,7 +102,7 @@ impl Watched {
         let mut version = None;
         loop {
             let heard = self.listen_once(kind, &mut version).await;
-            self.change(kind, Census::close);
+            self.change(kind, |census, _| census.close());
             pause = match heard {
                 Ok(()) => PAUSES.0,
                 Err(error) => {
@@ -151,12 +151,13 @@ impl Watched {
                 Ok(Err(KubeError::Expired)) => return Ok(None),
                 Ok(Err(error)) => return Err(error),
                 Ok(Ok(Some(Change::Bookmark(version)))) => {
+                    self.change(kind, Census::hear);
                     from = version;
                     continue;
                 }
                 Ok(Ok(Some(Change::Is(object)))) => {
                     if let Some(seen) = Seen::of(&object) {
-                        self.change(kind, |census, _| census.see(seen.uid, seen.ends));
+                        self.change(kind, |census, now| census.see(seen.uid, seen.ends, now));
                     }
                     object
                 }

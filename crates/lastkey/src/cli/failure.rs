@@ -207,7 +207,7 @@ impl Failure {
         let _ = io::stderr().write_all(text.as_bytes());
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}", printable(&self.chain()));
         if let Some(detail) = self.detail() {
             if let Some(field) = &detail.field {

@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 use lastkey_wire::native::{
     aliases::ListAliasesReply,
     error::DryRunReply,
+    holdings::HoldingView,
     keys::{DeletionView, KeyView, ListKeysReply, RotationReply, RotationView},
     operations::{EncryptReply, MacReply, ReencryptReply, SignReply, VerifyMacReply, VerifyReply},
     system::{ConfirmClockReply, SealReply, StatusReply, UnsealReply},
@@ -96,6 +97,7 @@ impl Show for KeyView {
             .with("Deletion protection", protection)
             .with_some("Deletion", self.deletion.as_ref().map(deletion))
             .with_some("Destroyed", self.destroyed_at.as_ref())
+            .with_some("Held by", join(self.holdings.iter().map(holding)))
             .table()
     }
 }
@@ -311,6 +313,11 @@ fn rotation(by_itself: Option<&RotationView>) -> String {
             format!("every {}{}", span(rotation.period_seconds), next.unwrap_or_default())
         }
     }
+}
+
+fn holding(holding: &HoldingView) -> String {
+    let HoldingView { place, what, count, reported_at, .. } = holding;
+    format!("{place} ({count} {what}, reported {reported_at})")
 }
 
 fn deletion(deletion: &DeletionView) -> String {

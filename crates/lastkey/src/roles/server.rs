@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 pub(crate) struct Started {
     pub(crate) addresses: Vec<Address>,
     pub(crate) unsealed: bool,
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// Starts a server, says so through `ready`, and serves until a signal.
@@ -122,7 +123,8 @@ async fn serve(
     let server = Server::bind(server_config(&config, tls.as_ref())?, Arc::clone(&gate)).await?;
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
-    ready(&Started { addresses: server.local_addrs(), unsealed: gate.engine().is_ok() })?;
+    let (addresses, unsealed) = (server.local_addrs(), gate.engine().is_ok());
+    ready(&Started { addresses, unsealed, gate: Arc::clone(&gate) })?;
 
     let renewal = tokio::spawn(renew(config, tls, hangup));
     let shutdown = server.run(async move {

@@ -4,7 +4,7 @@
 #[path = "../../../lastkey-connect/tests/it/softhsm.rs"]
 mod softhsm;
 #[path = "../../../lastkey-connect/tests/it/swtpm.rs"]
-mod swtpm;
+pub(crate) mod swtpm;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ use crate::world::{Installation, Server, text};
 
 const CLEAR: &str = "tls.mode = 'off'";
 
-fn is_installed(program: &str) -> bool {
+pub(crate) fn is_installed(program: &str) -> bool {
     let found = Command::new("sh").arg("-c").arg(format!("command -v {program}")).output();
     let found = found.unwrap().status.success();
     if !found {

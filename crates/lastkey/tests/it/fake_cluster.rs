@@ -215,9 +215,13 @@ fn answer(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<(
     write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{body}")
 }
 
+/// How often a watch that has no news says so; a real API server does once a minute.
+const BOOKMARKS: Duration = Duration::from_secs(1);
+
 fn watch(stream: &mut TcpStream, shared: &Shared, is_of_pods: bool) -> std::io::Result<()> {
     write!(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
     let mut told = 0;
+    let mark = event("BOOKMARK", &json!({ "metadata": { "resourceVersion": "7" } }));
     let mut state = shared.lock();
     while !state.is_over && !state.is_away {
         let news: String = match is_of_pods {
@@ -225,11 +229,10 @@ fn watch(stream: &mut TcpStream, shared: &Shared, is_of_pods: bool) -> std::io::
             false => String::new(),
         };
         told = state.events.len();
-        if !news.is_empty() {
-            write!(stream, "{:x}\r\n{news}\r\n", news.len())?;
-            stream.flush()?;
-        }
-        state = shared.changed.wait(state).unwrap();
+        let news = if news.is_empty() { &mark } else { &news };
+        write!(stream, "{:x}\r\n{news}\r\n", news.len())?;
+        stream.flush()?;
+        state = shared.changed.wait_timeout(state, BOOKMARKS).unwrap().0;
     }
     Ok(())
 }

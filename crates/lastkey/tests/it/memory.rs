@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 
 use lastkey_core::seal_record::{RootWrap, SealKind};
-use lastkey_crypto::hpke::HpkePrivateKey;
+use lastkey_crypto::hpke::{HpkePrivateKey, SharedKey};
 use lastkey_crypto::kdf::{Argon2Params, derive, derive_from_passphrase};
 use lastkey_crypto::wrap::WrapKey;
 use lastkey_secret::{SecretArray, SecretVec};
@@ -23,20 +23,28 @@ fn keys(installation: &Installation) -> Vec<(&'static str, [u8; 32])> {
     let bootstrap = bootstrap::decode(&bytes).unwrap();
     let (instance, seal) = (bootstrap.instance.id, &bootstrap.seals[0]);
     let SealKind::Passphrase { memory_kib, passes, lanes, salt } = seal.kind else { panic!() };
-    let RootWrap::Keyed { public, wrapped_private, sealed_root } = &seal.root else { panic!() };
+    let RootWrap::Keyed { public, wrapped_seed, sealed_root, .. } = &seal.root else { panic!() };
     let costs = Argon2Params::parse(memory_kib, passes, lanes).unwrap();
     let passphrase = SecretVec::copy_of(PASSPHRASE.as_bytes());
     let seal_key = derive_from_passphrase(&passphrase, &salt, costs).unwrap();
     let costs_of = [memory_kib, passes, lanes].map(u32::to_be_bytes);
     let kind = [&[1], costs_of.as_flattened(), &salt].concat();
-    let aad = [b"lastkey/seal-key/v1", &instance.0[..], &seal.id, &kind, public].concat();
-    let private = WrapKey::new(&seal_key).unwrap().unwrap(&aad, wrapped_private).unwrap();
-    let private = private.to_array::<32>().unwrap();
+    let aad = [b"lastkey/seal-seed/v1", &instance.0[..], &seal.id, &kind, public].concat();
+    let seed = WrapKey::new(&seal_key).unwrap().unwrap(&aad, wrapped_seed).unwrap();
+    let seed = seed.to_array::<32>().unwrap();
+    let private = derive(&seed, b"lastkey/seal-private/v1").unwrap();
+    let shared = derive(&seed, b"lastkey/seal-shared/v1").unwrap();
     let bytes = |secret: &SecretArray<32>| secret.expose(|bytes| *bytes);
-    let mut keys = vec![("seal key", bytes(&seal_key)), ("private half", bytes(&private))];
+    let mut keys = vec![
+        ("seal key", bytes(&seal_key)),
+        ("seed", bytes(&seed)),
+        ("private half", bytes(&private)),
+        ("shared key", bytes(&shared)),
+    ];
     let root = HpkePrivateKey::of(private);
-    let info = [b"lastkey/for-seal/v1", &instance.0[..], &seal.id, b"root"].concat();
-    let root = root.open(&info, &[], sealed_root).unwrap();
+    let info = [b"lastkey/for-seal/v2", &instance.0[..], &seal.id, b"root"].concat();
+    let root = root.open(SharedKey { key: &shared, id: &seal.id }, &info, &[], sealed_root);
+    let root = root.unwrap();
     let root = root.to_array::<32>().unwrap();
     keys.push(("root key", bytes(&root)));
     let keyring_key = derive(&root, b"lastkey/keyring/v1").unwrap();

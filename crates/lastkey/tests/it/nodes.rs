@@ -11,7 +11,9 @@ use lastkey_crypto::material::{MaterialSpec, generate};
 use lastkey_crypto::sign::{Message, SignAlgorithm, SigningKey};
 use serde_json::{Value, json};
 
-use crate::process::{Ended, run};
+use crate::http::Http;
+use crate::kms_client::KmsClient;
+use crate::process::{Ended, Running, lastkey, run};
 use crate::world::{Installation, Server, text};
 
 /// A server with TLS, and a cluster whose pods are known to it.
@@ -170,4 +172,49 @@ fn certificate_of_another_authority_ends_the_handshake() {
     fs::copy(stranger.path("worker-1/node.pem"), site.path("foreign.pem")).unwrap();
     site.run("whoami --identity foreign.pem").failed(3);
     site.ok("whoami");
+}
+
+#[test]
+fn kms_plugin_renews_the_certificate_that_it_calls_with() {
+    let site = Site::found();
+    site.invite("cp-1");
+    site.join("cp-1").ok();
+    site.ok("key create --alias alias/etcd");
+    site.write(
+        "etcd.cedar",
+        "permit(principal == Node::\"cp-1\", action in [Action::\"kms:DescribeKey\", \
+         Action::\"kms:Encrypt\", Action::\"kms:Decrypt\"], resource);",
+    );
+    site.ok("policy put etcd etcd.cedar");
+    let ca = &site.server.env[0].1;
+    // Due as soon as it is signed, so that it is renewed at the start.
+    let config = format!(
+        "[server]\nendpoints = ['{}']\nca = '{ca}'\nidentity = 'cp-1/node.pem'\n\
+         renew_seconds = 86400\n[metrics]\nlisten = '127.0.0.1:0'\n\
+         [[provider]]\nsocket = 'kms.sock'\nkey = 'alias/etcd'\n",
+        site.server.addr
+    );
+    site.write("kms.toml", &config);
+    let before = fs::read(site.path("cp-1/node.pem")).unwrap();
+    let mut command = lastkey(["kms-plugin", "--config"]);
+    let plugin = Running::start(command.arg(site.path("kms.toml")));
+    let ready = plugin.says("lastkey kms-plugin serves").unwrap();
+    plugin.logs("the node certificate is renewed");
+    let renewed = fs::read(site.path("cp-1/node.pem")).unwrap();
+    assert_ne!(renewed, before);
+    let client = KmsClient::connect(&site.path("kms.sock"));
+    client.ready();
+    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
+    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
+    // The key service asks for the certificate of this moment: the look after the renewal passes.
+    site.ok("key rotate alias/etcd");
+    client
+        .wait("rotated", |status| {
+            status.as_ref().is_ok_and(|status| status.key_id != sealed.key_id)
+        })
+        .unwrap();
+    let addr = ready.rsplit_once("metrics on ").unwrap().1;
+    let page = Http::tcp(addr).unwrap().answer("GET", "/metrics", "").text();
+    let name = "lastkey_kms_plugin_credential_expires_timestamp_seconds 1";
+    assert!(page.contains(name), "{page}");
 }

@@ -74,6 +74,24 @@ impl Walk {
         self.server.cli_with("unseal --passphrase-file -", passphrase.as_bytes())
     }
 
+    /// Somebody with a key of age: his identity, and what he is encrypted to.
+    fn holder(&self, keygen: &Path, n: u8) -> (PathBuf, String) {
+        let identity = self.path(&format!("holder-{n}"));
+        run(command(keygen).arg("-o").arg(&identity), b"").ok();
+        let recipient = run(command(keygen).arg("-y").arg(&identity), b"").ok();
+        (identity, recipient)
+    }
+
+    /// Somebody who has an SSH key and no other.
+    fn ssh_holder(&self, keygen: &Path) -> (PathBuf, String) {
+        let identity = self.path("id_ed25519");
+        let mut make = command(keygen);
+        make.args(["-q", "-t", "ed25519", "-N", "", "-C", "carol@example.org", "-f"]);
+        run(make.arg(&identity), b"").ok();
+        let recipient = fs::read_to_string(identity.with_extension("pub")).unwrap();
+        (identity, recipient.trim().to_owned())
+    }
+
     fn bring(&self, share: &[u8]) -> crate::process::Ended {
         self.server.cli_with("unseal --share - --output json", share)
     }
@@ -82,7 +100,7 @@ impl Walk {
 fn tool(name: &str) -> Option<PathBuf> {
     let path = Path::new("/usr/bin").join(name);
     if !path.exists() {
-        let text = format!("\nSKIPPED: {name} is missing; apt-get install age\n");
+        let text = format!("\nSKIPPED: {name} is missing; apt-get install age openssh-client\n");
         std::io::stderr().write_all(text.as_bytes()).unwrap();
         return None;
     }
@@ -92,18 +110,21 @@ fn tool(name: &str) -> Option<PathBuf> {
 #[test]
 fn the_passphrase_is_forgotten_and_two_holders_open_with_shares_that_age_decrypts() {
     let (Some(keygen), Some(age)) = (tool("age-keygen"), tool("age")) else { return };
+    let Some(ssh_keygen) = tool("ssh-keygen") else { return };
     let mut walk = Walk::begin();
-    let holder = |n: u8| {
-        let identity = walk.path(&format!("holder-{n}"));
-        run(command(&keygen).arg("-o").arg(&identity), b"").ok();
-        let recipient = run(command(&keygen).arg("-y").arg(&identity), b"").ok();
-        (identity, recipient)
-    };
-    let holders: Vec<_> = (1..=3).map(holder).collect();
+    let holders = [walk.holder(&keygen, 1), walk.holder(&keygen, 2), walk.ssh_holder(&ssh_keygen)];
     let keys: Vec<&str> = holders.iter().map(|(_, key)| key.as_str()).collect();
     let file = walk.file("keys", &keys.join("\n"));
     let out = walk.path("shares").display().to_string();
     walk.add(&format!("shamir --shares 3 --threshold 2 --out {out} --recipients-file {file}"));
+    let other = keys[2].replace("ssh-ed25519", "ssh-rsa");
+    let add = walk.server.client(["seal", "add", "shamir", "--shares", "2", "--threshold", "2"]);
+    let refused = refused_holder(add, &walk.path("none"), &other);
+    assert!(
+        refused.failed(2).contains("only SSH keys of the kind ssh-ed25519"),
+        "{}",
+        refused.stderr
+    );
     let decrypt = |n: usize| {
         let mut age = Command::new(&age);
         let share = walk.path(&format!("shares/share-{n}.age"));
@@ -143,6 +164,11 @@ fn the_passphrase_is_forgotten_and_two_holders_open_with_shares_that_age_decrypt
     walk.unseal_by(PASSPHRASE).failed(4);
     walk.unseal_by("the new passphrase").ok();
     walk.works();
+}
+
+fn refused_holder(mut add: Command, out: &Path, recipient: &str) -> crate::process::Ended {
+    add.arg("--out").arg(out).args(["--recipient", recipient, "--recipient", recipient]);
+    run(&mut add, b"")
 }
 
 #[test]
@@ -219,4 +245,27 @@ fn a_server_that_is_killed_while_seals_change_opens_by_a_seal_of_before_or_after
         walk.works();
     }
     walk.server.cli(&format!("seal remove {second}")).ok();
+}
+
+/// Another implementation as a judge of the key hierarchy, from the documents of the formats.
+#[test]
+fn python_reader_opens_every_record_by_the_passphrase() {
+    let probe = Command::new("python3").args(["-c", "import cryptography"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        let line = b"\nSKIPPED python_reader_opens_every_record_by_the_passphrase: needs python3 \
+                     with the PyPI package `cryptography`\n";
+        return std::io::stderr().write_all(line).unwrap();
+    }
+    let mut walk = Walk::begin();
+    walk.server.cli("seal rotate --keyring").ok();
+    walk.server.process.stop();
+    let read = |passphrase: &str| {
+        let room = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut reader = Command::new("python3");
+        reader.arg("-B").arg(room.join("../../tests/python/open_root.py"));
+        run(reader.arg(walk.installation.data.join("records.db")), passphrase.as_bytes())
+    };
+    let opened = read(PASSPHRASE).ok();
+    assert!(opened.ends_with("records opened under 2 epochs"), "{opened}");
+    assert!(read("correct horse battery stable").failed(1).contains("Refused"));
 }

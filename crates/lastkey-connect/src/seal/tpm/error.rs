@@ -38,6 +38,9 @@ pub enum TpmError {
     /// Its storage key is another than the pinned one.
     #[error("this is another TPM, or it was cleared")]
     OtherTpm,
+    /// The registers are not as they were when it was sealed.
+    #[error("the registers of the TPM (PCRs) are not as they were when this was sealed")]
+    OtherState,
     /// No approval fits the registers.
     #[error("the registers of the TPM (PCRs) are as in no approval")]
     NotApproved,
@@ -66,6 +69,8 @@ impl TpmError {
 
 /// A policy does not hold: `TPM_RC_POLICY`, from a comparison with a counter.
 pub(super) const RC_POLICY: u32 = 0x126;
+/// `TPM_RC_POLICY_FAIL`: what the session has gathered is another policy than the object's.
+pub(super) const RC_POLICY_FAIL: u32 = 0x9d;
 /// `TPM_RC_HANDLE`: nothing is there.
 pub(super) const RC_HANDLE: u32 = 0x8b;
 /// `TPM_RC_NV_DEFINED`: the index is taken.
@@ -98,9 +103,11 @@ impl From<TpmError> for SealDeviceError {
                 code if MAY_PASS.contains(&code) => Self::Away(error.into()),
                 _ => Self::Failed(error.into()),
             },
-            TpmError::Malformed | TpmError::Forged | TpmError::Crypto | TpmError::NoRegister(_) => {
-                Self::Failed(error.into())
-            }
+            TpmError::Malformed
+            | TpmError::Forged
+            | TpmError::Crypto
+            | TpmError::NoRegister(_)
+            | TpmError::OtherState => Self::Failed(error.into()),
         }
     }
 }

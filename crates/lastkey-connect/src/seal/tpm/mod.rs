@@ -10,6 +10,7 @@ mod approval;
 mod commands;
 mod device;
 mod error;
+mod here;
 mod session;
 mod tcti;
 
@@ -27,6 +28,7 @@ use self::commands::{Primary, Sealed};
 use self::device::Tpm;
 use self::error::RC_POLICY;
 pub use self::error::TpmError;
+pub use self::here::{seal_here, unseal_here};
 use self::session::{Purpose, Session};
 pub use self::tcti::{Tcti, TctiError};
 use super::wire::{In, Out};

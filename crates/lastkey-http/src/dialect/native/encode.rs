@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::decode::Ask;
+use super::holdings::holding_view;
 use super::words::{key_state, origin_out, spec_out, usage_out, version_state};
 use crate::answer::Answer;
 use crate::problem::Problem;
@@ -67,6 +68,7 @@ pub(super) fn settle<T>(ask: &Ask, reply: Result<T, Problem>) -> Result<Outcome<
         | Error::AlreadyExists
         | Error::LimitExceeded(_)
         | Error::DeletionProtected
+        | Error::KeyNeeded { .. }
         | Error::ClockHeld
         | Error::DryRun => {
             let why = ask.engine().may_explain(ask.call()).then(|| refusal.code().to_owned());
@@ -75,6 +77,7 @@ pub(super) fn settle<T>(ask: &Ask, reply: Result<T, Problem>) -> Result<Outcome<
         Error::Invalid { .. }
         | Error::Unauthenticated
         | Error::SealRefused(_)
+        | Error::Outside(_)
         | Error::Sealed
         | Error::Throttled { .. }
         | Error::Unavailable(_)
@@ -111,7 +114,7 @@ const END_OF_TIME: &str = "9999-12-31T23:59:59Z";
 /// A key.
 pub(super) fn key_view(view: KeyView) -> keys::KeyView {
     let rotation = rotation_view(&view);
-    let KeyView { key, last_used_at, deletion_at, .. } = view;
+    let KeyView { key, last_used_at, deletion_at, holdings, .. } = view;
     let tags = key.tags.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     keys::KeyView {
         id: key.id.to_string(),
@@ -135,6 +138,7 @@ pub(super) fn key_view(view: KeyView) -> keys::KeyView {
         }),
         rotation,
         last_used_at: last_used_at.map(rfc3339),
+        holdings: holdings.into_iter().map(holding_view).collect(),
     }
 }
 

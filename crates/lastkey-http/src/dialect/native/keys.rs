@@ -22,6 +22,7 @@ use lastkey_wire::{Base64Bytes, SecretText};
 
 use super::decode::{Ask, RequestBody, alias, optional_version, page_len, parse, spec};
 use super::encode::{key_view, rfc3339, rotation_view};
+use super::holdings::in_spite;
 use super::words::{algorithm_out, import_algorithm_in, origin_in, spec_out, usage_in, usage_out};
 use crate::problem::{Problem, Syntax};
 
@@ -156,7 +157,8 @@ pub(super) async fn schedule_deletion(
 ) -> Result<KeyView, Problem> {
     let window = DeletionWindow::from_days(body.window_days.unwrap_or(DEFAULT_DELETION_DAYS))
         .map_err(|error| Syntax::field("window_days", error.to_string()))?;
-    let view = ask.engine().schedule_deletion(ask.call(), ask.key()?, window).await?;
+    let in_spite = in_spite(body.in_spite_of_reports.as_deref())?;
+    let view = ask.engine().schedule_deletion(ask.call(), ask.key()?, window, in_spite).await?;
     Ok(key_view(view))
 }
 

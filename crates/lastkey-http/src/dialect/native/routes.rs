@@ -20,6 +20,10 @@ use lastkey_wire::native::audit::{
     RemoveWitnessRequest, WitnessesReply,
 };
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
+use lastkey_wire::native::databases::{AddDatabaseRequest, DatabaseView, ListDatabasesReply};
+use lastkey_wire::native::holdings::{
+    DestroyVersionRequest, ForgetHoldingRequest, ImpactReply, ReportHoldingRequest,
+};
 use lastkey_wire::native::keys::{
     CreateKeyRequest, ImportParametersReply, ImportParametersRequest, ImportRequest, KeyView,
     ListKeysReply, PublicKeyReply, RemoveTagsRequest, RotationReply, ScheduleDeletionRequest,
@@ -33,11 +37,14 @@ use lastkey_wire::native::operations::{
     VerifyReply, VerifyRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
+use lastkey_wire::native::rotation::{
+    RotateSecretRequest, SecretRotationView, SetSecretRotationReply, SetSecretRotationRequest,
+};
 use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::secrets::{
     DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
-    PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretView,
-    TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
+    PlaceStageRequest, PutSecretRequest, SecretConsumersReply, SecretValueQuery, SecretValueReply,
+    SecretView, TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
 };
 use lastkey_wire::native::sessions::{
     ListRevocationsReply, RevocationView, RevokeRequest, WhoAmIReply,
@@ -53,8 +60,8 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, busy, keys, nodes, operations, seals, secrets, sessions, system, users,
-    versions,
+    access, aliases, audit, busy, databases, holdings, keys, nodes, operations, rotation, seals,
+    secrets, sessions, system, users, versions,
 };
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
@@ -259,8 +266,14 @@ pub(crate) static ROUTES: &[Route] = &[
         "Undoes a shadow-disable."),
     body!(POST "/v1/keys/{key}/versions/{version}/compromise", "kms:MarkCompromised", versions::compromise, Empty => VersionView,
         "Marks a version as known to others."),
-    body!(POST "/v1/keys/{key}/versions/{version}/destroy", "kms:DestroyKeyVersion", versions::destroy, Empty => VersionView,
+    body!(POST "/v1/keys/{key}/versions/{version}/destroy", "kms:DestroyKeyVersion", versions::destroy, DestroyVersionRequest => VersionView,
         "Destroys a version that is shadow-disabled or compromised."),
+    query!("/v1/keys/{key}/impact", "kms:DescribeKey", holdings::impact, DryRunQuery => ImpactReply,
+        "Tells what depends on a key, as far as the server knows."),
+    body!(PUT "/v1/keys/{key}/holdings/{place}", "kms:ReportHolding", holdings::report, ReportHoldingRequest => Empty,
+        "Reports what a place outside holds under a key; that is not destroyed then."),
+    body!(DELETE "/v1/keys/{key}/holdings/{place}", "kms:OverrideHolding", holdings::forget, ForgetHoldingRequest => Empty,
+        "Forgets what a place was reported to hold under a key."),
     query!("/v1/keys/{key}/public-key", "kms:GetPublicKey", keys::public_key, VersionQuery => PublicKeyReply,
         "Answers the public half of a key."),
     body!(POST "/v1/keys/{key}/import-parameters", "kms:GetParametersForImport", keys::import_parameters, ImportParametersRequest => ImportParametersReply,
@@ -291,6 +304,8 @@ pub(crate) static ROUTES: &[Route] = &[
         "Reads the value of a version."),
     query!("/v1/secrets/{secret}/versions", "secrets:DescribeSecret", secrets::versions, DryRunQuery => ListSecretVersionsReply,
         "Lists the versions of a secret, without their values."),
+    query!("/v1/secrets/{secret}/consumers", "secrets:DescribeSecret", secrets::consumers, DryRunQuery => SecretConsumersReply,
+        "Lists the pods that hold a version of a secret, as their nodes say."),
     body!(POST "/v1/secrets/{secret}/versions/{version}/destroy", "secrets:DestroySecret", secrets::destroy_version, Empty => SecretView,
         "Destroys the value of a version that is not current."),
     body!(PUT "/v1/secrets/{secret}/stages/{stage}", "secrets:UpdateSecret", secrets::place, PlaceStageRequest => SecretView,
@@ -305,6 +320,24 @@ pub(crate) static ROUTES: &[Route] = &[
         "Copies the current value to another name; it stays in the server."),
     body!(POST "/v1/secrets/{secret}/move", "secrets:DeleteSecret", secrets::rename, TransferSecretRequest => SecretView,
         "Moves a secret with all its versions to another name."),
+    query!("/v1/secrets/{secret}/rotation", "secrets:DescribeSecret", rotation::describe, DryRunQuery => SecretRotationView,
+        "How a secret rotates, and how the last rotation ended."),
+    body!(PUT "/v1/secrets/{secret}/rotation", "secrets:UpdateRotation", rotation::set, SetSecretRotationRequest => SetSecretRotationReply,
+        "Says how and when a secret rotates."),
+    body!(DELETE "/v1/secrets/{secret}/rotation", "secrets:UpdateRotation", rotation::remove, Empty => Empty,
+        "Ends the rotation of a secret; versions stay as they are."),
+    body!(POST "/v1/secrets/{secret}/rotate", "secrets:RotateSecret", rotation::rotate, RotateSecretRequest => SecretRotationView,
+        "Rotates a secret now."),
+    query!("/v1/databases", "secrets:ReadDatabases", databases::list, PageQuery => ListDatabasesReply,
+        "Lists the databases whose accounts are managed."),
+    query!("/v1/databases/{name}", "secrets:ReadDatabases", databases::describe, DryRunQuery => DatabaseView,
+        "Describes a database; never a password."),
+    body!(PUT "/v1/databases/{name}", "secrets:UpdateDatabase", databases::add, AddDatabaseRequest => DatabaseView,
+        "Makes a database known; its root account gets a password that nobody else knows."),
+    body!(POST "/v1/databases/{name}/rotate-root", "secrets:UpdateDatabase", databases::rotate_root, Empty => DatabaseView,
+        "Draws a new password for the root account of a database."),
+    body!(DELETE "/v1/databases/{name}", "secrets:UpdateDatabase", databases::remove, Empty => Empty,
+        "Forgets a database; its accounts stay as they are."),
     body!(POST "/v1/watch/secrets", "secrets:ListSecrets", secrets::watch, WatchSecretsRequest => WatchSecretsReply,
         "Waits until one of these secrets has another current version."),
     body!(POST "/v1/sys/seal", "sys:Seal", system::seal, Empty => SealReply,

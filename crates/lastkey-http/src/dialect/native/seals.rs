@@ -115,8 +115,9 @@ fn of_shares(wanted: ShamirSeal) -> Result<WantedSeal, Problem> {
         let recipient = holder.recipient.unwrap_or_default();
         holders.push(ShareHolder { recipient, check_value });
     }
-    let wrapped_private = wanted.wrapped_private.0;
-    let draft = SealDraft::received(id, wanted.threshold, holders, public, wrapped_private)?;
+    let wrapped_seed = wanted.wrapped_seed.0;
+    let shared = wanted.shared.0.to_array().ok_or_else(|| bad("shared"))?;
+    let draft = SealDraft::received(id, wanted.threshold, holders, public, wrapped_seed, shared)?;
     Ok(WantedSeal::Shamir(draft))
 }
 

@@ -5,11 +5,13 @@
 use lastkey_core::ids::VersionNo;
 use lastkey_service::ops::VersionChange;
 use lastkey_wire::native::Empty;
+use lastkey_wire::native::holdings::DestroyVersionRequest;
 use lastkey_wire::native::query::{DryRunQuery, PageQuery};
 use lastkey_wire::native::versions::{ListVersionsReply, VersionView};
 
 use super::decode::{Ask, page_len, parse};
 use super::encode::version_view;
+use super::holdings::in_spite;
 use crate::problem::Problem;
 
 /// `GET /v1/keys/{key}/versions`
@@ -52,8 +54,14 @@ pub(super) async fn compromise(ask: &Ask, _: Empty) -> Result<VersionView, Probl
 }
 
 /// `POST /v1/keys/{key}/versions/{version}/destroy`
-pub(super) async fn destroy(ask: &Ask, _: Empty) -> Result<VersionView, Problem> {
-    change(ask, VersionChange::Destroy).await
+pub(super) async fn destroy(
+    ask: &Ask,
+    body: DestroyVersionRequest,
+) -> Result<VersionView, Problem> {
+    let in_spite = in_spite(body.in_spite_of_reports.as_deref())?;
+    let (key, version) = (ask.key()?, ask.version()?);
+    let view = ask.engine().destroy_key_version(ask.call(), key, version, in_spite).await?;
+    Ok(version_view(&view))
 }
 
 async fn change(ask: &Ask, change: VersionChange) -> Result<VersionView, Problem> {

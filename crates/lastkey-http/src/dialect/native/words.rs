@@ -2,6 +2,7 @@
 //!
 //! Room      `http`. The wire has words of its own; these tables translate, both ways.
 
+use lastkey_core::holding::HeldWhat;
 use lastkey_core::key::{Key, KeyUsage};
 use lastkey_core::state::State;
 use lastkey_core::version::Origin;
@@ -82,6 +83,20 @@ pub(super) const fn origin_out(origin: Origin) -> wire::Origin {
     match origin {
         Origin::Generated => wire::Origin::Generated,
         Origin::Imported => wire::Origin::Imported,
+    }
+}
+
+/// What a place holds, as somebody reports it.
+pub(super) const fn held_in(what: wire::HeldWhat) -> HeldWhat {
+    match what {
+        wire::HeldWhat::EtcdObjects => HeldWhat::EtcdObjects,
+    }
+}
+
+/// What a place holds.
+pub(super) const fn held_out(what: HeldWhat) -> wire::HeldWhat {
+    match what {
+        HeldWhat::EtcdObjects => wire::HeldWhat::EtcdObjects,
     }
 }
 

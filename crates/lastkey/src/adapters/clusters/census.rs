@@ -27,9 +27,9 @@ pub(super) struct Census {
     there: HashMap<Box<str>, Option<Timestamp>>,
     /// Those who were seen to go, and when.
     gone: HashMap<Box<str>, Timestamp>,
-    /// When this was the whole truth last; `None` before the first list.
+    /// When the cluster spoke last, so that this was the whole truth; `None` before the first list.
     heard: Option<Timestamp>,
-    /// Whether the watch is on: then it is true now.
+    /// Whether the watch is on. One that is half dead is on too, so absence proves nothing by it.
     is_open: bool,
 }
 
@@ -54,8 +54,13 @@ impl Census {
     /// The watch is on. It may follow one watch after the other for weeks without a list.
     pub(super) fn open(&mut self, now: Timestamp) {
         self.is_open = true;
-        self.heard = self.heard.max(Some(now));
+        self.hear(now);
         self.prune(now);
+    }
+
+    /// The cluster has spoken.
+    pub(super) fn hear(&mut self, now: Timestamp) {
+        self.heard = self.heard.max(Some(now));
     }
 
     /// Forgets those who went so long ago that every session of theirs has ended by itself.
@@ -65,27 +70,26 @@ impl Census {
     }
 
     /// The watch has ended.
-    pub(super) fn close(&mut self, now: Timestamp) {
-        if std::mem::take(&mut self.is_open) {
-            self.heard = self.heard.max(Some(now));
-        }
+    pub(super) fn close(&mut self) {
+        self.is_open = false;
     }
 
     /// Somebody is there.
-    pub(super) fn see(&mut self, uid: &str, ends: Option<Timestamp>) {
+    pub(super) fn see(&mut self, uid: &str, ends: Option<Timestamp>, now: Timestamp) {
+        self.hear(now);
         self.there.insert(uid.into(), ends);
     }
 
     /// Somebody has gone.
     pub(super) fn bury(&mut self, uid: &str, now: Timestamp) {
+        self.hear(now);
         self.there.remove(uid);
         self.gone.insert(uid.into(), now);
     }
 
     /// What is known of somebody whose session began at `since`.
     pub(super) fn standing(&self, uid: &str, since: Timestamp, now: Timestamp) -> Standing {
-        let heard = if self.is_open { Some(now) } else { self.heard };
-        let Some(heard) = heard else { return Standing::Unknown };
+        let Some(heard) = self.heard else { return Standing::Unknown };
         match self.there.get(uid) {
             Some(Some(ends)) if ends.0.saturating_add(AFTER_END) < now.0 => Standing::Gone,
             Some(_) if self.is_open => Standing::There,
@@ -127,14 +131,14 @@ mod tests {
         assert_eq!(census.standing("a", NOW, at(1)), Standing::There);
         census.bury("a", at(1));
         assert_eq!(census.standing("a", NOW, at(1)), Standing::Gone);
-        census.close(at(2));
+        census.close();
         assert_eq!(census.standing("a", NOW, at(100_000)), Standing::Gone);
     }
 
     #[test]
     fn who_went_while_nobody_listened_is_gone_with_the_next_list() {
         let mut census = census(&["a", "b"]);
-        census.close(at(1));
+        census.close();
         assert_eq!(census.standing("a", NOW, at(20)), Standing::WasThere);
         census.fill([("b".to_owned(), None)], at(20));
         // Also for a session that began a moment before the list.
@@ -148,27 +152,48 @@ mod tests {
     fn session_from_before_a_restart_ends_when_its_pod_is_in_no_list() {
         let census = census(&["b"]);
         assert_eq!(census.standing("a", Timestamp(NOW.0 - 600), at(1)), Standing::Gone);
+        assert_eq!(census.standing("a", Timestamp(NOW.0 - 10), at(1)), Standing::Unknown);
     }
 
     #[test]
     fn new_pod_is_unknown_until_the_watch_has_had_its_time() {
-        let census = census(&[]);
-        assert_eq!(census.standing("a", at(100), at(100)), Standing::Unknown);
-        assert_eq!(census.standing("a", at(100), at(110)), Standing::Unknown);
-        assert_eq!(census.standing("a", at(100), at(111)), Standing::Gone);
+        let mut census = census(&["b"]);
+        let bookmark = |census: &mut Census, now| census.hear(now);
+        let another = |census: &mut Census, now| census.see("c", None, now);
+        for (since, hear) in [(at(100), bookmark as fn(&mut Census, _)), (at(200), another)] {
+            hear(&mut census, since);
+            assert_eq!(census.standing("a", since, at(999)), Standing::Unknown);
+            hear(&mut census, Timestamp(since.0 + 10));
+            assert_eq!(census.standing("a", since, at(999)), Standing::Unknown);
+            hear(&mut census, Timestamp(since.0 + 11));
+            assert_eq!(census.standing("a", since, at(999)), Standing::Gone);
+        }
+        census.bury("b", at(311));
+        assert_eq!(census.standing("a", at(300), at(999)), Standing::Gone);
+    }
+
+    #[test]
+    fn new_pod_is_not_gone_because_the_watch_is_half_dead() {
+        let mut census = census(&["b"]);
+        // Whoever was seen is believed to be there, and nobody else to be gone.
+        assert_eq!(census.standing("b", NOW, at(80)), Standing::There);
+        assert_eq!(census.standing("a", at(20), at(80)), Standing::Unknown);
+        // That a silent watch was given up proves nothing either.
+        census.close();
+        assert_eq!(census.standing("a", at(20), at(91)), Standing::Unknown);
     }
 
     #[test]
     fn new_pod_is_not_gone_because_nobody_listens() {
         let mut census = census(&[]);
-        census.close(at(50));
+        census.close();
         assert_eq!(census.standing("a", at(100), at(5_000)), Standing::Unknown);
     }
 
     #[test]
     fn what_was_heard_long_ago_is_no_knowledge() {
         let mut census = census(&["a"]);
-        census.close(at(0));
+        census.close();
         assert_eq!(census.standing("a", NOW, at(900)), Standing::WasThere);
         assert_eq!(census.standing("a", NOW, at(901)), Standing::Unknown);
     }
@@ -176,7 +201,7 @@ mod tests {
     #[test]
     fn who_does_not_end_in_his_time_is_gone_a_minute_later() {
         let mut census = census(&["a"]);
-        census.see("a", Some(at(30)));
+        census.see("a", Some(at(30)), NOW);
         assert_eq!(census.standing("a", NOW, at(90)), Standing::There);
         assert_eq!(census.standing("a", NOW, at(91)), Standing::Gone);
     }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use lastkey_client::file::{PendingFile, Replace};
+use lastkey_client::{
+    Client,
+    file::{PendingFile, Replace},
+};
 use lastkey_secret::SecretVec;
 use lastkey_wire::{
     SecretText,
@@ -114,7 +117,7 @@ async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
         .create(&args.out)
         .map_err(|cause| Failure::io(format!("make {}", args.out.display()), cause))?;
     // Opened before the token is used up.
-    let fresh = Fresh::open(&args.out)?;
+    let fresh = Fresh::open(&args.out.join(IDENTITY_FILE))?;
     let request = JoinRequest { name: args.name, token: SecretText(token), csr: fresh.csr.clone() };
     let reply = client.join_node(&request).await?;
     fresh.keep(&reply)?;
@@ -122,11 +125,20 @@ async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
 }
 
 async fn renew(dir: &Path, session: &Session) -> Result<(), Failure> {
-    let client = session.client_as(&dir.join(IDENTITY_FILE))?;
-    let fresh = Fresh::open(dir)?;
+    let file = dir.join(IDENTITY_FILE);
+    let client = session.client_as(&file)?;
+    session.show(&renew_identity(&client, &file).await?)
+}
+
+/// Puts the next key and certificate in the place of those in `file`, which are the client's.
+pub(crate) async fn renew_identity(
+    client: &Client,
+    file: &Path,
+) -> Result<NodeCertificateReply, Failure> {
+    let fresh = Fresh::open(file)?;
     let reply = client.renew_node(&RenewRequest { csr: fresh.csr.clone() }).await?;
     fresh.keep(&reply)?;
-    session.show(&reply)
+    Ok(reply)
 }
 
 /// A new key, and the file that it will be in.
@@ -137,11 +149,11 @@ struct Fresh {
 }
 
 impl Fresh {
-    fn open(dir: &Path) -> Result<Self, Failure> {
+    fn open(file: &Path) -> Result<Self, Failure> {
         let failed = |_| Failure::Input("no key can be made".to_owned());
         let key = KeyPair::generate().map_err(failed)?;
         let csr = CertificateParams::default().serialize_request(&key).map_err(failed)?;
-        let file = PendingFile::create(&dir.join(IDENTITY_FILE), Replace::Allow)?;
+        let file = PendingFile::create(file, Replace::Allow)?;
         let csr = csr.pem().map_err(failed)?;
         Ok(Self { key: SecretVec::take_text(key.serialize_pem()), csr, file })
     }
@@ -152,7 +164,7 @@ impl Fresh {
         self.key
             .expose(|key| file.write_all(key))
             .and_then(|()| file.write_all(reply.certificate.as_bytes()))
-            .map_err(|cause| Failure::io(format!("write {IDENTITY_FILE}"), cause))?;
+            .map_err(|cause| Failure::io("write key and certificate", cause))?;
         Ok(self.file.keep(None)?)
     }
 }

@@ -7,6 +7,7 @@ mod connect;
 mod enable;
 mod live;
 mod plugin;
+mod report;
 mod resource;
 mod rewrite;
 mod source;
@@ -33,12 +34,12 @@ pub(crate) enum EtcdCommand {
 /// Does it.
 pub(crate) async fn run(
     command: &EtcdCommand,
-    _connection: &ConnectionArgs,
+    connection: &ConnectionArgs,
     form: OutputForm,
 ) -> Result<(), Failure> {
     match command {
         EtcdCommand::Enable(args) => enable::enable(args, form),
         EtcdCommand::Rewrite(args) => rewrite::rewrite(args, form).await,
-        EtcdCommand::Verify(args) => verify::verify(args, form).await,
+        EtcdCommand::Verify(args) => verify::verify(args, connection, form).await,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -20,12 +21,14 @@ use serde::Serialize;
 
 use super::{
     plugin::Plugin,
+    report,
     source::{MAX_ATTEMPTS, Next, Source, SourceArgs, Stored, scan_log, too_slow},
 };
 use crate::cli::{
-    args::{OutArgs, OutputForm},
+    args::{ConnectionArgs, Format, OutArgs, OutputForm},
     failure::{Failure, printable},
-    output::{self, Content},
+    output,
+    session::Session,
     table::grid,
 };
 
@@ -61,6 +64,13 @@ pub(crate) struct VerifyArgs {
     /// What has to hold, such as clear=0,stale=0; else exit code 1
     #[arg(long, value_name = "NAME=MOST", value_delimiter = ',')]
     require: Vec<Requirement>,
+    /// Tell the service that PLACE, such as a cluster, holds what was counted under versions of
+    /// its keys: they are not destroyed then. Needs a server and a credential
+    #[arg(long, value_name = "PLACE")]
+    report: Option<String>,
+    /// Key of which the report tells also when nothing is under it any more (repeatable)
+    #[arg(long, value_name = "KEY", requires = "report")]
+    report_key: Vec<String>,
     #[command(flatten)]
     out: OutArgs,
 }
@@ -74,7 +84,11 @@ enum Level {
 }
 
 /// Reads all, prints the report, and ends by what was required.
-pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Failure> {
+pub(crate) async fn verify(
+    args: &VerifyArgs,
+    connection: &ConnectionArgs,
+    form: OutputForm,
+) -> Result<(), Failure> {
     check(args)?;
     let mut opener = match &args.socket {
         None => None,
@@ -117,7 +131,11 @@ pub(crate) async fn verify(args: &VerifyArgs, form: OutputForm) -> Result<(), Fa
     }
     let broken = args.require.iter().filter_map(|r| r.broken(&report)).collect();
     let told = Told { place: args.source.place(), revision, report, broken };
-    output::write_whole(&args.out, told.in_form(form)?.as_bytes(), Content::Unknown)?;
+    output::write_by(&args.out, |out| told.write(form, out))?;
+    if let Some(place) = &args.report {
+        let session = Session::new(connection.clone(), Format::default());
+        report::send(place, &args.report_key, &told.report, &session).await?;
+    }
     told.end(!args.require.is_empty())
 }
 
@@ -266,18 +284,18 @@ impl Told {
         if is_proven { Ok(()) } else { Err(Failure::Found) }
     }
 
-    fn in_form(&self, form: OutputForm) -> Result<String, Failure> {
+    fn write(&self, form: OutputForm, out: &mut dyn io::Write) -> io::Result<()> {
         let findings = || self.report.findings(&self.place, "lastkey etcd verify", crate::VERSION);
-        Ok(match form {
-            OutputForm::Table => self.table(),
+        match form {
+            OutputForm::Table => out.write_all(self.table().as_bytes()),
             OutputForm::Json => {
-                let text = serde_json::to_string_pretty(self);
-                text.map_err(|error| Failure::Input(format!("no JSON: {error}")))? + "\n"
+                serde_json::to_writer_pretty(&mut *out, self)?;
+                writeln!(out)
             }
-            OutputForm::Sarif => sarif(&findings()),
-            OutputForm::Junit => junit(&findings()),
-            OutputForm::Html => html(&findings()),
-        })
+            OutputForm::Sarif => sarif(&findings(), out),
+            OutputForm::Junit => junit(&findings(), out),
+            OutputForm::Html => html(&findings(), out),
+        }
     }
 
     fn table(&self) -> String {

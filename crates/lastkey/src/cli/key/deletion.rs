@@ -8,6 +8,7 @@ use clap::Args;
 use lastkey_client::Client;
 use lastkey_wire::native::keys::{KeyView, ListKeysReply};
 
+use super::holdings::{warn_of_needs, warn_of_needs_of};
 use crate::cli::{
     args::DryRunArgs,
     failure::{Failure, printable},
@@ -29,7 +30,17 @@ pub(crate) struct DeleteArgs {
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]
+    in_spite: InSpiteArgs,
+    #[command(flatten)]
     dry_run: DryRunArgs,
+}
+
+/// What lets a key or version go that is still needed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct InSpiteArgs {
+    /// Destroy it although places were reported to hold things under it, and why
+    #[arg(long, value_name = "REASON")]
+    pub(super) in_spite_of_reports: Option<String>,
 }
 
 /// Shows when the keys were used last, asks a person, and schedules their destruction.
@@ -37,23 +48,31 @@ pub(crate) async fn delete(args: DeleteArgs, session: &Session) -> Result<(), Fa
     let client = session.client()?;
     if args.dry_run.dry_run {
         for key in &args.keys {
-            let call = client.schedule_deletion(key, args.window_days);
+            let call = client.schedule_deletion(key, args.window_days, args.in_spite.reason());
             session.settle(call, args.dry_run).await?;
         }
         return Ok(());
     }
     let views = described(&client, &args.keys).await?;
     output::note(ListKeysReply { keys: views.clone(), next_marker: None }.table().trim_end());
+    views.iter().for_each(|view| warn_of_needs(view, None));
     if !args.yes {
         confirm(&format!("Destroy {} in {} days?", counted(views.len()), days(&args)))?;
     }
     for view in &views {
         // By id: an alias may name another key by now than the one that was shown.
-        let reply = client.schedule_deletion(&view.id, args.window_days).await?;
+        let reply = client.schedule_deletion(&view.id, args.window_days, args.in_spite.reason());
+        let reply = reply.await?;
         session.show(&reply)?;
         output::note(&format!("to keep it: lastkey key cancel-deletion {}", printable(&view.id)));
     }
     Ok(())
+}
+
+impl InSpiteArgs {
+    pub(super) fn reason(&self) -> Option<String> {
+        self.in_spite_of_reports.clone()
+    }
 }
 
 fn days(args: &DeleteArgs) -> u32 {
@@ -89,6 +108,7 @@ pub(super) async fn confirm_destruction(
         view.state,
         printable(&last_use(view.usage.last_used_at.as_deref()))
     ));
+    warn_of_needs_of(client, key, version).await?;
     confirm_for_good("Destroy this version now and for good?")
 }
 

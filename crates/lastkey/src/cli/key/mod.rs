@@ -3,6 +3,7 @@
 //! Room      `lastkey`.
 
 pub(crate) mod deletion;
+mod holdings;
 mod import;
 mod life;
 mod names;
@@ -43,6 +44,10 @@ pub(crate) enum KeyCommand {
     Unprotect(life::KeyArgs),
     /// Schedule the destruction of keys; it can be cancelled within the window
     Delete(deletion::DeleteArgs),
+    /// Show what depends on a key, as far as the server knows
+    Impact(holdings::ImpactArgs),
+    /// Forget what a place was reported to hold under a key, as when its cluster is gone
+    ForgetHolding(holdings::ForgetArgs),
     /// Keep a key that was to be destroyed; it comes back disabled
     CancelDeletion(life::KeyArgs),
     /// List the versions of a key
@@ -85,6 +90,8 @@ pub(crate) async fn run(command: KeyCommand, session: &Session) -> Result<(), Fa
         KeyCommand::Protect(args) => life::protect(&args, true, session).await,
         KeyCommand::Unprotect(args) => life::protect(&args, false, session).await,
         KeyCommand::Delete(args) => deletion::delete(args, session).await,
+        KeyCommand::Impact(args) => holdings::impact(&args, session).await,
+        KeyCommand::ForgetHolding(args) => holdings::forget(args, session).await,
         KeyCommand::Versions(args) => version::list(args, session).await,
         KeyCommand::Version(command) => version::run(command, session).await,
         KeyCommand::Import(args) => import::import(args, session).await,

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use lastkey_client::VersionChange;
 
 use super::{
-    deletion::confirm_destruction,
+    deletion::{InSpiteArgs, confirm_destruction},
+    holdings::warn_of_needs_of,
     paging::{ListArgs, listed},
 };
 use crate::cli::{args::DryRunArgs, failure::Failure, session::Session};
@@ -56,6 +57,8 @@ pub(crate) enum VersionCommand {
         /// Do not ask
         #[arg(long, short = 'y')]
         yes: bool,
+        #[command(flatten)]
+        in_spite: InSpiteArgs,
     },
 }
 
@@ -73,14 +76,18 @@ pub(crate) async fn run(command: VersionCommand, session: &Session) -> Result<()
         VersionCommand::Show { key, version } => {
             return session.show(&client.describe_version(&key, version).await?);
         }
-        VersionCommand::Destroy { version: args, yes } => {
+        VersionCommand::Destroy { version: args, yes, in_spite } => {
             if !yes && !args.dry_run.dry_run {
                 confirm_destruction(&client, &args.key, args.version).await?;
             }
-            (args, VersionChange::Destroy)
+            let call = client.destroy_version(&args.key, args.version, in_spite.reason());
+            return session.settle_and_show(call, args.dry_run).await;
         }
         VersionCommand::MakePrimary(args) => (args, VersionChange::MakePrimary),
-        VersionCommand::ShadowDisable(args) => (args, VersionChange::ShadowDisable),
+        VersionCommand::ShadowDisable(args) => {
+            warn_of_needs_of(&client, &args.key, args.version).await?;
+            (args, VersionChange::ShadowDisable)
+        }
         VersionCommand::Reinstate(args) => (args, VersionChange::Enable),
         VersionCommand::Compromise(args) => (args, VersionChange::Compromise),
     };

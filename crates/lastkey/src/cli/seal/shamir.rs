@@ -2,8 +2,8 @@
 //!
 //! Room      `lastkey`.
 //! Source    `docs/formats/share.md`.
-//! Holds     the server gets the public half, the wrapped private half and check values, and no
-//!           share. A share in clear is written only where no recipient was named, and is called
+//! Holds     the server gets the public half, the wrapped seed, what the seal shares with it and
+//!           check values, and no share. A share in clear is written only where no recipient was named, and is called
 //!           one.
 
 use std::fs;
@@ -15,12 +15,12 @@ use lastkey_client::Client;
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::seal_record::SealKind;
 use lastkey_crypto::entropy::SystemEntropy;
-use lastkey_crypto::envelope::{AgeRecipient, encrypt_for};
+use lastkey_crypto::envelope::{FileRecipient, encrypt_for};
 use lastkey_crypto::share::Share;
 use lastkey_secret::SecretVec;
 use lastkey_service::seals::SealDraft;
-use lastkey_wire::Base64Bytes;
 use lastkey_wire::native::seals::{SetSealRequest, ShamirSeal, ShareHolderBody};
+use lastkey_wire::{Base64Bytes, SecretBase64};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{args::DryRunArgs, failure::Failure, input, output, session::Session};
@@ -41,7 +41,7 @@ pub(super) struct AddShamirArgs {
     /// Folder for the shares, one file for each holder; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Public key of a holder (age1...): share 1 for the first one, and so on
+    /// Public key of a holder (age1... or ssh-ed25519 ...): share 1 for the first one, and so on
     #[arg(long = "recipient", value_name = "KEY")]
     recipients: Vec<String>,
     /// File with the public keys of the holders, one on a line
@@ -111,7 +111,7 @@ pub(super) async fn add(
 }
 
 /// The public keys of the holders; none when no one was named.
-fn recipients(args: &AddShamirArgs) -> Result<Option<Vec<AgeRecipient>>, Failure> {
+fn recipients(args: &AddShamirArgs) -> Result<Option<Vec<FileRecipient>>, Failure> {
     if args.threshold > args.shares {
         return Err(Failure::Usage("--threshold is at most --shares".to_owned()));
     }
@@ -136,7 +136,7 @@ fn recipients(args: &AddShamirArgs) -> Result<Option<Vec<AgeRecipient>>, Failure
             format!("{} shares need as many recipients; there are {}", args.shares, named.len());
         return Err(Failure::Usage(problem));
     }
-    let parse = |text: &String| AgeRecipient::parse(text);
+    let parse = |text: &String| FileRecipient::parse(text);
     let parsed = named.iter().map(parse).collect::<Result<Vec<_>, _>>();
     parsed.map(Some).map_err(|error| Failure::Usage(error.to_string()))
 }
@@ -148,7 +148,7 @@ async fn instance_of(client: &Client) -> Result<InstanceId, Failure> {
 }
 
 fn request(draft: &SealDraft) -> Result<SetSealRequest, Failure> {
-    let (id, kind, public, wrapped_private) = draft.parts();
+    let (id, kind, public, wrapped_seed) = draft.parts();
     let SealKind::Shamir { threshold, holders } = kind else {
         return Err(Failure::Input("not a seal of shares".to_owned()));
     };
@@ -161,7 +161,8 @@ fn request(draft: &SealDraft) -> Result<SetSealRequest, Failure> {
         threshold: *threshold,
         holders: holders.collect(),
         public: Base64Bytes(public.to_vec()),
-        wrapped_private: Base64Bytes(wrapped_private.to_vec()),
+        wrapped_seed: Base64Bytes(wrapped_seed.to_vec()),
+        shared: SecretBase64(draft.shared().expose(|shared| SecretVec::copy_of(shared))),
     };
     Ok(SetSealRequest { shamir: Some(shamir), ..SetSealRequest::default() })
 }
@@ -172,7 +173,7 @@ fn write_shares(
     instance: InstanceId,
     draft: &SealDraft,
     shares: &[Share],
-    recipients: Option<&[AgeRecipient]>,
+    recipients: Option<&[FileRecipient]>,
 ) -> Result<(), Failure> {
     let failed = |error: anyhow::Error| Failure::Input(format!("{error:#}"));
     let doing = || format!("make {}", args.out.display());

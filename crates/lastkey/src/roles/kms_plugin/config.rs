@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use lastkey_client::{Addr, Trust, identity_from_env, token_from_env, trust_from_env};
+use lastkey_client::Trust;
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_crypto::oaep::OaepPublicKey;
 use lastkey_node::kmsv2::{ProviderConfig, WhenAway};
@@ -17,7 +17,9 @@ use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
 use super::Args;
-use crate::adapters::{Access, Token};
+use super::embedded::Embedded;
+use super::renewal::RENEW_SECS;
+use crate::adapters::{Access, Token, TpmSeal, parse_addr, trust_in};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
 
@@ -25,9 +27,11 @@ use crate::config::file::Log;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    server: Server,
+    server: Option<Server>,
+    embedded: Option<EmbeddedServer>,
     #[serde(default)]
     outage: Outage,
+    local_keys: Option<LocalKeys>,
     #[serde(default)]
     metrics: MetricsPage,
     #[serde(default)]
@@ -43,7 +47,16 @@ struct Server {
     ca: Option<PathBuf>,
     ca_fingerprint: Option<String>,
     identity: Option<PathBuf>,
+    renew_seconds: Option<u64>,
     token_file: Option<PathBuf>,
+}
+
+/// The server of this process.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EmbeddedServer {
+    data: Option<PathBuf>,
+    config: Option<PathBuf>,
 }
 
 /// What to do while no server answers.
@@ -68,6 +81,27 @@ impl Default for Outage {
     }
 }
 
+/// Where local keys outlive a reboot, sealed to the TPM.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocalKeys {
+    folder: PathBuf,
+    #[serde(default = "usual_tpm")]
+    tpm: String,
+    #[serde(default = "usual_registers")]
+    registers: Vec<u8>,
+}
+
+/// The TPM of the machine, behind the kernel's resource manager.
+fn usual_tpm() -> String {
+    "device:/dev/tpmrm0".to_owned()
+}
+
+/// What secure boot has measured.
+fn usual_registers() -> Vec<u8> {
+    vec![7]
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MetricsPage {
@@ -89,10 +123,44 @@ struct Provider {
 /// What the plugin does, without contradictions.
 #[derive(Debug)]
 pub(super) struct Resolved {
-    pub(super) access: Access,
+    pub(super) service: Service,
     pub(super) page: Option<SocketAddr>,
     pub(super) log: Log,
+    pub(super) kept: Option<KeptIn>,
     pub(super) providers: Vec<Place>,
+}
+
+/// A folder for local keys, and what seals them.
+#[derive(Clone, Debug)]
+pub(super) struct KeptIn {
+    folder: PathBuf,
+    pub(super) seal: TpmSeal,
+}
+
+impl KeptIn {
+    fn of(typed: LocalKeys, folder: &Path) -> anyhow::Result<Self> {
+        let tcti = typed.tpm.parse().with_context(|| format!("local_keys.tpm {:?}", typed.tpm))?;
+        ensure!(
+            !typed.registers.is_empty() && typed.registers.iter().all(|number| *number < 24),
+            "local_keys.registers names none of the registers 0 to 23 of the TPM"
+        );
+        let seal = TpmSeal { tcti, registers: typed.registers };
+        Ok(Self { folder: folder.join(typed.folder), seal })
+    }
+
+    /// The file of a provider.
+    pub(super) fn file(&self, provider: &str) -> PathBuf {
+        self.folder.join(format!("{provider}.lkl"))
+    }
+}
+
+/// Who holds the keys.
+#[derive(Debug)]
+pub(super) enum Service {
+    /// Servers elsewhere.
+    Remote(Access),
+    /// The server of this process.
+    Embedded(Embedded),
 }
 
 /// A provider and its socket.
@@ -139,17 +207,17 @@ impl Resolved {
         };
         let place = place(provider, &Outage::default(), Path::new("."))?;
         let log = Log::default();
-        Ok(Self {
-            access: access_of_flags(connection)?,
-            page: args.metrics,
-            log,
-            providers: vec![place],
-        })
+        let service = match &args.data {
+            Some(data) => Service::Embedded(Embedded::Data(data.clone())),
+            None => Service::Remote(Access::of_flags(connection, RENEW_SECS)?),
+        };
+        Ok(Self { service, page: args.metrics, log, kept: None, providers: vec![place] })
     }
 
     fn of_file(file: File, folder: &Path) -> anyhow::Result<Self> {
         ensure!(!file.provider.is_empty(), "there is no [[provider]]");
-        let access = access_of_file(file.server, folder)?;
+        let service = service(file.server, file.embedded, folder)?;
+        let kept = file.local_keys.map(|typed| KeptIn::of(typed, folder)).transpose()?;
         let places = file.provider.into_iter().map(|one| place(one, &file.outage, folder));
         let providers: Vec<Place> = places.collect::<Result<_, _>>()?;
         for (index, one) in providers.iter().enumerate() {
@@ -159,7 +227,14 @@ impl Resolved {
                 ensure!(*name != other.config.name, "two providers are named {name}");
             }
         }
-        Ok(Self { access, page: file.metrics.listen, log: file.log, providers })
+        if kept.is_some() {
+            for Place { config, .. } in &providers {
+                let name = &config.name;
+                let is_plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+                ensure!(is_plain, "local_keys makes a file named after the provider {name:?}");
+            }
+        }
+        Ok(Self { service, page: file.metrics.listen, log: file.log, kept, providers })
     }
 }
 
@@ -197,9 +272,28 @@ fn recovery_key(path: &Path) -> anyhow::Result<OaepPublicKey> {
         .with_context(|| format!("{name} is no RSA key of 3072 or 4096 bits"))
 }
 
+fn service(
+    server: Option<Server>,
+    embedded: Option<EmbeddedServer>,
+    folder: &Path,
+) -> anyhow::Result<Service> {
+    let embedded = match (server, embedded) {
+        (Some(server), None) => return Ok(Service::Remote(access_of_file(server, folder)?)),
+        (None, Some(EmbeddedServer { data: Some(data), config: None })) => {
+            Embedded::Data(folder.join(data))
+        }
+        (None, Some(EmbeddedServer { data: None, config: Some(path) })) => {
+            Embedded::Config(folder.join(path))
+        }
+        (None, Some(_)) => bail!("give embedded.data or embedded.config, one of the two"),
+        _ => bail!("give [server] or [embedded], one of the two"),
+    };
+    Ok(Service::Embedded(embedded))
+}
+
 fn access_of_file(server: Server, folder: &Path) -> anyhow::Result<Access> {
     ensure!(!server.endpoints.is_empty(), "server.endpoints names no server");
-    let servers = server.endpoints.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
+    let servers = server.endpoints.iter().map(|text| parse_addr(text)).collect::<Result<_, _>>()?;
     let trust = match (server.ca, server.ca_fingerprint) {
         (Some(_), Some(_)) => bail!("give server.ca or server.ca_fingerprint, not both"),
         (Some(path), None) => trust_in(&folder.join(path))?,
@@ -208,41 +302,6 @@ fn access_of_file(server: Server, folder: &Path) -> anyhow::Result<Access> {
     };
     let token = server.token_file.map_or(Token::None, |path| Token::File(folder.join(path)));
     let identity = server.identity.map(|path| folder.join(path));
-    Ok(Access { servers, trust, identity, token })
-}
-
-fn access_of_flags(connection: &ConnectionArgs) -> anyhow::Result<Access> {
-    let addr = match &connection.addr {
-        Some(text) => text.clone(),
-        None => std::env::var(lastkey_client::ADDR_VARIABLE)
-            .ok()
-            .filter(|text| !text.is_empty())
-            .context("no server: give --addr, or set LASTKEY_ADDR")?,
-    };
-    let trust = match (&connection.ca, &connection.ca_fingerprint) {
-        (Some(path), _) => trust_in(path)?,
-        (None, Some(text)) => Trust::Pinned(text.parse().context("--ca-fingerprint")?),
-        (None, None) => trust_from_env()?,
-    };
-    let identity = match &connection.identity {
-        Some(path) => Some(path.clone()),
-        // Read here to refuse a wrong one now; the plugin reads the file again when it changes.
-        None => identity_from_env()?
-            .and(std::env::var_os(lastkey_client::IDENTITY_VARIABLE))
-            .map(PathBuf::from),
-    };
-    let token = match &connection.token_file {
-        Some(path) => Token::File(path.clone()),
-        None => token_from_env().map_or(Token::None, Token::Fixed),
-    };
-    Ok(Access { servers: vec![parse(&addr)?], trust, identity, token })
-}
-
-fn parse(text: &str) -> anyhow::Result<Addr> {
-    text.parse().with_context(|| format!("{text:?}"))
-}
-
-fn trust_in(path: &Path) -> anyhow::Result<Trust> {
-    let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Trust::Authority(pem))
+    let renew_secs = server.renew_seconds.unwrap_or(RENEW_SECS);
+    Ok(Access { servers, trust, identity, renew_secs, token })
 }

@@ -6,6 +6,8 @@
 //!           only after minutes.
 
 mod config;
+mod embedded;
+mod renewal;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -19,8 +21,9 @@ use lastkey_node::socket::{self, Peers, Socket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use self::config::{Place, Resolved};
-use crate::adapters::RemoteKeys;
+use self::config::{Place, Resolved, Service};
+use self::embedded::Running;
+use crate::adapters::{EmbeddedKeys, RemoteKeys};
 use crate::cli::ConnectionArgs;
 use crate::{hardening, say, telemetry};
 
@@ -46,8 +49,12 @@ pub(crate) struct Args {
     /// Where to serve /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
+    /// Run the server of this data directory in the same process, in place of asking one by
+    /// --addr.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// A configuration file, for several providers or servers.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["socket", "key"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["socket", "key", "data"])]
     config: Option<PathBuf>,
 }
 
@@ -58,7 +65,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()> {
     // Before there is a second thread: it takes variables out of the environment.
     let given = socket::handed_over().context("cannot take the sockets of systemd over")?;
-    let Resolved { access, page, log, providers } = Resolved::of(args, connection)?;
+    let Resolved { service, page, log, kept, providers } = Resolved::of(args, connection)?;
     hardening::apply().context("cannot switch core dumps off")?;
     telemetry::start(&log)?;
     let sockets = open(&providers, given)?;
@@ -67,18 +74,61 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     if let Err(reason) = &locked {
         tracing::warn!(reason, "the memory is not locked: local keys may reach the swap space");
     }
-    let keys: Arc<dyn KeyOps> = Arc::new(RemoteKeys::new(access)?);
+    let Connected { keys, server, remote } = connect(service)?;
     let metrics = Metrics::new(crate::VERSION, locked.is_ok());
     let started: Vec<(Socket, Arc<Provider>)> = sockets
         .into_iter()
         .zip(providers)
         .map(|(socket, place)| {
-            (socket, Arc::new(Provider::new(place.config, Arc::clone(&keys), &metrics)))
+            let provider = Provider::new(place.config, Arc::clone(&keys), &metrics);
+            let provider = match &kept {
+                Some(kept) => {
+                    let file = kept.file(provider.name());
+                    provider.keeping(file, Arc::new(kept.seal.clone()))
+                }
+                None => provider,
+            };
+            (socket, Arc::new(provider))
         })
         .collect();
     // One thread: there is little to do, and nobody waits for a second one to wake up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve_all(started, metrics, page))
+    runtime.block_on(async {
+        if let Some(remote) = remote {
+            tokio::spawn(renewal::renew(remote, metrics.expiry()));
+        }
+        serve_all(started, metrics, page).await
+    })?;
+    if let Some(server) = server {
+        server.wait();
+    }
+    Ok(())
+}
+
+/// What the providers ask.
+struct Connected {
+    keys: Arc<dyn KeyOps>,
+    /// When it is in this process.
+    server: Option<Running>,
+    /// When it is elsewhere.
+    remote: Option<Arc<RemoteKeys>>,
+}
+
+fn connect(service: Service) -> anyhow::Result<Connected> {
+    match service {
+        Service::Remote(access) => {
+            let remote = Arc::new(RemoteKeys::new(access)?);
+            let keys = Arc::clone(&remote) as Arc<dyn KeyOps>;
+            Ok(Connected { keys, server: None, remote: Some(remote) })
+        }
+        Service::Embedded(embedded) => {
+            // What is wrong in its configuration now will be so at the next attempt.
+            embedded.resolve()?;
+            let keys = EmbeddedKeys::default();
+            let server = embedded.start(keys.clone())?;
+            Ok(Connected { keys: Arc::new(keys), server: Some(server), remote: None })
+        }
+    }
 }
 
 fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -1,6 +1,7 @@
 //! `lastkey etcd`: against a real etcd, with objects that a real API server sealed.
 
 mod enable;
+mod report;
 mod rewrite;
 mod store;
 mod verify;

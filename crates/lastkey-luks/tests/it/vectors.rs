@@ -1,0 +1,107 @@
+//! The format of docs/formats/luks2-token.md: vectors, and Python as the second reader.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lastkey_crypto::digest::sha256;
+use lastkey_luks::{DATA_OFFSET, Error, Format, Header};
+use serde_json::Value;
+
+use crate::media::{Disk, Memory, Noise, secret, token};
+
+fn vectors() -> (PathBuf, Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/token.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    (path, serde_json::from_str(&text).unwrap())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The whole container, to the byte, from randomness that repeats.
+#[test]
+fn containers_are_written_as_ever() {
+    let memory = Memory::new(17 << 20);
+    let format = Format { label: "volume", subsystem: "lastkey", sector_size: 4_096 };
+    let mut noise = Noise(b"vector", 0);
+    let (_, key) = Header::format(&memory, format, &secret(1), token, &mut noise).unwrap();
+    let bytes = memory.bytes.borrow();
+    let data = usize::try_from(DATA_OFFSET).unwrap();
+    let (_, vectors) = vectors();
+    let expected = &vectors["container"];
+    assert_eq!(expected["volume_key_sha256"], hex(&key.expose(sha256)));
+    assert_eq!(expected["copy_sha256"], hex(&sha256(&bytes[..16_384])));
+    assert_eq!(expected["header_sha256"], hex(&sha256(&bytes[..data])));
+    assert!(bytes[data..].iter().all(|byte| *byte == 0), "the data is not touched");
+}
+
+/// A header that holds the token of a vector.
+fn with_token(json: &str) -> Result<Header, Error> {
+    let memory = Memory::new(17 << 20);
+    let format = Format { label: "", subsystem: "", sector_size: 4_096 };
+    Header::format(&memory, format, &secret(1), token, &mut Noise(b"token", 0))?;
+    let copy = memory.bytes.borrow()[..16_384].to_vec();
+    let text = copy[4_096..].split(|byte| *byte == 0).next().unwrap().to_vec();
+    let mut metadata: Value = serde_json::from_slice(&text).unwrap();
+    metadata["tokens"]["0"] = serde_json::from_str(json).unwrap();
+    let text = serde_json::to_vec(&metadata).unwrap();
+    for (place, magic) in [(0, &b"LUKS\xba\xbe"[..]), (16_384, &b"SKUL\xba\xbe"[..])] {
+        let mut copy = copy.clone();
+        copy[..6].copy_from_slice(magic);
+        copy[256..264].copy_from_slice(&u64::try_from(place).unwrap().to_be_bytes());
+        copy[4_096..].fill(0);
+        copy[4_096..4_096 + text.len()].copy_from_slice(&text);
+        copy[448..512].fill(0);
+        let sum = sha256(&copy);
+        copy[448..480].copy_from_slice(&sum);
+        memory.bytes.borrow_mut()[place..place + copy.len()].copy_from_slice(&copy);
+    }
+    Header::read(&memory).map(Option::unwrap)
+}
+
+#[test]
+fn tokens_of_the_vectors_are_read_or_refused() {
+    let (_, vectors) = vectors();
+    for good in vectors["good"].as_array().unwrap() {
+        let header = with_token(&good["token"].to_string()).unwrap();
+        let tokens = header.tokens().unwrap();
+        assert_eq!(tokens.len(), 1, "{}", good["name"]);
+        let mut again = header.clone();
+        again.put_token(Some(0), &tokens[0].1).unwrap();
+        assert_eq!(again.tokens().unwrap(), tokens);
+    }
+    for bad in vectors["refused"].as_array().unwrap() {
+        let header = with_token(&bad["token"].to_string()).unwrap();
+        assert!(matches!(header.tokens(), Err(Error::Unsupported(_))), "{}", bad["name"]);
+    }
+}
+
+#[test]
+fn python_reads_the_token_and_opens_the_slot() {
+    let probe = Command::new("python3").args(["-c", "import cryptography"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        let said = b"\nSKIPPED python_reads_the_token_and_opens_the_slot: needs python3 with the \
+                     PyPI package `cryptography` (scripts/setup)\n";
+        std::io::stderr().write_all(said).unwrap();
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    let file = File::create_new(&image).unwrap();
+    file.set_len(17 << 20).unwrap();
+    drop(file);
+    let disk = Disk(File::options().read(true).write(true).open(&image).unwrap());
+    let format = Format { label: "volume", subsystem: "lastkey", sector_size: 4_096 };
+    let mut noise = Noise(b"vector", 0);
+    Header::format(&disk, format, &secret(1), token, &mut noise).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/python/open_luks2.py");
+    let mut python = Command::new("python3");
+    let read = python.arg("-B").args([&script, &image, &vectors().0]).output().unwrap();
+    let complaint = String::from_utf8_lossy(&read.stderr);
+    assert!(read.status.success(), "{complaint}");
+    let said = String::from_utf8(read.stdout).unwrap();
+    assert!(said.contains("container agrees") && said.contains("tokens agree"), "{said}");
+}

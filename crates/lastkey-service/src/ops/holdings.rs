@@ -1,0 +1,253 @@
+//! Use cases: a place reports what it holds under a key, is forgotten, and keeps a key that it
+//! needs from being destroyed; what depends on a key.
+//!
+//! Room      `service`.
+//! Holds     what the last report of any place shows under a key or version is not destroyed,
+//!           unless somebody who may override it says why. A report after the schedule counts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lastkey_core::holding::{BadHolding, HeldWhat, Holding, MAX_PLACES, Reason, check_versions};
+use lastkey_core::ids::{KeyId, KeyRef, Name, VersionNo};
+use lastkey_core::limits::MAX_PAGE_LEN;
+use lastkey_core::permit::{DescribeKey, OverrideHolding, ReportHolding};
+use lastkey_core::ports::{Expected, Revision};
+use lastkey_core::record::{DueWhat, PathRange, Record, RecordPath};
+use lastkey_core::time::Elapsed;
+
+use super::describe::corrupt;
+use crate::audited::Trail;
+use crate::call::Call;
+use crate::change::{Draft, Plan};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::view::{Impact, KeyView};
+
+/// What a place holds under a key, by its own count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The place.
+    pub place: Name,
+    /// What it holds.
+    pub what: HeldWhat,
+    /// How many under each version; a version that is left out has none.
+    pub versions: Vec<(VersionNo, u64)>,
+}
+
+/// A report, and who brings it.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    report: Report,
+    by: String,
+}
+
+impl Engine {
+    /// Takes the place of what a place was reported to hold under a key before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for versions in disorder; [`Error::LimitExceeded`] for more than 256
+    /// places; [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
+    /// [`Error::Internal`].
+    pub async fn report_holding(
+        self: &Arc<Self>,
+        call: &Call,
+        key: KeyRef,
+        report: Report,
+    ) -> Result<KeyView, Error> {
+        check_versions(&report.versions).map_err(|bad| match bad {
+            BadHolding::Versions => Error::invalid("versions", bad.to_string()),
+            BadHolding::TooManyVersions => {
+                Error::LimitExceeded("a report has at most 4096 versions of a key")
+            }
+        })?;
+        let by = call.caller.principal.name().to_owned();
+        let plan = Plan::Report(Reported { report, by });
+        self.change::<ReportHolding>(call, key, plan).await
+    }
+
+    /// Forgets what a place was reported to hold under a key, as when the cluster is gone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the place has reported nothing about the key; [`Error::Denied`],
+    /// [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn forget_holding(
+        self: &Arc<Self>,
+        call: &Call,
+        key: KeyRef,
+        place: Name,
+        why: Reason,
+    ) -> Result<KeyView, Error> {
+        self.change::<OverrideHolding>(call, key, Plan::Forget(place, why)).await
+    }
+
+    /// What depends on a key, as far as this service knows: what places reported, values of
+    /// secrets, the last use.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn impact(&self, call: &Call, key: KeyRef) -> Result<Impact, Error> {
+        let mut trail = Trail::of::<DescribeKey>(self, call);
+        let outcome = self.try_impact(&mut trail, &key).await;
+        trail.close(self, outcome).await
+    }
+
+    async fn try_impact(&self, trail: &mut Trail<'_>, name: &KeyRef) -> Result<Impact, Error> {
+        let permit = self.permit_key::<DescribeKey>(trail, name).await?;
+        let key = self.stored_key(trail, &permit).await?;
+        trail.call().go_on()?;
+        let (secrets, secret_versions) = self.secrets_under(key.id).await?;
+        Ok(Impact { key: self.whole_view(key).await?, secrets, secret_versions })
+    }
+
+    /// How many secrets have values under a key, and how many values that are.
+    async fn secrets_under(&self, key: KeyId) -> Result<(u64, u64), Error> {
+        let (mut secrets, mut values) = (BTreeSet::new(), 0_u64);
+        let mut after = None;
+        loop {
+            let range = PathRange::kind("secret-version", after, MAX_PAGE_LEN);
+            let page = self.store.scan(&range).await?;
+            let is_last = page.len() < MAX_PAGE_LEN;
+            after = page.last().map(|stored| stored.path.clone());
+            for stored in page {
+                let Record::SecretVersion(version) = stored.record else {
+                    return Err(corrupt(stored.path));
+                };
+                if version.key == key && version.destroyed_at.is_none() {
+                    secrets.insert(version.secret.0);
+                    values = values.saturating_add(1);
+                }
+            }
+            if is_last {
+                return Ok((u64::try_from(secrets.len()).unwrap_or(u64::MAX), values));
+            }
+        }
+    }
+
+    pub(crate) async fn holdings(&self, key: KeyId) -> Result<Vec<(Holding, Revision)>, Error> {
+        let stored = self.store.scan(&PathRange::holdings(key, MAX_PLACES)).await?;
+        let holdings = stored.into_iter().map(|stored| {
+            let Record::Holding(holding) = stored.record else {
+                return Err(corrupt(stored.path));
+            };
+            Ok((holding, stored.revision))
+        });
+        holdings.collect()
+    }
+
+    pub(crate) async fn plan_report(
+        &self,
+        draft: &mut Draft,
+        reported: &Reported,
+    ) -> Result<(), Error> {
+        let Reported { report, by } = reported;
+        let known = self.holdings(draft.key.id).await?;
+        let before = known.iter().find(|(holding, _)| holding.place == report.place);
+        if before.is_none() && known.len() >= MAX_PLACES {
+            return Err(Error::LimitExceeded("at most 256 places report about one key"));
+        }
+        let holding = Holding {
+            key: draft.key.id,
+            place: report.place.clone(),
+            what: report.what,
+            versions: report.versions.clone(),
+            reported_at: draft.clock.last.wall,
+            reported_by: by.clone(),
+            overridden: before.is_some_and(|(before, _)| before.overridden),
+        };
+        let expected = before.map_or(Expected::Absent, |(_, revision)| Expected::At(*revision));
+        draft.put_holding(holding, expected);
+        Ok(())
+    }
+
+    pub(crate) async fn plan_forgetting(
+        &self,
+        draft: &mut Draft,
+        place: &Name,
+        why: &Reason,
+    ) -> Result<(), Error> {
+        let path = RecordPath::holding(draft.key.id, place);
+        let Some(stored) = self.store.get(&path).await? else {
+            return Err(Error::invalid("place", "it has reported nothing about this key"));
+        };
+        draft.note = Some(format!("forgets {place}: {}", why.as_str()));
+        draft.write(path, Expected::At(stored.revision), None);
+        Ok(())
+    }
+
+    /// Lets a version go, or a key when none is named, only when no place needs it, or in spite
+    /// of that.
+    ///
+    /// # Errors
+    /// [`Error::KeyNeeded`]; [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn check_needed(
+        &self,
+        draft: &mut Draft,
+        version: Option<VersionNo>,
+        in_spite: Option<&Reason>,
+    ) -> Result<(), Error> {
+        let mut needing = self.holdings(draft.key.id).await?;
+        needing.retain(|(holding, _)| holding.count(version) > 0);
+        let Some(why) = in_spite else {
+            return needing.first().map_or(Ok(()), |(holding, _)| Err(needed(holding, version)));
+        };
+        let places: Vec<&str> = needing.iter().map(|(one, _)| one.place.as_str()).collect();
+        draft.note = Some(format!("in spite of {}: {}", listed(&places), why.as_str()));
+        if version.is_none() {
+            for (holding, revision) in needing {
+                let overridden = Holding { overridden: true, ..holding };
+                draft.put_holding(overridden, Expected::At(revision));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a destruction that is due off, when a place has reported since that it needs the key.
+    /// True when it was put off.
+    pub(crate) async fn put_off_if_needed(&self, draft: &mut Draft) -> Result<bool, Error> {
+        let holdings = self.holdings(draft.key.id).await?;
+        let needing = holdings.iter().map(|(holding, _)| holding);
+        let Some(holding) = needing.filter(|one| !one.overridden).find(|one| one.count(None) > 0)
+        else {
+            return Ok(false);
+        };
+        let later = Elapsed(draft.clock.elapsed.0.saturating_add(PUT_OFF_SECONDS));
+        let note = format!("put off by a day: {}", needed(holding, None));
+        tracing::error!(key = %draft.key.id, place = %holding.place, "a destruction is {note}");
+        draft.note = Some(note);
+        if let Some(destruction) = &mut draft.key.destruction {
+            destruction.due = later;
+        }
+        draft.move_due(DueWhat::Destroy, None, Some(later));
+        Ok(true)
+    }
+
+    /// What was overridden for a destruction counts again when that is called off.
+    pub(crate) async fn lift_overrides(&self, draft: &mut Draft) -> Result<(), Error> {
+        for (holding, revision) in self.holdings(draft.key.id).await? {
+            if holding.overridden {
+                let holding = Holding { overridden: false, ..holding };
+                draft.put_holding(holding, Expected::At(revision));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long a destruction is put off.
+const PUT_OFF_SECONDS: u64 = 86_400;
+
+fn needed(holding: &Holding, version: Option<VersionNo>) -> Error {
+    Error::KeyNeeded { place: holding.place.clone(), count: holding.count(version) }
+}
+
+fn listed(places: &[&str]) -> String {
+    if places.is_empty() { "nothing".to_owned() } else { places.join(", ") }
+}
+
+impl Draft {
+    fn put_holding(&mut self, holding: Holding, expected: Expected) {
+        let path = RecordPath::holding(holding.key, &holding.place);
+        self.write(path, expected, Some(Record::Holding(holding)));
+    }
+}

@@ -1,0 +1,193 @@
+//! What places report keeps keys from being destroyed.
+
+use std::time::Duration;
+
+use lastkey_core::holding::{HeldWhat, Reason};
+use lastkey_core::ids::{KeyRef, Name, VersionNo};
+use lastkey_core::key::DeletionWindow;
+use lastkey_core::state::State;
+use lastkey_crypto::material::MaterialSpec;
+use lastkey_service::error::Error;
+use lastkey_service::ops::VersionChange;
+use lastkey_service::ops::holdings::Report;
+
+use crate::world::{World, admin, call_by, code, world};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn place(name: &str) -> Name {
+    Name::parse(name).unwrap()
+}
+
+fn version(number: u32) -> VersionNo {
+    VersionNo::new(number).unwrap()
+}
+
+fn why() -> Option<Reason> {
+    Some(Reason::parse("the cluster is gone").unwrap())
+}
+
+fn week() -> DeletionWindow {
+    DeletionWindow::from_days(7).unwrap()
+}
+
+impl World {
+    async fn report(&self, key: &KeyRef, from: &str, versions: &[(u32, u64)]) -> Result<(), Error> {
+        let versions = versions.iter().map(|(number, count)| (version(*number), *count));
+        let (place, what) = (place(from), HeldWhat::EtcdObjects);
+        let report = Report { place, what, versions: versions.collect() };
+        self.engine.report_holding(admin(), key.clone(), report).await.map(drop)
+    }
+
+    /// A key with a second version, the first one shadow-disabled.
+    async fn rotated(&self) -> KeyRef {
+        let key = self.create(MaterialSpec::Aes256).await;
+        self.engine.rotate_key(admin(), key.clone()).await.unwrap();
+        let change = VersionChange::ShadowDisable;
+        self.engine.change_version(admin(), key.clone(), version(1), change).await.unwrap();
+        key
+    }
+
+    fn reasons(&self, action: &str) -> Vec<String> {
+        let told = self.audit.events().into_iter().filter(|record| record.action == action);
+        told.map(|record| record.reason).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_the_last_report_shows_is_not_destroyed() {
+    let world = world().await;
+    let key = world.rotated().await;
+    world.report(&key, "prod", &[(1, 3), (2, 9)]).await.unwrap();
+    world.report(&key, "stage", &[(2, 1)]).await.unwrap();
+    let destroy =
+        async |why| world.engine.destroy_key_version(admin(), key.clone(), version(1), why).await;
+    let refused = destroy(None).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "still needed: prod was last reported to hold 3 objects under it"
+    );
+    assert_eq!(refused.code(), "KeyNeeded");
+    let held = world.show(&key).await.holdings;
+    assert_eq!((held.len(), held[0].count(None), held[0].reported_by.as_str()), (2, 12, "admin"));
+
+    world.report(&key, "prod", &[(2, 12)]).await.unwrap();
+    assert_eq!(destroy(None).await.unwrap().version.state, State::Destroyed);
+}
+
+#[tokio::test]
+async fn a_version_is_destroyed_in_spite_of_a_report_with_a_reason_that_is_audited() {
+    let world = world().await;
+    let key = world.rotated().await;
+    world.report(&key, "prod", &[(1, 3)]).await.unwrap();
+    let gone = world.engine.destroy_key_version(admin(), key, version(1), why()).await.unwrap();
+    assert_eq!(gone.version.state, State::Destroyed);
+    let reasons = world.reasons("kms:DestroyKeyVersion");
+    assert!(
+        reasons.iter().all(|told| told.ends_with("in spite of prod: the cluster is gone")),
+        "{reasons:?}"
+    );
+    assert!(!reasons.is_empty());
+}
+
+#[tokio::test]
+async fn a_key_that_is_needed_is_not_scheduled_until_the_place_is_forgotten() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.report(&key, "prod", &[(1, 3)]).await.unwrap();
+    let schedule =
+        async |why| world.engine.schedule_deletion(admin(), key.clone(), week(), why).await;
+    assert_eq!(code(schedule(None).await), "KeyNeeded");
+    assert!(world.encrypt(&key, b"x").await.is_ok());
+    let forget = async |from| {
+        let why = why().unwrap();
+        world.engine.forget_holding(admin(), key.clone(), place(from), why).await
+    };
+    assert_eq!(code(forget("stage").await), "InvalidRequest");
+    forget("prod").await.unwrap();
+    assert!(world.show(&key).await.holdings.is_empty());
+    schedule(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_report_after_the_schedule_puts_the_destruction_off() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.engine.schedule_deletion(admin(), key.clone(), week(), None).await.unwrap();
+    world.report(&key, "prod", &[(1, 3)]).await.unwrap();
+    for _ in 0..3 {
+        world.clock.pass(7 * DAY);
+        world.engine.run_due().await;
+        assert_eq!(world.show(&key).await.key.state, State::Active);
+    }
+    assert!(world.reasons("kms:DestroyKey")[0].contains("put off by a day: still needed: prod"));
+
+    world.report(&key, "prod", &[]).await.unwrap();
+    world.clock.pass(DAY);
+    world.engine.run_due().await;
+    assert_eq!(world.show(&key).await.key.state, State::Destroyed);
+}
+
+#[tokio::test]
+async fn an_override_holds_for_later_reports_until_the_destruction_is_called_off() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.report(&key, "prod", &[(1, 3)]).await.unwrap();
+    let schedule =
+        async |why| world.engine.schedule_deletion(admin(), key.clone(), week(), why).await;
+    schedule(why()).await.unwrap();
+    world.engine.cancel_deletion(admin(), key.clone()).await.unwrap();
+    assert!(!world.show(&key).await.holdings[0].overridden);
+    assert_eq!(code(schedule(None).await), "KeyNeeded");
+
+    schedule(why()).await.unwrap();
+    world.report(&key, "prod", &[(1, 2)]).await.unwrap();
+    assert!(world.show(&key).await.holdings[0].overridden);
+    world.clock.pass(7 * DAY);
+    world.engine.run_due().await;
+    assert_eq!(world.show(&key).await.key.state, State::Destroyed);
+}
+
+#[tokio::test]
+async fn only_who_may_reports_and_overrides_and_a_dry_run_does_neither() {
+    let world = world().await;
+    let key = world.rotated().await;
+    let report = Report {
+        place: place("prod"),
+        what: HeldWhat::EtcdObjects,
+        versions: vec![(version(1), 1)],
+    };
+    let stranger = call_by("stranger");
+    let refused = world.engine.report_holding(&stranger, key.clone(), report.clone()).await;
+    assert_eq!(code(refused), "AccessDenied");
+    let dry = lastkey_service::call::Call { dry_run: true, ..admin().clone() };
+    let asked = world.engine.report_holding(&dry, key.clone(), report).await;
+    assert_eq!(code(asked), "DryRun");
+    assert!(world.show(&key).await.holdings.is_empty());
+    let refused = world.engine.destroy_key_version(&stranger, key.clone(), version(1), why()).await;
+    assert_eq!(code(refused), "AccessDenied");
+    let refused = world.report(&key, "prod", &[(2, 1), (1, 1)]).await.unwrap_err();
+    assert_eq!(refused.code(), "InvalidRequest");
+}
+
+#[tokio::test]
+async fn places_are_counted_and_a_known_one_may_still_report() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    for number in 0..256 {
+        world.report(&key, &format!("place{number}"), &[]).await.unwrap();
+    }
+    assert_eq!(world.report(&key, "one-more", &[]).await.unwrap_err().code(), "LimitExceeded");
+    world.report(&key, "place7", &[(1, 1)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn impact_counts_secrets_and_what_places_hold() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.report(&key, "prod", &[(1, 3)]).await.unwrap();
+    let impact = world.engine.impact(admin(), key.clone()).await.unwrap();
+    assert_eq!((impact.secrets, impact.secret_versions), (0, 0));
+    assert_eq!(impact.key.holdings[0].count(None), 3);
+    assert_eq!(code(world.engine.impact(&call_by("stranger"), key).await), "AccessDenied");
+}
