@@ -260,7 +260,7 @@ fn access_records() -> Vec<Record> {
             private_key: wrapped_key(0x18),
             certificate: vec![0x30, 0x82, 0x01, 0x02],
             created_at: CREATED,
-            previous: None,
+            previous: Some(vec![0x30, 0x81, 0x07]),
         }),
         Record::SealBook(seal_book()),
         Record::AuditHead(LogHead { size: 70_000, root: [0x77; 32] }),
