@@ -202,7 +202,8 @@ mod tests {
     fn what_was_given_in_an_outage_is_news_once_and_holds_as_anything_else() {
         let (holders, node) = (Holders::none(Timestamp(1)), name("w1"));
         let given = Holder { given_in_outage: true, ..holder("p", 1) };
-        let news = holders.hear(&node, said("x", &[given.clone()]), Timestamp(2)).unwrap();
+        let news =
+            holders.hear(&node, said("x", std::slice::from_ref(&given)), Timestamp(2)).unwrap();
         assert_eq!(news, [given]);
         let news = holders.hear(&node, said("y", &[holder("p", 1)]), Timestamp(3)).unwrap();
         assert!(news.is_empty());
