@@ -16,6 +16,7 @@ mod exec;
 mod failure;
 mod input;
 mod key;
+mod kubernetes;
 mod output;
 mod progress;
 mod scan;
@@ -285,7 +286,7 @@ fn reported(
     form: OutputForm,
 ) -> Option<ExitCode> {
     let outcome = if let ClientCommand::Check(args) = command {
-        start(async { check::run(args, form) })
+        start(check::run(args, form))
     } else if let ClientCommand::Scan(args) = command {
         start(async { scan::run(args, form) })
     } else if let ClientCommand::Etcd(command) = command {
@@ -480,6 +481,7 @@ mod tests {
             "lastkey audit receipt 7 -o r",
             "lastkey check --manifests . --output sarif --fail-on high",
             "lastkey check --manifests a --manifests b --node-root / --etcd-snapshot F",
+            "lastkey check --kubeconfig F --context C",
             "lastkey check policy -o DIR",
             "lastkey scan .",
             "lastkey scan --git REPO --rules F --pack F --output sarif --baseline F",

@@ -5,6 +5,7 @@
 mod change;
 mod diff;
 mod import;
+mod pack;
 mod read;
 mod show;
 mod write;
@@ -39,6 +40,8 @@ pub(crate) enum SecretCommand {
     },
     /// Write many secrets from what other programs export
     Import(import::ImportArgs),
+    /// Write a scan pack: marks by which `lastkey scan --pack` finds the values you may read
+    ScanPack(pack::PackArgs),
     /// Show in what two versions differ; you must be allowed to read both
     Diff(diff::DiffArgs),
     /// Change description, tags, or how many versions are kept
@@ -75,6 +78,7 @@ pub(crate) async fn run(command: SecretCommand, session: &Session) -> Result<(),
             session.show(&session.client()?.list_secret_consumers(&name).await?)
         }
         SecretCommand::Import(args) => import::import(args, session).await,
+        SecretCommand::ScanPack(args) => pack::scan_pack(args, session).await,
         SecretCommand::Diff(args) => diff::diff(args, session).await,
         SecretCommand::Update(args) => change::update(args, session).await,
         SecretCommand::Stage(args) => change::stage(args, session).await,
