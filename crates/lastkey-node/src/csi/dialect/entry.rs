@@ -123,8 +123,8 @@ impl<'a> Entry<'a> {
 
     /// Notes names that are not in the list.
     pub(super) fn note_others(&self, heeded: &[&str], into: &mut BTreeSet<String>) {
-        let unheeded = self.node.entries().iter().map(|(name, _)| name);
-        into.extend(unheeded.filter(|name| !heeded.contains(&name.as_str())).cloned());
+        let names = self.node.entries().iter().map(|(name, _)| &**name);
+        into.extend(names.filter(|name| !heeded.contains(name)).map(str::to_owned));
     }
 
     pub(super) fn refuse(&self, name: &str, problem: &str) -> Refusal {

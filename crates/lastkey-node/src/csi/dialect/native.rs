@@ -117,7 +117,7 @@ fn template(entry: &Entry<'_>, mode: u32) -> Result<Wanted, Refusal> {
             let problem = format!("has no name of a secret for `{alias}`");
             entry.refuse("secrets", &problem)
         })?;
-        sources.push((alias.clone(), current(name)));
+        sources.push((alias.to_string(), current(name)));
     }
     Ok(Wanted {
         object: path.clone(),
