@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
-use tonic::body::Body;
+pub use tonic::body::Body;
 use tonic::server::{Grpc, UnaryService};
 use tonic_prost::ProstCodec;
 
@@ -40,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What stands behind a socket.
-pub(crate) trait Door: Send + Sync + 'static {
+pub trait Door: Send + Sync + 'static {
     /// What answers on one connection.
     type Line: Line;
 
@@ -55,7 +55,7 @@ pub(crate) trait Door: Send + Sync + 'static {
 }
 
 /// One connection.
-pub(crate) trait Line: Send + Sync + 'static {
+pub trait Line: Send + Sync + 'static {
     /// Answers one request.
     fn answer(
         self: Arc<Self>,
@@ -67,7 +67,7 @@ pub(crate) trait Line: Send + Sync + 'static {
 ///
 /// # Errors
 /// When the runtime cannot take the listener over.
-pub(crate) async fn serve<D: Door>(
+pub async fn serve<D: Door>(
     listener: net::UnixListener,
     peers: Peers,
     door: Arc<D>,
@@ -158,13 +158,13 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// The method of a request for this service; `None` for one of another service.
-pub(crate) fn method_of<'a>(request: &'a Request<Incoming>, service: &str) -> Option<&'a str> {
+pub fn method_of<'a>(request: &'a Request<Incoming>, service: &str) -> Option<&'a str> {
     let path = request.uri().path().strip_prefix('/')?;
     path.strip_prefix(service)?.strip_prefix('/')
 }
 
 /// One unary call: decoded, answered, encoded.
-pub(crate) async fn unary<Q, A, F, T>(
+pub async fn unary<Q, A, F, T>(
     request: Request<Incoming>,
     max_len: usize,
     answer: F,
@@ -182,7 +182,7 @@ where
 }
 
 /// What prost asks of a message, as bounds of [`unary`].
-pub(crate) trait Message: lastkey_wire::grpc::Message + Default + Send + 'static {}
+pub trait Message: lastkey_wire::grpc::Message + Default + Send + 'static {}
 
 impl<M: lastkey_wire::grpc::Message + Default + Send + 'static> Message for M {}
 

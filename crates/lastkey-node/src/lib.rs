@@ -7,7 +7,7 @@
 
 mod client_check;
 pub mod csi;
-mod grpc;
+pub mod grpc;
 pub mod kmsv2;
 pub mod ports;
 pub mod socket;

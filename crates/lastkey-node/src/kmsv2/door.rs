@@ -33,7 +33,7 @@ const MAX_MESSAGE_LEN: usize = 64 * 1_024;
 const TOLD_FOR: Duration = Duration::from_secs(5);
 
 /// One connection.
-pub(crate) struct Connection {
+pub struct Connection {
     provider: Arc<Provider>,
     told: Mutex<Option<(Instant, Arc<Active>)>>,
 }

@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn tokens_and_contents_are_not_printed() {
-        let request = MountRequest { attributes: "hunter2".to_owned(), ..MountRequest::default() };
+        let mut request = MountRequest::default();
+        "hunter2".clone_into(&mut request.attributes);
         assert_eq!(format!("{request:?}"), r#"MountRequest { target_path: "", .. }"#);
         let file = File { path: "f".to_owned(), mode: 0, contents: b"hunter2".to_vec() };
         assert_eq!(format!("{file:?}"), r#"File { path: "f", .. }"#);

@@ -11,6 +11,7 @@ mod remote_keys;
 mod remote_secrets;
 mod servers;
 mod system_entropy;
+mod volume_keys;
 
 pub(crate) use cluster_keys::ClusterKeys;
 pub(crate) use clusters::WatchedClusters;
@@ -21,3 +22,4 @@ pub(crate) use remote_keys::RemoteKeys;
 pub(crate) use remote_secrets::RemoteSecrets;
 pub(crate) use servers::{Access, Token, parse_addr, trust_in};
 pub(crate) use system_entropy::SystemEntropySource;
+pub(crate) use volume_keys::VolumeKeyService;

@@ -48,7 +48,7 @@ impl RemoteKeys {
         self.0.renew_identity(file).await
     }
 
-    async fn ask<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, KeyError>
+    pub(super) async fn ask<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, KeyError>
     where
         F: Future<Output = Result<T, Error>>,
     {

@@ -185,6 +185,8 @@ enum RoleCommand {
     KmsPlugin(roles::kms_plugin::Args),
     /// Put secrets into volumes of the pods on this node
     SecretsProvider(roles::secrets_provider::Args),
+    /// Serve encrypted volumes to pods, by CSI
+    Volumes(roles::volumes::Args),
     /// Measure this machine
     Bench(roles::bench::Args),
 }
@@ -237,7 +239,7 @@ const GROUPS: [(&str, &[&str]); 10] = [
     ),
     ("Who did what", &["audit"]),
     ("A running server", &["status", "unseal", "seal", "confirm-clock"]),
-    ("A Kubernetes node", &["kms-plugin", "secrets-provider"]),
+    ("A Kubernetes node", &["kms-plugin", "secrets-provider", "volumes"]),
     ("This machine", &["dev", "init", "server", "admin-token", "config", "bench", "completions"]),
 ];
 
@@ -373,6 +375,7 @@ fn run_role(command: &RoleCommand, connection: &ConnectionArgs) -> ExitCode {
         RoleCommand::Config(ConfigCommand::Show(args)) => roles::config_show::run(args),
         RoleCommand::KmsPlugin(args) => roles::kms_plugin::run(args, connection),
         RoleCommand::SecretsProvider(args) => roles::secrets_provider::run(args, connection),
+        RoleCommand::Volumes(args) => roles::volumes::run(args, connection),
         RoleCommand::Bench(args) => roles::bench::run(args),
     };
     match outcome {

@@ -10,3 +10,4 @@ pub(crate) mod init;
 pub(crate) mod kms_plugin;
 pub(crate) mod secrets_provider;
 pub(crate) mod server;
+pub(crate) mod volumes;

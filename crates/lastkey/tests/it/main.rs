@@ -54,4 +54,5 @@ mod shutdown;
 mod time;
 mod transport;
 mod tree;
+mod volumes;
 mod world;

@@ -123,8 +123,8 @@ impl<'a> Entry<'a> {
 
     /// Notes names that are not in the list.
     pub(super) fn note_others(&self, heeded: &[&str], into: &mut BTreeSet<String>) {
-        let names = self.node.entries().iter().map(|(name, _)| &**name);
-        into.extend(names.filter(|name| !heeded.contains(name)).map(str::to_owned));
+        let names = self.node.entries().iter().map(|(name, _)| name.to_string());
+        into.extend(names.filter(|name| !heeded.contains(&name.as_str())));
     }
 
     pub(super) fn refuse(&self, name: &str, problem: &str) -> Refusal {

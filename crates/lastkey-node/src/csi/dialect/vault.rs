@@ -68,7 +68,7 @@ fn secret_of(entry: &Entry<'_>) -> Result<String, Refusal> {
 
 fn which(entry: &Entry<'_>) -> Result<Which, Refusal> {
     let arguments = entry.node("secretArgs");
-    if let Some((name, _)) = arguments.entries().iter().find(|(name, _)| &**name != "version") {
+    if let Some((name, _)) = arguments.entries().iter().find(|(name, _)| **name != *"version") {
         return Err(entry.refuse("secretArgs", &format!("has `{name}`; only `version` is known")));
     }
     let version = arguments.get("version");

@@ -1,4 +1,4 @@
-//! The driver's own code (tests/go/csi) in front of the provider: its messages, its checks, its
+//! The driver's own code (tests/go-csi) in front of the provider: its messages, its checks, its
 //! atomic writer, which is to accept what was pushed into a volume.
 
 use std::fs;
@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use crate::csi::driver::{Class, Driver, Pod};
 use crate::csi::push::until;
 use crate::csi::site::{Site, class, content};
-use crate::kms_apiserver::go_build;
-use crate::process::{command, not_run, run};
+use crate::process::{command, go_build, not_run, run};
 
 /// One mount by the real code.
 fn mount(binary: &Path, driver: &Driver, pod: &Pod, class: &Class, socket: &Path) -> Value {
@@ -27,7 +26,7 @@ fn mount(binary: &Path, driver: &Driver, pod: &Pod, class: &Class, socket: &Path
 #[ignore = "heavy: builds the client of the real driver"]
 fn real_driver_takes_the_answers_and_accepts_what_was_pushed() {
     let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("csimount");
-    if let Err(reason) = go_build("csi", &binary) {
+    if let Err(reason) = go_build("tests/go-csi", &binary) {
         not_run(&format!("real_driver_takes_the_answers: {reason}"));
         return;
     }
