@@ -16,8 +16,7 @@ use lastkey_connect::guard::Guard;
 use lastkey_kube::{Access, Cluster, Form, KubeError};
 use serde_json::Value;
 
-use crate::kms_apiserver::go_build;
-use crate::process::not_run;
+use crate::process::{go_build, not_run};
 
 /// Token of an administrator of the cluster.
 pub(crate) const TOKEN: &str = "administrator";
@@ -92,7 +91,8 @@ fn programs() -> &'static Result<(PathBuf, PathBuf), String> {
         let etcd = env::split_paths(&path).map(|folder| folder.join("etcd"));
         let etcd = etcd.into_iter().find(|etcd| etcd.is_file()).ok_or("needs etcd")?;
         let server = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube-apiserver");
-        Ok((go_build("kube", &server)?, etcd))
+        go_build("tests/go/kube", &server)?;
+        Ok((server, etcd))
     })
 }
 
