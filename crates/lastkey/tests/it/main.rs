@@ -18,6 +18,7 @@ mod check_admission;
 mod cli;
 mod config;
 mod crash;
+mod deploy;
 mod device_seals;
 mod directory;
 mod envelope;
