@@ -168,4 +168,5 @@ def main():
     print(f"{checked} credentials agree")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  bench [files]            the table of measurements (see `make bench`), or that of files alone
+  bench [files|findings]   the table of measurements (see `make bench`), or a part of it
   rooms                    allowed imports (rooms.toml) against cargo metadata
   secrets                  owned secrets outside the secret types
   size [--lower]           long functions and files against xtask/size.toml
@@ -49,6 +49,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["bench"] => bench::run(bench::Part::All),
         ["bench", "files"] => bench::run(bench::Part::Files),
+        ["bench", "findings"] => bench::run(bench::Part::Findings),
         ["rooms"] => rooms::run(&root),
         ["secrets"] => secrets::run(&root),
         ["size"] => size::run(&root, size::Mode::Check),

@@ -40,6 +40,8 @@ pub(crate) struct Room {
     /// Exceptions from `never_reached_by_pure`.
     #[serde(default)]
     may_reach: BTreeSet<String>,
+    /// The one file in which `unsafe` may stand.
+    unsafe_in: Option<String>,
 }
 
 /// Compares rooms.toml with cargo's view of the workspace at `root`.
@@ -50,7 +52,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let plan = read_plan(root)?;
     let metadata = metadata::read(root, Features::All, None)?;
     let mut faults = compare(&plan, &metadata);
-    faults.extend(without_workspace_lints(&metadata)?);
+    faults.extend(wrong_lints(&plan, root, &metadata)?);
     report::finish("rooms", &faults, "a new edge needs an ADR and a line in rooms.toml")
 }
 
@@ -111,15 +113,28 @@ fn wrong_reach(plan: &Plan, room: &Room, metadata: &Metadata, package: &Package)
     wrong.map(|found| format!("{} is pure, but reaches {}", package.name, found.name)).collect()
 }
 
-/// A member that does not take the workspace's lints would escape all of them.
-fn without_workspace_lints(metadata: &Metadata) -> Result<Vec<String>> {
+/// A member that does not take the workspace's lints would escape all of them. One with `unsafe_in`
+/// repeats them instead, since what is forbidden for the workspace cannot be excused.
+fn wrong_lints(plan: &Plan, root: &Path, metadata: &Metadata) -> Result<Vec<String>> {
+    let workspace = fs::read_to_string(root.join("Cargo.toml")).context("read Cargo.toml")?;
     let mut faults = Vec::new();
     for (name, package) in metadata.members() {
         let path = &package.manifest_path;
         let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
-        if !takes_workspace_lints(&text).with_context(|| format!("read {path}"))? {
-            faults.push(format!("{name}: Cargo.toml lacks `[lints] workspace = true`"));
+        let excused = plan.rooms.get(name).and_then(|room| room.unsafe_in.as_deref());
+        let Some(excused) = excused else {
+            if !takes_workspace_lints(&text).with_context(|| format!("read {path}"))? {
+                faults.push(format!("{name}: Cargo.toml lacks `[lints] workspace = true`"));
+            }
+            continue;
+        };
+        if !repeats_lints(&workspace, &text).with_context(|| format!("read {path}"))? {
+            faults.push(format!(
+                "{name}: its lints are not those of the workspace with unsafe_code at deny"
+            ));
         }
+        let folder = Path::new(path).parent().unwrap_or(root);
+        faults.extend(excuses_elsewhere(folder, &folder.join(excused), name)?);
     }
     Ok(faults)
 }
@@ -130,9 +145,38 @@ fn takes_workspace_lints(manifest: &str) -> Result<bool> {
     Ok(lints.and_then(toml::Value::as_bool) == Some(true))
 }
 
+/// Whether a manifest has the lints of the workspace, but for `unsafe_code`.
+fn repeats_lints(workspace: &str, manifest: &str) -> Result<bool> {
+    let workspace: toml::Table = toml::from_str(workspace)?;
+    let manifest: toml::Table = toml::from_str(manifest)?;
+    let mut expected = workspace.get("workspace").and_then(|table| table.get("lints")).cloned();
+    let rust = expected.as_mut().and_then(|lints| lints.get_mut("rust"));
+    if let Some(level) = rust.and_then(|rust| rust.get_mut("unsafe_code")) {
+        *level = "deny".into();
+    }
+    Ok(expected.is_some() && manifest.get("lints") == expected.as_ref())
+}
+
+/// Files below `folder`, other than the one that may, that excuse `unsafe_code`.
+fn excuses_elsewhere(folder: &Path, excused: &Path, name: &str) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            faults.extend(excuses_elsewhere(&path, excused, name)?);
+        } else if path.extension().is_some_and(|kind| kind == "rs") && path != excused {
+            let text = fs::read_to_string(&path)?;
+            if text.contains("unsafe_code") {
+                faults.push(format!("{name}: {} excuses unsafe_code", path.display()));
+            }
+        }
+    }
+    Ok(faults)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Plan, compare, takes_workspace_lints};
+    use super::{Plan, compare, excuses_elsewhere, repeats_lints, takes_workspace_lints};
     use crate::metadata::Metadata;
 
     const PLAN: &str = r#"
@@ -225,5 +269,26 @@ mod tests {
         assert!(takes_workspace_lints("[lints]\nworkspace = true").unwrap());
         assert!(!takes_workspace_lints("[lints.rust]\nunsafe_code = \"deny\"").unwrap());
         assert!(!takes_workspace_lints("[package]\nname = \"x\"").unwrap());
+    }
+
+    #[test]
+    fn lints_of_a_room_with_unsafe_are_those_of_the_workspace() {
+        let workspace = "[workspace.lints.rust]\nunsafe_code = \"forbid\"\nmissing_docs = \"warn\"";
+        let repeats = |lints: &str| repeats_lints(workspace, lints).unwrap();
+        assert!(repeats("[lints.rust]\nunsafe_code = \"deny\"\nmissing_docs = \"warn\""));
+        assert!(!repeats("[lints.rust]\nunsafe_code = \"allow\"\nmissing_docs = \"warn\""));
+        assert!(!repeats("[lints.rust]\nunsafe_code = \"deny\""));
+        assert!(!repeats("[lints]\nworkspace = true"));
+    }
+
+    #[test]
+    fn unsafe_is_excused_in_one_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let excused = folder.path().join("sys.rs");
+        std::fs::write(&excused, "#![expect(unsafe_code)]").unwrap();
+        assert!(excuses_elsewhere(folder.path(), &excused, "r").unwrap().is_empty());
+        std::fs::create_dir(folder.path().join("deep")).unwrap();
+        std::fs::write(folder.path().join("deep/a.rs"), "#[expect(unsafe_code)]").unwrap();
+        assert_eq!(excuses_elsewhere(folder.path(), &excused, "r").unwrap().len(), 1);
     }
 }

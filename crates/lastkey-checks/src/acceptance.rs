@@ -250,8 +250,8 @@ impl Suppression {
                 what.as_bytes(),
                 day.as_bytes(),
             ]),
-            why: about.why,
-            fix: about.fix,
+            why: about.why.into(),
+            fix: about.fix.into(),
             mappings: about.mappings,
         }
     }

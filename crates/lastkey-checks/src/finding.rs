@@ -4,7 +4,7 @@
 //! Holds     [`Finding::evidence`] is masked before it gets here: a finding may be printed,
 //!           stored and sent anywhere. A fingerprint does not change when lines move.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use aws_lc_rs::{digest, hmac};
 use serde::{Deserialize, Serialize};
@@ -95,15 +95,15 @@ impl fmt::Display for Location {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Mapping {
     /// The list, such as `CIS Kubernetes 1.12`, `PSS`, `CWE`.
-    pub list: String,
+    pub list: Cow<'static, str>,
     /// The item in it, such as `1.2.27`, `baseline`, `798`.
-    pub item: String,
+    pub item: Cow<'static, str>,
 }
 
 impl Mapping {
     /// An item of a list.
     #[must_use]
-    pub fn new(list: impl Into<String>, item: impl Into<String>) -> Self {
+    pub fn new(list: impl Into<Cow<'static, str>>, item: impl Into<Cow<'static, str>>) -> Self {
         Self { list: list.into(), item: item.into() }
     }
 }
@@ -133,9 +133,9 @@ pub struct Finding {
     /// Names the finding in baselines and suppressions.
     pub fingerprint: Fingerprint,
     /// Why it matters here.
-    pub why: String,
+    pub why: Cow<'static, str>,
     /// What to do; a patch where there is one.
-    pub fix: String,
+    pub fix: Cow<'static, str>,
     /// Items of published lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mappings: Vec<Mapping>,

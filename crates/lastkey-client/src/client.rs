@@ -6,6 +6,7 @@ use std::{fmt, sync::Arc};
 
 use http::Method;
 use lastkey_crypto::digest::sha256_of;
+use lastkey_secret::SecretVec;
 use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::system::{
     ConfirmClockReply, HealthReply, ReadyReply, SealReply, StatusReply, UnsealReply, UnsealRequest,
@@ -52,7 +53,8 @@ impl Client {
     /// stand in a header.
     pub fn new(config: &ClientConfig) -> Result<Self, Error> {
         let transport = Arc::new(Transport::new(config)?);
-        Ok(Self { transport, identity: identity_of(config) })
+        let identity = identity_of(&config.addr.to_string(), config.token.as_ref());
+        Ok(Self { transport, identity })
     }
 
     /// A client of the server that the environment, a configuration file or the node tells, as
@@ -62,6 +64,17 @@ impl Client {
     /// [`SetupError`].
     pub fn connect() -> Result<Self, SetupError> {
         Ok(Self::new(&ClientConfig::discover()?)?)
+    }
+
+    /// The same server over the same connections, as the holder of another token: for a program
+    /// that calls in the name of many.
+    ///
+    /// # Errors
+    /// [`Error::Token`] when the token cannot stand in a header.
+    pub fn with_token(&self, token: &SecretVec) -> Result<Self, Error> {
+        let transport = Arc::new(self.transport.with_token(token)?);
+        let identity = identity_of(self.transport.addr(), Some(token));
+        Ok(Self { transport, identity })
     }
 
     /// The same for clients of one server with one token, another for every other: what one
@@ -172,8 +185,7 @@ impl Client {
 }
 
 /// A hash, so that the token is not kept a second time.
-fn identity_of(config: &ClientConfig) -> [u8; 32] {
-    let addr = config.addr.to_string();
+fn identity_of(addr: &str, token: Option<&SecretVec>) -> [u8; 32] {
     let of = |token: &[u8]| sha256_of(&[addr.as_bytes(), b"\0", token]);
-    config.token.as_ref().map_or_else(|| of(b""), |token| token.expose(of))
+    token.map_or_else(|| of(b""), |token| token.expose(of))
 }

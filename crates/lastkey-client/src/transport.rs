@@ -3,7 +3,7 @@
 //! Room      `client`. The typed calls say what to send; this file says how.
 //! Holds     Only a call that may be done twice is sent twice, and nothing after its deadline.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
@@ -56,7 +56,7 @@ pub(crate) struct Transport {
     addr: String,
     authorization: Option<HeaderValue>,
     limit: Duration,
-    retries: Retries,
+    retries: Arc<Retries>,
 }
 
 impl Transport {
@@ -72,7 +72,19 @@ impl Transport {
             addr: config.addr.to_string(),
             authorization: config.token.as_ref().map(bearer).transpose()?,
             limit: config.request_timeout,
-            retries: Retries::new(config.retry),
+            retries: Arc::new(Retries::new(config.retry)),
+        })
+    }
+
+    /// The same connections, and the same budget of retries, with another token.
+    pub(crate) fn with_token(&self, token: &SecretVec) -> Result<Self, Error> {
+        Ok(Self {
+            pool: self.pool.clone(),
+            base: self.base.clone(),
+            addr: self.addr.clone(),
+            authorization: Some(bearer(token)?),
+            limit: self.limit,
+            retries: Arc::clone(&self.retries),
         })
     }
 

@@ -163,6 +163,8 @@ actions! {
     DescribeSecret = "secrets:DescribeSecret", false;
     /// List secrets in a path, and learn of their changes; never a value.
     ListSecrets = "secrets:ListSecrets", false;
+    /// Say which pods on a node hold which version of a secret. Agents of nodes do this.
+    ReportHolders = "secrets:ReportHolders", false;
     /// Change description, tags, stages or limits of a secret.
     UpdateSecret = "secrets:UpdateSecret", true;
     /// Delete a secret; it can be restored until its window ends.
@@ -173,6 +175,16 @@ actions! {
     DestroySecret = "secrets:DestroySecret", true;
     /// Destroy a secret whose window has passed. The scheduler alone does this.
     ExpireSecret = "secrets:ExpireSecret", true;
+    /// Say how and when a secret rotates.
+    UpdateSecretRotation = "secrets:UpdateRotation", true;
+    /// Make a new value by the strategy of the secret.
+    RotateSecret = "secrets:RotateSecret", true;
+    /// Revoke an old version whose overlap has ended. The scheduler alone does this.
+    RevokeSecretVersion = "secrets:RevokeVersion", true;
+    /// Name a database and its root account, or change or remove it.
+    UpdateDatabase = "secrets:UpdateDatabase", true;
+    /// Read databases; never a password.
+    ReadDatabases = "secrets:ReadDatabases", false;
 }
 
 /// What an action is done to.
@@ -205,6 +217,8 @@ pub enum ResourceKind {
     User,
     /// A machine that agents run on.
     Node,
+    /// A database.
+    Database,
 }
 
 /// What is known of a question beside who, what and to what.

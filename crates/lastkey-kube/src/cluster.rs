@@ -23,6 +23,10 @@ const MAX_ANSWER_LEN: usize = 32 << 20;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Objects in one page of a list.
 const PAGE: usize = 500;
+/// Characters of what the server says: admission names every policy that refuses.
+const MAX_SAID: usize = 1_000;
+/// A page counts as this many objects at least, so that empty ones come to an end.
+const LEAST_IN_PAGE: usize = 100;
 /// Most objects in a list.
 const MAX_OBJECTS: usize = 1_000_000;
 
@@ -145,24 +149,43 @@ impl Cluster {
         self.call(self.outgoing(Method::GET, path.to_owned())?).await
     }
 
-    /// Lists every object of a kind, page by page. `path` may have a query.
+    /// Lists every object of a kind. `path` may have a query.
     ///
     /// # Errors
     /// [`KubeError`].
     pub async fn list(&self, path: &str, form: Form) -> Result<Listed, KubeError> {
-        let (mut items, mut mark) = (Vec::new(), String::new());
+        let mut items = Vec::new();
+        let version = self.each_page(path, form, &mut |page| items.extend(page)).await?;
+        Ok(Listed { items, version })
+    }
+
+    /// The same, each page handed over before the next one is asked for. Answers where a watch
+    /// goes on.
+    ///
+    /// # Errors
+    /// [`KubeError`]; pages that were handed over by then are no whole list.
+    pub async fn each_page(
+        &self,
+        path: &str,
+        form: Form,
+        take: &mut (dyn FnMut(Vec<Value>) + Send),
+    ) -> Result<String, KubeError> {
+        let (mut count, mut mark) = (0_usize, String::new());
         loop {
             let marked = if mark.is_empty() { mark } else { format!("&continue={mark}") };
             let page = with_query(path, &format!("limit={PAGE}{marked}"));
             let asked = self.outgoing(Method::GET, page)?.with(ACCEPT, form.accept(true));
             let mut answer = self.json(asked).await?;
             match answer.get_mut("items").map(Value::take) {
-                Some(Value::Array(page)) => items.extend(page),
+                Some(Value::Array(page)) => {
+                    count = count.saturating_add(page.len().max(LEAST_IN_PAGE));
+                    take(page);
+                }
                 // Go writes an empty list so.
-                Some(Value::Null) => {}
+                Some(Value::Null) => count = count.saturating_add(LEAST_IN_PAGE),
                 Some(_) | None => return Err(KubeError::Malformed),
             }
-            if items.len() > MAX_OBJECTS {
+            if count > MAX_OBJECTS {
                 return Err(KubeError::TooMany);
             }
             let text = |name: &str| {
@@ -171,7 +194,7 @@ impl Cluster {
             };
             mark = escaped(&text("continue"));
             if mark.is_empty() {
-                return Ok(Listed { items, version: text("resourceVersion") });
+                return Ok(text("resourceVersion"));
             }
         }
     }
@@ -304,12 +327,12 @@ fn escaped(text: &str) -> String {
     each.collect()
 }
 
-/// What a `Status` says, in 200 characters that move no cursor.
+/// What a `Status` says, in characters that move no cursor.
 pub(crate) fn refused(status: StatusCode, body: &[u8]) -> KubeError {
     let told: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| {
         let text = told.get(name).and_then(Value::as_str).unwrap_or_default();
-        text.chars().filter(|c| !c.is_control()).take(200).collect::<String>()
+        text.chars().filter(|c| !c.is_control()).take(MAX_SAID).collect::<String>()
     };
     if status == StatusCode::GONE {
         return KubeError::Expired;

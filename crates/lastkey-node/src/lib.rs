@@ -1,10 +1,13 @@
-//! Doors on a node: the Kubernetes KMS v2 plugin.
+//! Doors on a node: the Kubernetes KMS v2 plugin, and the provider of secrets for volumes.
 //!
 //! Room      `node`. Serves unix sockets and calls what stands behind [`ports`]; the binary puts
 //!           a remote server there, or one in the same process.
 //! Holds     Knows no Kubernetes API, no server and no client of one: it works before any of
 //!           them does.
 
+mod client_check;
+pub mod csi;
+pub mod grpc;
 pub mod kmsv2;
 pub mod ports;
 pub mod socket;

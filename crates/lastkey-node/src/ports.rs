@@ -2,10 +2,12 @@
 //!
 //! Room      `node`. Implemented by the binary: over the network, or in the same process.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 
 use async_trait::async_trait;
 use lastkey_secret::{SecretArray, SecretVec};
+use tokio::time::Instant;
 
 /// Why a call of the key service failed, in the chain of its causes.
 pub type Cause = Box<dyn StdError + Send + Sync>;
@@ -91,4 +93,145 @@ pub trait MachineSeal: Send + Sync {
     /// # Errors
     /// As [`Self::seal`]; also when the machine is another one, or in another state.
     async fn unseal(&self, sealed: &[u8]) -> Result<SecretArray<32>, Cause>;
+}
+
+/// Why a secret was not had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// Nobody answered, or only to say that it cannot serve now. It may pass.
+    #[error("the key service does not answer")]
+    Away(#[source] Cause),
+    /// It answered no, on purpose: no such role, not allowed, no such version.
+    #[error("the key service refuses: {message} ({code})")]
+    Refused {
+        /// The code of the refusal, such as `AccessDenied`.
+        code: String,
+        /// What it said; no secret.
+        message: String,
+    },
+}
+
+/// Which version of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Which {
+    /// The one at a stage.
+    Stage(String),
+    /// The one with this number, from 1.
+    Number(u32),
+}
+
+/// What a pod holds while its token is good: the right to read in its name.
+#[derive(Debug)]
+pub struct PodSession {
+    /// The credential.
+    pub bearer: SecretVec,
+    /// When it ends.
+    pub ends_at: Instant,
+}
+
+/// A pod, as its verified token names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodIdentity {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+}
+
+/// Verifies tokens without the service, by the public keys of the cluster.
+pub trait TokenJudge: Send + Sync {
+    /// Whose token it is; nothing for one that is not good now.
+    fn judge(&self, token: &SecretVec) -> Option<PodIdentity>;
+}
+
+/// A value as it was read.
+#[derive(Debug)]
+pub struct ReadSecret {
+    /// Its version.
+    pub version: u32,
+    /// When that was written, as the service writes it: a name may come back with the same number.
+    pub made_at: String,
+    /// The value.
+    pub value: ReadValue,
+}
+
+/// A value.
+#[derive(Debug)]
+pub enum ReadValue {
+    /// Bytes.
+    Opaque(SecretVec),
+    /// Fields with names.
+    Fields(BTreeMap<String, SecretVec>),
+}
+
+/// A secret and its current version; none when there is none, or none that may be known.
+pub type Seen = (String, Option<u32>);
+
+/// A pod on this node that holds a version of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// The secret.
+    // secrets: allow, the name of one
+    pub secret: String,
+    /// The version.
+    pub version: u32,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its name.
+    pub pod: String,
+    /// Its UID.
+    pub pod_uid: String,
+    /// The provider gave it this out of its memory, while the service was away.
+    pub given_in_outage: bool,
+}
+
+/// What the provider knows, and wants to be told the rest of.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// The secrets, at most 1,000, each once.
+    pub seen: Vec<Seen>,
+    /// Who on this node holds what; left out when it is what the service was told before.
+    pub holders: Option<Vec<Holder>>,
+    /// Names that statement; left out in further questions beside the one that has it.
+    pub holders_digest: Option<String>,
+}
+
+/// What the service tells.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    /// Secrets whose current version is another one.
+    pub changed: Vec<Seen>,
+    /// It does not know the statement of that digest.
+    pub holders_wanted: bool,
+}
+
+/// What the provider of secrets asks of the service. Each call but the watch ends within the
+/// deadline that the implementation keeps; a driver waits two minutes for all of them together.
+#[async_trait]
+pub trait SecretOps: Send + Sync {
+    /// Exchanges the token of a pod for a session in its role.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn open_session(&self, token: &SecretVec, role: &str) -> Result<PodSession, SecretError>;
+
+    /// Reads a value in the name of a pod.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn read(
+        &self,
+        session: &PodSession,
+        name: &str,
+        which: &Which,
+    ) -> Result<ReadSecret, SecretError>;
+
+    /// Waits for other versions, in the name of the node; 20 seconds at most. The question is the
+    /// receipt as well: it says who holds what.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn watch(&self, question: &Question) -> Result<News, SecretError>;
 }

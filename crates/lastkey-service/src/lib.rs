@@ -13,6 +13,7 @@ mod change;
 mod clock;
 mod custody;
 mod gathering;
+mod holders;
 mod keyring;
 mod liveness;
 mod renewal;

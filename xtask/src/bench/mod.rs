@@ -4,6 +4,7 @@
 //! figures mean little on a shared machine. Servers are pinned to core 0, load to core 1.
 
 mod files;
+mod findings;
 mod http;
 mod kms;
 mod programs;
@@ -31,6 +32,8 @@ pub(crate) enum Part {
     All,
     /// Files, folders and their peers.
     Files,
+    /// `scan` and `check`.
+    Findings,
 }
 
 /// Runs a part and prints the table.
@@ -42,17 +45,24 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     ensure!(binary.exists(), "no {}; run `make bench`", binary.display());
     let mut report = Report::default();
     programs::require(&["taskset"])?;
+    let binary = std::path::absolute(&binary)?;
+    if part == Part::Findings {
+        findings::rows(&mut report, &binary)?;
+        report.print();
+        return Ok(());
+    }
     if part == Part::All {
         programs::require(&["wrk"])?;
         in_process(&mut report)?;
     }
     files::in_process(&mut report)?;
     library(&mut report)?;
-    files::beside_peers(&mut report, &std::path::absolute(&binary)?)?;
+    files::beside_peers(&mut report, &binary)?;
     if part == Part::Files {
         report.print();
         return Ok(());
     }
+    findings::rows(&mut report, &binary)?;
     let scratch = programs::Scratch::new()?;
     served(&mut report, &binary, scratch.path())?;
     report.print();

@@ -165,8 +165,8 @@ impl Rule {
             subject: Some(subject),
             evidence,
             location: Location::file(place),
-            why: self.why.to_owned(),
-            fix: self.fix.to_owned(),
+            why: self.why.into(),
+            fix: self.fix.into(),
             mappings: Vec::new(),
         }
     }

@@ -189,7 +189,8 @@ fn read_block(wanted: &Wanted, block: &Node) -> Result<Block, EnableError> {
 }
 
 fn read_provider(wanted: &Wanted, node: &Node) -> Result<Provider, EnableError> {
-    if node.get("identity").is_there() || node.entries().iter().any(|(kind, _)| kind == "identity")
+    if node.get("identity").is_there()
+        || node.entries().iter().any(|(kind, _)| &**kind == "identity")
     {
         return Ok(Provider::Identity);
     }

@@ -29,7 +29,7 @@ fn shape(text: &str) -> Vec<String> {
         let providers = block.get("providers").items().iter().map(|provider| {
             let (kind, body) = provider.entries().first().unwrap();
             let name = body.get("name").str();
-            if name.is_empty() { kind.clone() } else { format!("{kind} {name}") }
+            if name.is_empty() { kind.to_string() } else { format!("{kind} {name}") }
         });
         format!("{}: {}", resources.join(" "), providers.collect::<Vec<_>>().join(" > "))
     });

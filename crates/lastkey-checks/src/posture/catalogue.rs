@@ -56,6 +56,23 @@ pub enum Needs {
 }
 
 impl Needs {
+    /// Whether a live cluster lists all that there is of it: where it lists none, there is
+    /// nothing to judge.
+    #[must_use]
+    pub const fn is_listed(self) -> bool {
+        match self {
+            Self::Objects | Self::Rbac | Self::Pods => true,
+            Self::Component(_)
+            | Self::EncryptionConfiguration
+            | Self::AuditPolicy
+            | Self::Kubelet
+            | Self::Node
+            | Self::Etcd
+            | Self::Metrics
+            | Self::Cluster => false,
+        }
+    }
+
     /// Why a check could not tell, when it was given nothing.
     #[must_use]
     pub fn missing(self) -> String {
@@ -65,8 +82,9 @@ impl Needs {
             Self::Pods => "no pods or workloads were given",
             Self::Component(name) => {
                 return format!(
-                    "the flags of {name} are not known: give its static pod (--manifests) or the \
-                     root of a control plane node (--node-root)"
+                    "the flags of {name} are not known: give its static pod (--manifests), a cluster \
+                     that runs it as a pod (--kubeconfig), or the root of a control plane node \
+                     (--node-root)"
                 );
             }
             Self::EncryptionConfiguration => {
@@ -78,8 +96,8 @@ impl Needs {
             }
             Self::Node => "no node that has what it judges was given (--node-root)",
             Self::Etcd => "no etcd snapshot was given (--etcd-snapshot)",
-            Self::Metrics => "it is read from the metrics of a running API server",
-            Self::Cluster => "only a running cluster can tell",
+            Self::Metrics => "it is read from the metrics of a running API server (--kubeconfig)",
+            Self::Cluster => "only a running cluster can tell (--kubeconfig)",
         };
         text.to_owned()
     }
@@ -108,7 +126,7 @@ impl Check {
 }
 
 /// The name of a list behind its short form in this file.
-fn list_name(short: &str) -> &str {
+fn list_name(short: &'static str) -> &'static str {
     match short {
         "cis" => "CIS Kubernetes 1.12",
         "nsa" => "NSA/CISA",

@@ -5,6 +5,7 @@
 //!           names a resource writes it; a resource behind a wildcard is refused as masked).
 
 use crate::{
+    enable::{SECRETS_LIKE, Stage, Wanted, configuration},
     finding::Severity,
     snapshot::{
         etcd::{Class, Count, EtcdFacts},
@@ -26,7 +27,7 @@ pub(super) fn judge(world: &World<'_>, judge: &mut Judge) {
                 "nothing that is stored is encrypted",
             )
             .evidence("--encryption-provider-config is not set")
-            .fix(FIRST_CONFIGURATION)
+            .fix(first_configuration())
         });
         if flag.is_some() {
             reload(server, judge);
@@ -57,23 +58,36 @@ pub(super) fn judge(world: &World<'_>, judge: &mut Judge) {
     volumes(world, judge);
 }
 
-const FIRST_CONFIGURATION: &str = "\
-# 1. on each control plane node, /etc/kubernetes/encryption/config.yaml, root:root 0600:
-apiVersion: apiserver.config.k8s.io/v1
-kind: EncryptionConfiguration
-resources:
-- resources: [secrets, configmaps]
-  providers:
-  - kms:
-      apiVersion: v2
-      name: lastkey
-      endpoint: unix:///run/lastkey/kms.sock
-      timeout: 3s
-  - identity: {}
-# 2. kube-apiserver: --encryption-provider-config=/etc/kubernetes/encryption/config.yaml
-#    and --encryption-provider-config-automatic-reload=true
-# 3. kubectl get secrets --all-namespaces -o json | kubectl replace -f -
-";
+/// Where the plugin listens when nobody says otherwise.
+const SOCKET: &str = "/run/lastkey/kms/etcd.sock";
+
+/// The way to encryption where there is none, with the file that `lastkey etcd enable` writes.
+fn first_configuration() -> String {
+    let wanted = Wanted {
+        provider: "lastkey".to_owned(),
+        socket: SOCKET.to_owned(),
+        resources: SECRETS_LIKE.map(str::to_owned).to_vec(),
+        stage: Stage::Start,
+    };
+    let command = format!("lastkey etcd enable --provider lastkey --socket {SOCKET}");
+    // INVARIANT: these names are good, and nothing is running that could contradict them.
+    let file = configuration(&wanted, None).unwrap_or_default();
+    format!(
+        "# 1. On each control plane node, root:root 0600, as {command} writes it:\n{file}\
+         # 2. kube-apiserver: --encryption-provider-config=FILE\n\
+         #    and --encryption-provider-config-automatic-reload=true\n\
+         # 3. lastkey etcd rewrite, then lastkey etcd verify\n"
+    )
+}
+
+/// The way to the key service from what is running, which stays readable.
+fn next_configuration(running: &Object) -> String {
+    format!(
+        "lastkey etcd enable --provider lastkey --socket {SOCKET} --running {} -o encryption.yaml\n\
+         keeps the providers that are there behind the key service; then lastkey etcd rewrite, and lastkey etcd verify.",
+        running.place.path
+    )
+}
 
 fn reload(server: &crate::snapshot::component::Component, judge: &mut Judge) {
     judge.hold("ENC-05", server.is_on("encryption-provider-config-automatic-reload"), || {
@@ -103,7 +117,7 @@ fn block<'a>(configuration: &'a Object, group: &str, resource: &str) -> Option<&
 }
 
 fn kind(provider: &Node) -> &str {
-    provider.entries().first().map_or("", |(name, _)| name)
+    provider.entries().first().map_or("", |(name, _)| &**name)
 }
 
 fn providers(configuration: &Object, judge: &mut Judge) {
@@ -162,7 +176,7 @@ fn first_provider(configuration: &Object, block: &Node, judge: &mut Judge) {
     let fault = Fault::new(subject, configuration.place_of(first), title)
         .evidence(words)
         .severity(severity)
-        .fix(FIRST_CONFIGURATION);
+        .fix(next_configuration(configuration));
     judge.fail(id, fault);
 }
 

@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn every_clause_that_a_check_names_is_here_and_has_checks() {
         let mappings = CHECKS.iter().flat_map(|check| check.mappings());
-        let named: BTreeSet<String> = mappings.filter(|m| m.list == MLPS).map(|m| m.item).collect();
+        let named: BTreeSet<String> =
+            mappings.filter(|m| m.list == MLPS).map(|m| m.item.into_owned()).collect();
         let known: BTreeSet<String> =
             CLAUSES.iter().map(|(number, _)| (*number).to_owned()).collect();
         assert_eq!(named, known);

@@ -15,7 +15,10 @@ mod pods;
 pub mod policy;
 mod rbac;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crate::{
     finding::{Finding, Fingerprinter, Location, Severity},
@@ -101,7 +104,7 @@ pub fn rules() -> Vec<RuleInfo> {
 pub fn judge(snapshot: &Snapshot, settings: Settings) -> Outcome {
     let world =
         World { snapshot, pods: pods_of(snapshot), components: components(snapshot), settings };
-    let mut judge = Judge::default();
+    let mut judge = Judge { is_live: snapshot.origin.live, ..Judge::default() };
     encryption::judge(&world, &mut judge);
     control_plane::judge(&world, &mut judge);
     rbac::judge(&world, &mut judge);
@@ -180,6 +183,8 @@ struct Judge {
     passed: BTreeSet<&'static str>,
     moot: BTreeSet<&'static str>,
     unknown: Vec<NotChecked>,
+    /// A cluster was asked for all that it has.
+    is_live: bool,
 }
 
 impl Judge {
@@ -224,8 +229,8 @@ impl Judge {
                 end_column: 0,
             },
             fingerprint,
-            why: check.why.to_owned(),
-            fix: fault.fix.unwrap_or_else(|| check.fix.to_owned()),
+            why: Cow::Borrowed(check.why),
+            fix: fault.fix.map_or(Cow::Borrowed(check.fix), Cow::Owned),
             mappings: check.mappings(),
         });
     }
@@ -245,9 +250,10 @@ impl Judge {
                 reason: unreadable.reason.clone(),
             });
         }
-        for (kind, reason) in &snapshot.withheld {
-            let (subject, reason) = (kind.clone(), reason.clone());
-            self.unknown.push(NotChecked { rule: None, subject, reason });
+        for withheld in &snapshot.withheld {
+            for id in withheld.checks {
+                self.unknown(id, &withheld.subject, &withheld.reason);
+            }
         }
     }
 
@@ -263,7 +269,7 @@ impl Judge {
                 State::CannotTell
             } else if self.passed.contains(check.id) {
                 State::Pass
-            } else if self.moot.contains(check.id) {
+            } else if self.moot.contains(check.id) || (self.is_live && check.needs.is_listed()) {
                 State::NotApplicable
             } else {
                 let (subject, reason) = (check.title.to_owned(), check.needs.missing());

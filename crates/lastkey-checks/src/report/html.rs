@@ -3,7 +3,7 @@
 //! Room      `checks`.
 //! Holds     The page runs no script and loads nothing: its own policy forbids both.
 
-use std::fmt::Write as _;
+use std::io::{self, Write};
 
 use super::{Report, escaped};
 use crate::finding::Finding;
@@ -32,85 +32,86 @@ table { border-collapse: collapse } td, th { border-bottom: 1px solid #d4d9de; p
 <body>
 ";
 
-/// The report as one self-contained HTML page.
-#[must_use]
-pub fn html(report: &Report) -> String {
+/// Writes the report as one self-contained HTML page.
+///
+/// # Errors
+/// What the writer says.
+pub fn html(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let name = escaped(&report.tool);
-    let mut out = format!("{HEAD}{name}{STYLE}<h1>{name}</h1>\n");
-    let _ = writeln!(out, "<p>Found: <strong>{}</strong>.", escaped(&report.counts()));
+    writeln!(out, "{HEAD}{name}{STYLE}<h1>{name}</h1>")?;
+    writeln!(out, "<p>Found: <strong>{}</strong>.", escaped(&report.counts()))?;
     for figure in &report.figures {
-        let _ = writeln!(out, "{}: {}.", escaped(&figure.name), figure.value);
+        writeln!(out, "{}: {}.", escaped(&figure.name), figure.value)?;
     }
-    out.push_str("</p>\n");
+    writeln!(out, "</p>")?;
     for finding in &report.findings {
-        push_finding(&mut out, finding);
+        write_finding(out, finding)?;
     }
     if !report.not_checked.is_empty() {
         let rows = report.not_checked.iter().map(|gap| {
             [gap.rule.clone().unwrap_or_default(), gap.subject.clone(), gap.reason.clone()]
         });
-        push_table(&mut out, "Not checked", ["Rule", "What", "Why"], rows);
+        write_table(out, "Not checked", ["Rule", "What", "Why"], rows)?;
     }
     if !report.accepted.is_empty() {
         let rows = report.accepted.iter().map(|accepted| {
             let finding = &accepted.finding;
             [finding.rule.clone(), finding.location.to_string(), accepted.reason.clone()]
         });
-        push_table(&mut out, "Accepted", ["Rule", "Where", "Reason"], rows);
+        write_table(out, "Accepted", ["Rule", "Where", "Reason"], rows)?;
     }
-    let _ = writeln!(out, "<p>{name} {}</p>\n</body>\n</html>", escaped(&report.version));
-    out
+    writeln!(out, "<p>{name} {}</p>\n</body>\n</html>", escaped(&report.version))
 }
 
-fn push_finding(out: &mut String, finding: &Finding) {
+fn write_finding(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
     let severity = finding.severity;
-    let _ = writeln!(out, "<article class=\"{severity}\" id=\"{}\">", finding.fingerprint);
+    writeln!(out, "<article class=\"{severity}\" id=\"{}\">", finding.fingerprint)?;
     let title = escaped(&finding.title);
-    let _ = writeln!(out, "<strong>{severity}</strong> {title}\n<dl>");
+    writeln!(out, "<strong>{severity}</strong> {title}\n<dl>")?;
     let place = finding.location.to_string();
     let items: Vec<String> = finding.mappings.iter().map(ToString::to_string).collect();
     for (name, value) in [
         ("where", place.as_str()),
         ("about", finding.subject.as_deref().unwrap_or_default()),
         ("found", finding.evidence.as_str()),
-        ("why", finding.why.as_str()),
-        ("fix", finding.fix.as_str()),
+        ("why", &finding.why),
+        ("fix", &finding.fix),
         ("see", items.join(", ").as_str()),
         ("rule", finding.rule.as_str()),
         ("id", finding.fingerprint.as_str()),
     ] {
         if !value.is_empty() {
-            let _ = writeln!(out, "<dt>{name}</dt><dd><code>{}</code></dd>", escaped(value));
+            writeln!(out, "<dt>{name}</dt><dd><code>{}</code></dd>", escaped(value))?;
         }
     }
-    out.push_str("</dl>\n</article>\n");
+    writeln!(out, "</dl>\n</article>")
 }
 
-fn push_table(
-    out: &mut String,
+fn write_table(
+    out: &mut dyn Write,
     title: &str,
     heads: [&str; 3],
     rows: impl Iterator<Item = [String; 3]>,
-) {
+) -> io::Result<()> {
     let cells = |tag: &str, texts: &[String; 3]| -> String {
         texts.iter().map(|text| format!("<{tag}>{}</{tag}>", escaped(text))).collect()
     };
-    let _ = writeln!(out, "<h2>{title}</h2>\n<table>");
-    let _ = writeln!(out, "<tr>{}</tr>", cells("th", &heads.map(ToOwned::to_owned)));
+    writeln!(out, "<h2>{title}</h2>\n<table>")?;
+    writeln!(out, "<tr>{}</tr>", cells("th", &heads.map(ToOwned::to_owned)))?;
     for row in rows {
-        let _ = writeln!(out, "<tr>{}</tr>", cells("td", &row));
+        writeln!(out, "<tr>{}</tr>", cells("td", &row))?;
     }
-    out.push_str("</table>\n");
+    writeln!(out, "</table>")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::example_report;
+    use super::super::tests::{example_report, shown};
     use super::html;
 
     #[test]
     fn html_shows_all_parts_and_runs_nothing() {
-        let page = html(&example_report());
+        let page = shown(&example_report(), html);
         for part in ["<h2>Not checked</h2>", "<h2>Accepted</h2>", "broken.zip", "CWE 798"] {
             assert!(page.contains(part), "{part}");
         }

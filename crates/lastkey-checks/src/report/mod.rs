@@ -1,6 +1,7 @@
 //! Reports: everything that one run has to say, and the forms in which it says it.
 //!
-//! Room      `checks`. One file for each form; all of them show the same [`Report`].
+//! Room      `checks`. One file for each form; all of them write the same [`Report`], finding by
+//!           finding: a report is never in memory as text.
 //! Holds     Output depends on the report alone: no time, no machine. What comes from foreign
 //!           bytes cannot leave its place in any form: escaped in HTML and XML, free of control
 //!           characters in text.
@@ -194,10 +195,20 @@ mod tests {
                 end_column: 45,
             },
             fingerprint: Fingerprinter::unkeyed().of(&[b"example-rule", path.as_bytes()]),
-            why: "whoever reads the file can use it".to_owned(),
-            fix: "revoke it\nthen store it elsewhere".to_owned(),
+            why: "whoever reads the file can use it".into(),
+            fix: "revoke it\nthen store it elsewhere".into(),
             mappings: vec![Mapping::new("CWE", "798")],
         }
+    }
+
+    /// A report as text.
+    pub(crate) fn shown(
+        report: &Report,
+        form: impl FnOnce(&Report, &mut dyn std::io::Write) -> std::io::Result<()>,
+    ) -> String {
+        let mut bytes = Vec::new();
+        form(report, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 
     /// A report with something in every part, some of it hostile.
@@ -210,8 +221,8 @@ mod tests {
                 id: finding.rule.clone(),
                 title: "Example".to_owned(),
                 severity: finding.severity,
-                why: finding.why.clone(),
-                fix: finding.fix.clone(),
+                why: finding.why.to_string(),
+                fix: finding.fix.to_string(),
                 mappings: finding.mappings.clone(),
             }],
             findings: vec![example_finding("z", 1), finding],

@@ -4,8 +4,12 @@
 //! Source    SARIF 2.1.0 (OASIS, 2020-03-27), with the properties that code hosting reads:
 //!           `security-severity`, `tags`, `partialFingerprints`.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::{NotChecked, Report, RuleInfo};
@@ -14,35 +18,65 @@ use crate::finding::{Finding, Location, Mapping, Severity};
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-/// The report as a SARIF 2.1.0 log with one run.
-#[must_use]
-pub fn sarif(report: &Report) -> String {
-    let index: BTreeMap<&str, usize> =
-        report.rules.iter().enumerate().map(|(at, rule)| (rule.id.as_str(), at)).collect();
-    let open = report.findings.iter().map(|finding| result(finding, None, &index));
-    let accepted = report
-        .accepted
-        .iter()
-        .map(|accepted| result(&accepted.finding, Some(&accepted.reason), &index));
-    let log = json!({
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
+/// Writes the report as a SARIF 2.1.0 log with one run.
+///
+/// # Errors
+/// What the writer says.
+pub fn sarif(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let log = Log { schema: SCHEMA, version: "2.1.0", runs: [Run::of(report)] };
+    serde_json::to_writer_pretty(&mut *out, &log)?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct Log<'r> {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    version: &'static str,
+    runs: [Run<'r>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Run<'r> {
+    tool: Value,
+    column_kind: &'static str,
+    invocations: Value,
+    results: Results<'r>,
+}
+
+impl<'r> Run<'r> {
+    fn of(report: &'r Report) -> Self {
+        Self {
+            tool: json!({ "driver": {
                 "name": report.tool,
                 "version": report.version,
                 "rules": report.rules.iter().map(rule).collect::<Vec<_>>(),
-            }},
-            "columnKind": "unicodeCodePoints",
-            "invocations": [{
+            }}),
+            column_kind: "unicodeCodePoints",
+            invocations: json!([{
                 "executionSuccessful": true,
                 "toolExecutionNotifications":
                     report.not_checked.iter().map(notification).collect::<Vec<_>>(),
-            }],
-            "results": open.chain(accepted).collect::<Vec<_>>(),
-        }],
-    });
-    format!("{log:#}\n")
+            }]),
+            results: Results(report),
+        }
+    }
+}
+
+/// Made one by one while they are written: there may be tens of thousands.
+struct Results<'r>(&'r Report);
+
+impl Serialize for Results<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(report) = self;
+        let index: BTreeMap<&str, usize> =
+            report.rules.iter().enumerate().map(|(at, rule)| (rule.id.as_str(), at)).collect();
+        let open = report.findings.iter().map(|finding| (finding, None));
+        let accepted = report.accepted.iter().map(|one| (&one.finding, Some(one.reason.as_str())));
+        let all = open.chain(accepted);
+        serializer.collect_seq(all.map(|(finding, reason)| result(finding, reason, &index)))
+    }
 }
 
 fn rule(rule: &RuleInfo) -> Value {
@@ -162,12 +196,12 @@ fn uri(path: &str) -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::super::tests::example_report;
+    use super::super::tests::{example_report, shown};
     use super::{sarif, uri};
 
     #[test]
     fn sarif_has_what_code_hosting_reads() {
-        let log: Value = serde_json::from_str(&sarif(&example_report())).unwrap();
+        let log: Value = serde_json::from_str(&shown(&example_report(), sarif)).unwrap();
         let run = &log["runs"][0];
         assert_eq!(log["version"], "2.1.0");
         assert_eq!(run["results"].as_array().unwrap().len(), 3);

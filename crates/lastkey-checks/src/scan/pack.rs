@@ -140,21 +140,22 @@ impl Builder {
         }
         for way in ways(value) {
             if let Some(stretch) = strongest(&way) {
-                self.push(stretch, label, false);
+                self.push(stretch, label, false, before);
             } else if let Some(bytes) = hex_run(&way) {
-                self.push(bytes, label, true);
+                self.push(bytes, label, true, before);
             }
         }
         if let Some(head) = value.first_chunk::<STRETCH_LEN>() {
-            self.push(*head, label, true);
+            self.push(*head, label, true, before);
         }
         Added::Ways(self.entries.len() - before)
     }
 
-    fn push(&mut self, mut stretch: [u8; STRETCH_LEN], label: u32, is_hex: bool) {
+    /// `before`: where the entries of this value begin, among which none stands twice.
+    fn push(&mut self, mut stretch: [u8; STRETCH_LEN], label: u32, is_hex: bool, before: usize) {
         let key = if is_hex { &self.keys.hex } else { &self.keys.raw };
         for tag in tags(key, &mut stretch, self.about.tag_bits) {
-            if !self.entries.contains(&(tag, label)) {
+            if !self.entries.iter().skip(before).any(|known| *known == (tag, label)) {
                 self.entries.push((tag, label));
             }
         }
@@ -170,6 +171,7 @@ impl Builder {
         sign: &mut dyn FnMut(&[u8]) -> [u8; SIGNATURE_LEN],
     ) -> Result<Vec<u8>, PackError> {
         self.entries.sort_unstable();
+        self.entries.dedup();
         let count = u32::try_from(self.entries.len()).map_err(|_| PackError::Shape)?;
         let mut pack = Vec::with_capacity(HEADER_LEN + self.entries.len() * ENTRY_LEN + 64);
         pack.extend_from_slice(MAGIC);
@@ -437,8 +439,8 @@ impl Matcher {
             subject: Some(format!("ScanPack/{id}/{}", found.label)),
             evidence: format!("entry {} of scan pack {id}", found.label),
             location,
-            why: rule.why,
-            fix: rule.fix,
+            why: rule.why.into(),
+            fix: rule.fix.into(),
             mappings: rule.mappings,
         }
     }

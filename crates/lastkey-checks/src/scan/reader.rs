@@ -387,8 +387,8 @@ fn finding(
         evidence,
         location,
         fingerprint,
-        why: Rule::why(),
-        fix: rule.fix(),
+        why: Rule::why().into(),
+        fix: rule.fix().into(),
         mappings: rule.mappings(),
     }
 }

@@ -9,6 +9,7 @@ mod bolt;
 pub mod component;
 pub mod der;
 pub mod etcd;
+pub mod live;
 pub mod node;
 pub mod object;
 pub mod pod;
@@ -38,8 +39,28 @@ pub struct Snapshot {
     pub origin: Origin,
     /// The metrics of a running API server.
     pub metrics: Option<String>,
-    /// Kinds that a live cluster did not show, with its reason.
-    pub withheld: Vec<(String, String)>,
+    /// What a live cluster did not show.
+    pub withheld: Vec<Withheld>,
+    /// Secrets of which nothing but metadata was read.
+    pub unread_secrets: u64,
+    /// Workloads of the lists that were taken.
+    controllers: HashSet<Identity>,
+    /// Names of the documents that were read.
+    names: yaml::Names,
+}
+
+/// Kind, namespace and name.
+type Identity = (String, String, String);
+
+/// Something that a live cluster did not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// `cluster` and a path of the API.
+    pub subject: String,
+    /// Why, as the API server said it.
+    pub reason: String,
+    /// Checks that cannot tell for it.
+    pub checks: &'static [&'static str],
 }
 
 /// Which sources were given; a check that misses its source cannot tell.
@@ -70,7 +91,7 @@ impl Snapshot {
             return;
         };
         for (line, document) in yaml::documents(text) {
-            match yaml::parse(document, line) {
+            match yaml::parse_with(&mut self.names, document, line) {
                 Ok(root) => object::collect(root, &path, &mut self.objects),
                 Err(error) => {
                     let place =
@@ -101,7 +122,7 @@ impl Snapshot {
 
     /// Drops objects that a controller in this snapshot made: its template is judged already.
     pub fn settle(&mut self) {
-        let known: HashSet<(String, String, String)> = self.objects.iter().map(identity).collect();
+        let known: HashSet<Identity> = self.objects.iter().map(identity).collect();
         self.objects.retain(|object| {
             !object.owner().is_some_and(|(kind, name)| {
                 known.contains(&(kind, object.namespace().to_owned(), name))
@@ -115,7 +136,7 @@ impl Snapshot {
     }
 }
 
-fn identity(object: &Object) -> (String, String, String) {
+fn identity(object: &Object) -> Identity {
     (object.kind.clone(), object.namespace().to_owned(), object.name.clone())
 }
 

@@ -125,7 +125,7 @@ pub(super) fn collect(root: Node, path: &Arc<str>, into: &mut Vec<Object>) {
     if let (Some(of), Value::Map(entries)) = (kind.strip_suffix("List"), &root.value)
         && root.get("items").is_there()
     {
-        let items = entries.iter().find(|(name, _)| name == "items");
+        let items = entries.iter().find(|(name, _)| &**name == "items");
         for item in items.into_iter().flat_map(|(_, items)| items.items()) {
             collect(with_type(item, of, &api_version), path, into);
         }
@@ -141,17 +141,16 @@ fn with_type(item: &Node, kind: &str, api_version: &str) -> Node {
         && let Value::Map(entries) = &mut item.value
     {
         for (name, text) in [("kind", kind), ("apiVersion", api_version)] {
-            if !entries.iter().any(|(known, _)| known == name) {
+            if !entries.iter().any(|(known, _)| &**known == name) {
                 let value = Value::Text(text.to_owned());
-                entries
-                    .push((name.to_owned(), Node { value, line: item.line, column: item.column }));
+                entries.push((name.into(), Node { value, line: item.line, column: item.column }));
             }
         }
     }
     item
 }
 
-fn object(mut root: Node, kind: String, api_version: String, path: &Arc<str>) -> Object {
+pub(super) fn object(mut root: Node, kind: String, api_version: String, path: &Arc<str>) -> Object {
     hide(&mut root, &kind, &api_version);
     let metadata = root.get("metadata");
     let name = metadata.get("name").text().or_else(|| metadata.get("generateName").text());
@@ -173,7 +172,7 @@ fn hide(root: &mut Node, kind: &str, api_version: &str) {
                 entries_mut(root, &[name]).for_each(|(_, value)| hide_value(value));
             }
             entries_mut(root, &["metadata", "annotations"])
-                .filter(|(name, _)| name == LAST_APPLIED)
+                .filter(|(name, _)| &**name == LAST_APPLIED)
                 .for_each(|(_, value)| value.value = Value::Text(HIDDEN.to_owned()));
         }
         ("Config", "v1") => {
@@ -188,7 +187,7 @@ fn hide(root: &mut Node, kind: &str, api_version: &str) {
 
 fn hide_user(user: &mut Node) {
     entries_mut(user, &["user"])
-        .filter(|(name, _)| matches!(name.as_str(), "token" | "password" | "client-key-data"))
+        .filter(|(name, _)| matches!(&**name, "token" | "password" | "client-key-data"))
         .for_each(|(_, value)| value.value = Value::Text(HIDDEN.to_owned()));
 }
 
@@ -197,7 +196,7 @@ fn hide_keys(node: &mut Node) {
     match &mut node.value {
         Value::Map(entries) => {
             for (name, value) in entries {
-                if name == "secret" {
+                if &**name == "secret" {
                     value.value = Value::Text(HIDDEN.to_owned());
                 } else {
                     hide_keys(value);
@@ -229,7 +228,7 @@ fn value_mut<'a>(root: &'a mut Node, path: &[&str]) -> Option<&'a mut Value> {
     let mut at = &mut root.value;
     for name in path {
         let Value::Map(entries) = at else { return None };
-        at = &mut entries.iter_mut().rev().find(|(known, _)| known == name)?.1.value;
+        at = &mut entries.iter_mut().rev().find(|(known, _)| &**known == *name)?.1.value;
     }
     Some(at)
 }
@@ -237,7 +236,7 @@ fn value_mut<'a>(root: &'a mut Node, path: &[&str]) -> Option<&'a mut Value> {
 fn entries_mut<'a>(
     root: &'a mut Node,
     path: &[&str],
-) -> impl Iterator<Item = &'a mut (String, Node)> {
+) -> impl Iterator<Item = &'a mut (Arc<str>, Node)> {
     let found = value_mut(root, path);
     found.into_iter().flat_map(|value| match value {
         Value::Map(entries) => entries.iter_mut(),

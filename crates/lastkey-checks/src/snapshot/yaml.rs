@@ -6,7 +6,10 @@
 //! Holds     No input makes the tree larger or deeper than [`MAX_NODES`] and [`MAX_DEPTH`]: an
 //!           alias counts as often as it is used.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
@@ -40,7 +43,7 @@ pub enum Value {
     /// A sequence.
     List(Vec<Node>),
     /// A mapping in the order of the file; of equal names the last one counts.
-    Map(Vec<(String, Node)>),
+    Map(Vec<(Arc<str>, Node)>),
 }
 
 /// Stands for whatever is not there, so that paths can be followed without asking at each step.
@@ -51,7 +54,7 @@ impl Node {
     #[must_use]
     pub fn get(&self, name: &str) -> &Self {
         let Value::Map(entries) = &self.value else { return &ABSENT };
-        entries.iter().rev().find(|(key, _)| key == name).map_or(&ABSENT, |(_, node)| node)
+        entries.iter().rev().find(|(key, _)| &**key == name).map_or(&ABSENT, |(_, node)| node)
     }
 
     /// Follows names joined by dots.
@@ -71,7 +74,7 @@ impl Node {
 
     /// The entries of a mapping; nothing for anything else.
     #[must_use]
-    pub fn entries(&self) -> &[(String, Self)] {
+    pub fn entries(&self) -> &[(Arc<str>, Self)] {
         match &self.value {
             Value::Map(entries) => entries,
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::List(_) => &[],
@@ -183,12 +186,43 @@ fn holds_something(line: &str) -> bool {
     !line.is_empty() && !line.starts_with(['#', '%']) && line != "..."
 }
 
+/// Names that were read, each kept once: the same few hundred stand in all manifests.
+#[derive(Debug, Default)]
+pub struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    fn one(&mut self, name: &str) -> Arc<str> {
+        match self.0.get(name) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new: Arc<str> = name.into();
+                // Names of data are as many as there are data.
+                if name.len() <= MAX_SHARED_NAME_LEN && self.0.len() < MAX_SHARED_NAMES {
+                    self.0.insert(Arc::clone(&new));
+                }
+                new
+            }
+        }
+    }
+}
+
+const MAX_SHARED_NAME_LEN: usize = 64;
+const MAX_SHARED_NAMES: usize = 10_000;
+
 /// Reads one document; `first_line` is where it begins in its file.
 ///
 /// # Errors
 /// [`SyntaxError`] when it is no YAML, or larger or deeper than allowed.
 pub fn parse(document: &str, first_line: u32) -> Result<Node, SyntaxError> {
-    let mut builder = Builder { first_line, ..Builder::default() };
+    parse_with(&mut Names::default(), document, first_line)
+}
+
+/// The same, with names shared among documents.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(names: &mut Names, document: &str, first_line: u32) -> Result<Node, SyntaxError> {
+    let mut builder = Builder::new(names, first_line);
     for step in Parser::new_from_str(document) {
         let (event, span) = step.map_err(|error| scan_error(&error, first_line))?;
         builder.take(event, span)?;
@@ -216,11 +250,11 @@ struct Open {
     /// Values in it, itself included.
     weight: usize,
     /// The name that waits for its value.
-    name: Option<String>,
+    name: Option<Arc<str>>,
 }
 
-#[derive(Default)]
-struct Builder {
+struct Builder<'n> {
+    names: &'n mut Names,
     first_line: u32,
     open: Vec<Open>,
     anchors: HashMap<usize, (Node, usize)>,
@@ -228,7 +262,11 @@ struct Builder {
     root: Option<Node>,
 }
 
-impl Builder {
+impl<'n> Builder<'n> {
+    fn new(names: &'n mut Names, first_line: u32) -> Self {
+        Self { names, first_line, open: Vec::new(), anchors: HashMap::new(), total: 0, root: None }
+    }
+
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
         match event {
             Event::Nothing
@@ -258,6 +296,7 @@ impl Builder {
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(Open { mut node, anchor, weight, .. }) => {
                     merge(&mut node);
+                    fit(&mut node);
                     self.total = self.total.saturating_sub(weight);
                     self.place(node, weight, anchor, span)
                 }
@@ -305,7 +344,7 @@ impl Builder {
             Value::List(items) => items.push(node),
             Value::Map(entries) => match parent.name.take() {
                 Some(name) => entries.push((name, node)),
-                None => parent.name = Some(name_of(node)),
+                None => parent.name = Some(self.names.one(&name_of(node))),
             },
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Text(_) => {}
         }
@@ -331,17 +370,26 @@ fn name_of(node: Node) -> String {
     }
 }
 
+/// Gives back what a collection took for growing: there are millions of them.
+fn fit(node: &mut Node) {
+    match &mut node.value {
+        Value::List(items) => items.shrink_to_fit(),
+        Value::Map(entries) => entries.shrink_to_fit(),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Text(_) => {}
+    }
+}
+
 /// Takes over the entries of `<<`; what the mapping says itself wins.
 fn merge(node: &mut Node) {
     let Value::Map(entries) = &mut node.value else { return };
-    let Some(at) = entries.iter().position(|(name, _)| name == "<<") else { return };
+    let Some(at) = entries.iter().position(|(name, _)| &**name == "<<") else { return };
     let (_, source) = entries.remove(at);
     let sources = if source.items().is_empty() { vec![source] } else { source.items().to_vec() };
-    let mut inherited: Vec<(String, Node)> = Vec::new();
+    let mut inherited: Vec<(Arc<str>, Node)> = Vec::new();
     for source in &sources {
         for (name, value) in source.entries() {
             if !inherited.iter().any(|(known, _)| known == name) {
-                inherited.push((name.clone(), value.clone()));
+                inherited.push((Arc::clone(name), value.clone()));
             }
         }
     }

@@ -1,14 +1,11 @@
 //! gRPC: requests to one provider, answers and codes.
 //!
 //! Room      `node`. The three methods of `v2.KeyManagementService`, over connections that
-//!           `serve.rs` accepts.
+//!           `grpc.rs` accepts.
 //! Holds     No message of a refusal carries a secret. Within a connection, Encrypt answers under
 //!           the key id that Status told just before, so a promotion between the two is no
 //!           mismatch to the API server.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,13 +17,13 @@ use lastkey_wire::grpc::kmsv2::{
     StatusResponse,
 };
 use tokio::time::Instant;
-use tonic::server::{Grpc, UnaryService};
+use tonic::body::Body;
 use tonic::{Code, Status};
-use tonic_prost::ProstCodec;
 
 use super::ciphertext::Bound;
 use super::metrics::Asked;
 use super::provider::{Active, Denial, Health, Provider};
+use crate::grpc::{Line, method_of, unary};
 
 const VERSION: &str = "v2";
 /// Ciphertext, key id and annotations at their limits, and the framing of the message.
@@ -36,7 +33,7 @@ const MAX_MESSAGE_LEN: usize = 64 * 1_024;
 const TOLD_FOR: Duration = Duration::from_secs(5);
 
 /// One connection.
-pub(super) struct Connection {
+pub struct Connection {
     provider: Arc<Provider>,
     told: Mutex<Option<(Instant, Arc<Active>)>>,
 }
@@ -44,34 +41,6 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(provider: Arc<Provider>) -> Self {
         Self { provider, told: Mutex::new(None) }
-    }
-
-    /// Answers one request.
-    pub(super) async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-    ) -> Result<Response<tonic::body::Body>, Infallible> {
-        let method = request.uri().path().strip_prefix('/').and_then(|path| {
-            path.strip_prefix(SERVICE).and_then(|method| method.strip_prefix('/'))
-        });
-        Ok(match method {
-            Some("Status") => {
-                let connection = Arc::clone(&self);
-                unary(request, move |request| async move { connection.status(&request) }).await
-            }
-            Some("Encrypt") => {
-                let connection = Arc::clone(&self);
-                unary(request, move |request| async move { connection.encrypt(request) }).await
-            }
-            Some("Decrypt") => {
-                let connection = Arc::clone(&self);
-                unary(request, move |request| async move { connection.decrypt(request).await })
-                    .await
-            }
-            Some(_) | None => {
-                Status::unimplemented("only v2.KeyManagementService is served here").into_http()
-            }
-        })
     }
 
     fn status(&self, _: &StatusRequest) -> Result<StatusResponse, Status> {
@@ -124,48 +93,21 @@ impl Connection {
     }
 }
 
-/// One unary call: decoded, answered, encoded.
-async fn unary<Q, A, F, T>(request: Request<Incoming>, answer: F) -> Response<tonic::body::Body>
-where
-    Q: prost_message::Message,
-    A: prost_message::Message,
-    F: FnOnce(Q) -> T + Send,
-    T: Future<Output = Result<A, Status>> + Send + 'static,
-{
-    Grpc::new(ProstCodec::<A, Q>::default())
-        .max_decoding_message_size(MAX_MESSAGE_LEN)
-        .unary(Once(Some(answer)), request)
-        .await
-}
-
-/// What prost asks of a message, as bounds of [`unary`].
-mod prost_message {
-    pub(super) trait Message:
-        lastkey_wire::grpc::Message + Default + Send + 'static
-    {
-    }
-    impl<M: lastkey_wire::grpc::Message + Default + Send + 'static> Message for M {}
-}
-
-/// A function as the service of one call.
-struct Once<F>(Option<F>);
-
-impl<Q, A, F, T> UnaryService<Q> for Once<F>
-where
-    F: FnOnce(Q) -> T,
-    T: Future<Output = Result<A, Status>> + Send + 'static,
-{
-    type Response = A;
-    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<A>, Status>> + Send>>;
-
-    fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
-        let answer = self.0.take().map(|answer| answer(request.into_inner()));
-        Box::pin(async {
-            match answer {
-                Some(answer) => answer.await.map(tonic::Response::new),
-                None => Err(Status::internal("called twice")),
+impl Line for Connection {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let limit = MAX_MESSAGE_LEN;
+        match method_of(&request, SERVICE) {
+            Some("Status") => {
+                unary(request, limit, async move |asked: StatusRequest| self.status(&asked)).await
             }
-        })
+            Some("Encrypt") => unary(request, limit, async move |asked| self.encrypt(asked)).await,
+            Some("Decrypt") => {
+                unary(request, limit, async move |asked| self.decrypt(asked).await).await
+            }
+            Some(_) | None => {
+                Status::unimplemented("only v2.KeyManagementService is served here").into_http()
+            }
+        }
     }
 }
 

@@ -10,7 +10,6 @@
 //!           seconds, and the local keys are dropped.
 
 pub mod ciphertext;
-mod client_check;
 mod door;
 #[cfg(test)]
 mod fake;

@@ -16,7 +16,7 @@ use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::entropy::Entropy;
 use lastkey_secret::SecretVec;
-use lastkey_trust::revocation::{self, Revocations, Target};
+use lastkey_trust::revocation::Revocations;
 use lastkey_trust::session::{
     self, Caveat, EpochKeys, EpochRing, NotAccepted, Opened, Presentation, SealError, Subject,
     Triple,
@@ -75,7 +75,10 @@ impl SessionKeys {
             let Record::Revocation(revocation) = stored.record else {
                 return Err(StoreError::Corrupt(stored.path).into());
             };
-            revocations.insert(entry(&revocation).ok_or(StoreError::Corrupt(stored.path))?);
+            if !is_possible(&revocation.what) {
+                return Err(StoreError::Corrupt(stored.path).into());
+            }
+            revocations.insert(&revocation);
         }
         let (ring, revocations) = (RwLock::new(ring), RwLock::new(revocations));
         Ok(Self { ring, signing: KeptKeys::default(), revocations })
@@ -166,9 +169,7 @@ impl SessionKeys {
 
     /// Lets a revocation count from now on.
     pub(crate) fn revoke(&self, revocation: &Revocation) {
-        if let Some(entry) = entry(revocation) {
-            self.revocations.write().unwrap_or_else(PoisonError::into_inner).insert(entry);
-        }
+        self.revocations.write().unwrap_or_else(PoisonError::into_inner).insert(revocation);
     }
 
     fn forget(&self, now: Timestamp) {
@@ -277,29 +278,18 @@ fn workload(one: session::Workload) -> Workload {
     }
 }
 
-/// A revocation as the set knows it; `None` for a value that is none of its kind.
-fn entry(revocation: &Revocation) -> Option<revocation::Revocation> {
-    let target = match &revocation.what {
-        RevokedWhat::Session(id) => {
-            Target::Session(session::SessionId(id.parse::<SessionId>().ok()?.0))
-        }
-        RevokedWhat::Pod(uid) => Target::Pod { uid: uid.clone() },
-        RevokedWhat::ServiceAccount(path) => {
-            let mut parts = path.splitn(3, '/').map(str::to_owned);
-            Target::ServiceAccount {
-                cluster: parts.next()?,
-                namespace: parts.next()?,
-                name: parts.next()?,
-            }
-        }
-        RevokedWhat::Node(name) => Target::Node { name: name.clone() },
-        RevokedWhat::Role(name) => Target::Role { name: name.clone() },
-        RevokedWhat::Cluster(name) => Target::Cluster { name: name.clone() },
-        RevokedWhat::User(name) => Target::Subject { name: format!("user:{name}") },
-        RevokedWhat::Everything => Target::Everything,
-    };
-    let (issued_until, keep_until) = (revocation.issued_until, revocation.needed_until);
-    Some(revocation::Revocation { target, issued_until, keep_until })
+/// Whether a value is one of its kind.
+fn is_possible(what: &RevokedWhat) -> bool {
+    match what {
+        RevokedWhat::Session(id) => id.parse::<SessionId>().is_ok(),
+        RevokedWhat::ServiceAccount(path) => path.splitn(3, '/').count() == 3,
+        RevokedWhat::Pod(_)
+        | RevokedWhat::Node(_)
+        | RevokedWhat::Role(_)
+        | RevokedWhat::Cluster(_)
+        | RevokedWhat::User(_)
+        | RevokedWhat::Everything => true,
+    }
 }
 
 /// Whether a revocation is about something that can be.
@@ -318,10 +308,10 @@ pub(crate) fn check_revocation(revocation: &Revocation) -> Result<(), Error> {
         | RevokedWhat::User(_) => "expected a name or UID of at most 253 bytes",
     };
     let is_long = revocation.what.value().len() > 400 || revocation.what.value().is_empty();
-    match entry(revocation) {
-        Some(_) if !is_long => Ok(()),
-        Some(_) | None => Err(Error::invalid("value", expected)),
+    if is_long || !is_possible(&revocation.what) {
+        return Err(Error::invalid("value", expected));
     }
+    Ok(())
 }
 
 impl Engine {

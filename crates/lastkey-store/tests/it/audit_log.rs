@@ -29,7 +29,7 @@ fn signers() -> LogSigners {
     }
 }
 
-fn event(who: &Principal, at: Timestamp) -> Event<'_> {
+pub(crate) fn event(who: &Principal, at: Timestamp) -> Event<'_> {
     Event {
         at,
         request: RequestId([7; 16]),

@@ -4,12 +4,13 @@
 //! Source    The advisories named beside the tests; RFC 8725.
 
 use aws_lc_rs::hmac;
+use lastkey_core::access::{Revocation, RevokedWhat};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_trust::jwks::{JwksError, KeySet};
 use lastkey_trust::oidc::TokenAnswer;
 use lastkey_trust::refusal::Refusal;
-use lastkey_trust::revocation::{Revocation, Revocations, Target};
+use lastkey_trust::revocation::Revocations;
 use lastkey_trust::service_account::{ServiceAccountBinding, verify};
 use lastkey_trust::session::{Network, NodeAgent, Session, Subject};
 use lastkey_trust::sigv4::{Authorization, Request, SignatureError};
@@ -36,9 +37,9 @@ fn opens(session: &Session, revocations: &Revocations) -> Result<(), &'static st
     opened.map(|_| ()).map_err(lastkey_trust::session::NotAccepted::word)
 }
 
-fn revoked(target: Target) -> Revocations {
+fn revoked(what: RevokedWhat) -> Revocations {
     let mut revocations = Revocations::default();
-    revocations.insert(Revocation::at(target, Timestamp(NOW.0 + 5)));
+    revocations.insert(&revocation(what, Timestamp(NOW.0 + 5)));
     revocations
 }
 
@@ -68,7 +69,7 @@ fn attack_token_replay_off_cluster() {
 
 #[test]
 fn attack_compromised_node_keeps_the_sessions_of_its_pods() {
-    let node = revoked(Target::Node { name: "node-7".into() });
+    let node = revoked(RevokedWhat::Node("node-7".into()));
     assert_eq!(opens(&session(), &node), Err("revoked_node"));
     let mut agent = session();
     agent.subject = Subject::Node { name: "node-7".into() };
@@ -322,7 +323,8 @@ fn attack_token_of_a_deleted_pod() {
     let uid = workload().pod.unwrap().uid;
     let mut gone = Revocations::default();
     let exchange_until = Timestamp(NOW.0 + 90_000);
-    gone.insert(Revocation::at_until(Target::Pod { uid }, NOW, exchange_until));
+    let needed_until = Timestamp(exchange_until.0 + 43_200);
+    gone.insert(&Revocation { needed_until, ..revocation(RevokedWhat::Pod(uid), NOW) });
     assert_eq!(opens(&session(), &gone), Err("revoked_pod"));
     // A session that is drawn from the token afterwards is over from its beginning.
     let mut later = session();

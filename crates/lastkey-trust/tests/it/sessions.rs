@@ -6,15 +6,16 @@ use core::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lastkey_core::access::{Revocation, RevokedWhat};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_secret::SecretVec;
-use lastkey_trust::revocation::{Revocation, Revocations, Target};
+use lastkey_trust::revocation::Revocations;
 use lastkey_trust::session::{
     AuthStrength, Caveat, CaveatError, EpochRing, Federated, MAX_BEARER_LEN, MAX_CAVEATS,
-    MAX_SESSION_TOKEN_LEN, Network, NotAccepted, Opened, Presentation, SealError, Session, Subject,
-    Triple, User, attenuate, decode_session, encode_session, looks_like_access_key_id,
-    looks_like_bearer, looks_like_session_token,
+    MAX_SESSION_TOKEN_LEN, Network, NotAccepted, Opened, Presentation, SealError, Session,
+    SessionId, Subject, Triple, User, attenuate, decode_session, encode_session,
+    looks_like_access_key_id, looks_like_bearer, looks_like_session_token,
 };
 use proptest::prelude::*;
 
@@ -363,63 +364,68 @@ fn caveat_that_is_not_known_is_refused() {
     assert_eq!(open(&bearer_with(&body)).err(), Some("not_authentic"));
 }
 
+fn hex(id: SessionId) -> String {
+    lastkey_core::ids::SessionId(id.0).to_string()
+}
+
 fn word(revocation: Revocation, session: &Session) -> Option<&'static str> {
     let mut revocations = Revocations::default();
-    revocations.insert(revocation);
+    revocations.insert(&revocation);
     revocations.is_revoked(session)
 }
 
 #[test]
 fn each_target_ends_its_sessions_and_no_other() {
-    let at = |target| Revocation::at(target, Timestamp(NOW.0 + 5));
+    let at = |what| revocation(what, Timestamp(NOW.0 + 5));
     let name = |text: &str| text.to_owned();
-    let account = |name: &str| Target::ServiceAccount {
-        cluster: "prod".into(),
-        namespace: "payments".into(),
-        name: name.into(),
-    };
-    let uid = workload().service_account.uid;
+    let account = |path: &str| RevokedWhat::ServiceAccount(path.to_owned());
     let other_id = ring().newest().unwrap().draw_id(&mut SystemEntropy).unwrap();
-    for (target, expected) in [
-        (Target::Session(session().id), Some("revoked_session")),
-        (Target::Session(other_id), None),
-        (Target::Pod { uid: workload().pod.unwrap().uid }, Some("revoked_pod")),
-        (Target::Pod { uid: name("other") }, None),
-        (Target::ServiceAccountUid { uid }, Some("revoked_service_account")),
-        (Target::ServiceAccountUid { uid: name("other") }, None),
-        (account("api"), Some("revoked_service_account")),
-        (account("ap"), None),
-        (Target::Node { name: name("node-7") }, Some("revoked_node")),
-        (Target::Node { name: name("node-70") }, None),
-        (Target::Subject { name: name("k8s:prod/payments/api") }, Some("revoked_subject")),
-        (Target::Subject { name: name("k8s:prod/payments/ap") }, None),
-        (Target::Role { name: name("payments-api") }, Some("revoked_role")),
-        (Target::Role { name: name("payments") }, None),
-        (Target::Cluster { name: name("prod") }, Some("revoked_cluster")),
-        (Target::Cluster { name: name("test") }, None),
-        (Target::Everything, Some("revoked_everything")),
+    for (what, expected) in [
+        (RevokedWhat::Session(hex(session().id)), Some("revoked_session")),
+        (RevokedWhat::Session(hex(session().id).to_uppercase()), Some("revoked_session")),
+        (RevokedWhat::Session(hex(other_id)), None),
+        (RevokedWhat::Pod(workload().pod.unwrap().uid), Some("revoked_pod")),
+        (RevokedWhat::Pod(name("other")), None),
+        (account("prod/payments/api"), Some("revoked_service_account")),
+        (account("prod/payments/ap"), None),
+        (RevokedWhat::Node(name("node-7")), Some("revoked_node")),
+        (RevokedWhat::Node(name("node-70")), None),
+        // A person of the name of a service account is somebody else.
+        (RevokedWhat::User(name("api")), None),
+        (RevokedWhat::Role(name("payments-api")), Some("revoked_role")),
+        (RevokedWhat::Role(name("payments")), None),
+        (RevokedWhat::Cluster(name("prod")), Some("revoked_cluster")),
+        (RevokedWhat::Cluster(name("test")), None),
+        (RevokedWhat::Everything, Some("revoked_everything")),
     ] {
-        assert_eq!(word(at(target.clone()), &session()), expected, "{target:?}");
+        assert_eq!(word(at(what.clone()), &session()), expected, "{what:?}");
     }
+    let user = Subject::User(User { name: name("api"), groups: Vec::new() });
+    let person = Session { subject: user, ..session() };
+    assert_eq!(word(at(RevokedWhat::User(name("api"))), &person), Some("revoked_user"));
+    assert_eq!(word(at(RevokedWhat::User(name("ap"))), &person), None);
 }
 
 #[test]
 fn revocation_ends_what_began_up_to_it() {
-    let role = Target::Role { name: "payments-api".into() };
+    let role = RevokedWhat::Role("payments-api".into());
     let mut later = session();
-    assert!(word(Revocation::at(role.clone(), NOW), &later).is_some());
+    assert!(word(revocation(role.clone(), NOW), &later).is_some());
     later.issued_at = Timestamp(NOW.0 + 1);
-    assert!(word(Revocation::at(role, NOW), &later).is_none());
+    assert!(word(revocation(role, NOW), &later).is_none());
 }
 
 #[test]
 fn revocations_are_joined_and_dropped_when_nothing_is_left_to_end() {
     let mut revocations = Revocations::default();
-    revocations.insert(Revocation::at(Target::Everything, Timestamp(NOW.0 + 50)));
-    revocations.insert(Revocation::at(Target::Everything, NOW));
+    revocations.insert(&revocation(RevokedWhat::Everything, Timestamp(NOW.0 + 50)));
+    revocations.insert(&revocation(RevokedWhat::Everything, NOW));
     assert_eq!(revocations.len(), 1);
-    let kept: Vec<Revocation> = revocations.entries().collect();
-    assert_eq!(kept, [Revocation::at(Target::Everything, Timestamp(NOW.0 + 50))]);
+    let mut later = session();
+    later.issued_at = Timestamp(NOW.0 + 50);
+    assert_eq!(revocations.is_revoked(&later), Some("revoked_everything"));
+    later.issued_at = Timestamp(NOW.0 + 51);
+    assert_eq!(revocations.is_revoked(&later), None);
     revocations.prune(Timestamp(NOW.0 + 50 + 43_199));
     assert_eq!(revocations.len(), 1);
     revocations.prune(Timestamp(NOW.0 + 50 + 43_200));

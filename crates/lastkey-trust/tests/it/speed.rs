@@ -6,8 +6,9 @@ use std::hint::black_box;
 use std::io::{self, Write as _};
 use std::time::Instant;
 
+use lastkey_core::access::RevokedWhat;
 use lastkey_crypto::entropy::SystemEntropy;
-use lastkey_trust::revocation::{Revocation, Revocations, Target};
+use lastkey_trust::revocation::Revocations;
 use lastkey_trust::session::{Caveat, attenuate, decode_session, encode_session};
 use lastkey_trust::sigv4::{Authorization, KeptKeys, Request, Signer, format_date, open_signed};
 use lastkey_trust::{jwt, service_account};
@@ -31,8 +32,8 @@ fn measure(what: &str, mut work: impl FnMut()) {
 fn revocations() -> Revocations {
     let mut revocations = Revocations::default();
     for number in 0..1_000 {
-        let target = Target::Pod { uid: format!("pod-{number}") };
-        revocations.insert(Revocation::at(target, NOW));
+        let pod = RevokedWhat::Pod(format!("pod-{number}"));
+        revocations.insert(&revocation(pod, NOW));
     }
     revocations
 }

@@ -13,6 +13,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lastkey_core::access::{Revocation, RevokedWhat};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_secret::{SecretArray, SecretVec};
@@ -26,6 +27,11 @@ use serde_json::{Value, json};
 
 /// The moment at which most tests happen.
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000);
+/// Whatever began up to then is over; kept until the longest session has ended by itself.
+pub(crate) fn revocation(what: RevokedWhat, issued_until: Timestamp) -> Revocation {
+    Revocation { what, issued_until, needed_until: Timestamp(issued_until.0 + 43_200) }
+}
+
 /// Issuer name that many clusters share.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// Our audience.

@@ -3,6 +3,8 @@
 //! Room      `wire`. Field numbers and types are facts of the protocol; each file has a test that
 //!           compares its bytes with those that the protocol fixes.
 
+pub mod csi;
+pub mod csi_provider;
 pub mod etcd;
 pub mod kmsv2;
 

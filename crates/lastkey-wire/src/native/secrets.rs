@@ -246,6 +246,74 @@ pub struct WatchSecretsRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 20))]
     pub wait_seconds: Option<u32>,
+    /// From the agent of a node: names its statement of who holds what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holders_digest: Option<String>,
+    /// From the agent of a node: that statement, whole, at most 8,192 holders; left out when the
+    /// server has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holders: Option<Vec<SecretHolder>>,
+}
+
+/// A pod that holds a version of a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretHolder {
+    /// The secret.
+    // secrets: allow, the name of one
+    pub secret: String,
+    /// The version.
+    #[schemars(range(min = 1))]
+    pub version: u32,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its name.
+    pub pod: String,
+    /// Its UID.
+    pub pod_uid: String,
+    /// It was given this by its node, out of memory, while no server answered.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub given_in_outage: bool,
+}
+
+/// Answer to `GET /v1/secrets/{secret}/consumers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretConsumersReply {
+    /// The secret.
+    pub name: String,
+    /// Since when this server listens to nodes (RFC 3339): who was not heard of since is missing.
+    #[schemars(extend("format" = "date-time"))]
+    pub heard_since: String,
+    /// The pods that hold a version, by node.
+    pub consumers: Vec<SecretConsumer>,
+}
+
+/// A pod that holds a version of a secret, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretConsumer {
+    /// The version.
+    pub version: u32,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its UID.
+    pub pod_uid: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its node.
+    pub node: String,
+    /// The cluster of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// When the node first said so (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
+    /// When the node was last heard of (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub heard_at: String,
 }
 
 /// A secret and its current version, as somebody knows it.
@@ -266,4 +334,7 @@ pub struct WatchSecretsReply {
     /// Those with another current version than was known, in the order of the question. Without a
     /// version: there is none, it is deleted, or the caller may not list it.
     pub changed: Vec<SeenSecret>,
+    /// To the agent of a node: its statement is not known here, send it whole.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub holders_wanted: bool,
 }

@@ -2,16 +2,24 @@
 //!
 //! Room      the binary.
 
+mod cluster_keys;
 mod clusters;
 mod embedded_keys;
 mod machine_clock;
 mod machine_seal;
 mod remote_keys;
+mod remote_secrets;
+mod servers;
 mod system_entropy;
+mod volume_keys;
 
+pub(crate) use cluster_keys::ClusterKeys;
 pub(crate) use clusters::WatchedClusters;
 pub(crate) use embedded_keys::EmbeddedKeys;
 pub(crate) use machine_clock::MachineClock;
 pub(crate) use machine_seal::TpmSeal;
-pub(crate) use remote_keys::{Access, RemoteKeys, Token};
+pub(crate) use remote_keys::RemoteKeys;
+pub(crate) use remote_secrets::RemoteSecrets;
+pub(crate) use servers::{Access, Token, parse_addr, trust_in};
 pub(crate) use system_entropy::SystemEntropySource;
+pub(crate) use volume_keys::VolumeKeyService;

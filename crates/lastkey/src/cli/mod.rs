@@ -10,12 +10,14 @@ mod blob;
 mod check;
 mod completions;
 mod data_key;
+mod database;
 mod envelope;
 mod etcd;
 mod exec;
 mod failure;
 mod input;
 mod key;
+mod kubernetes;
 mod output;
 mod progress;
 mod scan;
@@ -87,6 +89,9 @@ enum ClientCommand {
     /// Keep secrets for programs: versions, stages, search
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Databases whose accounts the server manages
+    #[command(subcommand)]
+    Database(database::DatabaseCommand),
     /// Run a program with secrets in its environment, or in files in memory
     Exec(exec::ExecArgs),
     /// Encrypt or decrypt at most 64 KiB in the server
@@ -182,6 +187,10 @@ enum RoleCommand {
     Config(ConfigCommand),
     /// Let a kube-apiserver encrypt what it keeps in etcd
     KmsPlugin(roles::kms_plugin::Args),
+    /// Put secrets into volumes of the pods on this node
+    SecretsProvider(roles::secrets_provider::Args),
+    /// Serve encrypted volumes to pods, by CSI
+    Volumes(roles::volumes::Args),
     /// Measure this machine
     Bench(roles::bench::Args),
 }
@@ -195,7 +204,7 @@ enum ConfigCommand {
 /// Headings of `lastkey --help`; each command stands under one.
 const GROUPS: [(&str, &[&str]); 10] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
-    ("Keys and secrets", &["key", "secret", "exec"]),
+    ("Keys and secrets", &["key", "secret", "database", "exec"]),
     ("Findings", &["check", "scan"]),
     ("Kubernetes", &["etcd"]),
     (
@@ -234,7 +243,7 @@ const GROUPS: [(&str, &[&str]); 10] = [
     ),
     ("Who did what", &["audit"]),
     ("A running server", &["status", "unseal", "seal", "confirm-clock"]),
-    ("A Kubernetes node", &["kms-plugin"]),
+    ("A Kubernetes node", &["kms-plugin", "secrets-provider", "volumes"]),
     ("This machine", &["dev", "init", "server", "admin-token", "config", "bench", "completions"]),
 ];
 
@@ -283,7 +292,7 @@ fn reported(
     form: OutputForm,
 ) -> Option<ExitCode> {
     let outcome = if let ClientCommand::Check(args) = command {
-        start(async { check::run(args, form) })
+        start(check::run(args, form))
     } else if let ClientCommand::Scan(args) = command {
         start(async { scan::run(args, form) })
     } else if let ClientCommand::Etcd(command) = command {
@@ -325,6 +334,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Rewrap(args) => envelope::rewrap(args, session).await,
         ClientCommand::Key(command) => key::run(command, session).await,
         ClientCommand::Secret(command) => secret::run(command, session).await,
+        ClientCommand::Database(command) => database::run(command, session).await,
         ClientCommand::Exec(args) => exec::exec(args, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
@@ -369,6 +379,8 @@ fn run_role(command: &RoleCommand, connection: &ConnectionArgs) -> ExitCode {
         RoleCommand::Dev(args) => roles::dev::run(args),
         RoleCommand::Config(ConfigCommand::Show(args)) => roles::config_show::run(args),
         RoleCommand::KmsPlugin(args) => roles::kms_plugin::run(args, connection),
+        RoleCommand::SecretsProvider(args) => roles::secrets_provider::run(args, connection),
+        RoleCommand::Volumes(args) => roles::volumes::run(args, connection),
         RoleCommand::Bench(args) => roles::bench::run(args),
     };
     match outcome {
@@ -477,6 +489,7 @@ mod tests {
             "lastkey audit receipt 7 -o r",
             "lastkey check --manifests . --output sarif --fail-on high",
             "lastkey check --manifests a --manifests b --node-root / --etcd-snapshot F",
+            "lastkey check --kubeconfig F --context C",
             "lastkey check policy -o DIR",
             "lastkey scan .",
             "lastkey scan --git REPO --rules F --pack F --output sarif --baseline F",

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, IsTerminal, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     os::fd::AsFd,
     path::Path,
 };
@@ -184,6 +184,22 @@ pub(crate) fn write_whole(args: &OutArgs, bytes: &[u8], content: Content) -> Res
     output.writer()?.write_all(bytes).map_err(|cause| Failure::io("write the output", cause))?;
     output.finish(None)
 }
+
+/// Lets something write itself, in large pieces, and finishes.
+pub(crate) fn write_by(
+    args: &OutArgs,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let output = Output::open(args, Content::Unknown)?;
+    let mut writer = BufWriter::with_capacity(PIECE_LEN, output.writer()?);
+    write(&mut writer)
+        .and_then(|()| writer.flush())
+        .map_err(|cause| Failure::io("write the output", cause))?;
+    output.finish(None)
+}
+
+/// Bytes that are written at once.
+const PIECE_LEN: usize = 64 << 10;
 
 fn content_of(encoding: Encoding) -> Content {
     // Raw bytes may be a text that somebody protected: the guard looks at them.

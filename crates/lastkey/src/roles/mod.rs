@@ -8,4 +8,6 @@ pub(crate) mod config_show;
 pub(crate) mod dev;
 pub(crate) mod init;
 pub(crate) mod kms_plugin;
+pub(crate) mod secrets_provider;
 pub(crate) mod server;
+pub(crate) mod volumes;

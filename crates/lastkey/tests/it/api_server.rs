@@ -1,17 +1,27 @@
-//! A real API server: `KUBEBUILDER_ASSETS` names the folder with `kube-apiserver` and `etcd`.
+//! A real API server: the `kube-apiserver` in the folder that `KUBEBUILDER_ASSETS` names, or else
+//! the one of tests/go/kube, over an etcd from there or from the path. Where neither can be had
+//! each test says SKIPPED on the terminal.
 
+use std::env;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lastkey_checks::snapshot::yaml::{self, Node, Value as Yaml};
 use lastkey_connect::guard::Guard;
-use lastkey_kube::{Access, Cluster, Form};
+use lastkey_kube::{Access, Cluster, Form, KubeError};
+use serde_json::Value;
+
+use crate::process::{go_build, not_run};
 
 /// Token of an administrator of the cluster.
 pub(crate) const TOKEN: &str = "administrator";
+/// Token of somebody who may nothing.
+pub(crate) const STRANGER: &str = "stranger";
 /// What it writes into tokens as their issuer.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -31,24 +41,86 @@ impl Drop for ApiServer {
     }
 }
 
+/// A tree of YAML as JSON.
+pub(crate) fn json(node: &Node) -> Value {
+    match &node.value {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(value) => (*value).into(),
+        Yaml::Int(value) => (*value).into(),
+        Yaml::Text(text) => text.as_str().into(),
+        Yaml::List(items) => items.iter().map(json).collect(),
+        Yaml::Map(entries) => {
+            entries.iter().map(|(name, node)| (name.to_string(), json(node))).collect()
+        }
+    }
+}
+
+/// Where the objects of a kind are created.
+fn path_of(object: &Value) -> String {
+    let kind = object["kind"].as_str().unwrap();
+    let version = object["apiVersion"].as_str().unwrap();
+    let root = if version.contains('/') { "/apis" } else { "/api" };
+    let plural = match kind {
+        "NetworkPolicy" => "networkpolicies".to_owned(),
+        "StorageClass" => "storageclasses".to_owned(),
+        "ValidatingAdmissionPolicy" => "validatingadmissionpolicies".to_owned(),
+        other => other.to_lowercase() + "s",
+    };
+    let is_global = ["Namespace", "ClusterRole", "ClusterRoleBinding", "StorageClass"]
+        .contains(&kind)
+        || kind.starts_with("ValidatingAdmission");
+    if is_global {
+        return format!("{root}/{version}/{plural}");
+    }
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+    format!("{root}/{version}/namespaces/{namespace}/{plural}")
+}
+
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// The programs; built once.
+fn programs() -> &'static Result<(PathBuf, PathBuf), String> {
+    static FOUND: OnceLock<Result<(PathBuf, PathBuf), String>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        if let Some(assets) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) {
+            return Ok((assets.join("kube-apiserver"), assets.join("etcd")));
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let etcd = env::split_paths(&path).map(|folder| folder.join("etcd"));
+        let etcd = etcd.into_iter().find(|etcd| etcd.is_file()).ok_or("needs etcd")?;
+        let server = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube-apiserver");
+        go_build("tests/go/kube", &server)?;
+        Ok((server, etcd))
+    })
+}
+
 impl ApiServer {
-    pub(crate) fn start(assets: &Path) -> Self {
+    /// Starts one; `None` where there is none to start.
+    pub(crate) fn found(test: &str) -> Option<Self> {
+        match programs() {
+            Ok((server, etcd)) => Some(Self::start(server, etcd)),
+            Err(reason) => {
+                not_run(&format!("SKIPPED {test}: {reason}"));
+                None
+            }
+        }
+    }
+
+    fn start(server: &Path, etcd: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path();
         let (client, peer, port) = (free_port(), free_port(), free_port());
-        let spawn = |program: &str, arguments: &[String]| {
-            let mut command = Command::new(assets.join(program));
+        let spawn = |program: &Path, arguments: &[String]| {
+            let mut command = Command::new(program);
             command.args(arguments).current_dir(there);
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         };
         let store = format!("http://127.0.0.1:{client}");
         let peers = format!("http://127.0.0.1:{peer}");
         let etcd = spawn(
-            "etcd",
+            etcd,
             &[
                 "--data-dir=etcd".to_owned(),
                 format!("--listen-client-urls={store}"),
@@ -59,9 +131,10 @@ impl ApiServer {
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(there.join("sa.key"), key.serialize_pem()).unwrap();
         fs::write(there.join("sa.pub"), key.public_key_pem()).unwrap();
-        fs::write(there.join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
+        let tokens = format!("{TOKEN},admin,1,system:masters\n{STRANGER},bob,2,\n");
+        fs::write(there.join("tokens.csv"), tokens).unwrap();
         let server = spawn(
-            "kube-apiserver",
+            server,
             &[
                 format!("--etcd-servers={store}"),
                 format!("--secure-port={port}"),
@@ -92,6 +165,35 @@ impl ApiServer {
     /// The certificate that vouches for it.
     pub(crate) fn authority(&self) -> PathBuf {
         self.folder.path().join("certs/apiserver.crt")
+    }
+
+    /// Writes the kubeconfig of a token.
+    pub(crate) fn kubeconfig(&self, token: &str) -> PathBuf {
+        let path = self.folder.path().join(format!("{token}.kubeconfig"));
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: it\n\
+             clusters: [{{name: it, cluster: {{server: '{}', certificate-authority: '{}'}}}}]\n\
+             users: [{{name: it, user: {{token: '{token}'}}}}]\n\
+             contexts: [{{name: it, context: {{cluster: it, user: it}}}}]\n",
+            self.url,
+            self.authority().display()
+        );
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Creates the objects of a text of YAML, or only asks whether it would (`dryRun=All`).
+    pub(crate) fn create(&self, text: &str, is_dry: bool) -> Result<(), KubeError> {
+        for (line, document) in yaml::documents(text) {
+            self.create_object(&json(&yaml::parse(document, line).unwrap()), is_dry)?;
+        }
+        Ok(())
+    }
+
+    /// The same for one object.
+    pub(crate) fn create_object(&self, object: &Value, is_dry: bool) -> Result<(), KubeError> {
+        let path = path_of(object) + if is_dry { "?dryRun=All" } else { "" };
+        self.ask(async |api| api.create(&path, object).await).map(drop)
     }
 
     /// Asks it as its administrator.

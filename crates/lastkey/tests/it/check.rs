@@ -204,6 +204,26 @@ fn standard_input_is_read() {
     assert!(ended.code == Some(1) && ended.text().contains("standard input:4"), "{}", ended.text());
 }
 
+/// The same with 128 MiB of memory to work in.
+fn bounded(folder: &Path, line: &str) -> Ended {
+    let mut shell = command("sh");
+    shell.args(["-c", &format!("ulimit -d 131072; exec {BINARY} {line}")]);
+    run(shell.current_dir(folder), b"")
+}
+
+#[test]
+fn file_of_two_gib_is_named_and_left() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("pod.yaml"), BAD).unwrap();
+    fs::File::create(folder.path().join("big.yaml")).unwrap().set_len(2 << 30).unwrap();
+    let ended = bounded(folder.path(), "check --manifests . --fail-on never");
+    assert_eq!(ended.code, Some(7), "{}", ended.stderr);
+    assert!(ended.text().contains("big.yaml: too large") && ended.text().contains("POD-05"));
+    let ended = bounded(folder.path(), "scan .");
+    assert_eq!(ended.code, Some(0), "{}{}", ended.text(), ended.stderr);
+    assert!(ended.text().contains("binary files left: 1"), "{}", ended.text());
+}
+
 /// 5,000 workloads and 10,000 RBAC objects; the time is for the reader of the output.
 #[test]
 #[ignore = "heavy: 15,000 objects"]
@@ -226,7 +246,7 @@ fn large_cluster_is_judged() {
         .unwrap();
     }
     let before = std::time::Instant::now();
-    let ended = check(folder.path(), "check --manifests . --output json");
+    let ended = bounded(folder.path(), "check --manifests . --output json");
     println!("15,000 objects in {:?}", before.elapsed());
     assert_eq!(ended.code, Some(1));
     let found = rules(&ended);

@@ -1,36 +1,14 @@
 //! The written policies before a real API server: it takes them, refuses what is bad and admits
-//! what is good. `kubectl` may lie beside it or on the path.
+//! what is good.
 
-use std::env;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
 
-use crate::api_server::{ApiServer, TOKEN};
-use crate::process::{Ended, lastkey, run};
+use crate::api_server::ApiServer;
+use crate::process::{lastkey, run};
 
-struct Cluster {
-    api: ApiServer,
-    kubectl: PathBuf,
-}
-
-impl Cluster {
-    fn start(assets: &Path) -> Self {
-        let own = assets.join("kubectl");
-        let kubectl = if own.exists() { own } else { PathBuf::from("kubectl") };
-        Self { api: ApiServer::start(assets), kubectl }
-    }
-
-    fn kubectl(&self, arguments: &[&str], input: &str) -> Ended {
-        let mut command = Command::new(&self.kubectl);
-        command.args(["--server", &self.api.url, "--insecure-skip-tls-verify", "--token", TOKEN]);
-        run(command.args(arguments), input.as_bytes())
-    }
-
-    /// What is said when an object is offered: the complaint, or nothing.
-    fn offer(&self, object: &str) -> String {
-        let ended = self.kubectl(&["create", "--dry-run=server", "-f", "-"], object);
-        if ended.code == Some(0) { String::new() } else { ended.stderr }
-    }
+/// What is said when an object is offered: the complaint, or nothing.
+fn offer(api: &ApiServer, object: &str) -> String {
+    api.create(object, true).err().map(|error| error.to_string()).unwrap_or_default()
 }
 
 /// A pod, a Deployment and a CronJob with something added to their pod and their container.
@@ -190,30 +168,30 @@ fn other_cases() -> Vec<(&'static str, String, String)> {
 }
 
 #[test]
-#[ignore = "heavy: starts a kube-apiserver, which KUBEBUILDER_ASSETS has to name"]
+#[ignore = "heavy: builds and starts a kube-apiserver"]
 fn api_server_takes_the_policies_refuses_the_bad_and_admits_the_good() {
-    let Some(assets) = env::var_os("KUBEBUILDER_ASSETS") else {
-        println!("SKIPPED: KUBEBUILDER_ASSETS is not set, so no API server has seen the policies");
-        return;
-    };
-    let cluster = Cluster::start(Path::new(&assets));
+    let test = "api_server_takes_the_policies_refuses_the_bad_and_admits_the_good";
+    let Some(api) = ApiServer::found(test) else { return };
     let cases = [workload_cases(), other_cases()].concat();
     for (_, bad, good) in &cases {
         for object in [bad, good] {
-            assert_eq!(cluster.offer(object), "", "refused before there is a policy:\n{object}");
+            assert_eq!(offer(&api, object), "", "refused before there is a policy:\n{object}");
         }
     }
-    let policies = cluster.api.folder.path().join("policies");
+    let policies = api.folder.path().join("policies");
     run(&mut lastkey(["check", "policy", "-o", policies.to_str().unwrap()]), b"").ok();
-    cluster.kubectl(&["apply", "-f", policies.to_str().unwrap()], "").ok();
+    for file in fs::read_dir(policies).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        api.create(&text, false).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    }
     // Policies are loaded a moment after they are stored.
     for (check, bad, _) in &cases {
-        cluster.api.until(&format!("{check} refuses\n{bad}"), || {
-            cluster.offer(bad).contains(&format!("{check}: "))
+        api.until(&format!("{check} refuses\n{bad}"), || {
+            offer(&api, bad).contains(&format!("{check}: "))
         });
     }
     for (check, _, good) in &cases {
-        assert_eq!(cluster.offer(good), "", "{check} refuses the good one:\n{good}");
+        assert_eq!(offer(&api, good), "", "{check} refuses the good one:\n{good}");
     }
     println!("{} pairs, each bad one refused and each good one admitted", cases.len());
 }

@@ -8,7 +8,6 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::http::base64;
 use crate::kms_client::KmsClient;
-use crate::process::{Running, command, lastkey};
+use crate::process::{Running, command, go_build, lastkey};
 use crate::world::Server;
 
 /// Longer than a poll of the API server's files or of the plugin's Status takes.
@@ -35,7 +34,7 @@ fn binary(test: &str, build: bool) -> Option<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("apiserver");
     let found = if build {
-        BUILT.get_or_init(|| go_build(&path)).clone()
+        BUILT.get_or_init(|| go_build("tests/go", &path).map(|()| path.clone())).clone()
     } else if path.exists() {
         Ok(path)
     } else {
@@ -48,23 +47,6 @@ fn binary(test: &str, build: bool) -> Option<&'static Path> {
             let said = format!("\nSKIPPED {test}: {reason}\n");
             std::io::stderr().write_all(said.as_bytes()).unwrap();
             None
-        }
-    }
-}
-
-fn go_build(path: &Path) -> Result<PathBuf, String> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/go");
-    let mut go = Command::new("go");
-    go.args(["build", "-ldflags=-s -w", "-o"]).arg(path).arg(".").current_dir(module);
-    match go.output() {
-        Err(error) => Err(format!("needs Go 1.26 or later ({error})")),
-        Ok(ended) if ended.status.success() => Ok(path.to_owned()),
-        Ok(ended) => {
-            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-            // Without its modules, or with an older Go, there is nothing to test.
-            let missing = ["dial tcp", "requires go >=", "no such host"];
-            assert!(missing.iter().any(|it| said.contains(it)), "tests/go: {said}");
-            Err(said)
         }
     }
 }

@@ -135,7 +135,13 @@ impl KmsClient {
 }
 
 /// The sender of hyper as a service of tower.
-struct Service(hyper::client::conn::http2::SendRequest<Body>);
+pub(crate) struct Service(hyper::client::conn::http2::SendRequest<Body>);
+
+impl Service {
+    pub(crate) fn over(send: hyper::client::conn::http2::SendRequest<Body>) -> Self {
+        Self(send)
+    }
+}
 
 impl GrpcService<Body> for Service {
     type ResponseBody = hyper::body::Incoming;

@@ -1,7 +1,7 @@
 //! A real API server: its tokens, its watch, its word on a token, its keys.
 
+use std::fs;
 use std::time::Instant;
-use std::{env, fs};
 
 use lastkey_kube::{Change, Form, Patch};
 use serde_json::{Value, json};
@@ -98,13 +98,13 @@ fn is_over(server: &Server, session: &str) -> bool {
 }
 
 #[test]
-#[ignore = "heavy: starts a kube-apiserver, which KUBEBUILDER_ASSETS has to name"]
+#[ignore = "heavy: builds and starts a kube-apiserver"]
 fn sessions_live_as_long_as_pods_and_accounts_of_a_real_api_server() {
-    let Some(assets) = env::var_os("KUBEBUILDER_ASSETS") else {
-        println!("SKIPPED: KUBEBUILDER_ASSETS is not set, so no API server was watched");
+    let Some(api) =
+        ApiServer::found("sessions_live_as_long_as_pods_and_accounts_of_a_real_api_server")
+    else {
         return;
     };
-    let api = ApiServer::start(assets.as_ref());
     let version = api.ask(async |api| api.get("/version", Form::Whole).await).unwrap();
     for (path, object) in permissions() {
         create(&api, path, &object);
@@ -137,13 +137,13 @@ fn sessions_live_as_long_as_pods_and_accounts_of_a_real_api_server() {
 }
 
 #[test]
-#[ignore = "heavy: starts a kube-apiserver, which KUBEBUILDER_ASSETS has to name"]
+#[ignore = "heavy: builds and starts a kube-apiserver"]
 fn objects_of_a_real_api_server_are_listed_in_pages_watched_and_patched() {
-    let Some(assets) = env::var_os("KUBEBUILDER_ASSETS") else {
-        println!("SKIPPED: KUBEBUILDER_ASSETS is not set, so nothing was listed");
+    let Some(api) =
+        ApiServer::found("objects_of_a_real_api_server_are_listed_in_pages_watched_and_patched")
+    else {
         return;
     };
-    let api = ApiServer::start(assets.as_ref());
     let path = "/api/v1/namespaces/default/configmaps";
     let names: Vec<_> = (0..600).map(|number| format!("n{number}")).collect();
     api.ask(async |api| {

@@ -261,3 +261,21 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names.sort_unstable();
     names
 }
+
+/// Builds a program of Go in a folder of the repository; a sentence when that cannot be here.
+pub(crate) fn go_build(module: &str, path: &Path) -> Result<(), String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(module);
+    let mut go = Command::new("go");
+    go.args(["build", "-ldflags=-s -w", "-o"]).arg(path).arg(".").current_dir(folder);
+    match go.output() {
+        Err(error) => Err(format!("needs Go 1.26 or later ({error})")),
+        Ok(ended) if ended.status.success() => Ok(()),
+        Ok(ended) => {
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            // Without its modules, or with an older Go, there is nothing to test.
+            let missing = ["dial tcp", "requires go >=", "no such host"];
+            assert!(missing.iter().any(|it| said.contains(it)), "{module}: {said}");
+            Err(said)
+        }
+    }
+}

@@ -246,3 +246,26 @@ fn a_server_that_is_killed_while_seals_change_opens_by_a_seal_of_before_or_after
     }
     walk.server.cli(&format!("seal remove {second}")).ok();
 }
+
+/// Another implementation as a judge of the key hierarchy, from the documents of the formats.
+#[test]
+fn python_reader_opens_every_record_by_the_passphrase() {
+    let probe = Command::new("python3").args(["-c", "import cryptography"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        let line = b"\nSKIPPED python_reader_opens_every_record_by_the_passphrase: needs python3 \
+                     with the PyPI package `cryptography`\n";
+        return std::io::stderr().write_all(line).unwrap();
+    }
+    let mut walk = Walk::begin();
+    walk.server.cli("seal rotate --keyring").ok();
+    walk.server.process.stop();
+    let read = |passphrase: &str| {
+        let room = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut reader = Command::new("python3");
+        reader.arg("-B").arg(room.join("../../tests/python/open_root.py"));
+        run(reader.arg(walk.installation.data.join("records.db")), passphrase.as_bytes())
+    };
+    let opened = read(PASSPHRASE).ok();
+    assert!(opened.ends_with("records opened under 2 epochs"), "{opened}");
+    assert!(read("correct horse battery stable").failed(1).contains("Refused"));
+}

@@ -47,7 +47,7 @@ pub(super) fn judge(world: &World<'_>, judge: &mut Judge) {
     }
     for object in world.snapshot.objects.iter().filter(|object| object.kind != "Secret") {
         for (name, value) in object.root.at("metadata.annotations").entries() {
-            if name != LAST_APPLIED
+            if &**name != LAST_APPLIED
                 && (is_credential(name, value.str()) || holds_credential(value.str()))
             {
                 literal(object, value, &format!("annotation {name}"), judge);

@@ -19,6 +19,11 @@ pub(super) fn judge(world: &World<'_>, judge: &mut Judge) {
         is_seen = true;
         secret_tokens(secret, judge);
     }
+    if world.snapshot.unread_secrets > 0 {
+        let subject = format!("values of {} Secrets", world.snapshot.unread_secrets);
+        let reason = "they are not read from a cluster, so whether a kubeconfig lies in one cannot be told; kubectl get secrets -A -o yaml | lastkey check --manifests - tells";
+        judge.unknown("POD-08", subject, reason);
+    }
     for config in world.snapshot.of_kind("Config") {
         is_seen = true;
         kubeconfig(world, config, judge);

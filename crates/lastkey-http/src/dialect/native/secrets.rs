@@ -15,15 +15,16 @@ use lastkey_core::secret_value::Fields;
 use lastkey_core::time::Timestamp;
 use lastkey_service::error::Error;
 use lastkey_service::ops::secrets::{
-    self as ops, Listed, PutRequest, Search, SecretChange, SecretPage, Seen, Transfer, Value, Which,
+    self as ops, Holder, Listed, PutRequest, Search, SecretChange, SecretPage, Seen, Statement,
+    Transfer, Value, Which,
 };
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::query::DryRunQuery;
 use lastkey_wire::native::secrets::{
     DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
-    PlaceStageRequest, PutSecretRequest, SecretValueQuery, SecretValueReply, SecretVersionView,
-    SecretView, SeenSecret, TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply,
-    WatchSecretsRequest,
+    PlaceStageRequest, PutSecretRequest, SecretConsumer, SecretConsumersReply, SecretHolder,
+    SecretValueQuery, SecretValueReply, SecretVersionView, SecretView, SeenSecret,
+    TransferSecretRequest, UpdateSecretRequest, WatchSecretsReply, WatchSecretsRequest,
 };
 use lastkey_wire::{SecretBase64, StringMap};
 
@@ -39,7 +40,7 @@ impl RequestBody for TransferSecretRequest {}
 impl RequestBody for WatchSecretsRequest {}
 
 /// The secret in the path.
-fn name(ask: &Ask) -> Result<SecretName, Syntax> {
+pub(super) fn name(ask: &Ask) -> Result<SecretName, Syntax> {
     parse("secret", &ask.text("secret")?, SecretName::parse)
 }
 
@@ -275,10 +276,68 @@ pub(super) async fn watch(
     });
     let seen = seen.collect::<Result<Vec<_>, Syntax>>()?;
     let wait = Duration::from_secs(body.wait_seconds.unwrap_or_default().into());
-    let news = ask.engine().watch_secrets(ask.call(), &seen, wait).await?;
-    let changed = news.into_iter().map(|one| SeenSecret {
+    let statement = statement(body.holders_digest, body.holders)?;
+    let news = ask.engine().watch_for_node(ask.call(), (&seen, statement), wait).await?;
+    let changed = news.changed.into_iter().map(|one| SeenSecret {
         name: one.name.to_string(),
         version: one.version.map(VersionNo::number),
     });
-    Ok(WatchSecretsReply { changed: changed.collect() })
+    let holders_wanted = news.holders_wanted;
+    Ok(WatchSecretsReply { changed: changed.collect(), holders_wanted })
+}
+
+fn statement(
+    digest: Option<String>,
+    holders: Option<Vec<SecretHolder>>,
+) -> Result<Option<Statement>, Syntax> {
+    let Some(digest) = digest else {
+        return match holders {
+            None => Ok(None),
+            Some(_) => Err(Syntax::field("holders_digest", "holders have a digest")),
+        };
+    };
+    if digest.len() > MAX_DIGEST_LEN {
+        return Err(Syntax::field("holders_digest", "longer than 128 bytes"));
+    }
+    let holders = holders.map(|holders| holders.into_iter().map(holder).collect());
+    Ok(Some(Statement { digest, holders: holders.transpose()? }))
+}
+
+const MAX_DIGEST_LEN: usize = 128;
+/// Kubernetes has no longer names.
+const MAX_OBJECT_NAME_LEN: usize = 253;
+
+fn holder(one: SecretHolder) -> Result<Holder, Syntax> {
+    let texts = [&one.namespace, &one.service_account, &one.pod, &one.pod_uid];
+    if texts.into_iter().any(|text| text.len() > MAX_OBJECT_NAME_LEN) {
+        return Err(Syntax::field("holders", "a name of Kubernetes has at most 253 bytes"));
+    }
+    Ok(Holder {
+        secret: parse("holders.secret", &one.secret, SecretName::parse)?,
+        version: number(one.version)?,
+        namespace: one.namespace,
+        service_account: one.service_account,
+        pod: one.pod,
+        pod_uid: one.pod_uid,
+        given_in_outage: one.given_in_outage,
+    })
+}
+
+/// `GET /v1/secrets/{secret}/consumers`
+pub(super) async fn consumers(ask: &Ask, _: DryRunQuery) -> Result<SecretConsumersReply, Problem> {
+    let name = name(ask)?;
+    let found = ask.engine().secret_consumers(ask.call(), &name).await?;
+    let consumers = found.consumers.into_iter().map(|one| SecretConsumer {
+        version: one.holder.version.number(),
+        namespace: one.holder.namespace,
+        pod: one.holder.pod,
+        pod_uid: one.holder.pod_uid,
+        service_account: one.holder.service_account,
+        node: one.node.to_string(),
+        cluster: one.cluster.map(|cluster| cluster.to_string()),
+        since: rfc3339(one.since),
+        heard_at: rfc3339(one.heard_at),
+    });
+    let heard_since = rfc3339(found.heard_since);
+    Ok(SecretConsumersReply { name: name.to_string(), heard_since, consumers: consumers.collect() })
 }

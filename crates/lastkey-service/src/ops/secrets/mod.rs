@@ -4,10 +4,12 @@
 //! Holds     a secret that is not there, and one that the caller may not touch, are refused alike.
 
 mod change;
+mod consumers;
 mod due;
 mod list;
 mod put;
 mod read;
+mod rotation;
 mod transfer;
 mod watch;
 
@@ -23,12 +25,17 @@ pub use self::change::SecretChange;
 pub use self::list::{Listed, Search, SecretPage};
 pub use self::put::PutRequest;
 pub use self::read::{SecretValue, Which};
+pub use self::rotation::{
+    Begin, RotationRequest, RotationSet, RotationTotals, RotationView, StrategyRequest,
+};
+pub(crate) use self::rotation::{Turns, check_place, run as run_rotations};
 pub use self::transfer::Transfer;
-pub(crate) use self::watch::WATCHES_AT_ONCE;
-pub use self::watch::{MAX_WATCHED, Seen};
+pub use self::watch::{MAX_WATCHED, News, Seen};
+pub(crate) use self::watch::{NODES_AT_ONCE, WATCHES_AT_ONCE};
 use crate::audited::Trail;
 use crate::engine::Engine;
 use crate::error::Error;
+pub use crate::holders::{Consumer, Consumers, Holder, MAX_HOLDERS, Statement};
 pub use crate::secret_box::{DEFAULT_KEY_ALIAS, Value};
 
 /// How often a change is made anew when somebody else was faster.

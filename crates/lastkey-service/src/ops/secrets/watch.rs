@@ -17,10 +17,12 @@ use lastkey_core::secret_item::SecretName;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 
+use super::consumers::node_of;
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::holders::Statement;
 
 /// Most secrets of one watch.
 pub const MAX_WATCHED: usize = 1_000;
@@ -30,6 +32,9 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// Most watches at once. They wait, and so must not take the place of calls that do not.
 pub(crate) const WATCHES_AT_ONCE: usize = 256;
+
+/// The same of agents of nodes, which keep one waiting all the time.
+pub(crate) const NODES_AT_ONCE: usize = 4_096;
 
 /// When a watch that is one too many may be asked for again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -43,6 +48,15 @@ pub struct Seen {
     pub version: Option<VersionNo>,
 }
 
+/// What a watch tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Secrets with another current version.
+    pub changed: Vec<Seen>,
+    /// The statement of the node is not known here: it has to say it whole.
+    pub holders_wanted: bool,
+}
+
 impl Engine {
     /// Answers those of the secrets whose current version is another one than the caller has seen:
     /// at once, or when that happens, or nothing when it does not within `wait` (20 seconds at
@@ -51,28 +65,49 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for none or more than 1,000 secrets, or one that stands twice;
     /// [`Error::Denied`] when the caller may list none of them; [`Error::Throttled`] at 256
-    /// watches; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    /// watches, of nodes at 4,096; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn watch_secrets(
         &self,
         call: &Call,
         seen: &[Seen],
         wait: Duration,
     ) -> Result<Vec<Seen>, Error> {
+        self.watch_for_node(call, (seen, None), wait).await.map(|news| news.changed)
+    }
+
+    /// The same for the agent of a node, which says with it who on the node holds what. When that
+    /// is not understood the answer is at once.
+    ///
+    /// # Errors
+    /// As [`Engine::watch_secrets`]; [`Error::Denied`] also for holders named by anybody else,
+    /// [`Error::Invalid`] for more than 8,192 of them.
+    pub async fn watch_for_node(
+        &self,
+        call: &Call,
+        (seen, statement): (&[Seen], Option<Statement>),
+        wait: Duration,
+    ) -> Result<News, Error> {
         let mut trail = Trail::of::<ListSecrets>(self, call);
         trail.target = seen.first().map(|first| match seen.len() {
             1 => format!("secret/{}", first.name),
             many => format!("secret/{} and {} more", first.name, many.saturating_sub(1)),
         });
-        let outcome = self.try_watch_secrets(&mut trail, seen, wait).await;
+        let outcome = self.try_watch_secrets(&mut trail, (seen, statement), wait).await;
         trail.close(self, outcome).await
     }
 
     async fn try_watch_secrets(
         &self,
         trail: &mut Trail<'_>,
-        seen: &[Seen],
+        (seen, statement): (&[Seen], Option<Statement>),
         wait: Duration,
-    ) -> Result<Vec<Seen>, Error> {
+    ) -> Result<News, Error> {
+        // A node on which nobody holds anything any more says that, and waits for nothing.
+        let is_last_word = statement.as_ref().is_some_and(|one| one.holders.is_some());
+        if seen.is_empty() && is_last_word {
+            let holders_wanted = !self.heard(trail, statement).await?;
+            return Ok(News { holders_wanted, ..News::default() });
+        }
         if !(1..=MAX_WATCHED).contains(&seen.len()) {
             return Err(Error::invalid("secrets", "a watch is of 1 to 1000 secrets"));
         }
@@ -82,18 +117,39 @@ impl Engine {
         }
         self.permit_watch(trail, seen).await?;
         trail.call().go_on()?;
+        if !self.heard(trail, statement).await? {
+            return Ok(News { holders_wanted: true, ..News::default() });
+        }
         let throttled = |_| Error::Throttled { retry_after: RETRY_AFTER };
-        let _seat = self.watches.try_acquire().map_err(throttled)?;
+        let seats = match node_of(trail.call()) {
+            Some(_) => &self.node_watches,
+            None => &self.watches,
+        };
+        let _seat = seats.try_acquire().map_err(throttled)?;
         let mut retiring = self.retiring.subscribe();
         let until = Instant::now() + wait.min(MAX_WAIT);
         // Before the first look: what changes after it wakes us.
         let mut watch = self.store.watch("secret/");
         loop {
-            let news = self.news(trail, seen).await?;
-            if !news.is_empty() || !changes(&mut *watch, &paths, (until, &mut retiring)).await? {
-                return Ok(news);
+            let changed = self.news(trail, seen).await?;
+            if !changed.is_empty() || !changes(&mut *watch, &paths, (until, &mut retiring)).await? {
+                return Ok(News { changed, holders_wanted: false });
             }
         }
+    }
+
+    /// Whether what a node says, if it says something, is known from now on.
+    async fn heard(
+        &self,
+        trail: &mut Trail<'_>,
+        statement: Option<Statement>,
+    ) -> Result<bool, Error> {
+        let Some(statement) = statement else { return Ok(true) };
+        let heard = self.hear_holders(trail.call(), statement).await;
+        if matches!(heard, Err(Error::Denied)) {
+            trail.reason = Why::Fixed("only the agent of a node says who holds what");
+        }
+        heard
     }
 
     /// Refuses a caller who may list none of the secrets.

@@ -1,14 +1,17 @@
-//! `check`: whether a cluster keeps its keys and Secrets well, from files alone.
+//! `check`: whether a cluster keeps its keys and Secrets well, from files or from the cluster.
 //!
 //! Room      `lastkey`. Collects what was named on the command line, has it judged by
-//!           `lastkey-checks`, prints the report. No network.
+//!           `lastkey-checks`, prints the report. No network but to the API server of a
+//!           kubeconfig that was named.
 
+mod live;
 mod manifests;
 mod node;
 
 use std::{
+    collections::BTreeMap,
     fs,
-    io::BufReader,
+    io::{self, BufReader},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -18,9 +21,10 @@ use lastkey_checks::{
     acceptance::{Baseline, Day, Suppressions, expired_rule, sort_out},
     finding::Severity,
     posture::{self, Outcome, Settings, State, clauses, policy},
-    report::{Report, html, json, junit, sarif, text},
+    report::{Figure, Report, html, json, junit, sarif, text},
     snapshot::{Snapshot, etcd},
 };
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
@@ -59,6 +63,12 @@ struct SourceArgs {
     /// Manifests: a file, a folder, or - for standard input (repeatable)
     #[arg(long, value_name = "PATH")]
     manifests: Vec<PathBuf>,
+    /// A live cluster: reads lists, of Secrets their metadata alone
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
     /// Root of a node's files: / on the node itself
     #[arg(long, value_name = "DIR")]
     node_root: Option<PathBuf>,
@@ -112,42 +122,48 @@ impl Level {
 }
 
 /// Checks what was named, or writes policies.
-pub(crate) fn run(args: &CheckArgs, form: OutputForm) -> Result<(), Failure> {
+pub(crate) async fn run(args: &CheckArgs, form: OutputForm) -> Result<(), Failure> {
     if let Some(CheckCommand::Policy(args)) = &args.command {
         return write_policies(args);
     }
-    let sources = &args.sources;
-    if sources.manifests.is_empty()
-        && sources.node_root.is_none()
-        && sources.etcd_snapshot.is_none()
-    {
-        return Err(Failure::Usage(
-            "name what to check: --manifests, --node-root or --etcd-snapshot".to_owned(),
-        ));
-    }
     let now = now();
-    let snapshot = collect(sources)?;
-    let outcome = posture::judge(&snapshot, Settings { now });
+    let snapshot = collect(&args.sources).await?;
+    let mut outcome = posture::judge(&snapshot, Settings { now });
     if let Some(path) = &args.write_baseline {
         let text = Baseline::render(&outcome.findings);
         let out = OutArgs { out: Some(path.clone()), force: true };
         return output::write_whole(&out, text.as_bytes(), Content::Unknown);
     }
-    let report = report(args, &snapshot, &outcome, now)?;
-    let shown = shown(form, &report, &outcome)?;
-    output::write_whole(&args.out, shown.as_bytes(), Content::Unknown)?;
+    let is_whole = snapshot.unreadable.is_empty() && snapshot.withheld.is_empty();
+    let objects = snapshot.objects.len() as u64;
+    // What was read is not needed any more, and may be much.
+    drop(snapshot);
+    let report = report(args, objects, &mut outcome, now)?;
+    output::write_by(&args.out, |out| write(form, &report, &outcome, out))?;
     if report.findings.iter().any(|finding| args.fail_on.is_reached(finding.severity)) {
         return Err(Failure::Found);
     }
-    if snapshot.unreadable.is_empty() { Ok(()) } else { Err(Failure::NotAllChecked) }
+    if is_whole { Ok(()) } else { Err(Failure::NotAllChecked) }
 }
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn collect(sources: &SourceArgs) -> Result<Snapshot, Failure> {
+async fn collect(sources: &SourceArgs) -> Result<Snapshot, Failure> {
+    let is_named = !sources.manifests.is_empty()
+        || sources.kubeconfig.is_some()
+        || sources.node_root.is_some()
+        || sources.etcd_snapshot.is_some();
+    if !is_named {
+        let advice =
+            "name what to check: --manifests, --kubeconfig, --node-root or --etcd-snapshot";
+        return Err(Failure::Usage(advice.to_owned()));
+    }
     let mut snapshot = Snapshot::default();
+    if let Some(path) = &sources.kubeconfig {
+        live::read(path, sources.context.as_deref(), &mut snapshot).await?;
+    }
     for path in &sources.manifests {
         manifests::read(path, &mut snapshot)?;
     }
@@ -166,10 +182,11 @@ fn collect(sources: &SourceArgs) -> Result<Snapshot, Failure> {
     Ok(snapshot)
 }
 
+/// Moves the findings and gaps of the outcome into the report; its states stay.
 fn report(
     args: &CheckArgs,
-    snapshot: &Snapshot,
-    outcome: &Outcome,
+    objects: u64,
+    outcome: &mut Outcome,
     now: u64,
 ) -> Result<Report, Failure> {
     let suppressions = match &args.suppressions {
@@ -182,11 +199,10 @@ fn report(
         Some(path) => Baseline::parse(&read_text(path)?)
             .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?,
     };
-    let (findings, accepted) =
-        sort_out(outcome.findings.clone(), &baseline, &suppressions, today(now)?);
     let mut figures = outcome.figures();
-    figures
-        .insert(0, lastkey_checks::report::Figure::new("objects", snapshot.objects.len() as u64));
+    figures.insert(0, Figure::new("objects", objects));
+    let found = std::mem::take(&mut outcome.findings);
+    let (findings, accepted) = sort_out(found, &baseline, &suppressions, today(now)?);
     let mut rules = posture::rules();
     rules.push(expired_rule());
     let mut report = Report {
@@ -195,7 +211,7 @@ fn report(
         rules,
         findings,
         accepted,
-        not_checked: outcome.not_checked.clone(),
+        not_checked: std::mem::take(&mut outcome.not_checked),
         figures,
     };
     report.sort();
@@ -214,14 +230,22 @@ fn read_text(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|cause| Failure::io(format!("read {}", path.display()), cause))
 }
 
-fn shown(form: OutputForm, report: &Report, outcome: &Outcome) -> Result<String, Failure> {
-    Ok(match form {
-        OutputForm::Table => text(report) + &clauses_in_words(outcome),
-        OutputForm::Json => with_states(&json(report), outcome)?,
-        OutputForm::Sarif => sarif(report),
-        OutputForm::Junit => junit(report),
-        OutputForm::Html => html(report),
-    })
+fn write(
+    form: OutputForm,
+    report: &Report,
+    outcome: &Outcome,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
+    match form {
+        OutputForm::Table => {
+            text(report, out)?;
+            out.write_all(clauses_in_words(outcome).as_bytes())
+        }
+        OutputForm::Json => json(report, States::of(outcome), out),
+        OutputForm::Sarif => sarif(report, out),
+        OutputForm::Junit => junit(report, out),
+        OutputForm::Html => html(report, out),
+    }
 }
 
 /// The clauses of the protection scheme that the checks answer.
@@ -242,24 +266,34 @@ fn clauses_in_words(outcome: &Outcome) -> String {
     words
 }
 
-/// The JSON of the report with the state of every check and clause.
-fn with_states(report: &str, outcome: &Outcome) -> Result<String, Failure> {
-    let broken =
-        |error: serde_json::Error| Failure::Input(format!("the report is broken: {error}"));
-    let mut value: serde_json::Value = serde_json::from_str(report).map_err(broken)?;
-    if let Some(fields) = value.as_object_mut() {
-        let states =
-            outcome.states.iter().map(|(id, state)| ((*id).to_owned(), state.name().into()));
-        fields.insert("checks".to_owned(), serde_json::Value::Object(states.collect()));
-        let clauses = clauses(&outcome.states).into_iter().map(|clause| {
-            let checks: Vec<&str> = clause.checks.iter().map(|(id, _)| *id).collect();
-            serde_json::json!({ "clause": clause.number, "title": clause.title, "state": clause.state.name(), "checks": checks })
+/// The state of every check and clause, for the JSON.
+#[derive(Serialize)]
+struct States {
+    checks: BTreeMap<&'static str, &'static str>,
+    mlps: Vec<ClauseState>,
+}
+
+#[derive(Serialize)]
+struct ClauseState {
+    clause: &'static str,
+    title: &'static str,
+    state: &'static str,
+    checks: Vec<&'static str>,
+}
+
+impl States {
+    fn of(outcome: &Outcome) -> Self {
+        let mlps = clauses(&outcome.states).into_iter().map(|clause| ClauseState {
+            clause: clause.number,
+            title: clause.title,
+            state: clause.state.name(),
+            checks: clause.checks.iter().map(|(id, _)| *id).collect(),
         });
-        fields.insert("mlps".to_owned(), clauses.collect());
+        Self {
+            checks: outcome.states.iter().map(|(id, state)| (*id, state.name())).collect(),
+            mlps: mlps.collect(),
+        }
     }
-    let mut text = serde_json::to_string_pretty(&value).map_err(broken)?;
-    text.push('\n');
-    Ok(text)
 }
 
 fn write_policies(args: &PolicyArgs) -> Result<(), Failure> {

@@ -10,8 +10,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::Args;
 use lastkey_checks::coverage::{is_current, key_id_hash};
-use lastkey_connect::guard::{Allowed, Guard};
-use lastkey_kube::{Access, Cluster, Form, KubeError};
+use lastkey_kube::{Cluster, Form, KubeError};
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -23,6 +22,7 @@ use super::{
 use crate::cli::{
     args::{OutputForm, Span},
     failure::{Failure, RemoteEnd, printable},
+    kubernetes::{self, refused},
     output,
     progress::CountProgress,
     signals::Interrupts,
@@ -113,28 +113,7 @@ async fn current(args: &RewriteArgs) -> Result<Vec<String>, Failure> {
 }
 
 fn connect(args: &RewriteArgs, server: Option<&str>) -> Result<Cluster, Failure> {
-    let context = args.context.as_deref();
-    let access = Access::from_kubeconfig(&args.kubeconfig, context);
-    let mut access = access.map_err(|error| Failure::Usage(printable(&error.to_string())))?;
-    if let Some(server) = server {
-        server.clone_into(&mut access.server);
-    }
-    Cluster::new(&Guard::new(Allowed::Any), access).map_err(|error| refused(&error))
-}
-
-/// A refusal of the API server, in words.
-pub(super) fn refused(error: &KubeError) -> Failure {
-    let end = match error {
-        KubeError::Refused { status: 401 | 403, .. } => RemoteEnd::Denied,
-        KubeError::Outbound(_) => RemoteEnd::Unreachable,
-        KubeError::File(..)
-        | KubeError::Kubeconfig(_)
-        | KubeError::Refused { .. }
-        | KubeError::Malformed
-        | KubeError::Expired
-        | KubeError::TooMany => RemoteEnd::Refused,
-    };
-    Failure::Remote { said: error.to_string(), end }
+    kubernetes::connect(&args.kubeconfig, args.context.as_deref(), server)
 }
 
 /// An API server that cannot be asked what it knows.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -27,7 +28,7 @@ use super::{
 use crate::cli::{
     args::{ConnectionArgs, Format, OutArgs, OutputForm},
     failure::{Failure, printable},
-    output::{self, Content},
+    output,
     session::Session,
     table::grid,
 };
@@ -134,7 +135,7 @@ pub(crate) async fn verify(
     }
     let broken = args.require.iter().filter_map(|r| r.broken(&report)).collect();
     let told = Told { place: args.source.place(), revision, report, broken };
-    output::write_whole(&args.out, told.in_form(form)?.as_bytes(), Content::Unknown)?;
+    output::write_by(&args.out, |out| told.write(form, out))?;
     if let Some(place) = &args.report {
         report::send(place, &args.report_key, &told.report, &session).await?;
     }
@@ -304,18 +305,18 @@ impl Told {
         if is_proven { Ok(()) } else { Err(Failure::Found) }
     }
 
-    fn in_form(&self, form: OutputForm) -> Result<String, Failure> {
+    fn write(&self, form: OutputForm, out: &mut dyn io::Write) -> io::Result<()> {
         let findings = || self.report.findings(&self.place, "lastkey etcd verify", crate::VERSION);
-        Ok(match form {
-            OutputForm::Table => self.table(),
+        match form {
+            OutputForm::Table => out.write_all(self.table().as_bytes()),
             OutputForm::Json => {
-                let text = serde_json::to_string_pretty(self);
-                text.map_err(|error| Failure::Input(format!("no JSON: {error}")))? + "\n"
+                serde_json::to_writer_pretty(&mut *out, self)?;
+                writeln!(out)
             }
-            OutputForm::Sarif => sarif(&findings()),
-            OutputForm::Junit => junit(&findings()),
-            OutputForm::Html => html(&findings()),
-        })
+            OutputForm::Sarif => sarif(&findings(), out),
+            OutputForm::Junit => junit(&findings(), out),
+            OutputForm::Html => html(&findings(), out),
+        }
     }
 
     fn table(&self) -> String {

@@ -184,7 +184,11 @@ async fn changed(args: &ExecArgs, client: &Client, fetched: &Fetched) -> Fetched
     let seen =
         |(name, version): (&String, u32)| SeenSecret { name: name.clone(), version: Some(version) };
     let secrets = versions.into_iter().map(seen).collect();
-    let request = WatchSecretsRequest { secrets, wait_seconds: Some(WAIT_SECONDS) };
+    let request = WatchSecretsRequest {
+        secrets,
+        wait_seconds: Some(WAIT_SECONDS),
+        ..WatchSecretsRequest::default()
+    };
     let mut failed = 0_usize;
     loop {
         let question = client.watch_secrets(&request).within(Duration::from_secs(60));

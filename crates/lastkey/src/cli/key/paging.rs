@@ -28,6 +28,13 @@ pub(crate) struct ListArgs {
     marker: Option<String>,
 }
 
+impl ListArgs {
+    /// All pages.
+    pub(crate) const fn everything() -> Self {
+        Self { limit: None, marker: None }
+    }
+}
+
 /// A page that tells where the next one starts.
 pub(crate) trait Page {
     fn next_marker(&mut self) -> &mut Option<String>;

@@ -129,8 +129,7 @@ pub(crate) fn run(args: &ScanArgs, form: OutputForm) -> Result<(), Failure> {
     }
     let failures = outcome.failures;
     let report = report_of(&scanner, outcome, &baseline, &suppressions, ignored)?;
-    let text = render(&report, form);
-    output::write_whole(&args.out, text.as_bytes(), Content::Unknown)?;
+    output::write_by(&args.out, |out| render(&report, form, out))?;
     let limit = args.fail_on.severity();
     if report.worst().is_some_and(|worst| worst >= limit) {
         return Err(Failure::Found);
@@ -138,13 +137,13 @@ pub(crate) fn run(args: &ScanArgs, form: OutputForm) -> Result<(), Failure> {
     if failures > 0 { Err(Failure::NotAllChecked) } else { Ok(()) }
 }
 
-fn render(report: &Report, form: OutputForm) -> String {
+fn render(report: &Report, form: OutputForm, out: &mut dyn io::Write) -> io::Result<()> {
     match form {
-        OutputForm::Table => report::text(report),
-        OutputForm::Json => report::json(report),
-        OutputForm::Sarif => report::sarif(report),
-        OutputForm::Junit => report::junit(report),
-        OutputForm::Html => report::html(report),
+        OutputForm::Table => report::text(report, out),
+        OutputForm::Json => report::json(report, (), out),
+        OutputForm::Sarif => report::sarif(report, out),
+        OutputForm::Junit => report::junit(report, out),
+        OutputForm::Html => report::html(report, out),
     }
 }
 

@@ -5,7 +5,9 @@
 mod change;
 mod diff;
 mod import;
+mod pack;
 mod read;
+mod rotation;
 mod show;
 mod write;
 
@@ -32,8 +34,15 @@ pub(crate) enum SecretCommand {
         /// Name of the secret
         name: String,
     },
+    /// List the pods that hold a version of a secret, as their nodes say
+    Consumers {
+        /// Name of the secret
+        name: String,
+    },
     /// Write many secrets from what other programs export
     Import(import::ImportArgs),
+    /// Write a scan pack: marks by which `lastkey scan --pack` finds the values you may read
+    ScanPack(pack::PackArgs),
     /// Show in what two versions differ; you must be allowed to read both
     Diff(diff::DiffArgs),
     /// Change description, tags, or how many versions are kept
@@ -46,6 +55,11 @@ pub(crate) enum SecretCommand {
     Copy(change::TransferArgs),
     /// Move a secret with all its versions to another name, inside the server
     Move(change::TransferArgs),
+    /// Make a new value now, by the rotation of the secret
+    Rotate(rotation::RotateArgs),
+    /// Say how and when a secret rotates
+    #[command(subcommand)]
+    Rotation(rotation::RotationCommand),
     /// Delete a secret; it can be restored for some days
     Delete(change::DeleteArgs),
     /// Restore a deleted secret
@@ -66,13 +80,19 @@ pub(crate) async fn run(command: SecretCommand, session: &Session) -> Result<(),
         SecretCommand::Versions { name } => {
             session.show(&session.client()?.list_secret_versions(&name).await?)
         }
+        SecretCommand::Consumers { name } => {
+            session.show(&session.client()?.list_secret_consumers(&name).await?)
+        }
         SecretCommand::Import(args) => import::import(args, session).await,
+        SecretCommand::ScanPack(args) => pack::scan_pack(args, session).await,
         SecretCommand::Diff(args) => diff::diff(args, session).await,
         SecretCommand::Update(args) => change::update(args, session).await,
         SecretCommand::Stage(args) => change::stage(args, session).await,
         SecretCommand::Unstage(args) => change::unstage(args, session).await,
         SecretCommand::Copy(args) => change::copy(args, session).await,
         SecretCommand::Move(args) => change::rename(args, session).await,
+        SecretCommand::Rotate(args) => rotation::rotate(args, session).await,
+        SecretCommand::Rotation(command) => rotation::run(command, session).await,
         SecretCommand::Delete(args) => change::delete(args, session).await,
         SecretCommand::Restore(args) => change::restore(args, session).await,
         SecretCommand::Destroy(args) => change::destroy(args, session).await,

@@ -2,7 +2,9 @@
 //!
 //! Room      `lastkey`.
 
-use lastkey_wire::native::secrets::{ListSecretVersionsReply, ListSecretsReply, SecretView};
+use lastkey_wire::native::secrets::{
+    ListSecretVersionsReply, ListSecretsReply, SecretConsumersReply, SecretView,
+};
 
 use crate::cli::{
     key::paging::Page,
@@ -83,5 +85,23 @@ impl Show for ListSecretVersionsReply {
             ]
         });
         grid(&["VERSION", "STAGES", "KIND", "LENGTH", "WRITTEN", "BY"], rows)
+    }
+}
+
+impl Show for SecretConsumersReply {
+    fn table(&self) -> String {
+        let rows = self.consumers.iter().map(|one| {
+            let cluster = one.cluster.as_deref().unwrap_or("-");
+            vec![
+                one.version.to_string(),
+                format!("{}/{}", one.namespace, one.pod),
+                one.service_account.clone(),
+                format!("{cluster}/{}", one.node),
+                one.since.clone(),
+                one.heard_at.clone(),
+            ]
+        });
+        let table = grid(&["VERSION", "POD", "ACCOUNT", "NODE", "SINCE", "NODE HEARD"], rows);
+        format!("{table}Nodes are listened to since {}.\n", self.heard_since)
     }
 }

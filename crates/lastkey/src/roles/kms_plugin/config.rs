@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use lastkey_client::{Addr, Trust, identity_from_env, token_from_env, trust_from_env};
+use lastkey_client::Trust;
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_crypto::oaep::OaepPublicKey;
 use lastkey_node::kmsv2::{ProviderConfig, WhenAway};
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::Args;
 use super::embedded::Embedded;
 use super::renewal::RENEW_SECS;
-use crate::adapters::{Access, Token, TpmSeal};
+use crate::adapters::{Access, Token, TpmSeal, parse_addr, trust_in};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
 
@@ -213,7 +213,7 @@ impl Resolved {
         let log = Log::default();
         let service = match &args.data {
             Some(data) => Service::Embedded(Embedded::Data(data.clone())),
-            None => Service::Remote(access_of_flags(connection)?),
+            None => Service::Remote(Access::of_flags(connection, RENEW_SECS)?),
         };
         Ok(Self { service, page: args.metrics, log, kept: None, providers: vec![place] })
     }
@@ -297,7 +297,7 @@ fn service(
 
 fn access_of_file(server: Server, folder: &Path) -> anyhow::Result<Access> {
     ensure!(!server.endpoints.is_empty(), "server.endpoints names no server");
-    let servers = server.endpoints.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
+    let servers = server.endpoints.iter().map(|text| parse_addr(text)).collect::<Result<_, _>>()?;
     let trust = match (server.ca, server.ca_fingerprint) {
         (Some(_), Some(_)) => bail!("give server.ca or server.ca_fingerprint, not both"),
         (Some(path), None) => trust_in(&folder.join(path))?,
@@ -308,41 +308,4 @@ fn access_of_file(server: Server, folder: &Path) -> anyhow::Result<Access> {
     let identity = server.identity.map(|path| folder.join(path));
     let renew_secs = server.renew_seconds.unwrap_or(RENEW_SECS);
     Ok(Access { servers, trust, identity, renew_secs, token })
-}
-
-fn access_of_flags(connection: &ConnectionArgs) -> anyhow::Result<Access> {
-    let addr = match &connection.addr {
-        Some(text) => text.clone(),
-        None => std::env::var(lastkey_client::ADDR_VARIABLE)
-            .ok()
-            .filter(|text| !text.is_empty())
-            .context("no server: give --addr, or set LASTKEY_ADDR")?,
-    };
-    let trust = match (&connection.ca, &connection.ca_fingerprint) {
-        (Some(path), _) => trust_in(path)?,
-        (None, Some(text)) => Trust::Pinned(text.parse().context("--ca-fingerprint")?),
-        (None, None) => trust_from_env()?,
-    };
-    let identity = match &connection.identity {
-        Some(path) => Some(path.clone()),
-        // Read here to refuse a wrong one now; the plugin reads the file again when it changes.
-        None => identity_from_env()?
-            .and(std::env::var_os(lastkey_client::IDENTITY_VARIABLE))
-            .map(PathBuf::from),
-    };
-    let token = match &connection.token_file {
-        Some(path) => Token::File(path.clone()),
-        None => token_from_env().map_or(Token::None, Token::Fixed),
-    };
-    let servers = vec![parse(&addr)?];
-    Ok(Access { servers, trust, identity, renew_secs: RENEW_SECS, token })
-}
-
-fn parse(text: &str) -> anyhow::Result<Addr> {
-    text.parse().with_context(|| format!("{text:?}"))
-}
-
-fn trust_in(path: &Path) -> anyhow::Result<Trust> {
-    let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Trust::Authority(pem))
 }

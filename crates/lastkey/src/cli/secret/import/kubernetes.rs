@@ -47,11 +47,11 @@ fn add_object(object: &Node, found: &mut Vec<Found>) -> Result<(), String> {
         let compact: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
         let bytes = STANDARD.decode(SecretBytes(compact).as_slice());
         let bytes = bytes.map_err(|_| format!("{key:?} of Secret {name} is not base64"))?;
-        fields.insert(key.clone(), SecretVec::take(bytes));
+        fields.insert(key.to_string(), SecretVec::take(bytes));
     }
     for (key, value) in object.get("stringData").entries() {
         let text = value.text().unwrap_or_default();
-        fields.insert(key.clone(), SecretVec::copy_of(text.as_bytes()));
+        fields.insert(key.to_string(), SecretVec::copy_of(text.as_bytes()));
     }
     if fields.is_empty() {
         return Err(format!("Secret {name} holds nothing"));

@@ -1,8 +1,9 @@
 //! Clients that HTTP/2 refuses before any request of theirs is seen.
 //!
-//! Room      `node`. An API server before 1.32 sends the percent-encoded socket path as
-//!           `:authority`; h2 resets such a stream with PROTOCOL_ERROR, and nobody would ever
-//!           know why. So the frames that leave are looked at, until a request comes through.
+//! Room      `node`. API servers before 1.32 and drivers before 1.5.5 send the percent-encoded
+//!           socket path as `:authority`; h2 resets such a stream with PROTOCOL_ERROR, and nobody
+//!           would ever know why. So the frames that leave are looked at, until a request comes
+//!           through.
 //! Source    RFC 9113, 4.1 (frames) and 6.4 (RST_STREAM).
 
 use std::io;
@@ -13,14 +14,14 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection whose outgoing frames are looked at.
-pub(super) struct Checked<S> {
+pub(crate) struct Checked<S> {
     stream: S,
     frames: Frames,
     on_refusal: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl<S> Checked<S> {
-    pub(super) fn new(stream: S, on_refusal: Arc<dyn Fn() + Send + Sync>) -> Self {
+    pub(crate) fn new(stream: S, on_refusal: Arc<dyn Fn() + Send + Sync>) -> Self {
         Self { stream, frames: Frames::default(), on_refusal }
     }
 }

@@ -1,0 +1,155 @@
+//! The only `unsafe` of the house: two system calls without a safe face in a library we have.
+//!
+//! Room      `kernel`.
+//! Source    ioctl(2), add_key(2), keyctl(2); linux/dm-ioctl.h, linux/loop.h.
+//! Holds     No request reaches the kernel with a buffer shorter than what the kernel reads or
+//!           writes, and none of those here carries a pointer in its buffer.
+
+#![expect(unsafe_code, reason = "ioctl and add_key have no safe face; see each SAFETY")]
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+/// Length of `struct dm_ioctl`.
+pub(crate) const DM_HEAD_LEN: usize = 312;
+/// Length of `struct loop_config`.
+pub(crate) const LOOP_CONFIG_LEN: usize = 304;
+
+const DM_TYPE: u32 = 0xfd;
+const KEY_SPEC_THREAD_KEYRING: libc::c_long = -1;
+const KEYCTL_UNLINK: libc::c_long = 9;
+const KEYCTL_INVALIDATE: libc::c_long = 21;
+
+/// Requests of loop devices that carry no buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LoopRequest {
+    /// On `/dev/loop-control`: the number of a free device.
+    GetFree,
+    /// Lets go of the file.
+    Clear,
+    /// Takes the length of the file over.
+    SetCapacity,
+}
+
+/// One command of the device mapper. The buffer begins with a `struct dm_ioctl`.
+///
+/// # Errors
+/// What the kernel answers; `InvalidInput` when the buffer is not as long as it says.
+pub(crate) fn device_mapper(control: &File, command: u8, buffer: &mut [u8]) -> io::Result<()> {
+    let claimed = buffer.get(12..16).and_then(|len| <[u8; 4]>::try_from(len).ok());
+    let claimed = claimed.map(|len| u64::from(u32::from_ne_bytes(len)));
+    if buffer.len() < DM_HEAD_LEN || claimed != u64::try_from(buffer.len()).ok() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // _IOWR(DM_TYPE, command, struct dm_ioctl)
+    let request = (3_u32 << 30) | (312 << 16) | (DM_TYPE << 8) | u32::from(command);
+    // SAFETY: `control` is an open file for the length of the call. The kernel reads and writes
+    // `data_size` bytes at the pointer, which is the length of `buffer`, as was just compared; it
+    // keeps no pointer, and no command has one in its buffer.
+    let answer = unsafe {
+        libc::ioctl(control.as_raw_fd(), libc::Ioctl::from(request), buffer.as_mut_ptr())
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `LOOP_CONFIGURE`.
+///
+/// # Errors
+/// What the kernel answers.
+pub(crate) fn configure_loop(device: &File, config: &[u8; LOOP_CONFIG_LEN]) -> io::Result<()> {
+    const LOOP_CONFIGURE: libc::Ioctl = 0x4c0a;
+    // SAFETY: `device` is an open file for the length of the call. The kernel reads 304 bytes, the
+    // size of `struct loop_config`, at the pointer, and writes nothing there.
+    let answer = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, config.as_ptr()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A request of a loop device that takes a number at most.
+///
+/// # Errors
+/// What the kernel answers.
+pub(crate) fn loop_request(device: &File, request: LoopRequest) -> io::Result<u32> {
+    let number: libc::Ioctl = match request {
+        LoopRequest::GetFree => 0x4c82,
+        LoopRequest::Clear => 0x4c01,
+        LoopRequest::SetCapacity => 0x4c07,
+    };
+    // SAFETY: `device` is an open file for the length of the call. These requests take their
+    // argument by value and ignore it; no memory is touched.
+    let answer = unsafe { libc::ioctl(device.as_raw_fd(), number, 0_usize) };
+    u32::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// Puts a key of the kind `logon` into the keyring of this thread; its number.
+///
+/// # Errors
+/// What the kernel answers.
+pub(crate) fn add_logon_key(name: &CStr, payload: &[u8]) -> io::Result<i32> {
+    // SAFETY: add_key(2) reads two strings that end with zero and `payload.len()` bytes, all of
+    // which live for the length of the call, and keeps copies of its own.
+    let number = unsafe {
+        libc::syscall(
+            libc::SYS_add_key,
+            c"logon".as_ptr(),
+            name.as_ptr(),
+            payload.as_ptr(),
+            payload.len(),
+            KEY_SPEC_THREAD_KEYRING,
+        )
+    };
+    i32::try_from(number).ok().filter(|number| *number >= 0).ok_or_else(io::Error::last_os_error)
+}
+
+/// Takes a key out of the keyring of this thread, and out of use.
+pub(crate) fn forget_key(number: i32) {
+    let number = libc::c_long::from(number);
+    // SAFETY: both operations of keyctl(2) take numbers alone and touch no memory of ours.
+    unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_INVALIDATE, number);
+        libc::syscall(libc::SYS_keyctl, KEYCTL_UNLINK, number, KEY_SPEC_THREAD_KEYRING);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io;
+
+    use super::{
+        DM_HEAD_LEN, LOOP_CONFIG_LEN, LoopRequest, configure_loop, device_mapper, loop_request,
+    };
+
+    fn null() -> File {
+        File::options().read(true).write(true).open("/dev/null").unwrap()
+    }
+
+    #[test]
+    fn buffers_that_are_not_as_long_as_they_say_do_not_reach_the_kernel() {
+        for (len, claimed) in [(0, 0), (15, 15), (311, 311), (312, 313), (312, 311), (400, 312)] {
+            let mut buffer = vec![0; len];
+            if let Some(field) = buffer.get_mut(12..16) {
+                field.copy_from_slice(&u32::to_ne_bytes(claimed));
+            }
+            let refused = device_mapper(&null(), 0, &mut buffer).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{len} {claimed}");
+        }
+    }
+
+    /// The requests reach the kernel, which says that this is no such device.
+    #[test]
+    fn requests_to_another_device_are_an_error_of_the_system() {
+        const ENOTTY: i32 = 25;
+        let mut buffer = vec![0; DM_HEAD_LEN];
+        buffer[12..16].copy_from_slice(&312_u32.to_ne_bytes());
+        let refused = device_mapper(&null(), 0, &mut buffer).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(ENOTTY));
+        let refused = configure_loop(&null(), &[0; LOOP_CONFIG_LEN]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(ENOTTY));
+        for request in [LoopRequest::GetFree, LoopRequest::Clear, LoopRequest::SetCapacity] {
+            let refused = loop_request(&null(), request).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(ENOTTY));
+        }
+    }
+}

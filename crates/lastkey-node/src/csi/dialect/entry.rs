@@ -1,0 +1,133 @@
+//! Reading the list of objects of a class, which is YAML in a text.
+//!
+//! Room      `node`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lastkey_checks::snapshot::yaml::{self, Node, Value};
+
+use super::super::refusal::Refusal;
+
+/// Longest list that is read, in bytes.
+const MAX_LIST_LEN: usize = 256 << 10;
+
+/// One object of the list.
+pub(super) struct Entry<'a> {
+    node: &'a Node,
+    /// Where it stands, for messages.
+    place: String,
+}
+
+/// The objects of a class, in their order.
+///
+/// # Errors
+/// [`Refusal::Invalid`] when the parameter is missing or is no list of mappings.
+pub(super) fn list(parameters: &BTreeMap<String, String>) -> Result<Node, Refusal> {
+    let text = parameters.get("objects").ok_or_else(|| {
+        Refusal::Invalid("the class has no parameter `objects`, a list of what to mount".to_owned())
+    })?;
+    if text.len() > MAX_LIST_LEN {
+        return Err(Refusal::Invalid(format!("`objects` is longer than {MAX_LIST_LEN} bytes")));
+    }
+    let node = yaml::parse(text, 1)
+        .map_err(|error| Refusal::Invalid(format!("`objects` is no YAML: {error}")))?;
+    match &node.value {
+        Value::List(_) | Value::Null => Ok(node),
+        Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::Map(_) => {
+            Err(Refusal::Invalid("`objects` is no list; each object begins with `- `".to_owned()))
+        }
+    }
+}
+
+/// The entries of a list.
+pub(super) fn entries<'a>(
+    list: &'a Node,
+    what: &'a str,
+) -> impl Iterator<Item = Result<Entry<'a>, Refusal>> {
+    list.items().iter().enumerate().map(move |(index, node)| {
+        let place = format!("{what}[{index}]");
+        match &node.value {
+            Value::Map(_) => Ok(Entry { node, place }),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::List(_) => {
+                Err(Refusal::Invalid(format!("{place} is no object with names")))
+            }
+        }
+    })
+}
+
+impl<'a> Entry<'a> {
+    /// A scalar as text: a number counts as it is written.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
+        match &self.node.get(name).value {
+            Value::Null => Ok(None),
+            Value::Text(text) => Ok(Some(text.clone())),
+            Value::Int(number) => Ok(Some(number.to_string())),
+            Value::Bool(value) => Ok(Some(value.to_string())),
+            Value::List(_) | Value::Map(_) => Err(self.refuse(name, "is no text")),
+        }
+    }
+
+    pub(super) fn needed(&self, name: &str) -> Result<String, Refusal> {
+        let text = self.text(name)?.filter(|text| !text.is_empty());
+        text.ok_or_else(|| self.refuse(name, "is missing"))
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
+        match &self.node.get(name).value {
+            Value::Null => Ok(false),
+            Value::Bool(value) => Ok(*value),
+            Value::Text(text) if text == "true" || text == "false" => Ok(text == "true"),
+            Value::Int(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
+                Err(self.refuse(name, "is neither true nor false"))
+            }
+        }
+    }
+
+    /// A mode: digits in octal as text, or a number as YAML reads it.
+    pub(super) fn mode(&self, name: &str) -> Result<Option<u32>, Refusal> {
+        let mode = match &self.node.get(name).value {
+            Value::Null => return Ok(None),
+            Value::Int(number) => u32::try_from(*number).ok(),
+            Value::Text(text) => u32::from_str_radix(text, 8).ok(),
+            Value::Bool(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        match mode.filter(|mode| (1..=0o777).contains(mode)) {
+            Some(mode) => Ok(Some(mode)),
+            None => Err(self.refuse(name, "is no mode such as \"0440\"")),
+        }
+    }
+
+    /// A version number, perhaps with a `v` before it.
+    pub(super) fn version(&self, name: &str) -> Result<Option<u32>, Refusal> {
+        let Some(text) = self.text(name)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+        let digits = text.strip_prefix('v').unwrap_or(&text);
+        match digits.parse().ok().filter(|number| *number > 0) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let problem =
+                    format!("{text:?} is no version of Lastkey, which are numbers from 1");
+                Err(self.refuse(name, &problem))
+            }
+        }
+    }
+
+    /// What stands under a name.
+    pub(super) fn node(&self, name: &str) -> &'a Node {
+        self.node.get(name)
+    }
+
+    /// Whether there is something under a name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.node.get(name).is_there()
+    }
+
+    /// Notes names that are not in the list.
+    pub(super) fn note_others(&self, heeded: &[&str], into: &mut BTreeSet<String>) {
+        let names = self.node.entries().iter().map(|(name, _)| name.to_string());
+        into.extend(names.filter(|name| !heeded.contains(&name.as_str())));
+    }
+
+    pub(super) fn refuse(&self, name: &str, problem: &str) -> Refusal {
+        Refusal::Invalid(format!("{}.{name} {problem}", self.place))
+    }
+}

@@ -1,0 +1,391 @@
+//! Volumes: made of secrets once, kept, and answered from memory until something changes.
+//!
+//! Room      `node`.
+//! Holds     What is kept for a volume is answered to whoever asks for the same volume with a
+//!           token that the service has accepted for it, and to nobody else. One volume is made
+//!           once, however many ask for it at once. While the service is away, a volume that was
+//!           mounted keeps what it has.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use lastkey_crypto::digest::{sha256, sha256_of};
+use lastkey_crypto::wrap::WrapError;
+use lastkey_secret::SecretVec;
+use lastkey_wire::grpc::csi_provider::{File, MountRequest, MountResponse, ObjectVersion};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use super::dialect::Personality;
+use super::held::{Held, Slot, check_pod, end_of};
+use super::outage::Shelf;
+use super::plan::{Plan, Source, check_apart};
+use super::reading::{Failed, Reader};
+use super::refusal::Refusal;
+use super::render::{Rendered, Values, render};
+use super::request::Asked;
+use super::volume::replace;
+use crate::ports::{SecretOps, TokenJudge, Which};
+
+/// A driver waits two minutes, and shows nobody why it stopped.
+const BUDGET: Duration = Duration::from_secs(60);
+/// A driver reads answers of 4 MiB; this is without what frames them.
+const MAX_ANSWER_LEN: usize = (4 << 20) - (64 << 10);
+/// What frames a file in an answer, at most.
+const FILE_OVERHEAD: usize = 64;
+/// What nobody is told about is looked at so often, when the kubelet asks.
+const RECHECK: Duration = Duration::from_secs(60);
+/// A volume that nobody has asked for in this time is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(3_600);
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub struct ProviderConfig {
+    /// Version of the program, for the driver.
+    pub version: String,
+    /// The role of classes that name none; `{namespace}` and `{serviceaccount}` stand for those
+    /// of the pod.
+    pub role: Option<String>,
+    /// The kubelet's folder; without it mounted volumes change when the kubelet asks again.
+    pub kubelet: Option<PathBuf>,
+    /// Audiences of tokens that mean us, the preferred one first.
+    pub audiences: Vec<String>,
+}
+
+/// What is done for pods that start while the service is away.
+#[derive(Clone)]
+pub struct OutageConfig {
+    /// How long a value that the service gave may be given again.
+    pub bound: Duration,
+    /// Verifies their tokens.
+    pub judge: Arc<dyn TokenJudge>,
+}
+
+/// The provider.
+pub struct Provider {
+    pub(super) config: ProviderConfig,
+    pub(super) service: Arc<dyn SecretOps>,
+    volumes: Mutex<HashMap<[u8; 32], Arc<Slot>>>,
+    pub(super) outage: Option<(Shelf, Arc<dyn TokenJudge>)>,
+    /// Secrets of whose changes the service does not tell this node.
+    pub(super) untold: Mutex<HashSet<String>>,
+    /// A volume is there, or holds something else.
+    pub(super) wake: Notify,
+}
+
+impl Provider {
+    /// A provider that asks this service.
+    ///
+    /// # Errors
+    /// Without randomness for the key of what it remembers.
+    pub fn new(
+        config: ProviderConfig,
+        service: Arc<dyn SecretOps>,
+        outage: Option<OutageConfig>,
+    ) -> Result<Self, WrapError> {
+        let outage = outage.map(|one| Shelf::new(one.bound).map(|shelf| (shelf, one.judge)));
+        let outage = outage.transpose()?;
+        let (volumes, untold, wake) = (Mutex::default(), Mutex::default(), Notify::new());
+        Ok(Self { config, service, volumes, outage, untold, wake })
+    }
+
+    /// The files of a volume.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn mount(
+        &self,
+        personality: Personality,
+        request: &MountRequest,
+    ) -> Result<MountResponse, Refusal> {
+        let asked = Asked::parse(request)?;
+        let slot = self.slot(personality, &asked);
+        let made = timeout(BUDGET, self.mount_in(&slot, personality, &asked)).await;
+        made.unwrap_or_else(|_| {
+            Err(Refusal::Unready(format!(
+                "{}: Lastkey did not answer within {} s; the pod starts when it does",
+                asked.who(),
+                BUDGET.as_secs()
+            )))
+        })
+    }
+
+    async fn mount_in(
+        &self,
+        slot: &Slot,
+        personality: Personality,
+        asked: &Asked,
+    ) -> Result<MountResponse, Refusal> {
+        let mut held = slot.held.lock().await;
+        let plan = personality.plan(&asked.parameters, asked.mode)?;
+        let token = asked.token(&self.audiences(personality, &plan))?;
+        let token_hash = token.expose(sha256);
+        if let Some(held) = &*held
+            && self.is_good(held, asked, &token_hash)
+        {
+            return Ok(self.answer(slot, held));
+        }
+        match self.make(personality, &plan, asked, token, held.as_ref()).await {
+            Ok(made) => {
+                note(&plan, asked, &made.files);
+                let answer = self.answer(slot, &made);
+                *held = Some(made);
+                Ok(answer)
+            }
+            Err(Failed { refusal, is_away: true }) => match &*held {
+                // It has these files already: the volume is the same, and so is the pod.
+                Some(held) if held.asked.fingerprint == asked.fingerprint => {
+                    tracing::warn!(pod = asked.pod, "the service is away; a volume stays as it is");
+                    Ok(self.answer(slot, held))
+                }
+                Some(_) | None => Err(refusal),
+            },
+            Err(Failed { refusal, is_away: false }) => Err(refusal),
+        }
+    }
+
+    /// Whether a volume answers what is asked, without asking the service.
+    fn is_good(&self, held: &Held, asked: &Asked, token: &[u8; 32]) -> bool {
+        let untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_told = !held.is_untold && held.seen.keys().all(|name| !untold.contains(name));
+        held.asked.fingerprint == asked.fingerprint
+            && held.token_hash == *token
+            && SystemTime::now() < held.token_ends_at
+            && (is_told || held.made_at.elapsed() < RECHECK)
+    }
+
+    /// The driver writes what it is answered.
+    fn answer(&self, slot: &Slot, held: &Held) -> MountResponse {
+        if slot.tell(held, true) {
+            self.wake.notify_one();
+        }
+        response(&held.files)
+    }
+
+    /// The volumes that there are.
+    pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
+        let volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        volumes.values().cloned().collect()
+    }
+
+    /// Makes a volume anew after one of its secrets has changed, and puts it where it is mounted.
+    ///
+    /// # Errors
+    /// [`Failed`]; the volume stays as it is.
+    pub(super) async fn renew(&self, slot: &Slot) -> Result<(), Failed> {
+        let mut held = slot.held.lock().await;
+        let Some(before) = &*held else { return Ok(()) };
+        let asked = &before.asked;
+        let plan = before.personality.plan(&asked.parameters, asked.mode)?;
+        let made = self.make(before.personality, &plan, asked, &before.token, Some(before)).await?;
+        if slot.tell(&made, self.deliver(&made)) {
+            self.wake.notify_one();
+        }
+        *held = Some(made);
+        Ok(())
+    }
+
+    /// Writes a mounted volume; whether that was done.
+    fn deliver(&self, made: &Held) -> bool {
+        let Some(kubelet) = &self.config.kubelet else { return false };
+        let place = (made.asked.target.as_str(), made.asked.pod_uid.as_str());
+        let Err(error) = replace(kubelet, place, &made.files) else { return true };
+        let (pod, cause) = (made.asked.pod.as_str(), std::error::Error::source(&error));
+        tracing::warn!(pod, %error, cause, "a volume changes when the kubelet asks for it again");
+        false
+    }
+
+    fn audiences(&self, personality: Personality, plan: &Plan) -> Vec<String> {
+        let theirs = personality.audience().map(str::to_owned);
+        plan.audience.iter().chain(&self.config.audiences).cloned().chain(theirs).collect()
+    }
+
+    /// The place of a volume. The driver says where that is, so no pod names another's.
+    fn slot(&self, personality: Personality, asked: &Asked) -> Arc<Slot> {
+        let class = asked.parameters.get("secretProviderClass").map_or("", String::as_str);
+        let parts = [
+            personality.name(),
+            &asked.target,
+            &asked.pod_uid,
+            &asked.namespace,
+            &asked.service_account,
+            class,
+        ];
+        let parts: Vec<&[u8]> = parts.iter().flat_map(|part| [part.as_bytes(), b"\0"]).collect();
+        let now = Instant::now();
+        let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = volumes.entry(sha256_of(&parts)).or_insert_with(|| Arc::new(Slot::new(now)));
+        *slot.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        Arc::clone(slot)
+    }
+
+    /// Forgets volumes that nobody has asked for in a while, and those whose pods are gone.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        volumes.retain(|_, slot| {
+            let asked_at = *slot.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+            now.duration_since(asked_at) < FORGOTTEN && !self.is_unmounted(slot)
+        });
+    }
+
+    /// Whether the place of a volume that was there is gone, as far as that can be seen from here.
+    fn is_unmounted(&self, slot: &Slot) -> bool {
+        let Some(kubelet) = &self.config.kubelet else { return false };
+        // One that is being made is there.
+        let Ok(held) = slot.held.try_lock() else { return false };
+        held.as_ref().is_some_and(|held| {
+            let target = Path::new(&held.asked.target);
+            target.starts_with(kubelet) && held.made_at.elapsed() > BUDGET && !target.exists()
+        })
+    }
+
+    async fn make(
+        &self,
+        personality: Personality,
+        plan: &Plan,
+        asked: &Asked,
+        token: &SecretVec,
+        before: Option<&Held>,
+    ) -> Result<Held, Failed> {
+        let role = self.role(plan, asked)?;
+        let token_hash = token.expose(sha256);
+        check_pod(token, asked)?;
+        let kept = before.and_then(|held| held.session_for(&token_hash, &role));
+        let identity = self.identity(token, &role);
+        let session = match kept {
+            Some(session) => Some(session),
+            None => self.open_session(asked, token, &role, identity.as_ref()).await?,
+        };
+        let reader = Reader { session: session.as_ref(), identity: identity.as_ref() };
+        let (values, is_live) = self.read_all(plan, asked, reader).await?;
+        let mut files = Vec::new();
+        for wanted in &plan.files {
+            files.extend(render(wanted, &values, &asked.who())?);
+        }
+        check_apart(files.iter().map(|file| (file.path.as_str(), file.object.as_str())))?;
+        check_len(&files)?;
+        let (seen, versions) = versions_of(&values);
+        Ok(Held {
+            personality,
+            asked: asked.again(),
+            token: token.expose(SecretVec::copy_of),
+            token_hash,
+            token_ends_at: end_of(token),
+            session: session.filter(|_| is_live),
+            role,
+            files,
+            seen,
+            versions,
+            made_at: Instant::now(),
+            is_untold: !is_live || values.keys().any(is_untold),
+        })
+    }
+
+    fn role(&self, plan: &Plan, asked: &Asked) -> Result<String, Refusal> {
+        if let Some(role) = plan.role.as_ref().filter(|role| !role.is_empty()) {
+            return Ok(role.clone());
+        }
+        let role = self.config.role.as_ref().ok_or_else(|| {
+            Refusal::Invalid(
+                "the class names no role: add the parameter `role`, or start the provider with \
+                 --role for all classes"
+                    .to_owned(),
+            )
+        })?;
+        let role = role.replace("{namespace}", &asked.namespace);
+        Ok(role.replace("{serviceaccount}", &asked.service_account))
+    }
+}
+
+/// Current versions as far as they were read, and the version of each secret that a pod is said
+/// to hold: of several the current one.
+fn versions_of(values: &Values) -> (BTreeMap<String, Option<u32>>, BTreeMap<String, u32>) {
+    let (mut seen, mut versions) = (BTreeMap::new(), BTreeMap::new());
+    for (source, read) in values {
+        let version = read.as_ref().map(|read| read.version);
+        let stage = match &source.which {
+            Which::Stage(stage) => stage.as_str(),
+            Which::Number(_) => "",
+        };
+        if stage == "current" {
+            seen.insert(source.name.clone(), version);
+            versions.extend(version.map(|version| (source.name.clone(), version)));
+        } else {
+            if stage == "previous" {
+                // It becomes another one when the current one does.
+                seen.entry(source.name.clone()).or_insert(None);
+            }
+            if let Some(version) = version {
+                versions.entry(source.name.clone()).or_insert(version);
+            }
+        }
+    }
+    (seen, versions)
+}
+
+/// Whether a version may become another one without anybody being told: only what is at `current`,
+/// and with it at `previous`, is watched.
+fn is_untold(source: &Source) -> bool {
+    match &source.which {
+        Which::Number(_) => false,
+        Which::Stage(stage) => !matches!(stage.as_str(), "current" | "previous"),
+    }
+}
+
+fn check_len(files: &[Rendered]) -> Result<(), Refusal> {
+    let len = |file: &Rendered| file.contents.len() + 2 * file.path.len() + FILE_OVERHEAD;
+    let total: usize = files.iter().map(len).sum();
+    let largest = files.iter().max_by_key(|file| len(file));
+    match largest.filter(|_| total > MAX_ANSWER_LEN) {
+        None => Ok(()),
+        Some(largest) => Err(Refusal::Invalid(format!(
+            "the files of the volume have {total} bytes, and a driver takes {MAX_ANSWER_LEN}; the \
+             largest is {} of object {} with {} bytes. Mount less, or in several volumes",
+            largest.path,
+            largest.object,
+            largest.contents.len()
+        ))),
+    }
+}
+
+/// Tells the log what was made, and what of the class nobody heeded.
+fn note(plan: &Plan, asked: &Asked, files: &[Rendered]) {
+    let ignored: Vec<_> = plan.ignored.iter().map(String::as_str).collect();
+    if !ignored.is_empty() {
+        let ignored = ignored.join(", ");
+        tracing::warn!(
+            namespace = asked.namespace,
+            pod = asked.pod,
+            ignored,
+            "parameters of the class are not heeded"
+        );
+    }
+    tracing::info!(
+        namespace = asked.namespace,
+        service_account = asked.service_account,
+        pod = asked.pod,
+        pod_uid = asked.pod_uid,
+        files = files.len(),
+        "a volume was made"
+    );
+}
+
+fn response(files: &[Rendered]) -> MountResponse {
+    let mut object_version: Vec<_> = files
+        .iter()
+        .map(|file| ObjectVersion { id: file.path.clone(), version: file.version.clone() })
+        .collect();
+    if object_version.is_empty() {
+        // A driver takes no answer without one; a class may have optional objects alone.
+        object_version.push(ObjectVersion { id: "none".to_owned(), version: "0".to_owned() });
+    }
+    let files = files.iter().map(|file| File {
+        path: file.path.clone(),
+        mode: i32::try_from(file.mode).unwrap_or(0o400),
+        contents: file.contents.expose(<[u8]>::to_vec),
+    });
+    MountResponse { object_version, error: None, files: files.collect() }
+}

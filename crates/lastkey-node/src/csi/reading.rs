@@ -1,0 +1,169 @@
+//! What a volume is made of: read in the name of a pod or, while the service is away, remembered.
+//!
+//! Room      `node`.
+//! Holds     Each secret is read once for a volume, all at the same time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lastkey_secret::SecretVec;
+use tokio::task::JoinSet;
+
+use super::outage::Identity;
+use super::plan::{Plan, Source};
+use super::provider::Provider;
+use super::refusal::{Refusal, is_no, of_object, of_session};
+use super::render::Values;
+use super::request::Asked;
+use crate::ports::{PodIdentity, PodSession, ReadSecret, SecretError};
+
+/// In whose name is read.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) session: Option<&'a Arc<PodSession>>,
+    pub(super) identity: Option<&'a Identity>,
+}
+
+impl Provider {
+    /// Whose token it is, as far as values are remembered for outages.
+    pub(super) fn identity(&self, token: &SecretVec, role: &str) -> Option<Identity> {
+        let (_, judge) = self.outage.as_ref()?;
+        let PodIdentity { namespace, service_account } = judge.judge(token)?;
+        Some(Identity { role: role.to_owned(), namespace, service_account })
+    }
+
+    /// Opens a session; none when the service is away and values are remembered for this identity.
+    pub(super) async fn open_session(
+        &self,
+        asked: &Asked,
+        token: &SecretVec,
+        role: &str,
+        identity: Option<&Identity>,
+    ) -> Result<Option<Arc<PodSession>>, Failed> {
+        let error = match self.service.open_session(token, role).await {
+            Ok(session) => return Ok(Some(Arc::new(session))),
+            Err(error) => error,
+        };
+        match (&error, &self.outage, identity) {
+            (SecretError::Away(_), Some(_), Some(_)) => return Ok(None),
+            (SecretError::Refused { code, .. }, Some((shelf, _)), Some(identity))
+                if is_no(code) =>
+            {
+                shelf.forget_all(identity);
+            }
+            (SecretError::Away(_) | SecretError::Refused { .. }, _, _) => {}
+        }
+        Err(Failed::of(of_session(&asked.who(), role, &error), &error))
+    }
+
+    /// Reads every secret of a plan once, all at the same time; and whether all came from the
+    /// service.
+    pub(super) async fn read_all(
+        &self,
+        plan: &Plan,
+        asked: &Asked,
+        reader: Reader<'_>,
+    ) -> Result<(Values, bool), Failed> {
+        let mut users: BTreeMap<&Source, Vec<(&str, bool)>> = BTreeMap::new();
+        for file in &plan.files {
+            for source in file.content.sources() {
+                users.entry(source).or_default().push((&file.object, file.is_optional));
+            }
+        }
+        let mut reading = JoinSet::new();
+        for source in users.keys().copied().cloned() {
+            let (service, session) = (Arc::clone(&self.service), reader.session.cloned());
+            reading.spawn(async move {
+                let read = match session {
+                    Some(session) => service.read(&session, &source.name, &source.which).await,
+                    None => Err(SecretError::Away("there is no session".into())),
+                };
+                (source, read)
+            });
+        }
+        let (mut values, mut is_live) = (Values::new(), true);
+        while let Some(done) = reading.join_next().await {
+            let (source, read) = done.map_err(|_| Refusal::Unready(INTERNAL.to_owned()))?;
+            let (read, came_live) = self.remembered(&source, read, reader.identity);
+            is_live &= came_live;
+            let objects = users.get(&source).map_or(&[][..], Vec::as_slice);
+            let value = judged(read, objects, &asked.who())?;
+            values.insert(source, value);
+        }
+        if !is_live {
+            tracing::warn!(
+                namespace = asked.namespace,
+                pod = asked.pod,
+                pod_uid = asked.pod_uid,
+                "the service is away; a pod was given what its account was given before"
+            );
+        }
+        Ok((values, is_live))
+    }
+
+    /// Remembers what was read, or gives what is remembered; and whether it came from the service.
+    fn remembered(
+        &self,
+        source: &Source,
+        read: Result<ReadSecret, SecretError>,
+        identity: Option<&Identity>,
+    ) -> (Result<ReadSecret, SecretError>, bool) {
+        let (Some((shelf, _)), Some(identity)) = (&self.outage, identity) else {
+            return (read, true);
+        };
+        match read {
+            Ok(read) => {
+                shelf.put(identity, source, &read);
+                (Ok(read), true)
+            }
+            Err(SecretError::Away(cause)) => match shelf.find(identity, source) {
+                Some(kept) => (Ok(kept), false),
+                None => (Err(SecretError::Away(cause)), true),
+            },
+            Err(refused) => {
+                shelf.forget(identity, source);
+                (Err(refused), true)
+            }
+        }
+    }
+}
+
+const INTERNAL: &str = "the provider has failed; look at its log";
+
+/// A value, or none when every object that it is for may do without.
+fn judged(
+    read: Result<ReadSecret, SecretError>,
+    objects: &[(&str, bool)],
+    who: &str,
+) -> Result<Option<Arc<ReadSecret>>, Failed> {
+    let error = match read {
+        Ok(read) => return Ok(Some(Arc::new(read))),
+        Err(error) => error,
+    };
+    let may_be_missing = match &error {
+        SecretError::Refused { code, .. } => is_no(code) || code == "SecretState",
+        SecretError::Away(_) => false,
+    };
+    match objects.iter().find(|(_, is_optional)| !(may_be_missing && *is_optional)) {
+        None => Ok(None),
+        Some((object, _)) => Err(Failed::of(of_object(object, who, &error), &error)),
+    }
+}
+
+/// Why a volume was not made, and whether that may pass by itself.
+pub(super) struct Failed {
+    pub(super) refusal: Refusal,
+    pub(super) is_away: bool,
+}
+
+impl Failed {
+    fn of(refusal: Refusal, error: &SecretError) -> Self {
+        Self { refusal, is_away: matches!(error, SecretError::Away(_)) }
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, is_away: false }
+    }
+}

@@ -1,0 +1,169 @@
+//! The provider over a service in the same process.
+//!
+//! Room      `node`, tests.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lastkey_secret::SecretVec;
+use lastkey_wire::grpc::csi_provider::MountRequest;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{Personality, Provider, ProviderConfig};
+use crate::ports::{
+    News, PodSession, Question, ReadSecret, ReadValue, SecretError, SecretOps, Which,
+};
+
+/// Gives `value N` at version N of any secret.
+#[derive(Default)]
+struct Service {
+    version: AtomicU32,
+    calls: AtomicUsize,
+    /// What it was asked by the watch; it answers the next change.
+    asked: Mutex<Vec<Question>>,
+    changed: Notify,
+}
+
+impl Service {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl SecretOps for Service {
+    async fn open_session(&self, _: &SecretVec, _: &str) -> Result<PodSession, SecretError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let ends_at = Instant::now() + Duration::from_secs(900);
+        Ok(PodSession { bearer: SecretVec::copy_of(b"b"), ends_at })
+    }
+
+    async fn read(&self, _: &PodSession, _: &str, _: &Which) -> Result<ReadSecret, SecretError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let version = self.version.load(Ordering::SeqCst) + 1;
+        let value = ReadValue::Opaque(SecretVec::take(format!("value {version}").into_bytes()));
+        Ok(ReadSecret { version, made_at: String::new(), value })
+    }
+
+    async fn watch(&self, question: &Question) -> Result<News, SecretError> {
+        let seen = question.seen.clone();
+        self.asked.lock().unwrap().push(question.clone());
+        loop {
+            let version = Some(self.version.load(Ordering::SeqCst) + 1);
+            let changed: Vec<_> = seen
+                .iter()
+                .filter(|(_, known)| *known != version)
+                .map(|(name, _)| (name.clone(), version))
+                .collect();
+            if !changed.is_empty() {
+                return Ok(News { changed, holders_wanted: false });
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+fn provider() -> (Arc<Service>, Arc<Provider>) {
+    let service = Arc::new(Service::default());
+    let config = ProviderConfig {
+        version: "test".to_owned(),
+        role: None,
+        kubelet: None,
+        audiences: vec!["lastkey".to_owned()],
+    };
+    let port: Arc<dyn SecretOps> = service.clone();
+    (service, Arc::new(Provider::new(config, port, None).unwrap()))
+}
+
+/// The token of a pod; `serial` makes another one of the same pod.
+fn token(pod: &str, serial: u32) -> String {
+    let claims = json!({ "exp": 4_000_000_000_u64, "kubernetes.io": { "pod": { "uid": pod } } });
+    format!("h.{}.{serial}", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+fn request(pod: &str, token: &str) -> MountRequest {
+    let tokens = json!({ "lastkey": { "token": token } }).to_string();
+    let attributes = json!({
+        "role": "r", "objects": "- {secret: a/b}\n- {secret: a/c, optional: true}",
+        "csi.storage.k8s.io/pod.uid": pod, "csi.storage.k8s.io/pod.namespace": "n",
+        "csi.storage.k8s.io/pod.name": "p", "csi.storage.k8s.io/serviceAccount.name": "s",
+        "csi.storage.k8s.io/serviceAccount.tokens": tokens,
+    });
+    MountRequest {
+        attributes: attributes.to_string(),
+        secrets: "null".to_owned(),
+        target_path: format!("/pods/{pod}"),
+        permission: "420".to_owned(),
+        current_object_version: Vec::new(),
+    }
+}
+
+/// What is in the first file.
+async fn mounted(provider: &Provider, request: &MountRequest) -> String {
+    let answer = provider.mount(Personality::Lastkey, request).await.unwrap();
+    String::from_utf8(answer.files[0].contents.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn volume_is_answered_from_memory_for_its_own_token_alone() {
+    let (service, provider) = provider();
+    let first = request("u", &token("u", 1));
+    assert_eq!(mounted(&provider, &first).await, "value 1");
+    assert_eq!(service.calls(), 3);
+    for _ in 0..5 {
+        mounted(&provider, &first).await;
+    }
+    assert_eq!(service.calls(), 3);
+    // A new token is shown to the service first, and so is one of another pod or place.
+    mounted(&provider, &request("u", &token("u", 2))).await;
+    assert_eq!(service.calls(), 6);
+    mounted(&provider, &request("v", &token("v", 1))).await;
+    assert_eq!(service.calls(), 9);
+    let stolen = provider.mount(Personality::Lastkey, &request("v", &token("u", 2))).await;
+    assert!(stolen.unwrap_err().to_string().contains("another pod"));
+    assert_eq!(service.calls(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_renews_what_changed_and_says_who_holds_what() {
+    let (service, provider) = provider();
+    let asked = request("u", &token("u", 1));
+    mounted(&provider, &asked).await;
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    service.version.store(1, Ordering::SeqCst);
+    service.changed.notify_one();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let calls = service.calls();
+    assert_eq!(mounted(&provider, &asked).await, "value 2");
+    assert_eq!(service.calls(), calls, "it was made anew before it was asked for");
+    // The driver has it now, so the pod holds it.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let all = service.asked.lock().unwrap().clone();
+    let versions = |question: &Question| {
+        question.holders.as_ref().map(|all| all.iter().map(|one| one.version).collect::<Vec<_>>())
+    };
+    assert_eq!(versions(all.first().unwrap()), Some(vec![1, 1]));
+    assert_eq!(versions(all.last().unwrap()), Some(vec![2, 2]));
+    assert!(!watching.is_finished());
+    watching.abort();
+}
+
+#[tokio::test]
+async fn requests_that_are_cut_anywhere_are_refused_and_repeat_no_token() {
+    let (service, provider) = provider();
+    let whole = request("u", &token("u", 1)).attributes.clone();
+    for len in 0..whole.len() {
+        let mut cut = request("u", "");
+        cut.attributes = whole.get(..len).unwrap().to_owned();
+        let refused = provider.mount(Personality::Lastkey, &cut).await.unwrap_err();
+        assert!(!refused.to_string().contains("h.ey"), "{refused}");
+    }
+    assert_eq!(service.calls(), 0);
+}

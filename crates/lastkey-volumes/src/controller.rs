@@ -1,0 +1,378 @@
+//! `csi.v1.Controller`: volumes are made, deleted, listed, made larger.
+//!
+//! Room      `volumes`.
+//! Source    CSI 1.13, "Controller Service RPC".
+
+use std::collections::BTreeMap;
+
+use lastkey_luks::{DATA_OFFSET, Medium as _};
+use lastkey_wire::grpc::csi::{
+    Confirmed, ContentSource, ContentSourceKind, CreateVolumeReply, CreateVolumeRequest,
+    ExpandReply, ExpandRequest, GetCapacityReply, GetCapacityRequest, Id, Int64, ListVolumesReply,
+    ListVolumesRequest, Topology, TopologyRequirement, ValidateReply, ValidateRequest, Volume,
+};
+
+use crate::disk::Disk;
+use crate::driver::Driver;
+use crate::fault::{Fault, Kind, io_while, key_fault};
+use crate::record::{Fs, Source, VolumeRecord};
+use crate::request::{Capability, Class, SECTOR_LEN, required, size};
+use crate::shelf::Fill;
+use crate::snapshots::copy_fault;
+
+/// Stays free for what else lies on the file system: one part in so many.
+const RESERVE: u64 = 64;
+
+/// Where the content of a new volume comes from.
+struct Origin {
+    source: Source,
+    capacity: u64,
+    lineage: Option<String>,
+    bound_to: Option<String>,
+    fs: Option<Fs>,
+    formatted: bool,
+}
+
+impl Driver {
+    pub(crate) fn create_volume(
+        &self,
+        request: &CreateVolumeRequest,
+    ) -> Result<CreateVolumeReply, Fault> {
+        let name = required("name", &request.name)?;
+        let capabilities = Capability::parse_all(&request.capabilities)?;
+        let class = Class::parse(&request.parameters)?;
+        if let Some(name) = request.mutable_parameters.keys().next() {
+            return Err(Fault::invalid(format!("the attribute {name:.64} cannot be chosen here")));
+        }
+        self.require_reachable(request.accessibility.as_ref())?;
+        let _held = self.locks.take(&format!("name {name}"))?;
+        let fs = capabilities.iter().find_map(Capability::fs).or(class.fs);
+        let source = source(request.content_source.as_ref())?;
+        let key = self.resolve_key(class.key.as_deref())?;
+        let mut record = match self.volumes.named(name) {
+            Some(record) => same(record, request, &key, fs, source.as_ref())?,
+            None => {
+                let origin = source.map(|source| self.origin(source)).transpose()?;
+                let least = origin.as_ref().map_or(0, |origin| origin.capacity);
+                let capacity = size(request.capacity_range.as_ref(), least)?;
+                let record = VolumeRecord {
+                    id: Self::fresh_id("lkv")?,
+                    name: name.to_owned(),
+                    capacity,
+                    key,
+                    lineage: origin.as_ref().and_then(|origin| origin.lineage.clone()),
+                    fs: origin.as_ref().and_then(|origin| origin.fs).or(fs),
+                    discards: class.discards,
+                    source: origin.as_ref().map(|origin| origin.source.clone()),
+                    bound_to: origin.as_ref().and_then(|origin| origin.bound_to.clone()),
+                    formatted: origin.as_ref().is_some_and(|origin| origin.formatted),
+                };
+                self.add(&record, origin.as_ref())?;
+                record
+            }
+        };
+        self.complete(&mut record)?;
+        Ok(CreateVolumeReply { volume: Some(self.describe(&record)) })
+    }
+
+    fn add(&self, record: &VolumeRecord, origin: Option<&Origin>) -> Result<(), Fault> {
+        let len = record.capacity.saturating_add(DATA_OFFSET);
+        if len > self.free()? {
+            let message = format!("{} bytes are more than this node has left", record.capacity);
+            return Err(Fault::new(Kind::Exhausted, message));
+        }
+        let add = |fill: Fill<'_>| {
+            let in_use = matches!(fill, Fill::Reference(_));
+            self.volumes.add(record, len, fill).map_err(|error| copy_fault(in_use, error))
+        };
+        match origin.map(|origin| &origin.source) {
+            None => add(Fill::Nothing),
+            Some(Source::Snapshot(id)) => {
+                let _held = self.locks.take(id)?;
+                add(Fill::Copy(&self.snapshots.data(id)))
+            }
+            Some(Source::Volume(id)) => {
+                let _held = self.locks.take(id)?;
+                let data = self.volumes.data(id);
+                self.while_still(id, |in_use| {
+                    add(if in_use { Fill::Reference(&data) } else { Fill::Copy(&data) })
+                })
+            }
+        }
+    }
+
+    /// Makes the key of the lineage. An earlier call may have come to the record alone.
+    fn complete(&self, record: &mut VolumeRecord) -> Result<(), Fault> {
+        if record.lineage.is_some() {
+            return Ok(());
+        }
+        let alias = format!("alias/lastkey-volume/{}", record.id);
+        let made = self.keys.make_lineage(&alias, &record.id);
+        record.lineage = Some(made.map_err(|error| key_fault(&alias, error))?);
+        self.remember(record)
+    }
+
+    fn origin(&self, source: Source) -> Result<Origin, Fault> {
+        Ok(match &source {
+            Source::Volume(id) => {
+                let of = self.volume(id)?;
+                Origin {
+                    capacity: of.capacity,
+                    lineage: of.lineage.clone(),
+                    bound_to: of.bound_to.clone().or(of.formatted.then(|| of.id.clone())),
+                    fs: of.fs,
+                    formatted: of.formatted,
+                    source,
+                }
+            }
+            Source::Snapshot(id) => {
+                let of = self.snapshots.get(id).ok_or_else(|| {
+                    Fault::new(Kind::NotFound, format!("there is no snapshot {id:.64}"))
+                })?;
+                Origin {
+                    capacity: of.capacity,
+                    lineage: Some(of.lineage.clone()),
+                    bound_to: of.formatted.then(|| of.bound_to.clone()),
+                    fs: of.fs,
+                    formatted: of.formatted,
+                    source,
+                }
+            }
+        })
+    }
+
+    pub(crate) fn delete_volume(&self, request: &Id) -> Result<(), Fault> {
+        let id = required("volume_id", &request.id)?;
+        let _held = self.locks.take(id)?;
+        let Some(record) = self.volumes.get(id) else { return Ok(()) };
+        if self.mapping(id)?.is_some() {
+            return Err(Fault::precondition(format!("{id} is in use on this node")));
+        }
+        let data = self.volumes.data(id);
+        self.machine.detach(&data).map_err(io_while("let go of the device"))?;
+        let heirs = self.heirs(&record);
+        if let Some(lineage) = record.lineage.as_deref().filter(|_| heirs.is_empty()) {
+            let ended = self.keys.end_lineage(lineage);
+            ended.map_err(|error| key_fault(lineage, error))?;
+        }
+        // Copies by reference keep what they share.
+        let disk = Disk::open(&data).map_err(io_while("open the volume"))?;
+        disk.wipe(DATA_OFFSET).map_err(io_while("wipe the header"))?;
+        self.volumes.remove(id).map_err(io_while("remove the volume"))?;
+        tracing::info!(volume = id, lineage = record.lineage, heirs = heirs.len(), "deleted");
+        Ok(())
+    }
+
+    /// Volumes and snapshots that share the lineage with a volume.
+    fn heirs(&self, record: &VolumeRecord) -> Vec<String> {
+        let Some(lineage) = &record.lineage else { return Vec::new() };
+        let volumes = self.volumes.all().into_iter();
+        let volumes = volumes
+            .filter(|other| other.lineage.as_ref() == Some(lineage) && other.id != record.id)
+            .map(|other| other.id);
+        let snapshots = self.snapshots.all().into_iter();
+        volumes
+            .chain(snapshots.filter(|other| other.lineage == *lineage).map(|other| other.id))
+            .collect()
+    }
+
+    pub(crate) fn validate_volume(
+        &self,
+        request: &ValidateRequest,
+    ) -> Result<ValidateReply, Fault> {
+        let id = required("volume_id", &request.volume_id)?;
+        if request.capabilities.is_empty() {
+            return Err(Fault::invalid("volume_capabilities are missing"));
+        }
+        self.volume(id)?;
+        Ok(match Capability::parse_all(&request.capabilities) {
+            Ok(_) => ValidateReply {
+                confirmed: Some(Confirmed {
+                    context: request.context.clone(),
+                    capabilities: request.capabilities.clone(),
+                    parameters: request.parameters.clone(),
+                }),
+                message: String::new(),
+            },
+            Err(fault) => ValidateReply { confirmed: None, message: fault.message },
+        })
+    }
+
+    pub(crate) fn list_volumes(
+        &self,
+        request: &ListVolumesRequest,
+    ) -> Result<ListVolumesReply, Fault> {
+        let all = self.volumes.all();
+        let ids: Vec<&str> = all.iter().map(|record| record.id.as_str()).collect();
+        let (page, next_token) = page(&ids, request.max_entries, &request.starting_token)?;
+        let shown = all.iter().skip(page.start).take(page.len());
+        let entries = shown.map(|record| CreateVolumeReply { volume: Some(self.describe(record)) });
+        Ok(ListVolumesReply { entries: entries.collect(), next_token })
+    }
+
+    pub(crate) fn capacity(&self, request: &GetCapacityRequest) -> Result<GetCapacityReply, Fault> {
+        Class::parse(&request.parameters)?;
+        if !request.capabilities.is_empty() {
+            Capability::parse_all(&request.capabilities)?;
+        }
+        let here = request.topology.as_ref().is_none_or(|place| self.is_here(place));
+        let free = if here { self.free()?.saturating_sub(DATA_OFFSET) } else { 0 };
+        let free = i64::try_from(free / SECTOR_LEN * SECTOR_LEN).unwrap_or(i64::MAX);
+        Ok(GetCapacityReply {
+            available_capacity: free,
+            maximum_volume_size: Some(Int64 { value: free }),
+        })
+    }
+
+    pub(crate) fn expand_volume(&self, request: &ExpandRequest) -> Result<ExpandReply, Fault> {
+        let id = required("volume_id", &request.volume_id)?;
+        let range = request.capacity_range.as_ref();
+        let range = range.ok_or_else(|| Fault::invalid("capacity_range is missing"))?;
+        let _held = self.locks.take(id)?;
+        let mut record = self.volume(id)?;
+        let wanted = size(Some(range), record.capacity)?;
+        if wanted > record.capacity {
+            if wanted - record.capacity > self.free()? {
+                let message = format!("{wanted} bytes are more than this node has left");
+                return Err(Fault::new(Kind::Exhausted, message));
+            }
+            let grown = self.volumes.grow(id, wanted.saturating_add(DATA_OFFSET));
+            grown.map_err(io_while("make the volume larger"))?;
+            record.capacity = wanted;
+            self.remember(&record)?;
+        }
+        Ok(ExpandReply {
+            capacity_bytes: i64::try_from(record.capacity).unwrap_or(i64::MAX),
+            node_expansion_required: true,
+        })
+    }
+
+    /// Room for new data, with a reserve for whatever else lies there.
+    pub(crate) fn free(&self) -> Result<u64, Fault> {
+        let room = self.volumes.room().map_err(io_while("ask how much room there is"))?;
+        Ok(room.saturating_sub(room / RESERVE))
+    }
+
+    pub(crate) fn describe(&self, record: &VolumeRecord) -> Volume {
+        let kind = record.source.clone().map(|source| match source {
+            Source::Snapshot(id) => ContentSourceKind::Snapshot(Id { id }),
+            Source::Volume(id) => ContentSourceKind::Volume(Id { id }),
+        });
+        Volume {
+            capacity_bytes: i64::try_from(record.capacity).unwrap_or(i64::MAX),
+            id: record.id.clone(),
+            context: BTreeMap::new(),
+            content_source: kind.map(|kind| ContentSource { kind: Some(kind) }),
+            topology: vec![self.place()],
+        }
+    }
+
+    /// Where this node is.
+    pub(crate) fn place(&self) -> Topology {
+        Topology { segments: [(self.topology_key(), self.config.node_id.clone())].into() }
+    }
+
+    fn is_here(&self, place: &Topology) -> bool {
+        place.segments.get(&self.topology_key()).is_none_or(|node| *node == self.config.node_id)
+    }
+
+    fn require_reachable(&self, wanted: Option<&TopologyRequirement>) -> Result<(), Fault> {
+        let requisite = wanted.map(|wanted| wanted.requisite.as_slice()).unwrap_or_default();
+        if requisite.is_empty() || requisite.iter().any(|place| self.is_here(place)) {
+            return Ok(());
+        }
+        let message =
+            format!("volumes of the node {} cannot be reached there", self.config.node_id);
+        Err(Fault::new(Kind::Exhausted, message))
+    }
+}
+
+fn source(content: Option<&ContentSource>) -> Result<Option<Source>, Fault> {
+    let Some(content) = content else { return Ok(None) };
+    Ok(Some(match &content.kind {
+        None => return Err(Fault::invalid("the content source names nothing")),
+        Some(ContentSourceKind::Snapshot(one)) => {
+            Source::Snapshot(required("snapshot_id", &one.id)?.to_owned())
+        }
+        Some(ContentSourceKind::Volume(one)) => {
+            Source::Volume(required("volume_id", &one.id)?.to_owned())
+        }
+    }))
+}
+
+/// The volume of an earlier call, when this one asks for the same.
+fn same(
+    record: VolumeRecord,
+    request: &CreateVolumeRequest,
+    key: &str,
+    fs: Option<Fs>,
+    source: Option<&Source>,
+) -> Result<VolumeRecord, Fault> {
+    let range = request.capacity_range.unwrap_or_default();
+    let capacity = i64::try_from(record.capacity).unwrap_or(i64::MAX);
+    let fits = capacity >= range.required_bytes
+        && (range.limit_bytes == 0 || capacity <= range.limit_bytes);
+    let differs = if !fits {
+        "size"
+    } else if record.key != key {
+        "key"
+    } else if record.source.as_ref() != source {
+        "content source"
+    } else if record.source.is_none() && record.fs != fs {
+        "file system"
+    } else {
+        return Ok(record);
+    };
+    let message = format!("there is a volume {:.128} of another {differs}", record.name);
+    Err(Fault::new(Kind::Exists, message))
+}
+
+/// Which part of a sorted list a page is, and the token of the next one.
+pub(crate) fn page(
+    ids: &[&str],
+    max_entries: i32,
+    token: &str,
+) -> Result<(std::ops::Range<usize>, String), Fault> {
+    let max = usize::try_from(max_entries).map_err(|_| Fault::invalid("max_entries is below 0"))?;
+    let start = if token.is_empty() {
+        0
+    } else {
+        // A token is the last id of the page before, so that deletions move nothing.
+        let is_id = token.len() == 36 && token.starts_with("lk");
+        if !is_id {
+            return Err(Fault::new(Kind::Busy, "the starting token is of no list; begin again"));
+        }
+        ids.partition_point(|id| *id <= token)
+    };
+    let left = ids.len().saturating_sub(start);
+    let len = if max == 0 { left } else { left.min(max) };
+    let end = start.saturating_add(len);
+    let more = end < ids.len() && len > 0;
+    let last = ids.get(end.wrapping_sub(1)).filter(|_| more);
+    Ok((start..end, last.map(|id| (*id).to_owned()).unwrap_or_default()))
+}
+
+/// Length of a device or file, in bytes.
+pub(crate) fn len_of(disk: &Disk) -> Result<u64, Fault> {
+    disk.len().map_err(io_while("tell the length of the volume"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::page;
+
+    #[test]
+    fn pages_follow_each_other_also_when_entries_go() {
+        let id = |n: u32| format!("lkv-{n:032}");
+        let all: Vec<String> = (0..5).map(id).collect();
+        let ids: Vec<&str> = all.iter().map(String::as_str).collect();
+        assert_eq!(page(&ids, 0, "").unwrap(), (0..5, String::new()));
+        let (first, next) = page(&ids, 2, "").unwrap();
+        assert_eq!((first, next.as_str()), (0..2, id(1).as_str()));
+        let fewer = [ids[0], ids[3], ids[4]];
+        assert_eq!(page(&fewer, 2, &next).unwrap(), (1..3, String::new()));
+        assert_eq!(page(&ids, 9, &id(4)).unwrap(), (5..5, String::new()));
+        assert!(page(&ids, -1, "").is_err());
+        assert!(page(&ids, 0, "invalid-token").is_err());
+    }
+}

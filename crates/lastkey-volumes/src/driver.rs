@@ -1,0 +1,132 @@
+//! The driver: configuration, ports, and what its services share.
+//!
+//! Room      `volumes`.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
+use lastkey_kernel::mapper::Mapping;
+
+use crate::fault::{Fault, Kind, io_while};
+use crate::locks::Locks;
+use crate::ports::{Machine, VolumeKeys};
+use crate::record::{SnapshotRecord, VolumeRecord};
+use crate::shelf::Shelf;
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the driver, as StorageClasses give it.
+    pub name: String,
+    /// Id of this node.
+    pub node_id: String,
+    /// Version of the program.
+    pub version: String,
+    /// Bound to every data key.
+    pub cluster: String,
+    /// The key of classes that name none: id or alias.
+    pub default_key: String,
+    /// Where volumes lie.
+    pub folder: PathBuf,
+}
+
+/// One node's driver.
+pub struct Driver {
+    pub(crate) config: Config,
+    pub(crate) keys: Arc<dyn VolumeKeys>,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) volumes: Shelf<VolumeRecord>,
+    pub(crate) snapshots: Shelf<SnapshotRecord>,
+    pub(crate) locks: Locks,
+}
+
+impl Driver {
+    /// Opens the folder of the volumes.
+    ///
+    /// # Errors
+    /// When it cannot be made or read.
+    pub fn new(
+        config: Config,
+        keys: Arc<dyn VolumeKeys>,
+        machine: Arc<dyn Machine>,
+    ) -> io::Result<Self> {
+        let volumes = Shelf::open(&config.folder)?;
+        let snapshots = Shelf::open(&config.folder)?;
+        Ok(Self { config, keys, machine, volumes, snapshots, locks: Locks::default() })
+    }
+
+    /// A fresh id with a prefix.
+    pub(crate) fn fresh_id(prefix: &str) -> Result<String, Fault> {
+        let mut bytes = [0; 16];
+        SystemEntropy
+            .fill(&mut bytes)
+            .map_err(|_| Fault::new(Kind::Internal, "no randomness available"))?;
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("{prefix}-{digits}"))
+    }
+
+    pub(crate) fn volume(&self, id: &str) -> Result<VolumeRecord, Fault> {
+        self.volumes.get(id).ok_or_else(|| Fault::no_volume(id))
+    }
+
+    pub(crate) fn mapping(&self, id: &str) -> Result<Option<Mapping>, Fault> {
+        self.machine.mapping(id).map_err(io_while("ask the device mapper"))
+    }
+
+    /// The label of nodes that volumes of this one are bound to.
+    pub(crate) fn topology_key(&self) -> String {
+        format!("topology.{}/node", self.config.name)
+    }
+
+    /// The id of a key that a class names. An id that the service does not know may be an alias:
+    /// ids of other services become aliases of a key here, so that classes need no change.
+    pub(crate) fn resolve_key(&self, named: Option<&str>) -> Result<String, Fault> {
+        let name = named.unwrap_or(&self.config.default_key);
+        let alias = format!("alias/{name}");
+        let names = match name {
+            _ if name.starts_with("alias/") => vec![name],
+            _ if is_uuid(name) => vec![name, &alias],
+            _ => vec![alias.as_str()],
+        };
+        for name in &names {
+            let found = self.keys.describe(name);
+            match found.map_err(|error| crate::fault::key_fault(name, error))? {
+                Some(key) if key.usable => return Ok(key.id),
+                Some(_) => {
+                    let message = format!("the key {name:.300} is disabled or to be deleted");
+                    return Err(Fault::precondition(message));
+                }
+                None => {}
+            }
+        }
+        let alias = names.last().copied().unwrap_or_default();
+        Err(Fault::invalid(format!(
+            "the key service has no key {name:.300} for this node. For a new key of this name: lastkey key create \
+             --alias {alias:.300}; for an existing one: lastkey key alias set {alias:.300} KEY"
+        )))
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let is_digit = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    text.len() == 36 && text.bytes().enumerate().all(is_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_uuid;
+
+    #[test]
+    fn ids_are_told_from_names() {
+        assert!(is_uuid("0d1a2b3c-4d5e-6f70-8192-a3b4c5d6e7f8"));
+        for other in ["", "alias/app", "0d1a2b3c-4d5e-6f70-8192-a3b4c5d6e7f", "acs:kms:cn:1:key/0d"]
+        {
+            assert!(!is_uuid(other), "{other}");
+        }
+    }
+}

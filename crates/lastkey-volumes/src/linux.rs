@@ -1,0 +1,138 @@
+//! The machine, by the kernel and the programs that make file systems.
+//!
+//! Room      `volumes`.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lastkey_kernel::mapper::{CryptTable, Mapping};
+use lastkey_kernel::mounts::{Fill, Mount};
+use lastkey_kernel::{DeviceNumber, loop_device, mapper, mounts};
+use lastkey_luks::VolumeKey;
+use rustix::fs::{major, minor};
+
+use crate::ports::Machine;
+use crate::record::Fs;
+
+/// Longest complaint of a program that goes into an error, in characters.
+const COMPLAINT_LEN: usize = 300;
+
+/// This machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linux;
+
+impl Machine for Linux {
+    fn attach(&self, file: &Path) -> io::Result<PathBuf> {
+        loop_device::attach(file)
+    }
+
+    fn detach(&self, file: &Path) -> io::Result<()> {
+        loop_device::detach(file)
+    }
+
+    fn grow(&self, file: &Path) -> io::Result<()> {
+        loop_device::find(&file.canonicalize()?)?
+            .map_or(Ok(()), |device| loop_device::grow(&device))
+    }
+
+    fn number(&self, device: &Path) -> io::Result<DeviceNumber> {
+        let number = std::fs::metadata(device)?.rdev();
+        Ok(DeviceNumber { major: major(number), minor: minor(number) })
+    }
+
+    fn is_solid_state(&self, device: DeviceNumber) -> bool {
+        let told = std::fs::read_to_string(format!("/sys/dev/block/{device}/queue/rotational"));
+        told.is_ok_and(|told| told.trim() == "0")
+    }
+
+    fn mapping(&self, name: &str) -> io::Result<Option<Mapping>> {
+        mapper::status(name)
+    }
+
+    fn open(
+        &self,
+        name: &str,
+        uuid: &str,
+        table: &CryptTable,
+        key: &VolumeKey,
+    ) -> io::Result<Mapping> {
+        key.expose(|key| mapper::open(name, uuid, table, key))
+    }
+
+    fn reload(&self, name: &str, table: &CryptTable, key: &VolumeKey) -> io::Result<()> {
+        key.expose(|key| mapper::reload(name, table, key))
+    }
+
+    fn close(&self, name: &str, deferred: bool) -> io::Result<()> {
+        mapper::close(name, deferred)
+    }
+
+    fn freeze(&self, name: &str) -> io::Result<()> {
+        mapper::freeze(name)
+    }
+
+    fn thaw(&self, name: &str, key: &VolumeKey) -> io::Result<()> {
+        key.expose(|key| mapper::thaw(name, key))
+    }
+
+    fn pause(&self, name: &str) -> io::Result<()> {
+        mapper::suspend(name)
+    }
+
+    fn go_on(&self, name: &str) -> io::Result<()> {
+        mapper::resume(name)
+    }
+
+    fn make_fs(&self, fs: Fs, device: &Path) -> io::Result<()> {
+        // Without questions: the token says that nothing can be there.
+        match fs {
+            Fs::Ext4 => run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(device))?,
+            Fs::Xfs => run(Command::new("mkfs.xfs").args(["-q", "-f"]).arg(device))?,
+        }
+        File::options().write(true).open(device)?.sync_all()
+    }
+
+    fn grow_fs(&self, fs: Fs, device: &Path, at: &Path) -> io::Result<()> {
+        match fs {
+            Fs::Ext4 => run(Command::new("resize2fs").arg(device)),
+            Fs::Xfs => run(Command::new("xfs_growfs").arg(at)),
+        }
+    }
+
+    fn mount(&self, device: &Path, at: &Path, fs: Fs, options: &[String]) -> io::Result<()> {
+        mounts::mount(device, at, fs.as_str(), options)
+    }
+
+    fn bind(&self, from: &Path, to: &Path, read_only: bool) -> io::Result<()> {
+        mounts::bind(from, to, read_only)
+    }
+
+    fn unmount(&self, at: &Path) -> io::Result<()> {
+        mounts::unmount(at)
+    }
+
+    fn mounts(&self) -> io::Result<Vec<Mount>> {
+        mounts::list()
+    }
+
+    fn fill(&self, at: &Path) -> io::Result<Fill> {
+        mounts::fill(at)
+    }
+}
+
+/// A program without a shell; what it complained of is in the error.
+fn run(command: &mut Command) -> io::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let done = command.output().map_err(|error| {
+        io::Error::new(error.kind(), format!("{name} does not start ({error}); is it installed?"))
+    })?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let complaint: String =
+        String::from_utf8_lossy(&done.stderr).trim().chars().take(COMPLAINT_LEN).collect();
+    Err(io::Error::other(format!("{name}: {complaint} ({})", done.status)))
+}

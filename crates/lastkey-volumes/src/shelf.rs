@@ -1,0 +1,209 @@
+//! Where volumes lie: a folder for each, with its record and its data.
+//!
+//! Room      `volumes`. The back end of files; a device for a file is the machine's.
+//! Holds     A folder appears under its name when it is whole and durable, and goes in one step.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone, statvfs};
+use rustix::io::Errno;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::record::{SnapshotRecord, VolumeRecord};
+
+const RECORD: &str = "record.json";
+const DATA: &str = "data";
+/// Folders that are not whole yet, or not whole any more.
+const HALF: &str = ".half-";
+
+/// What has a folder.
+pub(crate) trait Entry: Clone + Serialize + DeserializeOwned {
+    /// Folder of all of its kind.
+    const FOLDER: &'static str;
+
+    fn id(&self) -> &str;
+    fn name(&self) -> &str;
+}
+
+impl Entry for VolumeRecord {
+    const FOLDER: &'static str = "volumes";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Entry for SnapshotRecord {
+    const FOLDER: &'static str = "snapshots";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// What the data of a new entry begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fill<'a> {
+    /// Zeros.
+    Nothing,
+    /// A copy of this file, by reference where the file system can.
+    Copy(&'a Path),
+    /// The same, or nothing: the file is in use and may not be read for long.
+    Reference(&'a Path),
+}
+
+/// All entries of a kind.
+#[derive(Debug)]
+pub(crate) struct Shelf<T> {
+    folder: PathBuf,
+    entries: Mutex<BTreeMap<String, T>>,
+}
+
+impl<T: Entry> Shelf<T> {
+    /// Opens the folder, or makes it; what was left half is removed.
+    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+        let folder = root.join(T::FOLDER);
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let mut entries = BTreeMap::new();
+        for found in fs::read_dir(&folder)? {
+            let found = found?;
+            if found.file_name().to_string_lossy().starts_with(HALF) {
+                fs::remove_dir_all(found.path())?;
+                continue;
+            }
+            let path = found.path().join(RECORD);
+            let entry: T = serde_json::from_slice(&fs::read(&path)?).map_err(|error| {
+                io::Error::other(format!("{} cannot be read: {error}", path.display()))
+            })?;
+            entries.insert(entry.id().to_owned(), entry);
+        }
+        Ok(Self { folder, entries: Mutex::new(entries) })
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<T> {
+        self.lock().get(id).cloned()
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<T> {
+        self.lock().values().find(|entry| entry.name() == name).cloned()
+    }
+
+    /// All, in the order of their ids.
+    pub(crate) fn all(&self) -> Vec<T> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The file with the data of an entry.
+    pub(crate) fn data(&self, id: &str) -> PathBuf {
+        self.folder.join(id).join(DATA)
+    }
+
+    /// Adds an entry with `len` bytes of data, all of which are taken from the disk now.
+    pub(crate) fn add(&self, entry: &T, len: u64, fill: Fill<'_>) -> io::Result<()> {
+        let half = self.folder.join(format!("{HALF}{}", entry.id()));
+        if half.exists() {
+            fs::remove_dir_all(&half)?;
+        }
+        DirBuilder::new().mode(0o700).create(&half)?;
+        let made = Self::fill(&half, entry, len, fill).and_then(|()| {
+            fs::rename(&half, self.folder.join(entry.id()))?;
+            File::open(&self.folder)?.sync_all()
+        });
+        if made.is_err() {
+            drop(fs::remove_dir_all(&half));
+        }
+        made?;
+        self.lock().insert(entry.id().to_owned(), entry.clone());
+        Ok(())
+    }
+
+    fn fill(half: &Path, entry: &T, len: u64, fill: Fill<'_>) -> io::Result<()> {
+        let data = File::options().write(true).create_new(true).open(half.join(DATA))?;
+        match fill {
+            Fill::Nothing => {}
+            Fill::Copy(from) => copy(&File::open(from)?, &data)?,
+            Fill::Reference(from) => ioctl_ficlone(&data, File::open(from)?)?,
+        }
+        allocate(&data, len)?;
+        data.sync_all()?;
+        write_record(half, entry)
+    }
+
+    /// Writes the record of an entry anew.
+    pub(crate) fn put(&self, entry: &T) -> io::Result<()> {
+        write_record(&self.folder.join(entry.id()), entry)?;
+        self.lock().insert(entry.id().to_owned(), entry.clone());
+        Ok(())
+    }
+
+    /// Makes the data of an entry longer.
+    pub(crate) fn grow(&self, id: &str, len: u64) -> io::Result<()> {
+        let data = File::options().write(true).open(self.data(id))?;
+        allocate(&data, len)?;
+        data.sync_all()
+    }
+
+    /// Takes an entry away with its data.
+    pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
+        let half = self.folder.join(format!("{HALF}{id}"));
+        fs::rename(self.folder.join(id), &half)?;
+        self.lock().remove(id);
+        File::open(&self.folder)?.sync_all()?;
+        fs::remove_dir_all(half)
+    }
+
+    /// How many bytes new data can have.
+    pub(crate) fn room(&self) -> io::Result<u64> {
+        let told = statvfs(&self.folder)?;
+        Ok(told.f_bavail.saturating_mul(told.f_frsize))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, T>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// By reference where the file system can, byte by byte elsewhere.
+fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
+    match ioctl_ficlone(to, from) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => {
+            io::copy(&mut from, &mut to).map(drop)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the bytes from the disk now, so that a full disk is no error of a pod later.
+fn allocate(data: &File, len: u64) -> io::Result<()> {
+    match fallocate(data, FallocateFlags::empty(), 0, len) {
+        Ok(()) => Ok(()),
+        // This file system cannot.
+        Err(Errno::OPNOTSUPP) if data.metadata()?.len() < len => data.set_len(len),
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_record(folder: &Path, entry: &impl Serialize) -> io::Result<()> {
+    let fresh = folder.join(format!("{RECORD}.new"));
+    let mut file = File::create(&fresh)?;
+    file.write_all(&serde_json::to_vec_pretty(entry).map_err(io::Error::other)?)?;
+    file.sync_all()?;
+    fs::rename(fresh, folder.join(RECORD))?;
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,301 @@
+//! Several servers, one answer in time.
+//!
+//! Room      the binary. Under the ports of `node` that are served over the network.
+//! Holds     A call ends within its budget, failover included. A refusal is final; only silence
+//!           and "not now" make another server be asked. Credentials are read again when their
+//!           files change.
+
+use std::future::Future;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use lastkey_client::{
+    Addr, Client, ClientConfig, Error, RetryPolicy, SecretVec, Trust, identity_from_env,
+    token_from_env, trust_from_env,
+};
+use lastkey_node::ports::Cause;
+use tokio::time::{Instant, timeout};
+
+use crate::cli::ConnectionArgs;
+
+/// A server that is not there is found out in this time, and another one asked.
+const CONNECT: Duration = Duration::from_millis(1_000);
+/// Also with one server: its pooled connection may have died with a restart.
+const LEAST_ATTEMPTS: usize = 2;
+
+/// Where the servers are, and how the caller shows who he is.
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// At least one.
+    pub(crate) servers: Vec<Addr>,
+    pub(crate) trust: Trust,
+    /// A node certificate and its key.
+    pub(crate) identity: Option<PathBuf>,
+    /// How many seconds before its end the certificate is renewed; 0 for never.
+    pub(crate) renew_secs: u64,
+    pub(crate) token: Token,
+}
+
+/// Where the token comes from.
+#[derive(Debug)]
+pub(crate) enum Token {
+    /// There is none; the certificate speaks.
+    None,
+    /// From the environment.
+    Fixed(SecretVec),
+    /// From a file, which somebody keeps fresh.
+    File(PathBuf),
+}
+
+/// Servers that hold the same keys.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    access: Access,
+    clients: RwLock<Clients>,
+    /// The server that answered last.
+    preferred: AtomicUsize,
+    /// A certificate is void when the next one is signed: a call by it in that moment would be
+    /// refused, and a refusal counts. So calls wait.
+    renewing: tokio::sync::RwLock<()>,
+}
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// In all.
+    pub(super) budget: Duration,
+    /// At one server, while there is time for another.
+    pub(super) attempt: Duration,
+}
+
+/// Why there is no answer.
+pub(super) enum NoAnswer {
+    /// Nobody answered, or only to say that it cannot serve now.
+    Away(Cause),
+    /// A server said no, on purpose: code and message.
+    Refused(String, String),
+}
+
+#[derive(Debug)]
+struct Clients {
+    each: Arc<[Client]>,
+    made_of: Stamp,
+}
+
+/// What a change of the credential files changes: their device, number, time and size.
+type Stamp = [Option<(u64, u64, i64, i64, u64)>; 2];
+
+impl Servers {
+    /// Prepares the clients; connects at the first call.
+    ///
+    /// # Errors
+    /// When a credential cannot be read or used.
+    pub(crate) fn new(access: Access) -> anyhow::Result<Self> {
+        let made_of = access.stamp();
+        let clients = RwLock::new(Clients { each: access.clients()?, made_of });
+        let (preferred, renewing) = (AtomicUsize::new(0), tokio::sync::RwLock::new(()));
+        Ok(Self { access, clients, preferred, renewing })
+    }
+
+    /// The node certificate to renew, when there is one, and when: so many seconds before its end.
+    pub(super) fn renewal(&self) -> Option<(PathBuf, u64)> {
+        let identity = self.access.identity.clone()?;
+        (self.access.renew_secs > 0).then_some((identity, self.access.renew_secs))
+    }
+
+    /// Has the node certificate in `file` followed by the next one, by the server that answered
+    /// last: another one is not asked, because the certificate may be void then.
+    ///
+    /// # Errors
+    /// When no server signs it, or the file cannot be written.
+    pub(super) async fn renew_identity(&self, file: &Path) -> anyhow::Result<()> {
+        let _no_calls = self.renewing.write().await;
+        let (clients, index) = (self.clients(), self.preferred.load(Ordering::Relaxed));
+        let client = clients.get(index).context("no server")?;
+        let renewed = crate::cli::renew_identity(client, file).await;
+        renewed.map(drop).map_err(|failure| anyhow::anyhow!(failure.text()))
+    }
+
+    fn clients(&self) -> Arc<[Client]> {
+        let stamp = self.access.stamp();
+        let known = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        if known.made_of == stamp {
+            return Arc::clone(&known.each);
+        }
+        drop(known);
+        let mut known = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        match self.access.clients() {
+            Ok(each) => *known = Clients { each, made_of: stamp },
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "a changed credential cannot be used; the old one stays");
+                known.made_of = stamp;
+            }
+        }
+        Arc::clone(&known.each)
+    }
+
+    /// Fresh connections from now on. A sealed server asks nobody for a certificate, so one that
+    /// was made meanwhile would never show ours.
+    fn connect_anew(&self) {
+        // It worked with the same credentials before, and else the old ones stay.
+        if let Ok(each) = self.access.clients() {
+            let mut known = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+            known.each = each;
+        }
+    }
+
+    /// Asks one server after the other until one answers.
+    pub(super) async fn ask<T, F>(
+        &self,
+        limits: Limits,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let deadline = Instant::now() + limits.budget;
+        let waited = tokio::time::timeout_at(deadline, self.renewing.read()).await;
+        let _not_renewing = waited.map_err(|_| NoAnswer::Away(Silent.into()))?;
+        let clients = self.clients();
+        let first = self.preferred.load(Ordering::Relaxed);
+        let attempts = clients.len().max(LEAST_ATTEMPTS);
+        let mut last = None;
+        for attempt in 0..attempts {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let index = (first + attempt) % clients.len().max(1);
+            let Some(client) = clients.get(index).filter(|_| !left.is_zero()) else { break };
+            let limit = if attempt + 1 == attempts { left } else { left.min(limits.attempt) };
+            match timeout(limit, call(client.clone())).await {
+                Ok(Ok(answer)) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Ok(Err(error)) => {
+                    if error.refusal().is_some_and(|refusal| refusal.detail.code == "Sealed") {
+                        self.connect_anew();
+                    }
+                    last = Some(sorted(error)?);
+                }
+                Err(_) => last = Some(Silent.into()),
+            }
+        }
+        Err(NoAnswer::Away(last.unwrap_or_else(|| Silent.into())))
+    }
+}
+
+/// A server that did not answer within its share of the time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer in time")]
+struct Silent;
+
+/// What another server may do better is a value, what is final an error.
+fn sorted(error: Error) -> Result<Cause, NoAnswer> {
+    let Some(refusal) = error.refusal() else { return Ok(error.into()) };
+    match refusal.detail.code.as_str() {
+        "Sealed" | "Unavailable" | "Throttled" | "Timeout" | "Internal" => Ok(error.into()),
+        code => Err(NoAnswer::Refused(code.to_owned(), refusal.detail.message.clone())),
+    }
+}
+
+impl Access {
+    /// As the flags and variables of the command line say it, with the certificate renewed so many
+    /// seconds before its end.
+    ///
+    /// # Errors
+    /// When there is no server, or a credential cannot be read.
+    pub(crate) fn of_flags(connection: &ConnectionArgs, renew_secs: u64) -> anyhow::Result<Self> {
+        let addr = match &connection.addr {
+            Some(text) => text.clone(),
+            None => std::env::var(lastkey_client::ADDR_VARIABLE)
+                .ok()
+                .filter(|text| !text.is_empty())
+                .context("no server: give --addr, or set LASTKEY_ADDR")?,
+        };
+        let trust = match (&connection.ca, &connection.ca_fingerprint) {
+            (Some(path), _) => trust_in(path)?,
+            (None, Some(text)) => Trust::Pinned(text.parse().context("--ca-fingerprint")?),
+            (None, None) => trust_from_env()?,
+        };
+        let identity = match &connection.identity {
+            Some(path) => Some(path.clone()),
+            // Read here to refuse a wrong one now; the file is read again when it changes.
+            None => identity_from_env()?
+                .and(std::env::var_os(lastkey_client::IDENTITY_VARIABLE))
+                .map(PathBuf::from),
+        };
+        let token = match &connection.token_file {
+            Some(path) => Token::File(path.clone()),
+            None => token_from_env().map_or(Token::None, Token::Fixed),
+        };
+        Ok(Self { servers: vec![parse_addr(&addr)?], trust, identity, renew_secs, token })
+    }
+
+    fn clients(&self) -> anyhow::Result<Arc<[Client]>> {
+        self.servers.iter().map(|addr| self.client(addr)).collect()
+    }
+
+    fn client(&self, addr: &Addr) -> anyhow::Result<Client> {
+        let mut config = ClientConfig::new(addr.clone());
+        config.trust = self.trust.clone();
+        config.identity = self.identity.as_deref().map(read_private).transpose()?;
+        config.token = match &self.token {
+            Token::None => None,
+            Token::Fixed(token) => Some(token.expose(SecretVec::copy_of)),
+            Token::File(path) => Some(first_line(&read_private(path)?)),
+        };
+        config.connect_timeout = CONNECT;
+        // Whether to ask again, and whom, is decided here.
+        config.retry = RetryPolicy::never();
+        Client::new(&config).with_context(|| format!("cannot use {addr}"))
+    }
+
+    fn stamp(&self) -> Stamp {
+        let token = match &self.token {
+            Token::File(path) => Some(path),
+            Token::None | Token::Fixed(_) => None,
+        };
+        [self.identity.as_ref(), token].map(|path| {
+            let about = std::fs::metadata(path?).ok()?;
+            Some((about.dev(), about.ino(), about.mtime(), about.mtime_nsec(), about.size()))
+        })
+    }
+}
+
+/// A file that only its owner can read.
+fn read_private(path: &Path) -> anyhow::Result<SecretVec> {
+    let name = path.display();
+    let about = std::fs::metadata(path).with_context(|| format!("cannot read {name}"))?;
+    let others = about.permissions().mode() & 0o077;
+    ensure!(others == 0, "{name} can be read by others; chmod 600 it");
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
+    Ok(SecretVec::take(bytes))
+}
+
+fn first_line(text: &SecretVec) -> SecretVec {
+    text.expose(|bytes| {
+        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        SecretVec::copy_of(line.trim_ascii())
+    })
+}
+
+/// An address.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn parse_addr(text: &str) -> anyhow::Result<Addr> {
+    text.parse().with_context(|| format!("{text:?}"))
+}
+
+/// The authority in a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn trust_in(path: &Path) -> anyhow::Result<Trust> {
+    let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Trust::Authority(pem))
+}

@@ -1,0 +1,171 @@
+//! `lastkey secrets-provider`: secrets in volumes of pods, for the Secrets Store CSI driver.
+//!
+//! Room      the binary.
+//! Holds     The process does not end because a server is away: pods that run keep what they have,
+//!           and pods that start are told why they wait.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use lastkey_node::csi::{OutageConfig, Personality, Provider, ProviderConfig, serve};
+use lastkey_node::socket::{self, Socket};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::adapters::{Access, ClusterKeys, RemoteSecrets};
+use crate::cli::ConnectionArgs;
+use crate::config::file::Log;
+use crate::{hardening, say, telemetry};
+
+/// Where a driver looks first, whatever lies in the other folder.
+const LOOKED_AT_FIRST: &str = "/etc/kubernetes/secrets-store-csi-providers";
+
+/// Puts secrets into volumes of the pods on this node, for the Secrets Store CSI driver (1.5.5 or
+/// later).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The folder of the driver's provider sockets, which only root can write to, such as
+    /// /var/run/secrets-store-csi-providers.
+    #[arg(long, value_name = "DIR")]
+    provider_dir: PathBuf,
+    /// Whose classes are understood, each over a socket of its own: lastkey, alibabacloud, aws,
+    /// vault.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "lastkey")]
+    personality: Vec<Personality>,
+    /// The role of classes that name none; {namespace} and {serviceaccount} stand for the pod's.
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// The kubelet's folder, as it is seen here: mounted volumes are renewed there at once.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    kubelet_dir: PathBuf,
+    /// For pods that start while no server answers: how many hours what their account was given may
+    /// be given again.
+    #[arg(long, value_name = "HOURS", requires = "cluster_jwks", requires = "cluster_issuer")]
+    outage_hours: Option<u32>,
+    /// The key set of the cluster, by which their tokens are verified then; read again when it
+    /// changes.
+    #[arg(long, value_name = "FILE", requires = "outage_hours")]
+    cluster_jwks: Option<PathBuf>,
+    /// The issuer of the cluster's tokens.
+    #[arg(long, value_name = "URL", requires = "outage_hours")]
+    cluster_issuer: Option<String>,
+    /// Leave mounted volumes alone until the kubelet asks for them again.
+    #[arg(long)]
+    no_push: bool,
+    /// An audience of tokens that mean us (repeatable).
+    #[arg(long = "audience", value_name = "NAME", default_value = "lastkey")]
+    audiences: Vec<String>,
+}
+
+/// Runs the provider.
+///
+/// # Errors
+/// When the configuration is wrong, or a socket cannot be opened.
+pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()> {
+    let access = Access::of_flags(connection, NO_RENEWAL)?;
+    hardening::apply().context("cannot switch core dumps off")?;
+    telemetry::start(&Log::default())?;
+    if access.identity.is_none() {
+        tracing::warn!(
+            "there is no node certificate (--identity): roles that are taken by the agent of a \
+             node alone will be refused"
+        );
+    }
+    let sockets = open(args)?;
+    if let Err(reason) = hardening::lock_memory() {
+        tracing::warn!(reason, "the memory is not locked: secrets may reach the swap space");
+    }
+    let kubelet = Some(&args.kubelet_dir).filter(|folder| !args.no_push && folder.is_dir());
+    if kubelet.is_none() {
+        tracing::info!("mounted volumes are renewed when the kubelet asks for them again");
+    }
+    let config = ProviderConfig {
+        version: crate::VERSION.to_owned(),
+        role: args.role.clone(),
+        kubelet: kubelet.cloned(),
+        audiences: args.audiences.clone(),
+    };
+    let service = Arc::new(RemoteSecrets::new(access)?);
+    let provider = Arc::new(Provider::new(config, service, outage(args)?)?);
+    // One thread: there is little to do, and nobody waits for a second one to wake up.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve_all(sockets, provider))
+}
+
+/// What is done for pods that start while no server answers.
+fn outage(args: &Args) -> anyhow::Result<Option<OutageConfig>> {
+    let (Some(hours), Some(jwks), Some(issuer)) =
+        (args.outage_hours, &args.cluster_jwks, &args.cluster_issuer)
+    else {
+        return Ok(None);
+    };
+    ensure!(
+        (1..=MAX_OUTAGE_HOURS).contains(&hours),
+        "--outage-hours takes 1 to {MAX_OUTAGE_HOURS}"
+    );
+    let judge = ClusterKeys::read(jwks.clone(), issuer.clone(), args.audiences.clone())?;
+    let bound = Duration::from_secs(u64::from(hours) * 3_600);
+    Ok(Some(OutageConfig { bound, judge: Arc::new(judge) }))
+}
+
+/// The certificate belongs to all doors of the node; `lastkey node renew` renews it.
+const NO_RENEWAL: u64 = 0;
+
+/// A week: whoever was let go since must not be let in for longer.
+const MAX_OUTAGE_HOURS: u32 = 168;
+
+/// A socket for each personality.
+fn open(args: &Args) -> anyhow::Result<Vec<(Personality, Socket)>> {
+    let folder = args.provider_dir.as_path();
+    let mut names = args.personality.clone();
+    names.sort_unstable();
+    names.dedup();
+    ensure!(!names.is_empty(), "--personality names none");
+    ensure!(
+        folder.is_dir(),
+        "{} is no folder: is the Secrets Store CSI driver installed on this node?",
+        folder.display()
+    );
+    let mut sockets = Vec::new();
+    for personality in names {
+        let file = format!("{}.sock", personality.name());
+        let path = folder.join(&file);
+        let shadow = Path::new(LOOKED_AT_FIRST).join(&file);
+        if shadow.exists() && shadow != path {
+            tracing::warn!(
+                path = %shadow.display(),
+                "a driver looks at this socket first; remove it if nobody serves it"
+            );
+        }
+        sockets.push((personality, socket::open(&path, None)?));
+    }
+    Ok(sockets)
+}
+
+async fn serve_all(
+    sockets: Vec<(Personality, Socket)>,
+    provider: Arc<Provider>,
+) -> anyhow::Result<()> {
+    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stopping, stopped) = watch::channel(false);
+    let mut locks = Vec::new();
+    let mut serving = tokio::task::JoinSet::new();
+    for (personality, socket) in sockets {
+        locks.push(socket.lock);
+        let (provider, stopped) = (Arc::clone(&provider), stopped.clone());
+        serving.spawn(serve(socket.listener, socket.peers, personality, provider, stopped));
+    }
+    tokio::spawn(Arc::clone(&provider).watch());
+    say::line("lastkey secrets-provider serves")?;
+    tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
+    tracing::info!("stopping: no new connections, accepted requests are finished");
+    // Nobody may listen any more.
+    let _ = stopping.send(true);
+    while let Some(ended) = serving.join_next().await {
+        ended??;
+    }
+    drop(locks);
+    Ok(())
+}

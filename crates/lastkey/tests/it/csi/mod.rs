@@ -1,0 +1,8 @@
+//! The provider of secrets, and a driver that behaves as Secrets Store CSI 1.6 does.
+
+mod driver;
+mod mount;
+mod outage;
+mod push;
+mod real_driver;
+mod site;

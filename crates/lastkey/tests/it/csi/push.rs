@@ -1,0 +1,123 @@
+//! New versions reach mounted volumes at once, with a driver that knows nothing of it, and who
+//! holds which version is known.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::csi::driver::{Driver, Pod, Published};
+use crate::csi::site::{Site, class, content};
+use crate::process::Running;
+use crate::world::audit_records;
+
+/// Until something is so; half a minute at most.
+#[track_caller]
+pub(super) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A provider that sees the kubelet's folder.
+fn provider(site: &Site) -> Running {
+    site.provider(&["--kubelet-dir", site.path("kubelet").to_str().unwrap()])
+}
+
+/// Pod and version of each who holds a secret.
+fn consumers(site: &Site, name: &str) -> Vec<(String, u64)> {
+    let reply = site.run(&format!("secret consumers {name} --output json")).json();
+    let of = |one: &Value| {
+        (one["pod_uid"].as_str().unwrap().to_owned(), one["version"].as_u64().unwrap())
+    };
+    reply["consumers"].as_array().unwrap().iter().map(of).collect()
+}
+
+fn held(pod: &str, version: u64) -> Vec<(String, u64)> {
+    vec![(pod.to_owned(), version)]
+}
+
+#[track_caller]
+fn mounted(driver: &mut Driver, pod: &Pod, objects: &str) {
+    let published = driver.publish(pod, &class(objects)).unwrap();
+    assert!(matches!(published, Published::Mounted(_)), "{published:?}");
+}
+
+fn has(target: &Path, name: &str, text: &str) -> bool {
+    fs::read_to_string(target.join(name)).is_ok_and(|found| found == text)
+}
+
+#[test]
+fn new_version_is_in_the_volume_at_once_and_comes_back_as_a_receipt() {
+    let site = Site::found();
+    site.put("prod/shop/db", b"one");
+    site.put("prod/shop/other", b"other");
+    let _provider = provider(&site);
+    let mut driver = site.driver();
+    let (pod, bystander) = (site.pod("pod-1"), site.pod("pod-2"));
+    let objects = "- {secret: prod/shop/db, mode: '0440', previous: true}";
+    mounted(&mut driver, &pod, objects);
+    mounted(&mut driver, &bystander, "- {secret: prod/shop/other}");
+    let target = driver.target(&pod);
+    until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 1));
+    assert!(!target.join("db.previous").exists());
+    let reads = site.audited("secrets:GetSecret");
+
+    site.put("prod/shop/db", b"two");
+    until("new bytes", || has(&target, "db", "two"));
+    assert_eq!(content(&target, "db.previous"), "one");
+    until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 2));
+    assert_eq!(driver.calls, 2, "the driver was not needed");
+    // It writes nothing when the kubelet asks, and the other pod was left alone.
+    let before = fs::read_link(target.join("..data")).unwrap();
+    mounted(&mut driver, &pod, objects);
+    assert_eq!(fs::read_link(target.join("..data")).unwrap(), before);
+    assert_eq!(site.audited("secrets:GetSecret"), reads + 2);
+    assert_eq!(consumers(&site, "prod/shop/other"), held("pod-2", 1));
+    // Each receipt is in the audit log, by the node and about the pod.
+    let records = audit_records(&site.installation.data, "--action secrets:ReportHolders");
+    let newest = records.iter().find(|one| one["target"] == "secret/prod/shop/db#2").unwrap();
+    assert!(newest["reason"].as_str().unwrap().contains("pod-1"), "{newest}");
+    assert!(newest.to_string().contains("node:worker-1"), "{newest}");
+}
+
+#[test]
+fn what_changed_while_the_server_or_the_provider_was_away_arrives_afterwards() {
+    let mut site = Site::found();
+    site.put("prod/shop/db", b"one");
+    let mut first = provider(&site);
+    let mut driver = site.driver();
+    let pod = site.pod("pod-1");
+    let objects = "- {secret: prod/shop/db}";
+    mounted(&mut driver, &pod, objects);
+    let target = driver.target(&pod);
+    until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 1));
+    site.server.process.kill();
+    site.serve_again();
+    site.put("prod/shop/db", b"two");
+    until("new bytes after the server's restart", || has(&target, "db", "two"));
+    // The server has forgotten what it was told, and is told again.
+    until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 2));
+    first.kill();
+    site.put("prod/shop/db", b"three");
+    // A provider that starts knows of no volume until the kubelet asks.
+    let _second = provider(&site);
+    mounted(&mut driver, &pod, objects);
+    assert_eq!(content(&target, "db"), "three");
+    until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 3));
+}
+
+#[test]
+fn node_that_may_not_be_told_says_so_and_names_what_to_permit() {
+    let site = Site::found();
+    site.put("prod/shop/db", b"one");
+    site.ok("policy delete nodes");
+    let provider = provider(&site);
+    let mut driver = site.driver();
+    mounted(&mut driver, &site.pod("pod-1"), "- {secret: prod/shop/db}");
+    provider.logs("Permit secrets:ListSecrets to nodes");
+    assert!(consumers(&site, "prod/shop/db").is_empty());
+}

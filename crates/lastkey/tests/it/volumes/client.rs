@@ -1,0 +1,146 @@
+//! A client of the driver, as kubelet and the provisioner are clients.
+
+use std::path::Path;
+
+use http::uri::PathAndQuery;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use lastkey_wire::grpc::csi::{
+    AccessType, CapacityRange, CreateVolumeReply, CreateVolumeRequest, ExpandReply, ExpandRequest,
+    Id, Kind, MountVolume, NodeExpandRequest, Nothing, PublishRequest, StageRequest, StatsReply,
+    StatsRequest, UndoRequest, VolumeCapability,
+};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use tonic::client::Grpc;
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+use crate::kms_client::Service;
+
+/// A connection to the driver.
+pub(super) struct Csi {
+    runtime: Runtime,
+    sender: hyper::client::conn::http2::SendRequest<tonic::body::Body>,
+}
+
+impl Csi {
+    pub(super) fn connect(path: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+        let sender = runtime.block_on(async {
+            let stream = TokioIo::new(UnixStream::connect(path).await.unwrap());
+            let (sender, driver) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            tokio::spawn(driver);
+            sender
+        });
+        Self { runtime, sender }
+    }
+
+    fn call<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let service = Service::over(self.sender.clone());
+        let mut grpc = Grpc::with_origin(service, "http://localhost".parse().unwrap());
+        self.runtime.block_on(async {
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let path = PathAndQuery::from_static(path);
+            let answer =
+                grpc.unary(Request::new(request), path, ProstCodec::<Q, A>::default()).await;
+            answer.map(tonic::Response::into_inner)
+        })
+    }
+
+    pub(super) fn create(
+        &self,
+        name: &str,
+        bytes: i64,
+        parameters: &[(&str, &str)],
+    ) -> Result<String, Status> {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let request = CreateVolumeRequest {
+            name: name.to_owned(),
+            capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
+            capabilities: vec![mount("")],
+            parameters: parameters.collect(),
+            ..CreateVolumeRequest::default()
+        };
+        let reply: CreateVolumeReply = self.call("/csi.v1.Controller/CreateVolume", request)?;
+        Ok(reply.volume.unwrap().id)
+    }
+
+    pub(super) fn delete(&self, id: &str) -> Result<(), Status> {
+        let request = Id { id: id.to_owned() };
+        self.call::<_, Nothing>("/csi.v1.Controller/DeleteVolume", request).map(drop)
+    }
+
+    pub(super) fn stage(&self, id: &str, at: &Path, fs: &str) -> Result<(), Status> {
+        let request = StageRequest {
+            volume_id: id.to_owned(),
+            staging_path: text(at),
+            capability: Some(mount(fs)),
+            ..StageRequest::default()
+        };
+        self.call::<_, Nothing>("/csi.v1.Node/NodeStageVolume", request).map(drop)
+    }
+
+    pub(super) fn unstage(&self, id: &str, at: &Path) -> Result<(), Status> {
+        let request = UndoRequest { volume_id: id.to_owned(), path: text(at) };
+        self.call::<_, Nothing>("/csi.v1.Node/NodeUnstageVolume", request).map(drop)
+    }
+
+    pub(super) fn publish(&self, id: &str, staging: &Path, target: &Path) -> Result<(), Status> {
+        let request = PublishRequest {
+            volume_id: id.to_owned(),
+            staging_path: text(staging),
+            target_path: text(target),
+            capability: Some(mount("")),
+            ..PublishRequest::default()
+        };
+        self.call::<_, Nothing>("/csi.v1.Node/NodePublishVolume", request).map(drop)
+    }
+
+    pub(super) fn unpublish(&self, id: &str, target: &Path) -> Result<(), Status> {
+        let request = UndoRequest { volume_id: id.to_owned(), path: text(target) };
+        self.call::<_, Nothing>("/csi.v1.Node/NodeUnpublishVolume", request).map(drop)
+    }
+
+    pub(super) fn stats(&self, id: &str, at: &Path) -> Result<StatsReply, Status> {
+        let request = StatsRequest { volume_id: id.to_owned(), volume_path: text(at) };
+        self.call("/csi.v1.Node/NodeGetVolumeStats", request)
+    }
+
+    /// Both halves of an expansion, as the resizer and kubelet ask for them.
+    pub(super) fn expand(&self, id: &str, at: &Path, bytes: i64) -> Result<i64, Status> {
+        let range = Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 });
+        let (volume_id, volume_path) = (id.to_owned(), text(at));
+        let request = ExpandRequest { volume_id: volume_id.clone(), capacity_range: range };
+        self.call::<_, ExpandReply>("/csi.v1.Controller/ControllerExpandVolume", request)?;
+        let request = NodeExpandRequest { volume_id, volume_path, capacity_range: range };
+        let reply: ExpandReply = self.call("/csi.v1.Node/NodeExpandVolume", request)?;
+        Ok(reply.capacity_bytes)
+    }
+}
+
+/// A file system for pods of one node.
+fn mount(fs: &str) -> VolumeCapability {
+    VolumeCapability {
+        access_mode: Some(Kind { number: 1 }),
+        access_type: Some(AccessType::Mount(MountVolume {
+            fs_type: fs.to_owned(),
+            ..MountVolume::default()
+        })),
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// The code of a call that must have been refused.
+#[track_caller]
+pub(super) fn code<T: std::fmt::Debug>(answer: Result<T, Status>) -> Code {
+    answer.unwrap_err().code()
+}

@@ -1,0 +1,107 @@
+//! Encrypted volumes as a kubelet sees them: the driver in user-mode Linux, with the device mapper,
+//! loop devices, file systems and reboots of a real kernel.
+//!
+//! Holds     Without `linux.uml` each test says SKIPPED on the terminal.
+
+mod client;
+mod guest;
+mod life;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::fs::{SeekFrom, seek};
+
+use self::guest::Guest;
+use self::life::MARKER;
+
+/// The class and claim of the vendor's documentation, a pod that writes, a key that is disabled, a
+/// driver that is killed, a header that is damaged, and a reboot with the volume mounted.
+#[test]
+#[ignore = "heavy: boots user-mode Linux twice"]
+fn volumes_hold_ciphertext_obey_their_key_and_outlive_a_reboot() {
+    let test = "volumes_hold_ciphertext_obey_their_key_and_outlive_a_reboot";
+    let Some(guest) = Guest::set(test) else { return };
+    guest.run("first");
+    let written = guest.folder().join("volumes");
+    assert!(!holds(&written, MARKER), "the marker is in a file below {}", written.display());
+    guest.run("second");
+}
+
+/// The public conformance suite, whole.
+#[test]
+#[ignore = "heavy: builds csi-sanity and boots user-mode Linux"]
+fn csi_sanity_passes() {
+    let Some(guest) = Guest::set("csi_sanity_passes") else { return };
+    let tool = Path::new(env!("CARGO_TARGET_TMPDIR")).join("csi-sanity");
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/csi");
+    let mut go = Command::new("go");
+    go.args(["build", "-o"]).arg(&tool).arg("github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity");
+    let built = go.current_dir(module).output();
+    match built {
+        Ok(done) if done.status.success() => {}
+        other => {
+            let reason = other.map_or_else(
+                |error| error.to_string(),
+                |done| String::from_utf8_lossy(&done.stderr).into_owned(),
+            );
+            guest::skip("csi_sanity_passes", &format!("needs Go 1.25 or later: {reason}"));
+            return;
+        }
+    }
+    fs::copy(&tool, guest.folder().join("csi-sanity")).unwrap();
+    guest.run("sanity");
+}
+
+/// What the tests above run inside the guest; nothing on a host.
+#[test]
+#[ignore = "heavy: a part of other tests"]
+fn inside() {
+    let Some((scenario, folder)) = guest::scenario() else { return };
+    match scenario.as_str() {
+        "first" => life::first(&folder),
+        "second" => life::second(&folder),
+        "sanity" => life::sanity(&folder),
+        other => panic!("no scenario {other}"),
+    }
+}
+
+/// Whether some file below a folder holds these bytes.
+fn holds(folder: &Path, bytes: &[u8]) -> bool {
+    fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return holds(&path, bytes);
+        }
+        file_holds(&path, bytes)
+    })
+}
+
+/// Reads the parts of a sparse file that are there.
+fn file_holds(path: &Path, bytes: &[u8]) -> bool {
+    let file = File::open(path).unwrap();
+    let mut at = 0;
+    let mut part = vec![0; 4 << 20];
+    while let Ok(data) = seek(&file, SeekFrom::Data(at)) {
+        let len = file.read_at(&mut part, data).unwrap();
+        if part[..len].windows(bytes.len()).any(|window| window == bytes) {
+            return true;
+        }
+        // The next part begins so that nothing is cut in two.
+        at = data + u64::try_from(len.saturating_sub(bytes.len()).max(1)).unwrap();
+    }
+    false
+}
+
+#[test]
+fn marker_is_found_wherever_it_lies_in_a_sparse_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 30).unwrap();
+    assert!(!file_holds(file.path(), MARKER));
+    let edge = (512 << 20) + (4 << 20) - 10;
+    file.as_file().write_all_at(&[1; 4 << 20], 512 << 20).unwrap();
+    file.as_file().write_all_at(MARKER, edge).unwrap();
+    assert!(file_holds(file.path(), MARKER));
+}
