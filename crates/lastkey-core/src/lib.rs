@@ -6,6 +6,8 @@
 
 pub mod access;
 pub mod audit;
+pub mod cron;
+pub mod database;
 pub mod holding;
 pub mod ids;
 pub mod key;
@@ -19,6 +21,7 @@ pub mod rotation;
 pub mod seal_device;
 pub mod seal_record;
 pub mod secret_item;
+pub mod secret_rotation;
 pub mod secret_value;
 pub mod state;
 pub mod time;

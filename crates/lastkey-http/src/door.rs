@@ -149,11 +149,13 @@ impl Door {
             let health = seal.health.as_ref()?;
             Some(SealLabels { seal: seal.id.to_string(), kind: seal.kind, health: health.as_str() })
         };
+        let engine = self.gate.engine().ok();
         self.metrics.scrape(&Levels {
+            rotations: engine.as_ref().map(|engine| engine.rotation_totals()).unwrap_or_default(),
             seals: seals.iter().filter_map(known).collect(),
             in_flight: self.requests.taken(),
             connections: self.connections.taken(),
-            sealed: self.gate.engine().is_err(),
+            sealed: engine.is_none(),
             audit: self.gate.audit_state().unwrap_or_default(),
         })
     }

@@ -5,10 +5,12 @@
 //!           at the first request of their kind.
 
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lastkey_core::audit::archive::LogState;
+use lastkey_service::ops::secrets::RotationTotals;
 use lastkey_wire::words::ErrorCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -44,6 +46,11 @@ struct UnsealLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RotationLabels {
+    result: &'static str,
+}
+
 /// What is known of a seal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct SealLabels {
@@ -66,6 +73,7 @@ pub(crate) struct Metrics {
     sealed: Gauge,
     seals: Family<SealLabels, Gauge>,
     audit: AuditGauges,
+    rotations: Family<RotationLabels, Counter>,
 }
 
 /// Where the audit log stands.
@@ -112,6 +120,8 @@ pub(crate) struct Levels {
     pub(crate) seals: Vec<SealLabels>,
     /// Where the audit log stands.
     pub(crate) audit: LogState,
+    /// Rotations of secrets since the server was unsealed.
+    pub(crate) rotations: RotationTotals,
 }
 
 impl Metrics {
@@ -137,6 +147,9 @@ impl Metrics {
         own.register("sealed", "1 while the server is sealed", sealed.clone());
         let seals = Family::default();
         own.register("seal_health", "1 for what is known of a seal", seals.clone());
+        let rotations = Family::default();
+        let help = "Rotations of secrets by result, since the server was unsealed";
+        own.register("secret_rotations", help, rotations.clone());
         let audit = AuditGauges::default();
         audit.register(&mut registry);
         let own = registry.sub_registry_with_prefix("lastkey");
@@ -152,6 +165,7 @@ impl Metrics {
             sealed,
             seals,
             audit,
+            rotations,
         }
     }
 
@@ -180,6 +194,12 @@ impl Metrics {
             self.seals.get_or_create(seal).set(1);
         }
         self.audit.set(&levels.audit);
+        for (result, count) in
+            [("done", levels.rotations.done), ("failed", levels.rotations.failed)]
+        {
+            let counter = self.rotations.get_or_create(&RotationLabels { result });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let written = prometheus_client::encoding::text::encode(&mut text, &self.registry);
@@ -242,7 +262,8 @@ mod tests {
         let audit = LogState { durable: 9, signed: 7, is_alarming: true, ..LogState::default() };
         let proven = SealLabels { seal: "7".to_owned(), kind: "tpm2", health: "proven" };
         let seals = vec![proven];
-        let levels = Levels { in_flight: 3, connections: 4, sealed: true, seals, audit };
+        let rotations = RotationTotals { done: 5, failed: 1 };
+        let levels = Levels { in_flight: 3, connections: 4, sealed: true, seals, audit, rotations };
         let text = String::from_utf8(metrics.scrape(&levels).to_vec()).unwrap();
         for line in [
             "lastkey_http_requests_total{operation=\"kms:Encrypt\",code=\"ok\"} 2",
@@ -253,6 +274,8 @@ mod tests {
             "lastkey_http_connections 4",
             "lastkey_sealed 1",
             "lastkey_seal_health{seal=\"7\",kind=\"tpm2\",health=\"proven\"} 1",
+            "lastkey_secret_rotations_total{result=\"done\"} 5",
+            "lastkey_secret_rotations_total{result=\"failed\"} 1",
             "lastkey_audit_records 9",
             "lastkey_audit_unsigned_records 2",
             "lastkey_audit_refusing 0",

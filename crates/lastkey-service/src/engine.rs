@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
-use lastkey_core::outside::{Clusters, Issuers};
+use lastkey_core::outside::{Clusters, Databases, Issuers, Webhooks};
 use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize};
 use lastkey_core::ports::{Audit, Clock, EntropySource, SealedStore, Store};
 use lastkey_core::principal::{Caller, Principal};
@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::holders::Holders;
 use crate::keyring::{Keyring, LoadedKey, Opened};
 use crate::ops::fetch_keys::Fetches;
-use crate::ops::secrets::{NODES_AT_ONCE, WATCHES_AT_ONCE};
+use crate::ops::secrets::{NODES_AT_ONCE, Turns, WATCHES_AT_ONCE};
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
 use crate::seal_book::Book;
@@ -44,6 +44,10 @@ pub struct Ports {
     pub issuers: Arc<dyn Issuers>,
     /// What clusters say of their pods.
     pub clusters: Arc<dyn Clusters>,
+    /// Databases whose accounts are managed.
+    pub databases: Arc<dyn Databases>,
+    /// Programs that rotate secrets.
+    pub webhooks: Arc<dyn Webhooks>,
 }
 
 /// What an unseal gives an engine.
@@ -77,6 +81,8 @@ pub struct Engine {
     pub(crate) stretching: Semaphore,
     /// A permit for each watch of secrets.
     pub(crate) watches: Semaphore,
+    /// Which secrets are being rotated.
+    pub(crate) turns: Turns,
     /// The same for agents of nodes, of whom each needs one all the time.
     pub(crate) node_watches: Semaphore,
     /// Who holds which version of a secret.
@@ -141,6 +147,7 @@ impl Engine {
             burns: Mutex::new(Attempts::full(Pace::BURN)),
             stretching: Semaphore::new(STRETCHED_AT_ONCE),
             watches: Semaphore::new(WATCHES_AT_ONCE),
+            turns: Turns::default(),
             node_watches: Semaphore::new(NODES_AT_ONCE),
             holders,
             retiring: watch::Sender::new(false),

@@ -2,6 +2,8 @@
 //!
 //! Room      `testkit`.
 
+mod rotation;
+
 use lastkey_core::access::{
     Cluster, Enrolment, Node, NodeAuthority, NodeCertificate, PasswordHash, Policy, Provider,
     Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
@@ -155,6 +157,7 @@ pub fn every_record() -> Vec<Record> {
     .chain(access_records())
     .chain([Record::Holding(holding(1, "prod"))])
     .chain(secret_records())
+    .chain(rotation::rotation_records())
     .collect()
 }
 

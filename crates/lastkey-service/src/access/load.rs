@@ -198,6 +198,9 @@ impl Parts {
             | Record::SecretVersion(_)
             | Record::SecretValue(_)
             | Record::SecretDue(_)
+            | Record::SecretRotation(_)
+            | Record::RotationDue(_)
+            | Record::Database(_)
             | Record::Access(_)
             | Record::Holding(_)
             | Record::AuditHead(_) => {}

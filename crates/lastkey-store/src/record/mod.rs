@@ -9,7 +9,9 @@
 mod access_v1;
 pub mod bootstrap;
 mod codes;
+mod database_v1;
 mod holding_v1;
+mod rotation_v1;
 mod seals_v1;
 mod secret_v1;
 mod v1;

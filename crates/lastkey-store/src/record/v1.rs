@@ -19,7 +19,9 @@ use super::access_v1::{
     AccessV1, ClusterV1, NodeAuthorityV1, NodeV1, PolicyV1, ProviderV1, RevocationV1, RoleV1,
     SessionEpochV1, UserV1,
 };
+use super::database_v1::DatabaseV1;
 use super::holding_v1::HoldingV1;
+use super::rotation_v1::{RotationDueV1, SecretRotationV1};
 use super::seals_v1::SealBookV1;
 use super::secret_v1::{SecretDueV1, SecretV1, SecretValueV1, SecretVersionV1};
 use super::{DecodeError, EncodeError, codes};
@@ -49,6 +51,9 @@ const SECRET_VALUE: u8 = 22;
 const SECRET_DUE: u8 = 23;
 const HOLDING: u8 = 28;
 const AUDIT_HEAD: u8 = 32;
+const SECRET_ROTATION: u8 = 40;
+const ROTATION_DUE: u8 = 41;
+const DATABASE: u8 = 42;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -82,6 +87,11 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::SecretDue(due) => append(out, SECRET_DUE, &SecretDueV1::from(due)),
         Record::Holding(holding) => append(out, HOLDING, &HoldingV1::from(holding)),
         Record::AuditHead(head) => append(out, AUDIT_HEAD, &AuditHeadV1::from(head)),
+        Record::SecretRotation(rotation) => {
+            append(out, SECRET_ROTATION, &SecretRotationV1::from(&**rotation))
+        }
+        Record::RotationDue(due) => append(out, ROTATION_DUE, &RotationDueV1::from(due)),
+        Record::Database(database) => append(out, DATABASE, &DatabaseV1::from(database)),
     }
 }
 
@@ -118,6 +128,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         SECRET_DUE => read::<SecretDueV1<'_>>(cbor)?.try_into().map(Record::SecretDue),
         HOLDING => read::<HoldingV1<'_>>(cbor)?.try_into().map(Record::Holding),
         AUDIT_HEAD => read::<AuditHeadV1>(cbor).map(|head| Record::AuditHead(head.into())),
+        SECRET_ROTATION => {
+            let rotation = read::<SecretRotationV1<'_>>(cbor)?.try_into();
+            rotation.map(|rotation| Record::SecretRotation(Box::new(rotation)))
+        }
+        ROTATION_DUE => read::<RotationDueV1>(cbor)?.try_into().map(Record::RotationDue),
+        DATABASE => read::<DatabaseV1<'_>>(cbor)?.try_into().map(Record::Database),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }

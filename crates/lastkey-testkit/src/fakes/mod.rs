@@ -5,9 +5,11 @@
 mod audit;
 mod calls;
 mod device;
+mod outside;
 mod store;
 
 pub use audit::{AuditAway, KeptEvent, MemoryAudit};
 pub use calls::{Call, Calls};
 pub use device::{DeviceFault, FakeDevices};
+pub use outside::{FakeDatabases, FakeWebhooks};
 pub use store::{FakeSealedStore, FakeStore, Fault, FaultInjected};

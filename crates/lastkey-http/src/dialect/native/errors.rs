@@ -118,6 +118,7 @@ const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::Throttled => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::OutsideFailed => StatusCode::BAD_GATEWAY,
         ErrorCode::Sealed | ErrorCode::Unavailable | ErrorCode::Timeout => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -152,6 +153,9 @@ const fn next(code: ErrorCode) -> Option<&'static str> {
             Some("try again later; Retry-After says when")
         }
         ErrorCode::Internal => Some("look for the request id in the server's log"),
+        ErrorCode::OutsideFailed => {
+            Some("mend it there, then repeat the request; nothing was left half done")
+        }
         ErrorCode::SealRefused => Some("see the seals: `lastkey seal list`, or GET /v1/sys/seals"),
         ErrorCode::InvalidRequest
         | ErrorCode::AccessDenied
@@ -222,8 +226,8 @@ mod tests {
     #[test]
     fn statuses_are_those_of_the_documents() {
         let expected = [
-            400, 400, 413, 401, 403, 409, 409, 400, 400, 409, 409, 409, 409, 409, 409, 409, 404,
-            405, 415, 429, 503, 503, 503, 500,
+            400, 400, 413, 401, 403, 409, 409, 400, 400, 409, 409, 409, 409, 409, 409, 409, 502,
+            404, 405, 415, 429, 503, 503, 503, 500,
         ];
         let statuses: Vec<_> = ErrorCode::ALL.iter().map(|code| status(*code).as_u16()).collect();
         assert_eq!(statuses, expected);
