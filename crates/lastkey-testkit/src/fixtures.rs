@@ -259,14 +259,19 @@ fn access_records() -> Vec<Record> {
             created_at: CREATED,
         }),
         Record::Access(12),
-        Record::NodeAuthority(NodeAuthority {
-            private_key: wrapped_key(0x18),
-            certificate: vec![0x30, 0x82, 0x01, 0x02],
-            created_at: CREATED,
-        }),
+        Record::NodeAuthority(node_authority()),
         Record::SealBook(seal_book()),
         Record::AuditHead(LogHead { size: 70_000, root: [0x77; 32] }),
     ]
+}
+
+fn node_authority() -> NodeAuthority {
+    NodeAuthority {
+        private_key: wrapped_key(0x18),
+        certificate: vec![0x30, 0x82, 0x01, 0x02],
+        created_at: CREATED,
+        previous: Some(vec![0x30, 0x81, 0x07]),
+    }
 }
 
 /// What a place was reported to hold under two versions of a key.

@@ -316,14 +316,13 @@ async fn what_fails_outside_is_taken_back_told_and_tried_again_later() {
 /// starts anew.
 #[tokio::test]
 async fn a_rotation_that_stops_anywhere_goes_on_and_never_loses_the_password_in_use() {
-    let mut finished = 0;
     for fault in [Fault::Before, Fault::After] {
-        for write in 0..6 {
+        // The plan with the new value, two steps, and the end.
+        for write in 0..4 {
             let world = world().await;
             world.shop().await;
             world.store_faults(write, fault);
-            let outcome = world.turn("db").await;
-            finished += u32::from(outcome.is_ok());
+            assert_eq!(code(world.turn("db").await), "Unavailable", "{write} {fault:?}");
             let world = world.unseal_again().await;
             let (account, password) = world.login("db", "current").await;
             assert!(world.databases.lets_in(&account, &password), "{write} {fault:?}");
@@ -340,7 +339,6 @@ async fn a_rotation_that_stops_anywhere_goes_on_and_never_loses_the_password_in_
             }
         }
     }
-    assert!(finished > 0, "the faults reach beyond the last write");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod cli;
 mod config;
 mod crash;
 mod csi;
+mod deploy;
 mod device_seals;
 mod directory;
 mod envelope;

@@ -155,6 +155,7 @@ pub(super) fn commands(s: &mut Shell) {
     assert!(s.ok("secret list prod --older-than 90d").contains("none"));
     assert!(s.ok("secret show prod/db").contains("team=shop"));
     assert!(s.ok("secret versions prod/db").contains("current"));
+    assert!(s.ok("secret consumers prod/db").contains("listened to since"));
     assert_eq!(s.json("secret update prod/db --untag team --keep 5")["keep_versions"], 5);
     assert_eq!(s.json("secret stage prod/db current 1")["stages"]["previous"], 2);
     assert_eq!(s.ok("secret get prod/db"), "hunter2");
