@@ -6,6 +6,7 @@
 //!           could not be judged is said ([`report::NotChecked`]), never counted as fine.
 
 pub mod acceptance;
+pub mod boot;
 pub mod coverage;
 pub mod enable;
 pub mod finding;

@@ -17,6 +17,7 @@ mod client;
 mod config;
 mod config_file;
 mod connect;
+mod databases;
 mod decryptor;
 mod encryptor;
 pub mod envelope;

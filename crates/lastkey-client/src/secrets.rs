@@ -7,6 +7,9 @@
 use http::Method;
 use lastkey_wire::native::{
     Empty,
+    rotation::{
+        RotateSecretRequest, SecretRotationView, SetSecretRotationReply, SetSecretRotationRequest,
+    },
     secrets::{
         DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
         PlaceStageRequest, PutSecretRequest, SecretConsumersReply, SecretValueQuery,
@@ -143,6 +146,36 @@ impl Client {
     ) -> Call<'a, &'a WatchSecretsRequest, WatchSecretsReply> {
         let path = "/v1/watch/secrets".to_owned();
         Call::route(self.transport(), Method::POST, path).with_body(request)
+    }
+
+    /// How a secret rotates, and how the last rotation ended.
+    pub fn describe_secret_rotation(&self, name: &str) -> Bare<'_, SecretRotationView> {
+        Call::route(self.transport(), Method::GET, path(name, "/rotation"))
+    }
+
+    /// Says how and when a secret rotates. Sent once: the answer may hold a key that is shown once.
+    pub fn set_secret_rotation<'a>(
+        &'a self,
+        name: &str,
+        request: &'a SetSecretRotationRequest,
+    ) -> Call<'a, &'a SetSecretRotationRequest, SetSecretRotationReply> {
+        let path = path(name, "/rotation");
+        Call::route(self.transport(), Method::PUT, path).once().with_body(request)
+    }
+
+    /// Ends the rotation of a secret; versions stay as they are.
+    pub fn remove_secret_rotation(&self, name: &str) -> Bare<'_, Empty> {
+        Call::route(self.transport(), Method::DELETE, path(name, "/rotation"))
+    }
+
+    /// Rotates a secret now. Sent once.
+    pub fn rotate_secret<'a>(
+        &'a self,
+        name: &str,
+        request: &'a RotateSecretRequest,
+    ) -> Call<'a, &'a RotateSecretRequest, SecretRotationView> {
+        let path = path(name, "/rotate");
+        Call::route(self.transport(), Method::POST, path).once().with_body(request)
     }
 
     fn transfer(

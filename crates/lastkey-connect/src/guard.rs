@@ -152,10 +152,33 @@ impl Guard {
             return Err(OutboundError::NotAllowed(address.host));
         }
         let tls = match address.is_secure {
-            true => Some(tls::connector(trust, identity, &address.host)?),
+            true => Some(tls::connector(trust, identity, (&address.host, b"http/1.1"))?),
             false => None,
         };
         Ok(Route { address, tls })
+    }
+
+    /// Connects to a PostgreSQL server, and says how TLS begins there once it agrees to it; without
+    /// TLS on loopback.
+    ///
+    /// # Errors
+    /// As [`Guard::route`]; [`OutboundError::Forbidden`], [`OutboundError::Reach`].
+    pub async fn dial(
+        &self,
+        host: &str,
+        port: u16,
+        trust: &Trust,
+    ) -> Result<(TcpStream, Option<(TlsConnector, ServerName<'static>)>), OutboundError> {
+        let address = Address::of(host, port);
+        if !self.allowed.allows(&address) {
+            return Err(OutboundError::NotAllowed(address.host));
+        }
+        let tls = match address.is_secure {
+            true => Some(tls::connector(trust, None, (&address.host, b"postgresql"))?),
+            false => None,
+        };
+        let stream = Route { address, tls: None }.connect_tcp().await?;
+        Ok((stream, tls))
     }
 }
 

@@ -6,6 +6,8 @@
 //!           hostile bytes, and a device that does not answer is given up. URLs that somebody
 //!           named are called through [`guard`] alone.
 
+pub mod database;
 pub mod guard;
 pub mod issuers;
 pub mod seal;
+pub mod webhooks;

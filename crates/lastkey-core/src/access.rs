@@ -220,7 +220,12 @@ pub struct NodeAuthority {
     pub certificate: Vec<u8>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The certificate of the authority before it, which signs no more.
+    pub previous: Option<Vec<u8>>,
 }
+
+/// Age at which another authority of nodes takes the place of one, in seconds: a year.
+pub const NODE_AUTHORITY_SECS: u64 = 365 * 86_400;
 
 /// Which sessions end before their time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

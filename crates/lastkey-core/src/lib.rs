@@ -7,6 +7,8 @@
 pub mod access;
 pub mod audit;
 pub mod backup;
+pub mod cron;
+pub mod database;
 pub mod holding;
 pub mod ids;
 pub mod key;
@@ -20,6 +22,7 @@ pub mod rotation;
 pub mod seal_device;
 pub mod seal_record;
 pub mod secret_item;
+pub mod secret_rotation;
 pub mod secret_value;
 pub mod state;
 pub mod time;

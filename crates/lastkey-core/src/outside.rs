@@ -1,4 +1,4 @@
-//! What others say: issuers of their keys, clusters of their pods.
+//! What others say and do: issuers, clusters, databases, and programs that rotate secrets.
 //!
 //! Room      `core`. Ports, and the plain facts that go through them.
 //! Holds     whoever is not asked says nothing: without a cluster's word a pod is neither there
@@ -7,7 +7,9 @@
 use async_trait::async_trait;
 use lastkey_secret::SecretVec;
 
+use crate::database::{Endpoint, Login};
 use crate::ports::Cause;
+use crate::secret_item::ValueKind;
 use crate::time::Timestamp;
 
 /// Documents that issuers publish.
@@ -89,6 +91,114 @@ pub trait Clusters: Send + Sync {
     async fn key_set(&self, cluster: &str) -> Result<Option<Vec<u8>>, Cause>;
 }
 
+/// Why a database did not do it. `Display` is for people and holds no password.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The account or its password is wrong, or it may not log in.
+    #[error("it does not let {0} in")]
+    Login(String),
+    /// It said no to something else, in its own words.
+    #[error("it refuses: {0}")]
+    Refused(String),
+    /// No connection, no answer, or the end of it in the middle: it may have been done.
+    #[error("it cannot be reached: {0}")]
+    Away(String),
+    /// The address is none, or the operator does not allow it.
+    #[error("{0}")]
+    Address(String),
+}
+
+/// Databases. Everything can be done twice: what is done already is no failure.
+#[async_trait]
+pub trait Databases: Send + Sync {
+    /// Logs in and out again.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    async fn log_in(&self, at: Endpoint<'_>, login: Login<'_>) -> Result<(), DatabaseError>;
+
+    /// Gives an account a password, and lets it log in.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    async fn set_password(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: Login<'_>,
+    ) -> Result<(), DatabaseError>;
+
+    /// Lets an account log in no more by its password. Connections that are there stay.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    async fn lock(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+    ) -> Result<(), DatabaseError>;
+}
+
+/// What a program that rotates a secret is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookStep {
+    /// Make a value, or leave that to the service.
+    Create,
+    /// Set it where it is to count.
+    Set,
+    /// Try whether it works.
+    Test,
+    /// Take note that it is current.
+    Finish,
+}
+
+impl HookStep {
+    /// The word in a call.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Set => "set",
+            Self::Test => "test",
+            Self::Finish => "finish",
+        }
+    }
+}
+
+/// One call of such a program.
+#[derive(Clone, Copy, Debug)]
+pub struct HookCall<'a> {
+    /// Where it listens.
+    pub url: &'a str,
+    /// Whose certificate it shows, in PEM; without it those that the machine knows count.
+    pub authority: Option<&'a str>,
+    /// What the call is signed with.
+    pub signing: &'a SecretVec,
+    /// Identity of the rotation, in hexadecimal.
+    pub rotation: &'a str,
+    /// When it is called, by the wall clock.
+    pub at: Timestamp,
+    /// What it is to do.
+    pub step: HookStep,
+    /// The secret.
+    pub secret: &'a str,
+    /// The version, once it has a number.
+    pub version: Option<u32>,
+    /// The value, once there is one.
+    pub value: Option<(ValueKind, &'a SecretVec)>,
+}
+
+/// Programs that rotate secrets.
+#[async_trait]
+pub trait Webhooks: Send + Sync {
+    /// Calls one; what it made when it was asked to create and did so.
+    ///
+    /// # Errors
+    /// When it cannot be called, or says no, in words that a person may read.
+    async fn call(&self, call: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, String>;
+}
+
 /// Nobody is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Nobody;
@@ -121,5 +231,37 @@ impl Clusters for Nobody {
 
     async fn key_set(&self, _: &str) -> Result<Option<Vec<u8>>, Cause> {
         Ok(None)
+    }
+}
+
+/// What is said where no database is called.
+fn no_database() -> DatabaseError {
+    DatabaseError::Address("no database is called here".to_owned())
+}
+
+#[async_trait]
+impl Databases for Nobody {
+    async fn log_in(&self, _: Endpoint<'_>, _: Login<'_>) -> Result<(), DatabaseError> {
+        Err(no_database())
+    }
+
+    async fn set_password(
+        &self,
+        _: Endpoint<'_>,
+        _: Login<'_>,
+        _: Login<'_>,
+    ) -> Result<(), DatabaseError> {
+        Err(no_database())
+    }
+
+    async fn lock(&self, _: Endpoint<'_>, _: Login<'_>, _: &str) -> Result<(), DatabaseError> {
+        Err(no_database())
+    }
+}
+
+#[async_trait]
+impl Webhooks for Nobody {
+    async fn call(&self, _: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, String> {
+        Err("no program is called here".to_owned())
     }
 }

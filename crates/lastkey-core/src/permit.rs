@@ -181,6 +181,16 @@ actions! {
     DestroySecret = "secrets:DestroySecret", true;
     /// Destroy a secret whose window has passed. The scheduler alone does this.
     ExpireSecret = "secrets:ExpireSecret", true;
+    /// Say how and when a secret rotates.
+    UpdateSecretRotation = "secrets:UpdateRotation", true;
+    /// Make a new value by the strategy of the secret.
+    RotateSecret = "secrets:RotateSecret", true;
+    /// Revoke an old version whose overlap has ended. The scheduler alone does this.
+    RevokeSecretVersion = "secrets:RevokeVersion", true;
+    /// Name a database and its root account, or change or remove it.
+    UpdateDatabase = "secrets:UpdateDatabase", true;
+    /// Read databases; never a password.
+    ReadDatabases = "secrets:ReadDatabases", false;
 }
 
 /// What an action is done to.
@@ -213,6 +223,8 @@ pub enum ResourceKind {
     User,
     /// A machine that agents run on.
     Node,
+    /// A database.
+    Database,
 }
 
 /// What is known of a question beside who, what and to what.

@@ -11,12 +11,14 @@ use crate::access::{
 };
 use crate::audit::archive::LogHead;
 use crate::backup::{BackupId, BackupRecord, Tombstone};
+use crate::database::Database;
 use crate::holding::Holding;
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::principal::Principal;
 use crate::seal_record::SealBook;
 use crate::secret_item::{SecretDue, SecretId, SecretItem, SecretName, SecretPath, SecretVersion};
+use crate::secret_rotation::{RotationDue, SecretRotation};
 use crate::time::{ClockRecord, Elapsed, Timestamp};
 use crate::version::{KeyVersion, Usage, WrappedKey};
 
@@ -169,6 +171,24 @@ impl RecordPath {
         Self(format!("secret-due/{:020}", at.0))
     }
 
+    /// The rotation of a secret.
+    #[must_use]
+    pub fn secret_rotation(id: SecretId) -> Self {
+        Self(format!("secret-rotation/{id}"))
+    }
+
+    /// Something due with a rotation. These sort by time.
+    #[must_use]
+    pub fn rotation_due(due: &RotationDue) -> Self {
+        Self(format!("rotation-due/{:020}/{}/{}", due.at.0, due.what.as_str(), due.secret))
+    }
+
+    /// A database.
+    #[must_use]
+    pub fn database(name: &Name) -> Self {
+        Self(format!("database/{name}"))
+    }
+
     /// What a place was last reported to hold under a key.
     #[must_use]
     pub fn holding(key: KeyId, place: &Name) -> Self {
@@ -305,6 +325,12 @@ impl PathRange {
         Self { prefix: "secret-due/".to_owned(), after: None, limit }
     }
 
+    /// What is due with rotations, soonest first.
+    #[must_use]
+    pub fn rotations_due(limit: usize) -> Self {
+        Self { prefix: "rotation-due/".to_owned(), after: None, limit }
+    }
+
     /// Whether a path lies in the range, its limit aside.
     #[must_use]
     pub fn contains(&self, path: &RecordPath) -> bool {
@@ -418,6 +444,12 @@ pub enum Record {
     SecretValue(Vec<u8>),
     /// Something due with a secret.
     SecretDue(SecretDue),
+    /// The rotation of a secret.
+    SecretRotation(Box<SecretRotation>),
+    /// Something due with a rotation.
+    RotationDue(RotationDue),
+    /// A database.
+    Database(Database),
     /// What a place was last reported to hold under a key.
     Holding(Holding),
     /// What is remembered of the seals.

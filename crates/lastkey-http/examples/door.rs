@@ -48,6 +48,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         entropy: Arc::clone(&entropy),
         issuers: Arc::new(Nobody),
         clusters: Arc::new(Nobody),
+        databases: Arc::new(Nobody),
+        webhooks: Arc::new(Nobody),
     };
     let store = Arc::new(MemorySealedStore::in_memory(entropy));
     let seal = NewSeal::Keyfile(SecretArray::copy_of(&[7; 32]));

@@ -24,6 +24,7 @@ use crate::auth_layer::admit;
 use crate::connection::protocol;
 use crate::dialect::native::routes::{ROUTES, Route};
 use crate::dialect::native::{Input, check_content_type, errors};
+use crate::idle::Busy;
 use crate::limits::{Limits, Seats, read_body};
 use crate::metrics::{Levels, Metrics, MetricsAccess, RouteMetrics, SealLabels};
 use crate::problem::Problem;
@@ -150,18 +151,25 @@ impl Door {
             let health = seal.health.as_ref()?;
             Some(SealLabels { seal: seal.id.to_string(), kind: seal.kind, health: health.as_str() })
         };
+        let engine = self.gate.engine().ok();
         self.metrics.scrape(&Levels {
+            rotations: engine.as_ref().map(|engine| engine.rotation_totals()).unwrap_or_default(),
             seals: seals.iter().filter_map(known).collect(),
             backup,
             in_flight: self.requests.taken(),
             connections: self.connections.taken(),
-            sealed: self.gate.engine().is_err(),
+            sealed: engine.is_none(),
             audit: self.gate.audit_state().unwrap_or_default(),
         })
     }
 
-    /// Answers a request.
-    pub(crate) async fn respond<B>(&self, request: Request<B>, peer: &Peer) -> Response<Full<Bytes>>
+    /// Answers a request, and ends what marks it on its connection.
+    pub(crate) async fn respond<B>(
+        &self,
+        request: Request<B>,
+        peer: &Peer,
+        busy: Busy,
+    ) -> Response<Full<Bytes>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -169,12 +177,15 @@ impl Door {
         let id = self.ids.next();
         let target = self.target(request.method(), request.uri().path());
         let (counts, route) = (target.counts(&self.counts), target.route());
-        let handled = self.handle(target, request, peer, id);
+        // Pinned where it is made: it is large, and a timeout would move it.
+        let handled = std::pin::pin!(self.handle(target, request, peer, id));
         let outcome = timeout_at(started + self.limits.request_time, handled).await;
         let outcome = outcome.unwrap_or(Err(Problem::Timeout));
         let id = RequestIdText::of(id);
         let answer = outcome.unwrap_or_else(|problem| told(problem, route, &id));
-        let duration = started.elapsed();
+        let ended = Instant::now();
+        busy.end(ended);
+        let duration = ended.saturating_duration_since(started);
         counts.count(answer.error, duration);
         let status = answer.status.as_u16();
         tracing::debug!(request_id = %id, route, status, ?duration, "request");

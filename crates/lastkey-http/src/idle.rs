@@ -33,7 +33,7 @@ impl Activity {
     /// Marks a request until the answer is dropped.
     pub(crate) fn request(&self) -> Busy {
         self.0.requests.fetch_add(1, Ordering::Relaxed);
-        Busy(self.clone())
+        Busy { activity: self.clone(), ended: None }
     }
 
     /// When the connection will have been idle for `limit`, if nothing happens until then.
@@ -48,12 +48,23 @@ impl Activity {
 
 /// A request that is being worked on.
 #[derive(Debug)]
-pub(crate) struct Busy(Activity);
+pub(crate) struct Busy {
+    activity: Activity,
+    ended: Option<Instant>,
+}
+
+impl Busy {
+    /// It ended at this moment, which somebody has read from the clock already.
+    pub(crate) fn end(mut self, at: Instant) {
+        self.ended = Some(at);
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let inner = &*self.0.0;
-        let millis = inner.opened.elapsed().as_millis();
+        let inner = &*self.activity.0;
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        let millis = ended.saturating_duration_since(inner.opened).as_millis();
         inner.idle_since.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
         inner.requests.fetch_sub(1, Ordering::Relaxed);
     }
@@ -75,7 +86,7 @@ mod tests {
         drop(one);
         tokio::time::advance(Duration::from_secs(100)).await;
         assert_eq!(activity.idle_at(LIMIT), Instant::now() + LIMIT);
-        drop(two);
+        two.end(Instant::now());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(activity.idle_at(LIMIT), opened + Duration::from_secs(110) + LIMIT);
     }

@@ -5,11 +5,13 @@
 //!           at the first request of their kind.
 
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lastkey_core::audit::archive::LogState;
 use lastkey_service::ops::backups::BackupStanding;
+use lastkey_service::ops::secrets::RotationTotals;
 use lastkey_wire::words::ErrorCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -45,6 +47,11 @@ struct UnsealLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RotationLabels {
+    result: &'static str,
+}
+
 /// What is known of a seal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct SealLabels {
@@ -68,6 +75,7 @@ pub(crate) struct Metrics {
     seals: Family<SealLabels, Gauge>,
     backups: BackupGauges,
     audit: AuditGauges,
+    rotations: Family<RotationLabels, Counter>,
 }
 
 /// Whether there is a backup.
@@ -143,6 +151,8 @@ pub(crate) struct Levels {
     pub(crate) backup: Option<BackupStanding>,
     /// Where the audit log stands.
     pub(crate) audit: LogState,
+    /// Rotations of secrets since the server was unsealed.
+    pub(crate) rotations: RotationTotals,
 }
 
 impl Metrics {
@@ -168,6 +178,9 @@ impl Metrics {
         own.register("sealed", "1 while the server is sealed", sealed.clone());
         let seals = Family::default();
         own.register("seal_health", "1 for what is known of a seal", seals.clone());
+        let rotations = Family::default();
+        let help = "Rotations of secrets by result, since the server was unsealed";
+        own.register("secret_rotations", help, rotations.clone());
         let backups = BackupGauges::default();
         backups.register(&mut registry);
         let audit = AuditGauges::default();
@@ -186,6 +199,7 @@ impl Metrics {
             seals,
             backups,
             audit,
+            rotations,
         }
     }
 
@@ -215,6 +229,12 @@ impl Metrics {
         }
         self.backups.set(levels.backup.as_ref());
         self.audit.set(&levels.audit);
+        for (result, count) in
+            [("done", levels.rotations.done), ("failed", levels.rotations.failed)]
+        {
+            let counter = self.rotations.get_or_create(&RotationLabels { result });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let written = prometheus_client::encoding::text::encode(&mut text, &self.registry);
@@ -279,7 +299,9 @@ mod tests {
         let seals = vec![proven];
         let newest = Some(lastkey_core::time::Timestamp(1_700));
         let backup = Some(BackupStanding { newest, proven: 2, problem: None });
-        let levels = Levels { in_flight: 3, connections: 4, sealed: true, seals, backup, audit };
+        let rotations = RotationTotals { done: 5, failed: 1 };
+        let levels =
+            Levels { in_flight: 3, connections: 4, sealed: true, seals, backup, audit, rotations };
         let text = String::from_utf8(metrics.scrape(&levels).to_vec()).unwrap();
         for line in [
             "lastkey_http_requests_total{operation=\"kms:Encrypt\",code=\"ok\"} 2",
@@ -293,6 +315,8 @@ mod tests {
             "lastkey_backup_proven 2",
             "lastkey_backup_newest_timestamp_seconds 1700",
             "lastkey_backup_failed 0",
+            "lastkey_secret_rotations_total{result=\"done\"} 5",
+            "lastkey_secret_rotations_total{result=\"failed\"} 1",
             "lastkey_audit_records 9",
             "lastkey_audit_unsigned_records 2",
             "lastkey_audit_refusing 0",

@@ -25,7 +25,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// Verifies certificates of nodes by the authority that the service has at that moment.
+/// Verifies certificates of nodes by the authorities that the service has at that moment.
 pub(crate) struct NodePeers {
     gate: OnceLock<Weak<Gate>>,
     provider: Arc<CryptoProvider>,
@@ -89,7 +89,9 @@ impl ClientCertVerifier for NodePeers {
         let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let trust = self.trust().ok_or_else(|| unknown.clone())?;
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from(trust.authority.certificate.as_slice()).into_owned())?;
+        for authority in trust.certificates() {
+            roots.add(CertificateDer::from(authority).into_owned())?;
+        }
         let by_the_service = UnixTime::since_unix_epoch(Duration::from_secs(trust.now.0));
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
             .build()

@@ -42,6 +42,7 @@ types! {
     ServiceAccount, User, Subject, Node, Service,
     Namespace, Cluster, Group, Role, Provider,
     Key, Alias, KeyGroup, Instance, Policy, EncryptionContext, Secret, SecretPath,
+    Database,
 }
 
 static CEDAR_TYPES: LazyLock<Vec<Arc<EntityType>>> = LazyLock::new(|| {
@@ -118,5 +119,6 @@ const fn type_of(kind: ResourceKind) -> Type {
         ResourceKind::Policy => Type::Policy,
         ResourceKind::User => Type::User,
         ResourceKind::Node => Type::Node,
+        ResourceKind::Database => Type::Database,
     }
 }

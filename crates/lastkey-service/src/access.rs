@@ -23,7 +23,7 @@ use lastkey_trust::service_account::ClusterTrust;
 
 pub(crate) use self::load::{bound, is_enrolled_administrator};
 pub use self::nodes::NodeTrust;
-pub(crate) use self::nodes::{Agent, Nodes};
+pub(crate) use self::nodes::{Agent, Nodes, read_authority};
 pub use self::sessions::Opening;
 pub(crate) use self::sessions::{Origin, SessionKeys, check_revocation};
 use crate::engine::Engine;

@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
-use lastkey_core::outside::{Clusters, Issuers};
+use lastkey_core::outside::{Clusters, Databases, Issuers, Webhooks};
 use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize};
 use lastkey_core::ports::{Audit, Clock, EntropySource, SealedStore, Store};
 use lastkey_core::principal::{Caller, Principal};
 use lastkey_core::state::{Purpose, State};
 use lastkey_core::time::Timestamp;
-use quick_cache::sync::Cache;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
@@ -24,9 +23,9 @@ use crate::clock::ServiceClock;
 use crate::custody::Custody;
 use crate::error::Error;
 use crate::holders::Holders;
-use crate::keyring::{Keyring, LoadedKey, Opened};
+use crate::keyring::{CacheOfIds, Keyring, LoadedKey, Opened, cache_of_ids};
 use crate::ops::fetch_keys::Fetches;
-use crate::ops::secrets::{NODES_AT_ONCE, WATCHES_AT_ONCE};
+use crate::ops::secrets::{NODES_AT_ONCE, Turns, WATCHES_AT_ONCE};
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
 use crate::seal_book::Book;
@@ -44,6 +43,10 @@ pub struct Ports {
     pub issuers: Arc<dyn Issuers>,
     /// What clusters say of their pods.
     pub clusters: Arc<dyn Clusters>,
+    /// Databases whose accounts are managed.
+    pub databases: Arc<dyn Databases>,
+    /// Programs that rotate secrets.
+    pub webhooks: Arc<dyn Webhooks>,
 }
 
 /// What an unseal gives an engine.
@@ -77,6 +80,8 @@ pub struct Engine {
     pub(crate) stretching: Semaphore,
     /// A permit for each watch of secrets.
     pub(crate) watches: Semaphore,
+    /// Which secrets are being rotated.
+    pub(crate) turns: Turns,
     /// The same for agents of nodes, of whom each needs one all the time.
     pub(crate) node_watches: Semaphore,
     /// Who holds which version of a secret.
@@ -89,7 +94,7 @@ pub struct Engine {
     pub(crate) instance: InstanceId,
     /// Longest value of a secret, in bytes.
     pub(crate) secret_len: usize,
-    pub(crate) principals: Cache<[u8; 32], Principal>,
+    pub(crate) principals: CacheOfIds<[u8; 32], Principal>,
     /// Service time before which the journals are not rewritten again, after it has failed.
     pub(crate) rewrite_not_before: AtomicU64,
     /// Held from the check of a change of the seals until its new seal is proven.
@@ -126,7 +131,7 @@ impl Engine {
         let nodes = Nodes::load(&*store).await?;
         let seal_book = Book::load(&*store).await?;
         let keyring = Keyring::new(materials, open_keys);
-        let principals = Cache::new(Self::REMEMBERED_TOKENS);
+        let principals = cache_of_ids(Self::REMEMBERED_TOKENS);
         let holders = Holders::none(clock.wall());
         let rewrite_not_before = AtomicU64::new(0);
         let engine = Self {
@@ -141,6 +146,7 @@ impl Engine {
             burns: Mutex::new(Attempts::full(Pace::BURN)),
             stretching: Semaphore::new(STRETCHED_AT_ONCE),
             watches: Semaphore::new(WATCHES_AT_ONCE),
+            turns: Turns::default(),
             node_watches: Semaphore::new(NODES_AT_ONCE),
             holders,
             retiring: watch::Sender::new(false),

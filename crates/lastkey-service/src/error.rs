@@ -13,6 +13,7 @@ use lastkey_core::permit::Denied;
 use lastkey_core::ports::{Cause, SealDeviceError, StoreError};
 use lastkey_core::rotation::BadPeriod;
 use lastkey_core::secret_item::BadStage;
+use lastkey_core::secret_rotation::BadRecipe;
 use lastkey_core::state::{Refused, State};
 
 /// Failure of one operation.
@@ -79,6 +80,9 @@ pub enum Error {
     /// A seal cannot be made, opened or let go of in this way. Says what to do instead.
     #[error("{0}")]
     SealRefused(Cow<'static, str>),
+    /// What is outside refused or failed: a database, a program that rotates. Says what it said.
+    #[error("{0}")]
+    Outside(Cow<'static, str>),
     /// The server is sealed.
     #[error("the server is sealed")]
     Sealed,
@@ -119,6 +123,7 @@ impl Error {
             Self::KeyNeeded { .. } => "KeyNeeded",
             Self::ClockHeld => "ClockHeld",
             Self::SealRefused(_) => "SealRefused",
+            Self::Outside(_) => "OutsideFailed",
             Self::Sealed => "Sealed",
             Self::Throttled { .. } => "Throttled",
             Self::Unavailable(_) => "Unavailable",
@@ -202,6 +207,17 @@ impl From<BadName> for Error {
             BadName::Name => "name",
             BadName::Secret => "secret",
             BadName::Stage => "stage",
+        };
+        Self::invalid(field, error.to_string())
+    }
+}
+
+impl From<BadRecipe> for Error {
+    fn from(error: BadRecipe) -> Self {
+        let field = match error {
+            BadRecipe::Length | BadRecipe::Guessable => "length",
+            BadRecipe::Alphabet => "alphabet",
+            BadRecipe::Field => "field",
         };
         Self::invalid(field, error.to_string())
     }

@@ -9,7 +9,7 @@
 //! and of its primary version therefore lies in one piece; what few ask is read from the store.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -172,7 +172,7 @@ impl OpenMaterial {
 pub(crate) struct Keyring {
     pub(crate) materials: MaterialKeys,
     pub(crate) usage: UsageBook,
-    keys: Cache<KeyId, Arc<LoadedKey>, UnitWeighter, ByRandomId>,
+    keys: CacheOfIds<KeyId, Arc<LoadedKey>>,
     aliases: Cache<AliasName, KeyId>,
     /// Raised by every change; guards every insertion.
     generation: Mutex<u64>,
@@ -184,13 +184,7 @@ impl Keyring {
         Self {
             materials,
             usage: UsageBook::default(),
-            keys: Cache::with(
-                capacity,
-                capacity as u64,
-                UnitWeighter,
-                ByRandomId,
-                DefaultLifecycle::default(),
-            ),
+            keys: cache_of_ids(capacity),
             aliases: Cache::new(capacity),
             generation: Mutex::new(0),
         }
@@ -220,12 +214,21 @@ impl Keyring {
     }
 }
 
-/// Hashes key ids by eight of their bytes, which are random already.
+/// A cache by ids that are random.
+pub(crate) type CacheOfIds<K, V> = Cache<K, V, UnitWeighter, ByRandomId>;
+
+/// A cache that holds at most `capacity` of them.
+pub(crate) fn cache_of_ids<K: Eq + Hash, V: Clone>(capacity: usize) -> CacheOfIds<K, V> {
+    let lifecycle = DefaultLifecycle::default();
+    Cache::with(capacity, capacity as u64, UnitWeighter, ByRandomId, lifecycle)
+}
+
+/// Hashes ids by eight of their bytes, which are random already.
 ///
-/// Nobody can fill one bucket: an id is kept only when its key exists, and ids of keys are drawn
-/// by the service.
+/// Nobody can fill one bucket: an id is kept only when what it names exists, and ids of keys and
+/// tokens are drawn by the service.
 #[derive(Clone, Copy, Debug, Default)]
-struct ByRandomId;
+pub(crate) struct ByRandomId;
 
 impl BuildHasher for ByRandomId {
     type Hasher = LastBytes;
@@ -237,7 +240,7 @@ impl BuildHasher for ByRandomId {
 
 /// The last eight bytes that were written, spread over the word: four bits of a UUID are fixed.
 #[derive(Debug)]
-struct LastBytes(u64);
+pub(crate) struct LastBytes(u64);
 
 impl Hasher for LastBytes {
     fn write(&mut self, bytes: &[u8]) {

@@ -13,6 +13,7 @@ use lastkey_core::audit::note::{KeyKind, NoteSigner};
 use lastkey_core::ids::{InstanceId, KeyId, Name, VersionNo};
 use lastkey_core::ports::{Cause, EntropySource, RecordKeys};
 use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry, RootWrap};
+use lastkey_core::secret_item::SecretId;
 use lastkey_core::time::Timestamp;
 use lastkey_core::version::WrappedKey;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
@@ -248,6 +249,10 @@ pub(crate) enum SecretPlace<'a> {
     SecondFactor(&'a Name),
     /// The private key of the authority of nodes.
     NodeAuthority,
+    /// What calls of a program that rotates a secret are signed with.
+    Webhook(SecretId),
+    /// The password of the root account of a database.
+    DatabaseRoot(&'a Name),
 }
 
 impl SecretPlace<'_> {
@@ -263,6 +268,14 @@ impl SecretPlace<'_> {
                 aad.extend_from_slice(name.as_str().as_bytes());
             }
             Self::NodeAuthority => aad.push(3),
+            Self::Webhook(secret) => {
+                aad.push(4);
+                aad.extend_from_slice(&secret.0);
+            }
+            Self::DatabaseRoot(name) => {
+                aad.push(5);
+                aad.extend_from_slice(name.as_str().as_bytes());
+            }
         }
         aad
     }

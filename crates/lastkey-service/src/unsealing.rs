@@ -20,6 +20,7 @@ use crate::custody::Custody;
 use crate::engine::{Engine, Keys};
 use crate::error::Error;
 use crate::gathering::Gathered;
+use crate::ops::secrets::run_rotations;
 use crate::root::{KeyringKeys, RootKey};
 use crate::seal_authority::{CHANGED, is_of_version_1};
 use crate::sealing::{
@@ -284,13 +285,17 @@ impl Gate {
         let (stop_jobs, stopped) = oneshot::channel();
         let (stop_renewal, renewal_stopped) = oneshot::channel();
         let renewing = renewal::run(Arc::clone(&engine), renewal_stopped);
+        let (stop_rotations, rotations_stopped) = oneshot::channel();
+        let rotating = run_rotations(Arc::clone(&engine), rotations_stopped);
         let working = jobs::run(Arc::clone(&engine), stopped);
         let jobs = tokio::spawn(async move {
-            let renewing = tokio::spawn(renewing);
+            let (renewing, rotating) = (tokio::spawn(renewing), tokio::spawn(rotating));
             working.await;
-            // It may have ended by itself; then nobody listens.
+            // They may have ended by themselves; then nobody listens.
             let _ = stop_renewal.send(());
+            let _ = stop_rotations.send(());
             let _ = renewing.await;
+            let _ = rotating.await;
         });
         *self.retired.lock().await = Some(retired);
         *self.state() = SealState::Unsealed(Running { engine, jobs, stop_jobs });

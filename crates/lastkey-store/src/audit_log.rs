@@ -121,7 +121,7 @@ impl AuditLog {
             tracing::warn!("files of the earlier audit log stay beside the new one");
         }
         let recovered = recover(&layout)?;
-        let buffer = Arc::new(Buffer::new(recovered.end).map_err(io::Error::other)?);
+        let buffer = Arc::new(Buffer::new(recovered.end));
         let published = Arc::new(Published::default());
         let current = Arc::new(Mutex::new(Watched::of(&recovered.segment)?));
         let spare = Arc::new(Mutex::new(None));

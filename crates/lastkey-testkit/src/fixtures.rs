@@ -2,6 +2,8 @@
 //!
 //! Room      `testkit`.
 
+mod rotation;
+
 use lastkey_core::access::{
     Cluster, Enrolment, Node, NodeAuthority, NodeCertificate, PasswordHash, Policy, Provider,
     Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
@@ -156,6 +158,7 @@ pub fn every_record() -> Vec<Record> {
     .chain(access_records())
     .chain([Record::Holding(holding(1, "prod"))])
     .chain(secret_records())
+    .chain(rotation::rotation_records())
     .collect()
 }
 
@@ -257,11 +260,7 @@ fn access_records() -> Vec<Record> {
             created_at: CREATED,
         }),
         Record::Access(12),
-        Record::NodeAuthority(NodeAuthority {
-            private_key: wrapped_key(0x18),
-            certificate: vec![0x30, 0x82, 0x01, 0x02],
-            created_at: CREATED,
-        }),
+        Record::NodeAuthority(node_authority()),
         Record::SealBook(seal_book()),
         Record::AuditHead(LogHead { size: 70_000, root: [0x77; 32] }),
         Record::Backup(backup()),
@@ -289,6 +288,15 @@ fn backup() -> BackupRecord {
         written: Some(written),
         proven_at: Some(CREATED),
         problem: Some("none".to_owned()),
+    }
+}
+
+fn node_authority() -> NodeAuthority {
+    NodeAuthority {
+        private_key: wrapped_key(0x18),
+        certificate: vec![0x30, 0x82, 0x01, 0x02],
+        created_at: CREATED,
+        previous: Some(vec![0x30, 0x81, 0x07]),
     }
 }
 

@@ -241,6 +241,8 @@ words! {
         ClockHeld = "ClockHeld",
         /// A seal cannot be made, opened or let go of in this way.
         SealRefused = "SealRefused",
+        /// A system outside, such as a database, refused or failed.
+        OutsideFailed = "OutsideFailed",
         /// No such route.
         NotFound = "NotFound",
         /// The route has no such method.

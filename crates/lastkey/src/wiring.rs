@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use lastkey_connect::database::GuardedDatabases;
 use lastkey_connect::guard::Guard;
 use lastkey_connect::issuers::GuardedIssuers;
+use lastkey_connect::webhooks::GuardedWebhooks;
 use lastkey_core::outside::Nobody;
 use lastkey_core::ports::{SealDevices, SealedStore};
 use lastkey_kube::{Access, Cluster, IN_CLUSTER_DIR};
@@ -58,6 +60,8 @@ fn opened(data: &Path, store: SqliteSealedStore, audit: AuditOptions) -> anyhow:
         entropy,
         issuers: Arc::new(Nobody),
         clusters: Arc::new(Nobody),
+        databases: Arc::new(Nobody),
+        webhooks: Arc::new(Nobody),
     };
     Ok(Opened { store, ports, backups })
 }
@@ -73,7 +77,8 @@ pub(crate) fn seal_devices(
 }
 
 impl Opened {
-    /// Lets the server ask issuers and clusters; those that are to be listened to.
+    /// Lets the server ask issuers and clusters, those that are to be listened to, and call
+    /// databases and programs that rotate.
     ///
     /// # Errors
     /// When a cluster's authority or credential cannot be read.
@@ -90,6 +95,8 @@ impl Opened {
         let watched = Arc::new(WatchedClusters::of(asked, &self.ports.clock));
         self.ports.clusters = Arc::clone(&watched) as _;
         self.ports.issuers = Arc::new(GuardedIssuers::behind(guard.clone()));
+        self.ports.databases = Arc::new(GuardedDatabases::behind(guard.clone()));
+        self.ports.webhooks = Arc::new(GuardedWebhooks::behind(guard.clone()));
         Ok(watched)
     }
 }

@@ -394,7 +394,24 @@ fn volumes(world: &World<'_>, judge: &mut Judge) {
 
 #[cfg(test)]
 mod tests {
-    use super::names;
+    use super::{SOCKET, first_configuration, names};
+    use crate::{
+        posture::{Settings, State, judge},
+        snapshot::Snapshot,
+    };
+
+    #[test]
+    fn the_first_configuration_is_good_and_its_socket_is_the_one_of_the_unit() {
+        let unit = include_str!("../../../../deploy/systemd/lastkey-kms-plugin.socket");
+        assert!(unit.contains(&format!("ListenStream={SOCKET}\n")));
+        let mut snapshot = Snapshot::default();
+        snapshot.add_file("fix.yaml", first_configuration().as_bytes());
+        let outcome = judge(&snapshot, Settings { now: 0 });
+        assert!(outcome.findings.is_empty(), "{:?}", outcome.findings);
+        for id in ["ENC-02", "ENC-03", "ENC-04"] {
+            assert_eq!(outcome.states[id], State::Pass, "{id}");
+        }
+    }
 
     #[test]
     fn entries_match_as_the_api_server_matches() {

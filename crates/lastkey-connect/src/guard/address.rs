@@ -67,6 +67,13 @@ impl Address {
         Ok(this)
     }
 
+    /// A host and a port, of another protocol than that of the web; with TLS unless it is loopback.
+    pub(super) fn of(host: &str, port: u16) -> Self {
+        let (host, path) = (host.to_ascii_lowercase(), "/".to_owned());
+        let this = Self { is_secure: false, host, port, path };
+        Self { is_secure: !this.is_named_loopback(), ..this }
+    }
+
     fn is_named_loopback(&self) -> bool {
         let by_number = self.host.parse::<IpAddr>().is_ok_and(|ip| unmapped(ip).is_loopback());
         self.host == "localhost" || by_number

@@ -42,7 +42,7 @@ pub struct Identity {
 pub(super) fn connector(
     trust: &Trust,
     identity: Option<&Identity>,
-    host: &str,
+    (host, protocol): (&str, &[u8]),
 ) -> Result<(TlsConnector, ServerName<'static>), OutboundError> {
     let failed = |error: rustls::Error| {
         OutboundError::Tls(host.to_owned(), io::Error::new(io::ErrorKind::InvalidInput, error))
@@ -61,7 +61,7 @@ pub(super) fn connector(
             builder.with_client_auth_cert(chain, key).map_err(failed)?
         }
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok((TlsConnector::from(Arc::new(config)), name))
 }
 

@@ -13,6 +13,7 @@ mod server;
 mod softhsm;
 mod swtpm;
 mod tpm;
+mod webhooks;
 
 use std::io::Write as _;
 use std::process::Command;

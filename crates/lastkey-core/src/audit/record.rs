@@ -5,9 +5,12 @@
 //! Holds     the same event and salt are the same bytes; a record that is read was in that one
 //!           spelling.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::Event;
 use super::tile::MAX_RECORD_LEN;
@@ -28,7 +31,7 @@ pub fn write_record(out: &mut Vec<u8>, event: &Event<'_>, salt: &[u8; SALT_LEN])
         object.hex("context_sha256", hash);
     }
     if let Some(address) = event.source.address {
-        object.text("from", &address.to_string());
+        object.address("from", address);
     }
     if let Some(key) = event.key {
         object.uuid("key", key.as_bytes());
@@ -113,11 +116,19 @@ impl<'a> Object<'a> {
     fn uuid(&mut self, name: &'static str, bytes: &[u8; 16]) {
         self.name(name);
         self.out.push(b'"');
-        for (place, byte) in bytes.iter().enumerate() {
-            if matches!(place, 4 | 6 | 8 | 10) {
-                self.out.push(b'-');
-            }
-            write_hex(self.out, core::slice::from_ref(byte));
+        let mut buffer = Uuid::encode_buffer();
+        let text = Hyphenated::from_uuid(Uuid::from_bytes(*bytes)).encode_lower(&mut buffer);
+        self.out.extend_from_slice(text.as_bytes());
+        self.out.push(b'"');
+    }
+
+    /// As `Display` writes it; the usual kind without a heap.
+    fn address(&mut self, name: &'static str, address: IpAddr) {
+        let IpAddr::V4(address) = address else { return self.text(name, &address.to_string()) };
+        self.name(name);
+        for (separator, octet) in [b'"', b'.', b'.', b'.'].into_iter().zip(address.octets()) {
+            self.out.push(separator);
+            write_number(self.out, octet.into());
         }
         self.out.push(b'"');
     }
@@ -128,8 +139,12 @@ impl<'a> Object<'a> {
 }
 
 fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    for byte in bytes {
-        out.extend_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
+    for bytes in bytes.chunks(SALT_LEN) {
+        let mut text = [0; 2 * SALT_LEN];
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+            *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
+        }
+        out.extend(text.iter().take(2 * bytes.len()));
     }
 }
 
@@ -157,22 +172,36 @@ fn write_number(out: &mut Vec<u8>, number: u64) {
 fn write_text(out: &mut Vec<u8>, text: &str) {
     let (text, rest) = text.split_at(text.floor_char_boundary(MAX_TEXT_LEN));
     out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            8 => out.extend_from_slice(br"\b"),
-            b'\t' => out.extend_from_slice(br"\t"),
-            b'\n' => out.extend_from_slice(br"\n"),
-            12 => out.extend_from_slice(br"\f"),
-            b'\r' => out.extend_from_slice(br"\r"),
-            0..=0x1f => {
-                out.extend_from_slice(br"\u00");
-                write_hex(out, &[byte]);
+    // What needs no escape, which is the rule, is copied at once.
+    for piece in text.as_bytes().split_inclusive(needs_escape) {
+        match piece.split_last() {
+            Some((last, plain)) if needs_escape(last) => {
+                out.extend_from_slice(plain);
+                write_escaped(out, *last);
             }
-            _ => out.push(byte),
+            Some(_) | None => out.extend_from_slice(piece),
         }
     }
     out.extend_from_slice(if rest.is_empty() { "\"" } else { "\u{2026}\"" }.as_bytes());
+}
+
+const fn needs_escape(byte: &u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\')
+}
+
+fn write_escaped(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        8 => out.extend_from_slice(br"\b"),
+        b'\t' => out.extend_from_slice(br"\t"),
+        b'\n' => out.extend_from_slice(br"\n"),
+        12 => out.extend_from_slice(br"\f"),
+        b'\r' => out.extend_from_slice(br"\r"),
+        0..=0x1f => {
+            out.extend_from_slice(br"\u00");
+            write_hex(out, &[byte]);
+        }
+        _ => out.extend_from_slice(&[b'\\', byte]),
+    }
 }
 
 /// The value of a field.
@@ -293,6 +322,16 @@ mod tests {
         );
         let who = Principal::named("a\"b\\c\nd");
         assert_eq!(String::from_utf8(written(&who, "changed")).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_address_is_spelled_as_addresses_are() {
+        for address in ["0.0.0.0", "10.2.30.255", "::1", "2001:db8::10.2.30.255"] {
+            let address: IpAddr = address.parse().unwrap();
+            let mut out = Vec::new();
+            Object::begin(&mut out).address("from", address);
+            assert_eq!(out, format!("{{\"from\":\"{address}\"").into_bytes());
+        }
     }
 
     #[test]

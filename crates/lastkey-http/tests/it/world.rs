@@ -150,6 +150,8 @@ impl World {
             entropy: Arc::clone(&entropy) as _,
             issuers: Arc::new(Nobody),
             clusters: Arc::new(Nobody),
+            databases: Arc::new(Nobody),
+            webhooks: Arc::new(Nobody),
         };
         let store = Arc::new(Remembering {
             inner: MemorySealedStore::in_memory(entropy),

@@ -172,6 +172,8 @@ impl Provider {
     async fn take(self: &Arc<Self>, changed: Vec<Seen>, memory: &mut Memory) {
         {
             let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+            // An answer at all: only what is not to be known stays untold.
+            untold.retain(|name| memory.known.get(name) == Some(&None));
             for (name, version) in &changed {
                 match version {
                     Some(_) => untold.remove(name),

@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use lastkey_core::access::{Node, NodeAuthority};
+use lastkey_core::access::{NODE_CERTIFICATE_SECS, Node, NodeAuthority};
 use lastkey_core::ids::Name;
-use lastkey_core::ports::{Store, StoreError};
+use lastkey_core::ports::{Revision, Store, StoreError};
 use lastkey_core::principal::{Identity, Kind, Peer, PeerCertificate, Principal};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
@@ -40,7 +40,7 @@ impl Nodes {
             };
             known.insert(node.name.clone(), node);
         }
-        let authority = read_authority(store).await?;
+        let authority = read_authority(store).await?.map(|(authority, _)| authority);
         Ok(Self { known: RwLock::new(known), authority: RwLock::new(authority) })
     }
 
@@ -63,14 +63,20 @@ impl Nodes {
     }
 }
 
-async fn read_authority(store: &dyn Store) -> Result<Option<Arc<NodeAuthority>>, Error> {
+/// The authority as it is stored.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub(crate) async fn read_authority(
+    store: &dyn Store,
+) -> Result<Option<(Arc<NodeAuthority>, Revision)>, Error> {
     match store.get(&RecordPath::node_authority()).await? {
         None => Ok(None),
         Some(stored) => {
             let Record::NodeAuthority(authority) = stored.record else {
                 return Err(StoreError::Corrupt(stored.path).into());
             };
-            Ok(Some(Arc::new(authority)))
+            Ok(Some((Arc::new(authority), stored.revision)))
         }
     }
 }
@@ -113,10 +119,20 @@ impl Agent {
 /// What a listener checks certificates of nodes by.
 #[derive(Clone, Debug)]
 pub struct NodeTrust {
-    /// The authority's certificate, in DER.
+    /// What signs certificates now.
     pub authority: Arc<NodeAuthority>,
     /// The wall clock.
     pub now: Timestamp,
+}
+
+impl NodeTrust {
+    /// The certificates, in DER, of those who may have signed one that is not over: the authority,
+    /// and the one before it until the last that it signed has ended.
+    pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        let overlap = self.authority.created_at.0.saturating_add(NODE_CERTIFICATE_SECS);
+        let previous = self.authority.previous.as_deref().filter(|_| self.now.0 < overlap);
+        std::iter::once(self.authority.certificate.as_slice()).chain(previous)
+    }
 }
 
 impl Engine {
@@ -143,9 +159,7 @@ impl Engine {
             tracing::error!(node = %name, %error, "a node could not be read; it is kept out");
         }
         self.nodes.set(name, read.ok().flatten().map(|(node, _)| node));
-        if self.nodes.authority().is_none()
-            && let Ok(Some(authority)) = read_authority(&*self.store).await
-        {
+        if let Ok(Some((authority, _))) = read_authority(&*self.store).await {
             let mut place = self.nodes.authority.write().unwrap_or_else(PoisonError::into_inner);
             *place = Some(authority);
         }

@@ -9,6 +9,7 @@ mod change_state;
 pub(crate) mod change_version;
 mod confirm_clock;
 pub mod create_key;
+pub mod databases;
 pub mod decrypt;
 mod delete_key;
 mod describe;

@@ -1,4 +1,5 @@
-//! Use cases for what administrators make and name: clusters, providers, roles, policies, nodes.
+//! Use cases for what administrators make and name: clusters, providers, roles, policies, nodes,
+//! databases.
 //!
 //! Room      `service`.
 //! Holds     a change of who may come in and as what is judged as a whole before it is written:
@@ -8,10 +9,12 @@
 use std::sync::Arc;
 
 use lastkey_core::access::{Cluster, Node, Policy, Provider, Revocation, RevokedWhat, Role, User};
+use lastkey_core::database::Database;
 use lastkey_core::ids::Name;
 use lastkey_core::permit::{
-    Action, ReadClusters, ReadNodes, ReadPolicies, ReadProviders, ReadRoles, ReadUsers, Resource,
-    ResourceKind, UpdateCluster, UpdateNode, UpdatePolicy, UpdateProvider, UpdateRole, UpdateUser,
+    Action, ReadClusters, ReadDatabases, ReadNodes, ReadPolicies, ReadProviders, ReadRoles,
+    ReadUsers, Resource, ResourceKind, UpdateCluster, UpdateDatabase, UpdateNode, UpdatePolicy,
+    UpdateProvider, UpdateRole, UpdateUser,
 };
 use lastkey_core::ports::{Expected, Revision, StoreError, Write};
 use lastkey_core::record::{PathRange, Record, RecordPath};
@@ -76,6 +79,7 @@ named! {
     Policy, "policy", UpdatePolicy, ReadPolicies;
     User, "user", UpdateUser, ReadUsers;
     Node, "node", UpdateNode, ReadNodes;
+    Database, "database", UpdateDatabase, ReadDatabases;
 }
 
 fn path_of<T: Named>(name: &Name) -> RecordPath {

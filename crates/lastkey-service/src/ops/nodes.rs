@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use lastkey_core::access::{Enrolment, NODE_JOIN_SECS, Node, NodeAuthority};
+use lastkey_core::access::{Enrolment, NODE_AUTHORITY_SECS, NODE_JOIN_SECS, Node, NodeAuthority};
 use lastkey_core::ids::{Name, RequestId};
 use lastkey_core::ports::{Expected, Revision, Write};
 use lastkey_core::principal::Peer;
@@ -20,6 +20,7 @@ use lastkey_secret::SecretVec;
 use lastkey_trust::node_authority::{self, Authority, Issued};
 use lastkey_trust::x509::SpiffeId;
 
+use crate::access::read_authority;
 use crate::audited::Visit;
 use crate::authenticate::mint_token;
 use crate::call::Call;
@@ -190,7 +191,8 @@ impl Engine {
         }
     }
 
-    /// Signs, by a new authority if there is none yet, which is to be written then.
+    /// Signs, by a new authority if there is none yet or the one that there is has served its time.
+    /// A new one is to be written then.
     fn sign_certificate(
         &self,
         attempt: &Attempt,
@@ -199,11 +201,11 @@ impl Engine {
         let (now, mut entropy) = (self.clock.wall(), self.ports.entropy.open());
         let place = SecretPlace::NodeAuthority;
         let (key, authority) = match self.nodes.authority() {
-            Some(known) => {
+            Some(known) if now.0.saturating_sub(known.created_at.0) < NODE_AUTHORITY_SECS => {
                 let key = self.keyring.materials.unwrap_secret(place, &known.private_key);
                 (key.map_err(internal)?, None)
             }
-            None => {
+            before => {
                 let key = material::generate(node_authority::KEY_SPEC, &mut *entropy)
                     .map_err(|error| Error::Internal(error.into()))?;
                 let private_key = self.keyring.materials.wrap_secret(place, &key, &mut *entropy);
@@ -211,7 +213,9 @@ impl Engine {
                 let certificate = Authority::open(&key)
                     .and_then(|one| one.certificate(self.instance, now, &mut *entropy))
                     .map_err(|error| Error::Internal(error.into()))?;
-                (key, Some(NodeAuthority { private_key, certificate, created_at: now }))
+                let previous = before.map(|before| before.certificate.clone());
+                let created_at = now;
+                (key, Some(NodeAuthority { private_key, certificate, created_at, previous }))
             }
         };
         let issued = Authority::open(&key).and_then(|one| {
@@ -230,9 +234,15 @@ impl Engine {
         let record = Some(Record::Node(node.clone()));
         let mut batch = vec![Write { path, expected: Expected::At(revision), record }];
         if let Some(authority) = authority {
+            let stored = read_authority(&*self.store).await?;
+            // Another server may have made one meanwhile, which signed what counts there.
+            if stored.as_ref().map(|(stored, _)| stored) != self.nodes.authority().as_ref() {
+                self.reload_node(&node.name).await;
+                return Err(Error::Conflict);
+            }
+            let expected = stored.map_or(Expected::Absent, |(_, revision)| Expected::At(revision));
             let record = Some(Record::NodeAuthority(authority));
-            let path = RecordPath::node_authority();
-            batch.push(Write { path, expected: Expected::Absent, record });
+            batch.push(Write { path: RecordPath::node_authority(), expected, record });
         }
         let committed = self.store.commit(batch).await;
         self.reload_node(&node.name).await;

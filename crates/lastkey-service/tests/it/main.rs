@@ -21,6 +21,7 @@ mod people;
 mod rotation;
 mod sealing;
 mod seals;
+mod secret_rotation;
 mod secrets;
 mod unsealing;
 mod world;

@@ -370,3 +370,41 @@ async fn joins_leave_their_intent_and_outcome_and_refusals_their_word() {
     let told: Vec<_> = joins.iter().map(|line| (line.result, line.reason.as_str())).collect();
     assert_eq!(told, [("pending", ""), ("ok", ""), (REFUSED, "no_token")]);
 }
+
+#[tokio::test]
+async fn authority_of_nodes_is_replaced_after_a_year_and_what_it_signed_is_good_until_it_ends() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let agent = world.agent("a", &here).await;
+    let first = world.engine.node_trust().unwrap().authority;
+    world.clock.pass(Duration::from_secs(365 * 86_400 - 3_600));
+    // Renewed in time, as agents do, it is signed by the authority of before.
+    let other = world.agent("b", &here).await;
+    assert_eq!(world.engine.node_trust().unwrap().authority, first);
+    assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+
+    world.clock.pass(Duration::from_secs(2 * 3_600));
+    world.agent("c", &here).await;
+    let trust = world.engine.node_trust().unwrap();
+    assert_ne!(trust.authority.certificate, first.certificate);
+    assert_eq!(
+        trust.certificates().collect::<Vec<_>>(),
+        [&trust.authority.certificate[..], &first.certificate]
+    );
+    world.agent_itself(&other).await.unwrap();
+    let renewed = world.peer(&world.renew(&other).await.unwrap());
+    world.agent_itself(&renewed).await.unwrap();
+    assert_eq!(world.engine.node_trust().unwrap().authority, trust.authority);
+
+    // It is there after a restart, and the old one is forgotten when nothing of it is left.
+    world.gate.stop().await;
+    let world = world.unseal_again().await;
+    assert_eq!(world.engine.node_trust().unwrap().authority, trust.authority);
+    world.clock.pass(Duration::from_secs(86_400));
+    assert_eq!(world.engine.node_trust().unwrap().certificates().count(), 1);
+    // Two years on, the second one is replaced as well.
+    world.clock.pass(Duration::from_secs(400 * 86_400));
+    world.agent("d", &here).await;
+    let third = world.engine.node_trust().unwrap().authority;
+    assert_eq!(third.previous.as_ref(), Some(&trust.authority.certificate));
+}

@@ -20,7 +20,9 @@ use lastkey_service::ops;
 use lastkey_service::sealing::{Gate, NewSeal, initialise};
 use lastkey_service::view::KeyView;
 use lastkey_testkit::clock::FixedClock;
-use lastkey_testkit::fakes::{FakeBackups, FakeSealedStore, FakeStore, MemoryAudit};
+use lastkey_testkit::fakes::{
+    FakeBackups, FakeDatabases, FakeSealedStore, FakeStore, FakeWebhooks, MemoryAudit,
+};
 
 struct RealEntropy;
 
@@ -41,6 +43,8 @@ pub(crate) struct World {
     pub(crate) store: Arc<FakeSealedStore>,
     pub(crate) ports: Ports,
     pub(crate) backups: Arc<FakeBackups>,
+    pub(crate) databases: Arc<FakeDatabases>,
+    pub(crate) webhooks: Arc<FakeWebhooks>,
 }
 
 pub(crate) const KEYFILE: [u8; 32] = [9; 32];
@@ -55,12 +59,16 @@ pub(crate) async fn world_asking(issuers: Arc<dyn Issuers>) -> World {
     let audit = Arc::new(MemoryAudit::default());
     let reading = Reading { wall: Timestamp(1_800_000_000), since_boot: 1_000, boot: [3; 16] };
     let clock = Arc::new(FixedClock::at(reading));
+    let (databases, webhooks) =
+        (Arc::new(FakeDatabases::default()), Arc::new(FakeWebhooks::default()));
     let ports = Ports {
         audit: audit.clone(),
         clock: clock.clone(),
         entropy: Arc::new(RealEntropy),
         issuers,
         clusters: Arc::new(Nobody),
+        databases: databases.clone(),
+        webhooks: webhooks.clone(),
     };
     let store = Arc::new(FakeSealedStore::over(FakeStore::default()));
     let seal = NewSeal::Keyfile(SecretArray::copy_of(&KEYFILE));
@@ -71,7 +79,19 @@ pub(crate) async fn world_asking(issuers: Arc<dyn Issuers>) -> World {
     gate.unseal(RequestId([1; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
     let engine = gate.engine().unwrap();
     let (token, enrolment_code) = (founded.admin_token, founded.enrolment_code);
-    World { gate, engine, audit, clock, token, enrolment_code, store, ports, backups }
+    World {
+        gate,
+        engine,
+        audit,
+        clock,
+        token,
+        enrolment_code,
+        store,
+        ports,
+        backups,
+        databases,
+        webhooks,
+    }
 }
 
 /// A call by somebody.

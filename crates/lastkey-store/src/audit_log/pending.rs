@@ -12,9 +12,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use lastkey_core::audit::Event;
-use lastkey_core::audit::record::write_record;
+use lastkey_core::audit::record::{SALT_LEN, write_record};
 use lastkey_core::audit::tile::MAX_RECORD_LEN;
-use lastkey_crypto::digest::sha256_of;
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 
 use crate::answers::{self, Answering, Answers, Wakers};
@@ -81,8 +80,7 @@ struct Pending {
     count: u64,
     /// Number of the next record.
     next: u64,
-    /// Drawn anew for each group; salts are made from it.
-    seed: [u8; 32],
+    salts: Salts,
     /// Those who wait, with the number of their record.
     waiting: Vec<(u64, Waker)>,
     /// The writer is to be woken when so many records are there; 0 when it is busy.
@@ -115,14 +113,11 @@ pub(super) struct Batch {
 
 impl Buffer {
     /// An empty buffer of a log of `next` records.
-    ///
-    /// # Errors
-    /// [`AuditError::NoEntropy`].
-    pub(super) fn new(next: u64) -> Result<Self, AuditError> {
-        let pending = Pending { next, seed: draw_seed()?, ..Pending::default() };
+    pub(super) fn new(next: u64) -> Self {
+        let pending = Pending { next, ..Pending::default() };
         let (pending, news) = (Mutex::new(pending), Condvar::new());
         let (answers, answering) = answers::channel();
-        Ok(Self { pending, news, durable: AtomicU64::new(next), answers, answering })
+        Self { pending, news, durable: AtomicU64::new(next), answers, answering }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -244,11 +239,7 @@ impl Buffer {
 
     /// Waits for records, lets them gather, and takes them all. `expected` is how many are thought
     /// to come soon, and `last` how long the last group took.
-    ///
-    /// # Errors
-    /// [`AuditError::NoEntropy`]; nothing was taken.
-    pub(super) fn take(&self, expected: u64, last: Duration) -> Result<Batch, AuditError> {
-        let seed = draw_seed()?;
+    pub(super) fn take(&self, expected: u64, last: Duration) -> Batch {
         let mut pending = self.lock();
         while pending.bytes.is_empty() && !pending.closed {
             pending.wake_at = 1;
@@ -270,11 +261,12 @@ impl Buffer {
                 self.news.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         pending.wake_at = 0;
-        pending.seed = seed;
         let first = pending.next - pending.count;
         pending.count = 0;
-        let bytes = std::mem::take(&mut pending.bytes);
-        Ok(Batch { first, bytes, closed: pending.closed })
+        // The next group is often as long as this one: its buffer need not grow.
+        let room = Vec::with_capacity(pending.bytes.len());
+        let bytes = std::mem::replace(&mut pending.bytes, room);
+        Batch { first, bytes, closed: pending.closed }
     }
 
     /// Records up to `durable` are durable: those who waited go on. Answers how many records are
@@ -309,7 +301,7 @@ impl Pending {
 
     /// Appends the record of an event, after its length.
     fn write(&mut self, event: &Event<'_>) -> Result<(), AuditError> {
-        let salt = sha256_of(&[&self.seed, &self.next.to_be_bytes()]);
+        let salt = self.salts.draw()?;
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0, 0]);
         write_record(&mut self.bytes, event, &salt);
@@ -328,8 +320,33 @@ impl Pending {
     }
 }
 
-fn draw_seed() -> Result<[u8; 32], AuditError> {
-    let mut seed = [0; 32];
-    SystemEntropy.fill(&mut seed).map_err(|_| AuditError::NoEntropy)?;
-    Ok(seed)
+/// Random bytes drawn ahead: to draw many costs hardly more than one.
+#[derive(Default)]
+struct Salts(Vec<[u8; SALT_LEN]>);
+
+impl Salts {
+    const DRAWN_AT_ONCE: usize = 64;
+
+    fn draw(&mut self) -> Result<[u8; SALT_LEN], AuditError> {
+        if self.0.is_empty() {
+            let mut drawn = vec![[0; SALT_LEN]; Self::DRAWN_AT_ONCE];
+            SystemEntropy.fill(drawn.as_flattened_mut()).map_err(|_| AuditError::NoEntropy)?;
+            self.0 = drawn;
+        }
+        self.0.pop().ok_or(AuditError::NoEntropy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_salts_are_alike() {
+        let mut salts = Salts::default();
+        let drawn: std::collections::HashSet<_> =
+            (0..3 * Salts::DRAWN_AT_ONCE).map(|_| salts.draw().unwrap()).collect();
+        assert_eq!(drawn.len(), 3 * Salts::DRAWN_AT_ONCE);
+        assert!(!drawn.contains(&[0; SALT_LEN]));
+    }
 }

@@ -81,14 +81,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let (mut expected, mut last_sync) = (0, Duration::ZERO);
         loop {
-            let batch = match self.buffer.take(expected, last_sync) {
-                Ok(batch) => batch,
-                Err(error) => {
-                    self.complain(&error);
-                    std::thread::sleep(RETRY);
-                    continue;
-                }
-            };
+            let batch = self.buffer.take(expected, last_sync);
             if let Some(group) = Group::of(batch.first, batch.bytes).filter(|g| !g.bytes.is_empty())
             {
                 let started = Instant::now();

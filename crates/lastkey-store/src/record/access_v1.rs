@@ -11,6 +11,7 @@ use lastkey_core::access::{
 };
 use lastkey_core::ids::Name;
 use lastkey_core::time::{Elapsed, Timestamp};
+use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 
 use super::DecodeError;
@@ -475,6 +476,8 @@ pub(super) struct NodeAuthorityV1<'a> {
     certificate: &'a [u8],
     #[n(2)]
     created_at: u64,
+    #[b(3)]
+    previous: Option<&'a ByteSlice>,
 }
 
 impl<'a> From<&'a NodeAuthority> for NodeAuthorityV1<'a> {
@@ -483,6 +486,7 @@ impl<'a> From<&'a NodeAuthority> for NodeAuthorityV1<'a> {
             private_key: WrappedV1::from(&authority.private_key),
             certificate: &authority.certificate,
             created_at: authority.created_at.0,
+            previous: authority.previous.as_deref().map(Into::into),
         }
     }
 }
@@ -493,6 +497,7 @@ impl From<NodeAuthorityV1<'_>> for NodeAuthority {
             private_key: authority.private_key.into(),
             certificate: authority.certificate.to_vec(),
             created_at: Timestamp(authority.created_at),
+            previous: authority.previous.map(|certificate| certificate.to_vec()),
         }
     }
 }

@@ -3,10 +3,12 @@
 //! Room      `store`.
 //! Source    `docs/formats/record.md`, "Codes".
 
+use lastkey_core::database::DatabaseKind;
 use lastkey_core::holding::HeldWhat;
 use lastkey_core::key::KeyUsage;
 use lastkey_core::record::DueWhat;
 use lastkey_core::secret_item::{SecretDueWhat, ValueKind};
+use lastkey_core::secret_rotation::{RotationDueWhat, Step};
 use lastkey_core::state::State;
 use lastkey_core::version::Origin;
 use lastkey_crypto::import::ImportAlgorithm;
@@ -61,6 +63,18 @@ codes! {
     }
     secret_due_code, secret_due: SecretDueWhat {
         Destroy = 1,
+    }
+    step_code, step: Step {
+        Created = 1,
+        Set = 2,
+        Tested = 3,
+    }
+    rotation_due_code, rotation_due: RotationDueWhat {
+        Rotate = 1,
+        Revoke = 2,
+    }
+    database_code, database: DatabaseKind {
+        PostgreSql = 1,
     }
     held_code, held: HeldWhat {
         EtcdObjects = 1,

@@ -20,7 +20,9 @@ use super::access_v1::{
     SessionEpochV1, UserV1,
 };
 use super::backup_v1::{BackupV1, TombstoneV1};
+use super::database_v1::DatabaseV1;
 use super::holding_v1::HoldingV1;
+use super::rotation_v1::{RotationDueV1, SecretRotationV1};
 use super::seals_v1::SealBookV1;
 use super::secret_v1::{SecretDueV1, SecretV1, SecretValueV1, SecretVersionV1};
 use super::{DecodeError, EncodeError, codes};
@@ -52,6 +54,9 @@ const HOLDING: u8 = 28;
 const AUDIT_HEAD: u8 = 32;
 const BACKUP: u8 = 33;
 const TOMBSTONE: u8 = 34;
+const SECRET_ROTATION: u8 = 40;
+const ROTATION_DUE: u8 = 41;
+const DATABASE: u8 = 42;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -87,6 +92,11 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::AuditHead(head) => append(out, AUDIT_HEAD, &AuditHeadV1::from(head)),
         Record::Backup(backup) => append(out, BACKUP, &BackupV1::from(backup)),
         Record::Tombstone(tombstone) => append(out, TOMBSTONE, &TombstoneV1::from(tombstone)),
+        Record::SecretRotation(rotation) => {
+            append(out, SECRET_ROTATION, &SecretRotationV1::from(&**rotation))
+        }
+        Record::RotationDue(due) => append(out, ROTATION_DUE, &RotationDueV1::from(due)),
+        Record::Database(database) => append(out, DATABASE, &DatabaseV1::from(database)),
     }
 }
 
@@ -125,6 +135,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         AUDIT_HEAD => read::<AuditHeadV1>(cbor).map(|head| Record::AuditHead(head.into())),
         BACKUP => read::<BackupV1<'_>>(cbor).map(|backup| Record::Backup(backup.into())),
         TOMBSTONE => read::<TombstoneV1>(cbor)?.try_into().map(Record::Tombstone),
+        SECRET_ROTATION => {
+            let rotation = read::<SecretRotationV1<'_>>(cbor)?.try_into();
+            rotation.map(|rotation| Record::SecretRotation(Box::new(rotation)))
+        }
+        ROTATION_DUE => read::<RotationDueV1>(cbor)?.try_into().map(Record::RotationDue),
+        DATABASE => read::<DatabaseV1<'_>>(cbor)?.try_into().map(Record::Database),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }

@@ -6,10 +6,12 @@ mod audit;
 mod backups;
 mod calls;
 mod device;
+mod outside;
 mod store;
 
 pub use audit::{AuditAway, KeptEvent, MemoryAudit};
 pub use backups::FakeBackups;
 pub use calls::{Call, Calls};
 pub use device::{DeviceFault, FakeDevices};
+pub use outside::{FakeDatabases, FakeWebhooks};
 pub use store::{FakeSealedStore, FakeStore, Fault, FaultInjected};

@@ -52,7 +52,7 @@ pub struct FakeStore {
 struct State {
     records: BTreeMap<RecordPath, (Revision, Record)>,
     last: CommitSeq,
-    faults: VecDeque<Fault>,
+    faults: VecDeque<Option<Fault>>,
     watchers: Vec<(String, mpsc::UnboundedSender<Change>)>,
 }
 
@@ -65,7 +65,13 @@ impl FakeStore {
 
     /// Lets one commit go wrong; several faults happen in turn.
     pub fn fail_next(&self, fault: Fault) {
-        self.state().faults.push_back(fault);
+        self.fail_later(0, fault);
+    }
+
+    /// The same after some commits that go well.
+    pub fn fail_later(&self, well: usize, fault: Fault) {
+        let faults = core::iter::repeat_n(None, well).chain([Some(fault)]);
+        self.state().faults.extend(faults);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -145,7 +151,7 @@ impl Store for FakeStore {
     async fn commit(&self, batch: Vec<Write>) -> Result<CommitSeq, StoreError> {
         self.calls.push(Call::Commit(batch.iter().map(|write| write.path.clone()).collect()));
         let mut state = self.state();
-        match state.faults.pop_front() {
+        match state.faults.pop_front().flatten() {
             None => state.commit(&batch),
             Some(Fault::Before) => Err(StoreError::Failed(FaultInjected.into())),
             Some(Fault::After) => {
@@ -203,6 +209,11 @@ impl FakeSealedStore {
     #[must_use]
     pub fn over(store: FakeStore) -> Self {
         Self { store, ..Self::default() }
+    }
+
+    /// Lets a commit of records go wrong, after some that go well.
+    pub fn fail_later(&self, well: usize, fault: Fault) {
+        self.store.fail_later(well, fault);
     }
 
     /// Lets one replacement of the bootstrap record go wrong.

@@ -90,6 +90,7 @@ fn sorted(error: Error) -> KeyError {
         | Error::KeyNeeded { .. }
         | Error::ClockHeld
         | Error::SealRefused(_)
+        | Error::Outside(_)
         | Error::DryRun => refused(&error),
     }
 }

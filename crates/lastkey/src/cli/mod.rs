@@ -11,6 +11,7 @@ mod blob;
 mod check;
 mod completions;
 mod data_key;
+mod database;
 mod envelope;
 mod etcd;
 mod exec;
@@ -89,6 +90,9 @@ enum ClientCommand {
     /// Keep secrets for programs: versions, stages, search
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Databases whose accounts the server manages
+    #[command(subcommand)]
+    Database(database::DatabaseCommand),
     /// Run a program with secrets in its environment, or in files in memory
     Exec(exec::ExecArgs),
     /// Encrypt or decrypt at most 64 KiB in the server
@@ -206,7 +210,7 @@ enum ConfigCommand {
 /// Headings of `lastkey --help`; each command stands under one.
 const GROUPS: [(&str, &[&str]); 10] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
-    ("Keys and secrets", &["key", "secret", "exec"]),
+    ("Keys and secrets", &["key", "secret", "database", "exec"]),
     ("Findings", &["check", "scan"]),
     ("Kubernetes", &["etcd"]),
     (
@@ -336,6 +340,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Rewrap(args) => envelope::rewrap(args, session).await,
         ClientCommand::Key(command) => key::run(command, session).await,
         ClientCommand::Secret(command) => secret::run(command, session).await,
+        ClientCommand::Database(command) => database::run(command, session).await,
         ClientCommand::Exec(args) => exec::exec(args, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,

@@ -235,6 +235,8 @@ async fn engine_with_key(scratch: &std::path::Path) -> anyhow::Result<(Arc<Engin
         entropy: entropy.clone(),
         issuers: Arc::new(Nobody),
         clusters: Arc::new(Nobody),
+        databases: Arc::new(Nobody),
+        webhooks: Arc::new(Nobody),
     };
     let store = Arc::new(MemorySealedStore::in_memory(entropy));
     initialise(&*store, &ports, &NewSeal::Keyfile(SecretArray::copy_of(&[1; 32]))).await?;

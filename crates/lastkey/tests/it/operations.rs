@@ -385,6 +385,7 @@ fn every_command_does_what_it_says() {
         "etcd verify",
         "init",
         "kms-plugin",
+        "secrets-provider",
         "server",
     ];
     assert_eq!(shell.untyped(), elsewhere);

@@ -264,9 +264,14 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 
 /// Builds a program of Go in a folder of the repository; a sentence when that cannot be here.
 pub(crate) fn go_build(module: &str, path: &Path) -> Result<(), String> {
+    go_build_package(module, ".", path)
+}
+
+/// The same of a package that the module names.
+pub(crate) fn go_build_package(module: &str, package: &str, path: &Path) -> Result<(), String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(module);
     let mut go = Command::new("go");
-    go.args(["build", "-ldflags=-s -w", "-o"]).arg(path).arg(".").current_dir(folder);
+    go.args(["build", "-ldflags=-s -w", "-o"]).arg(path).arg(package).current_dir(folder);
     match go.output() {
         Err(error) => Err(format!("needs Go 1.26 or later ({error})")),
         Ok(ended) if ended.status.success() => Ok(()),

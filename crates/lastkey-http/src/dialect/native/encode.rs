@@ -77,6 +77,7 @@ pub(super) fn settle<T>(ask: &Ask, reply: Result<T, Problem>) -> Result<Outcome<
         Error::Invalid { .. }
         | Error::Unauthenticated
         | Error::SealRefused(_)
+        | Error::Outside(_)
         | Error::Sealed
         | Error::Throttled { .. }
         | Error::Unavailable(_)

@@ -47,12 +47,14 @@ pub(crate) fn answer(problem: Problem, request_id: &str) -> Answer {
 pub(crate) fn detail(problem: &Problem, request_id: &str) -> ErrorDetail {
     let code = problem.code();
     let (field, message, allowed) = words(problem);
+    // Who unseals needs another passphrase, and no token.
+    let next = if matches!(problem, Problem::WrongPassphrase) { None } else { next(code) };
     ErrorDetail {
         code: code.as_str().to_owned(),
         message: message.into_owned(),
         field,
         allowed: (!allowed.is_empty()).then(|| allowed.to_vec()),
-        next: next(code).map(str::to_owned),
+        next: next.map(str::to_owned),
         request_id: request_id.to_owned(),
     }
 }
@@ -118,6 +120,7 @@ const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::Throttled => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::OutsideFailed => StatusCode::BAD_GATEWAY,
         ErrorCode::Sealed | ErrorCode::Unavailable | ErrorCode::Timeout => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -131,7 +134,10 @@ const fn next(code: ErrorCode) -> Option<&'static str> {
             Some("use a data key: POST /v1/data-key and encrypt locally, or `lastkey encrypt FILE`")
         }
         ErrorCode::BodyTooLarge => Some("send less in one request"),
-        ErrorCode::Unauthenticated => Some("send a valid `Authorization: Bearer TOKEN`"),
+        ErrorCode::Unauthenticated => Some(
+            "send a valid `Authorization: Bearer TOKEN`; `lastkey` takes it from LASTKEY_TOKEN or \
+             --token-file, and `lastkey login` opens a session",
+        ),
         ErrorCode::KeyState => Some("see the state of the key: GET /v1/keys/{key}"),
         ErrorCode::SecretState => {
             Some("see the secret: GET /v1/secrets/{secret}; a deleted one can be restored")
@@ -152,6 +158,9 @@ const fn next(code: ErrorCode) -> Option<&'static str> {
             Some("try again later; Retry-After says when")
         }
         ErrorCode::Internal => Some("look for the request id in the server's log"),
+        ErrorCode::OutsideFailed => {
+            Some("mend it there, then repeat the request; nothing was left half done")
+        }
         ErrorCode::SealRefused => Some("see the seals: `lastkey seal list`, or GET /v1/sys/seals"),
         ErrorCode::InvalidRequest
         | ErrorCode::AccessDenied
@@ -199,6 +208,13 @@ mod tests {
     }
 
     #[test]
+    fn who_unseals_is_not_told_to_send_a_token() {
+        let advice = |problem: Problem| detail(&problem, "abc").next.unwrap_or_default();
+        assert!(advice(Error::Unauthenticated.into()).contains("LASTKEY_TOKEN"));
+        assert_eq!(advice(Problem::WrongPassphrase), "");
+    }
+
+    #[test]
     fn a_cause_stays_inside() {
         for error in [Error::Internal("SQL at 0x7f".into()), Error::Unavailable("SQL".into())] {
             let body = answer(error.into(), "abc").body;
@@ -222,8 +238,8 @@ mod tests {
     #[test]
     fn statuses_are_those_of_the_documents() {
         let expected = [
-            400, 400, 413, 401, 403, 409, 409, 400, 400, 409, 409, 409, 409, 409, 409, 409, 404,
-            405, 415, 429, 503, 503, 503, 500,
+            400, 400, 413, 401, 403, 409, 409, 400, 400, 409, 409, 409, 409, 409, 409, 409, 502,
+            404, 405, 415, 429, 503, 503, 503, 500,
         ];
         let statuses: Vec<_> = ErrorCode::ALL.iter().map(|code| status(*code).as_u16()).collect();
         assert_eq!(statuses, expected);

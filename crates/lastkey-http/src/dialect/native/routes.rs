@@ -21,6 +21,7 @@ use lastkey_wire::native::audit::{
 };
 use lastkey_wire::native::backups::{BackupView, CreateBackupRequest, ListBackupsReply};
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
+use lastkey_wire::native::databases::{AddDatabaseRequest, DatabaseView, ListDatabasesReply};
 use lastkey_wire::native::holdings::{
     DestroyVersionRequest, ForgetHoldingRequest, ImpactReply, ReportHoldingRequest,
 };
@@ -37,6 +38,9 @@ use lastkey_wire::native::operations::{
     VerifyReply, VerifyRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery, VersionQuery};
+use lastkey_wire::native::rotation::{
+    RotateSecretRequest, SecretRotationView, SetSecretRotationReply, SetSecretRotationRequest,
+};
 use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::secrets::{
     DeleteSecretRequest, ListSecretVersionsReply, ListSecretsQuery, ListSecretsReply,
@@ -57,8 +61,8 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, backups, busy, holdings, keys, nodes, operations, seals, secrets,
-    sessions, system, users, versions,
+    access, aliases, audit, backups, busy, databases, holdings, keys, nodes, operations, rotation,
+    seals, secrets, sessions, system, users, versions,
 };
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
@@ -317,6 +321,24 @@ pub(crate) static ROUTES: &[Route] = &[
         "Copies the current value to another name; it stays in the server."),
     body!(POST "/v1/secrets/{secret}/move", "secrets:DeleteSecret", secrets::rename, TransferSecretRequest => SecretView,
         "Moves a secret with all its versions to another name."),
+    query!("/v1/secrets/{secret}/rotation", "secrets:DescribeSecret", rotation::describe, DryRunQuery => SecretRotationView,
+        "How a secret rotates, and how the last rotation ended."),
+    body!(PUT "/v1/secrets/{secret}/rotation", "secrets:UpdateRotation", rotation::set, SetSecretRotationRequest => SetSecretRotationReply,
+        "Says how and when a secret rotates."),
+    body!(DELETE "/v1/secrets/{secret}/rotation", "secrets:UpdateRotation", rotation::remove, Empty => Empty,
+        "Ends the rotation of a secret; versions stay as they are."),
+    body!(POST "/v1/secrets/{secret}/rotate", "secrets:RotateSecret", rotation::rotate, RotateSecretRequest => SecretRotationView,
+        "Rotates a secret now."),
+    query!("/v1/databases", "secrets:ReadDatabases", databases::list, PageQuery => ListDatabasesReply,
+        "Lists the databases whose accounts are managed."),
+    query!("/v1/databases/{name}", "secrets:ReadDatabases", databases::describe, DryRunQuery => DatabaseView,
+        "Describes a database; never a password."),
+    body!(PUT "/v1/databases/{name}", "secrets:UpdateDatabase", databases::add, AddDatabaseRequest => DatabaseView,
+        "Makes a database known; its root account gets a password that nobody else knows."),
+    body!(POST "/v1/databases/{name}/rotate-root", "secrets:UpdateDatabase", databases::rotate_root, Empty => DatabaseView,
+        "Draws a new password for the root account of a database."),
+    body!(DELETE "/v1/databases/{name}", "secrets:UpdateDatabase", databases::remove, Empty => Empty,
+        "Forgets a database; its accounts stay as they are."),
     body!(POST "/v1/watch/secrets", "secrets:ListSecrets", secrets::watch, WatchSecretsRequest => WatchSecretsReply,
         "Waits until one of these secrets has another current version."),
     body!(POST "/v1/sys/seal", "sys:Seal", system::seal, Empty => SealReply,

@@ -40,7 +40,7 @@ impl RequestBody for TransferSecretRequest {}
 impl RequestBody for WatchSecretsRequest {}
 
 /// The secret in the path.
-fn name(ask: &Ask) -> Result<SecretName, Syntax> {
+pub(super) fn name(ask: &Ask) -> Result<SecretName, Syntax> {
     parse("secret", &ask.text("secret")?, SecretName::parse)
 }
 

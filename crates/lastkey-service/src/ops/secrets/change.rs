@@ -17,7 +17,7 @@ use lastkey_core::record::{Record, RecordPath};
 use lastkey_core::secret_item::{
     SecretDue, SecretDueWhat, SecretItem, SecretName, SecretVersion, Stage,
 };
-use lastkey_core::time::{ClockRecord, Elapsed};
+use lastkey_core::time::{ClockRecord, Elapsed, Timestamp};
 
 use super::put::check_keep;
 use super::{ATTEMPTS, SecretView, Stored, removed, rewritten, target};
@@ -201,15 +201,8 @@ impl Engine {
         let Some((version, revision)) = self.secret_version(&draft.item, number).await? else {
             return Err(lastkey_core::secret_item::BadStage::NoSuchVersion.into());
         };
-        if version.destroyed_at.is_some() {
-            return Ok(());
-        }
-        let (path, at) = (RecordPath::secret_version(draft.item.id, number), draft.clock.last.wall);
-        let version = SecretVersion { data_key_blob: None, destroyed_at: Some(at), ..version };
-        let record = Some(Record::SecretVersion(version));
-        draft.writes.push(Write { path, expected: Expected::At(revision), record });
-        draft.writes.push(removed(RecordPath::secret_value(draft.item.id, number)));
-        draft.item.stages.retain(|_, at| *at != number);
+        let at = draft.clock.last.wall;
+        draft.writes.extend(let_go(&mut draft.item, (version, revision), at));
         Ok(())
     }
 
@@ -218,6 +211,7 @@ impl Engine {
         let kept = draft.item.kept.clone();
         let writes = self.forget_versions(&draft.item, &kept).await?;
         draft.writes.extend(writes);
+        draft.writes.extend(self.end_of_rotation(draft.item.id).await?);
         draft.move_due(None);
         draft.ends = true;
         Ok(())
@@ -248,6 +242,25 @@ impl Engine {
         }
         Ok(versions)
     }
+}
+
+/// The writes that destroy the value of a version, and the secret without its stages. Nothing when
+/// it is destroyed already.
+pub(super) fn let_go(
+    item: &mut SecretItem,
+    (version, revision): (SecretVersion, Revision),
+    at: Timestamp,
+) -> Vec<Write> {
+    if version.destroyed_at.is_some() {
+        return Vec::new();
+    }
+    let number = version.number;
+    item.stages.retain(|_, at| *at != number);
+    let version = SecretVersion { data_key_blob: None, destroyed_at: Some(at), ..version };
+    let (path, record) =
+        (RecordPath::secret_version(item.id, number), Some(Record::SecretVersion(version)));
+    let rewritten = Write { path, expected: Expected::At(revision), record };
+    vec![rewritten, removed(RecordPath::secret_value(item.id, number))]
 }
 
 impl SecretChange {

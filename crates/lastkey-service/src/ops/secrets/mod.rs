@@ -9,6 +9,7 @@ mod due;
 mod list;
 mod put;
 mod read;
+mod rotation;
 mod transfer;
 mod watch;
 
@@ -24,6 +25,10 @@ pub use self::change::SecretChange;
 pub use self::list::{Listed, Search, SecretPage};
 pub use self::put::PutRequest;
 pub use self::read::{SecretValue, Which};
+pub use self::rotation::{
+    Begin, RotationRequest, RotationSet, RotationTotals, RotationView, StrategyRequest,
+};
+pub(crate) use self::rotation::{Turns, check_place, run as run_rotations};
 pub use self::transfer::Transfer;
 pub use self::watch::{MAX_WATCHED, News, Seen};
 pub(crate) use self::watch::{NODES_AT_ONCE, WATCHES_AT_ONCE};

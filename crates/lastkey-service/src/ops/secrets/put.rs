@@ -214,7 +214,7 @@ impl Engine {
     }
 
     /// The writes of the newest version and its value.
-    async fn version_writes(
+    pub(super) async fn version_writes(
         &self,
         trail: &mut Trail<'_>,
         item: &SecretItem,
@@ -264,7 +264,7 @@ impl Engine {
     }
 
     /// Whether a value may be kept.
-    fn check_value(&self, value: &Value) -> Result<(), Error> {
+    pub(super) fn check_value(&self, value: &Value) -> Result<(), Error> {
         let most = self.secret_len;
         if value.bytes.len() > most {
             let problem = format!(

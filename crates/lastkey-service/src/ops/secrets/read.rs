@@ -77,7 +77,22 @@ impl Engine {
         let item = stored.in_use()?.item;
         let number = which.of(&item).ok_or(Error::SecretState { state: "not there" })?;
         trail.target = Some(target(name, Some(number)));
-        let Some((version, _)) = self.secret_version(&item, number).await? else {
+        let (version, value) = self.value_of(trail, &item, number).await?;
+        Ok(SecretValue { item, version, value })
+    }
+
+    /// The value of a version, for whoever was let in already, or for the service itself.
+    ///
+    /// # Errors
+    /// [`Error::SecretState`], [`Error::Denied`], [`Error::KeyState`]; [`Error::DryRun`],
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(super) async fn value_of(
+        &self,
+        trail: &mut Trail<'_>,
+        item: &SecretItem,
+        number: VersionNo,
+    ) -> Result<(SecretVersion, Value), Error> {
+        let Some((version, _)) = self.secret_version(item, number).await? else {
             // It was let go of since the secret was read.
             return Err(Error::SecretState { state: "not there" });
         };
@@ -91,8 +106,8 @@ impl Engine {
         let Record::SecretValue(sealed) = stored.record else {
             return Err(StoreError::Corrupt(stored.path).into());
         };
-        let value = self.open_value(trail, name, &version, &sealed).await?;
-        Ok(SecretValue { item, version, value })
+        let value = self.open_value(trail, &item.name, &version, &sealed).await?;
+        Ok((version, value))
     }
 
     /// Describes a secret.

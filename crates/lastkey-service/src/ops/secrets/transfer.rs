@@ -135,6 +135,7 @@ impl Engine {
         batch.push(Write { path, expected: Expected::At(revision), record: None });
         let (path, record) = (RecordPath::secret(to), Some(Record::Secret(item.clone())));
         batch.push(Write { path, expected: Expected::Absent, record });
+        batch.extend(self.renamed_rotation(&item).await?);
         trail.intend(self).await?;
         self.store.commit(batch).await?;
         Ok(SecretView::of(item, &self.clock.observe()))

@@ -33,7 +33,7 @@ struct KeysArgs {
 }
 
 /// The text of a file, or of standard input for `-`.
-fn text(path: &Path) -> Result<String, Failure> {
+pub(super) fn text(path: &Path) -> Result<String, Failure> {
     let bytes = input::Source::open(Some(path))?.read_plain()?;
     String::from_utf8(bytes)
         .map_err(|_| Failure::Usage(format!("{} is not UTF-8 text", path.display())))

@@ -240,7 +240,9 @@ async fn ask_for_data_keys(args: EncryptArgs, session: &Session) -> Result<(), F
 
 fn check_context(header: &Header, wanted: &EncryptionContext) -> Result<(), Failure> {
     if !wanted.is_none() && header.context() != wanted {
-        return Err(Failure::NotValid("the file has another encryption context"));
+        return Err(Failure::NotValid(
+            "the file has another encryption context; `lastkey inspect FILE` shows it",
+        ));
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 //! Room      `lastkey`. Speaks with etcd, with a KMS plugin, and with the API server; what is
 //!           counted and judged is `lastkey-checks`.
 
+mod by_server;
 mod connect;
+mod doctor;
 mod enable;
 mod live;
 mod plugin;
@@ -23,6 +25,8 @@ use super::{
 /// What `lastkey etcd` can do.
 #[derive(Subcommand, Debug)]
 pub(crate) enum EtcdCommand {
+    /// Look whether this control-plane node can start by itself, before it has to
+    Doctor(doctor::DoctorArgs),
     /// Write the API server's encryption configuration, and say what to do with it
     Enable(enable::EnableArgs),
     /// Have everything written once more that is not sealed under the current key
@@ -38,6 +42,7 @@ pub(crate) async fn run(
     form: OutputForm,
 ) -> Result<(), Failure> {
     match command {
+        EtcdCommand::Doctor(args) => doctor::doctor(args, form),
         EtcdCommand::Enable(args) => enable::enable(args, form),
         EtcdCommand::Rewrite(args) => rewrite::rewrite(args, form).await,
         EtcdCommand::Verify(args) => verify::verify(args, connection, form).await,

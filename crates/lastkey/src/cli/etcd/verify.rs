@@ -20,6 +20,7 @@ use lastkey_secret::SecretArray;
 use serde::Serialize;
 
 use super::{
+    by_server::ByServer,
     plugin::Plugin,
     report,
     source::{MAX_ATTEMPTS, Next, Source, SourceArgs, Stored, scan_log, too_slow},
@@ -43,6 +44,13 @@ pub(crate) struct VerifyArgs {
     /// Socket of the KMS plugin that unwraps seeds; its key id is then the current one
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Have the server unwrap what a plugin would be asked for; the newest write tells the current
+    /// key id then, or --key-id
+    #[arg(long, conflicts_with = "socket")]
+    by_server: bool,
+    /// Name of the cluster, where the plugin was told one
+    #[arg(long, value_name = "NAME", default_value = "", requires = "by_server")]
+    cluster: String,
     /// Name of a provider whose objects are current (repeatable)
     #[arg(long, value_name = "NAME")]
     provider: Vec<String>,
@@ -90,10 +98,8 @@ pub(crate) async fn verify(
     form: OutputForm,
 ) -> Result<(), Failure> {
     check(args)?;
-    let mut opener = match &args.socket {
-        None => None,
-        Some(path) => Some(Opener::connect(path, args.level).await?),
-    };
+    let session = Session::new(connection.clone(), Format::default());
+    let mut opener = Opener::of(args, &session).await?;
     let mut source = args.source.open(args.residue).await?;
     let counted = read(args, &mut source, &mut opener).await?;
     let mut expected = Expected {
@@ -101,9 +107,7 @@ pub(crate) async fn verify(
         key_ids: args.key_id.clone(),
         resources: args.resource.clone(),
     };
-    if let Some(opener) = opener {
-        expected.key_ids.push(opener.current);
-    }
+    expected.key_ids.extend(opener.and_then(|opener| opener.current));
     let mut report = counted.now.report(&expected);
     if report.resources.is_empty() {
         let registry = &args.source.registry;
@@ -133,7 +137,6 @@ pub(crate) async fn verify(
     let told = Told { place: args.source.place(), revision, report, broken };
     output::write_by(&args.out, |out| told.write(form, out))?;
     if let Some(place) = &args.report {
-        let session = Session::new(connection.clone(), Format::default());
         report::send(place, &args.report_key, &told.report, &session).await?;
     }
     told.end(!args.require.is_empty())
@@ -143,8 +146,9 @@ pub(crate) async fn verify(
 fn check(args: &VerifyArgs) -> Result<(), Failure> {
     let needs_plugin =
         args.level != Level::Count || args.require.iter().any(Requirement::needs_plugin);
-    if needs_plugin && (args.socket.is_none() || args.level == Level::Count) {
-        let advice = "seeds are unwrapped by a plugin: give --socket PATH and --level unwrap";
+    let has_one = args.socket.is_some() || args.by_server;
+    if needs_plugin && (!has_one || args.level == Level::Count) {
+        let advice = "seeds are unwrapped by a plugin or the server: give --socket PATH or --by-server, and --level unwrap";
         return Err(Failure::Usage(advice.to_owned()));
     }
     if args.require.iter().any(Requirement::needs_residue) && !args.residue {
@@ -214,19 +218,33 @@ async fn take(
     }
 }
 
-/// Opens objects by seeds that a plugin unwraps, each seed once.
+/// Opens objects by seeds that somebody unwraps, each seed once.
 struct Opener {
-    plugin: Plugin,
+    unwraps: Unwraps,
     level: Level,
     /// The plugin's key id.
-    current: String,
+    current: Option<String>,
+}
+
+/// Who unwraps seeds.
+enum Unwraps {
+    Plugin(Plugin),
+    Server(ByServer),
 }
 
 impl Opener {
-    async fn connect(path: &std::path::Path, level: Level) -> Result<Self, Failure> {
-        let mut plugin = Plugin::connect(path).await?;
-        let current = plugin.key_id().await?;
-        Ok(Self { plugin, level, current })
+    async fn of(args: &VerifyArgs, session: &Session) -> Result<Option<Self>, Failure> {
+        let level = args.level;
+        if let Some(path) = &args.socket {
+            let mut plugin = Plugin::connect(path).await?;
+            let current = Some(plugin.key_id().await?);
+            return Ok(Some(Self { unwraps: Unwraps::Plugin(plugin), level, current }));
+        }
+        if !args.by_server {
+            return Ok(None);
+        }
+        let unwraps = Unwraps::Server(ByServer::new(session, &args.cluster)?);
+        Ok(Some(Self { unwraps, level, current: None }))
     }
 
     async fn open(
@@ -240,7 +258,10 @@ impl Opener {
         let provider = prefix(&object.value).map(|prefix| prefix.name).unwrap_or_default();
         let key_id = sealed.object.key_id;
         if let Entry::Vacant(place) = seeds.entry(sealed.seed) {
-            let seed = self.plugin.unwrap_seed(&sealed.object).await?;
+            let seed = match &mut self.unwraps {
+                Unwraps::Plugin(plugin) => plugin.unwrap_seed(&sealed.object).await?,
+                Unwraps::Server(server) => server.unwrap_seed(&sealed.object).await?,
+            };
             coverage.unwrapped(provider, key_id, seed.is_some());
             place.insert(seed);
         }

@@ -7,6 +7,7 @@ mod diff;
 mod import;
 mod pack;
 mod read;
+mod rotation;
 mod show;
 mod write;
 
@@ -54,6 +55,11 @@ pub(crate) enum SecretCommand {
     Copy(change::TransferArgs),
     /// Move a secret with all its versions to another name, inside the server
     Move(change::TransferArgs),
+    /// Make a new value now, by the rotation of the secret
+    Rotate(rotation::RotateArgs),
+    /// Say how and when a secret rotates
+    #[command(subcommand)]
+    Rotation(rotation::RotationCommand),
     /// Delete a secret; it can be restored for some days
     Delete(change::DeleteArgs),
     /// Restore a deleted secret
@@ -85,6 +91,8 @@ pub(crate) async fn run(command: SecretCommand, session: &Session) -> Result<(),
         SecretCommand::Unstage(args) => change::unstage(args, session).await,
         SecretCommand::Copy(args) => change::copy(args, session).await,
         SecretCommand::Move(args) => change::rename(args, session).await,
+        SecretCommand::Rotate(args) => rotation::rotate(args, session).await,
+        SecretCommand::Rotation(command) => rotation::run(command, session).await,
         SecretCommand::Delete(args) => change::delete(args, session).await,
         SecretCommand::Restore(args) => change::restore(args, session).await,
         SecretCommand::Destroy(args) => change::destroy(args, session).await,

@@ -178,17 +178,21 @@ impl Resolved {
     /// When something is missing, unknown, contradictory or cannot be read.
     pub(super) fn of(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<Self> {
         match (&args.config, &args.socket, &args.key) {
-            (Some(path), None, None) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-                let file = toml::from_str(&text)
-                    .with_context(|| format!("{} is no configuration", path.display()))?;
-                let folder = path.parent().unwrap_or(Path::new("."));
-                Self::of_file(file, folder)
-            }
+            (Some(path), None, None) => Self::read(path),
             (None, Some(socket), Some(key)) => Self::of_flags(args, socket, key, connection),
             _ => bail!("give --socket and --key, or --config alone"),
         }
+    }
+
+    /// From the file.
+    ///
+    /// # Errors
+    /// As [`Resolved::of`].
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let file = toml::from_str(&text).with_context(|| format!("{name} is no configuration"))?;
+        Self::of_file(file, path.parent().unwrap_or(Path::new(".")))
     }
 
     fn of_flags(

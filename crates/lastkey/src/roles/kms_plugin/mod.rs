@@ -11,10 +11,12 @@ mod renewal;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use lastkey_checks::boot::Plugin;
+use lastkey_client::Addr;
 use lastkey_node::kmsv2::{Metrics, Page, Provider, refresh, serve};
 use lastkey_node::ports::KeyOps;
 use lastkey_node::socket::{self, Peers, Socket};
@@ -23,7 +25,7 @@ use tokio::sync::watch;
 
 use self::config::{Place, Resolved, Service};
 use self::embedded::Running;
-use crate::adapters::{EmbeddedKeys, RemoteKeys};
+use crate::adapters::{EmbeddedKeys, RemoteKeys, Token};
 use crate::cli::ConnectionArgs;
 use crate::{hardening, say, telemetry};
 
@@ -103,6 +105,34 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         server.wait();
     }
     Ok(())
+}
+
+/// What a configuration file says about how the plugin starts, for whoever judges that.
+///
+/// # Errors
+/// When it is wrong or cannot be read.
+pub(crate) fn facts(config: &Path) -> anyhow::Result<Plugin> {
+    let Resolved { service, providers, .. } = Resolved::read(config)?;
+    let sockets = providers.iter().map(|place| place.socket.to_string_lossy().into_owned());
+    let mut facts = Plugin { sockets: sockets.collect(), ..Plugin::default() };
+    match service {
+        Service::Embedded(embedded) => drop(embedded.resolve()?),
+        Service::Remote(access) => {
+            facts.hosts = access.servers.iter().filter_map(host).collect();
+            if let Token::File(path) = &access.token {
+                facts.token_file = Some(path.to_string_lossy().into_owned());
+            }
+            let end = access.identity.as_deref().map(renewal::expires_at).transpose()?;
+            facts.certificate_ends = end.map(|end| end.0);
+        }
+    }
+    Ok(facts)
+}
+
+/// The host of a server; none for one on a unix socket.
+fn host(server: &Addr) -> Option<String> {
+    let uri = server.to_string().parse::<http::Uri>().ok()?;
+    uri.host().map(|host| host.trim_matches(['[', ']']).to_owned()).filter(|host| !host.is_empty())
 }
 
 /// What the providers ask.

@@ -61,7 +61,11 @@ async fn look(
     Ok(())
 }
 
-fn expires_at(identity: &Path) -> anyhow::Result<Timestamp> {
+/// When the certificate of a node ends.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+pub(super) fn expires_at(identity: &Path) -> anyhow::Result<Timestamp> {
     let name = identity.display();
     let pem = std::fs::read(identity).with_context(|| format!("cannot read {name}"))?;
     let leaf = CertificateDer::from_pem_slice(&pem)

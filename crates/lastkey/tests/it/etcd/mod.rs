@@ -1,5 +1,6 @@
 //! `lastkey etcd`: against a real etcd, with objects that a real API server sealed.
 
+mod doctor;
 mod enable;
 mod report;
 mod rewrite;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Recorder, Shell};
-use crate::http::base64;
+use crate::http::{base64, bytes};
 use crate::world::text;
 
 pub(super) fn routes(r: &mut Recorder) {
@@ -51,6 +51,7 @@ pub(super) fn routes(r: &mut Recorder) {
     r.call("post /v1/secrets/{secret}/restore", &["moved"], Value::Null);
     r.call("post /v1/secrets/{secret}/destroy", &["moved"], Value::Null);
     r.answer("get /v1/secrets/{secret}", &["moved"], Value::Null).refused(403, "AccessDenied");
+    rotation(r);
     watches(r);
     // Values are kept under a key of their own, with words of the caller's choice around them.
     let key = r.call("get /v1/keys/{key}", &["alias/lastkey/secrets"], Value::Null);
@@ -63,6 +64,45 @@ pub(super) fn routes(r: &mut Recorder) {
     let answer = r.answer("put /v1/secrets/{secret}", &["long"], long);
     assert!(answer.text().contains("65536"), "{}", answer.text());
     answer.refused(400, "InvalidRequest");
+}
+
+fn rotation(r: &mut Recorder) {
+    let (rotation, rotate) = ("/v1/secrets/{secret}/rotation", "post /v1/secrets/{secret}/rotate");
+    r.call("put /v1/secrets/{secret}", &["turn"], json!({ "value": base64(b"one") }));
+    r.answer(rotate, &["turn"], Value::Null).refused(409, "SecretState");
+    let body = json!({ "generated": { "length": 40 }, "cron": "0 3 * * *", "window_seconds": 60 });
+    let set = r.call(&format!("put {rotation}"), &["turn"], body);
+    assert!(set["rotation"]["due_at"].is_string() && set["signing_key"].is_null(), "{set}");
+    let turned = r.call(rotate, &["turn"], Value::Null);
+    assert_eq!((&turned["last"]["version"], &turned["failures"]), (&json!(2), &json!(0)));
+    let read = r.call("get /v1/secrets/{secret}/value", &["turn"], Value::Null);
+    assert_eq!(bytes(&read["value"]).len(), 40);
+    assert_eq!(r.call(&format!("get {rotation}"), &["turn"], Value::Null), turned);
+    for bad in [
+        json!({ "generated": {}, "webhook": { "url": "https://a" } }),
+        json!({ "generated": { "length": 7 } }),
+        json!({ "generated": {}, "cron": "0 0 30 2 *" }),
+        json!({ "generated": {}, "period_seconds": 60 }),
+        json!({ "generated": {}, "window_seconds": 60 }),
+    ] {
+        let answer = r.answer(&format!("put {rotation}"), &["turn"], bad);
+        answer.refused(400, "InvalidRequest");
+    }
+    let body = json!({ "wait_for_consumers": true });
+    let waits = r.call(rotate, &["turn"], body);
+    assert_eq!((&waits["overlap"]["version"], &waits["last"]["version"]), (&json!(2), &json!(3)));
+    assert_eq!(waits["overlap"]["waits_for_consumers"], true);
+    r.call(&format!("delete {rotation}"), &["turn"], Value::Null);
+    r.call("post /v1/secrets/{secret}/destroy", &["turn"], Value::Null);
+    let (address, password) = ("postgresql:///shop?host=/nowhere", "x");
+    let body = json!({ "address": address, "user": "root", "password": password });
+    r.answer("put /v1/databases/{name}", &["shop"], body).refused(502, "OutsideFailed");
+    assert_eq!(r.call("get /v1/databases", &[], Value::Null)["databases"], json!([]));
+    for route in ["get /v1/databases/{name}", "delete /v1/databases/{name}"] {
+        r.answer(route, &["shop"], Value::Null).refused(403, "AccessDenied");
+    }
+    let route = "post /v1/databases/{name}/rotate-root";
+    r.answer(route, &["shop"], Value::Null).refused(403, "AccessDenied");
 }
 
 fn watches(r: &mut Recorder) {
@@ -115,11 +155,13 @@ pub(super) fn commands(s: &mut Shell) {
     assert!(s.ok("secret list prod --older-than 90d").contains("none"));
     assert!(s.ok("secret show prod/db").contains("team=shop"));
     assert!(s.ok("secret versions prod/db").contains("current"));
+    assert!(s.ok("secret consumers prod/db").contains("listened to since"));
     assert_eq!(s.json("secret update prod/db --untag team --keep 5")["keep_versions"], 5);
     assert_eq!(s.json("secret stage prod/db current 1")["stages"]["previous"], 2);
     assert_eq!(s.ok("secret get prod/db"), "hunter2");
     s.ok("secret stage prod/db mine 2");
     assert!(!s.ok("secret unstage prod/db mine").contains("mine"));
+    rotation_commands(s);
     s.ok("secret copy prod/db prod/copy");
     s.ok("secret move prod/copy test/copy");
     assert_eq!(s.ok("secret get test/copy"), "hunter2");
@@ -138,6 +180,31 @@ pub(super) fn commands(s: &mut Shell) {
     s.ok("can get-secret prod/db");
     s.ok("can list-secrets prod/");
     assert!(s.run("can get-secret prod/db --as user:eve", b"").code == Some(1));
+}
+
+fn rotation_commands(s: &mut Shell) {
+    s.ok("secret put turn --value-file first");
+    assert!(s.run("secret rotate turn", b"").failed(1).contains("secret rotation set"));
+    let set = s.ok("secret rotation set turn --generate --length 40 --every 30d --overlap 1d");
+    assert!(set.contains("generated: 40 characters") && set.contains("Due"), "{set}");
+    let turned = s.ok("secret rotate turn");
+    assert!(turned.contains("version 2") && turned.contains("Still counts"), "{turned}");
+    assert_eq!(s.ok("secret get turn").len(), 40);
+    assert!(s.run("secret rotate turn", b"").failed(1).contains("--end-overlap"));
+    s.ok("secret rotate turn --end-overlap");
+    assert!(s.run("secret get turn --version 1", b"").failed(1).contains("destroyed"));
+    assert!(s.ok("secret rotation show turn").contains("version 3"));
+    let hook = s.ok("secret rotation set turn --webhook https://rotate.example/turn");
+    assert!(hook.contains("Signing key  lastkey_webhook_"), "{hook}");
+    s.ok("secret rotation remove turn");
+    s.ok("secret destroy turn --yes");
+    let add = "database add shop --address postgresql:///shop?host=/nowhere --user root";
+    let refused = s.run(&format!("{add} --password-file first"), b"");
+    assert!(refused.failed(1).contains("/nowhere"), "{}", refused.stderr);
+    assert!(s.ok("database list").contains("none"));
+    for line in ["show shop", "rotate-root shop", "remove shop --yes"] {
+        assert_eq!(s.run(&format!("database {line}"), b"").code, Some(4), "{line}");
+    }
 }
 
 fn imports(s: &mut Shell, there: &Path) {

@@ -10,12 +10,12 @@ mod life;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use rustix::fs::{SeekFrom, seek};
 
 use self::guest::Guest;
 use self::life::MARKER;
+use crate::process::go_build_package;
 
 /// The class and claim of the vendor's documentation, a pod that writes, a key that is disabled, a
 /// driver that is killed, a header that is damaged, and a reboot with the volume mounted.
@@ -23,6 +23,10 @@ use self::life::MARKER;
 #[ignore = "heavy: boots user-mode Linux twice"]
 fn volumes_hold_ciphertext_obey_their_key_and_outlive_a_reboot() {
     let test = "volumes_hold_ciphertext_obey_their_key_and_outlive_a_reboot";
+    if std::env::var_os("LASTKEY_VOLUME_LIFE").is_none() {
+        guest::skip(test, "set LASTKEY_VOLUME_LIFE=1 for its two boots");
+        return;
+    }
     let Some(guest) = Guest::set(test) else { return };
     guest.run("first");
     let written = guest.folder().join("volumes");
@@ -36,20 +40,10 @@ fn volumes_hold_ciphertext_obey_their_key_and_outlive_a_reboot() {
 fn csi_sanity_passes() {
     let Some(guest) = Guest::set("csi_sanity_passes") else { return };
     let tool = Path::new(env!("CARGO_TARGET_TMPDIR")).join("csi-sanity");
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/csi");
-    let mut go = Command::new("go");
-    go.args(["build", "-o"]).arg(&tool).arg("github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity");
-    let built = go.current_dir(module).output();
-    match built {
-        Ok(done) if done.status.success() => {}
-        other => {
-            let reason = other.map_or_else(
-                |error| error.to_string(),
-                |done| String::from_utf8_lossy(&done.stderr).into_owned(),
-            );
-            guest::skip("csi_sanity_passes", &format!("needs Go 1.25 or later: {reason}"));
-            return;
-        }
+    let package = "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity";
+    if let Err(reason) = go_build_package("tests/csi", package, &tool) {
+        guest::skip("csi_sanity_passes", &reason);
+        return;
     }
     fs::copy(&tool, guest.folder().join("csi-sanity")).unwrap();
     guest.run("sanity");

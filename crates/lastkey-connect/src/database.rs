@@ -1,0 +1,92 @@
+//! Databases whose accounts the server manages.
+//!
+//! Room      `connect`. Implements `core::outside::Databases`.
+//! Source    `docs/rotation.md`, "Addresses"; docs/adr/0040-databases.md.
+//! Holds     a database is reached by TLS, on loopback, or by a unix socket, through the guard.
+//!           Names are quoted and a password leaves as what the database keeps of it, never in
+//!           the clear. Nothing takes longer than the deadline.
+
+mod address;
+mod postgres;
+mod tls;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lastkey_core::database::{DatabaseKind, Endpoint, Login};
+use lastkey_core::outside::{DatabaseError, Databases};
+
+use self::postgres::Session;
+use crate::guard::{Guard, OutboundError};
+
+/// From the first packet to the last answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Databases behind a guard.
+#[derive(Clone, Debug)]
+pub struct GuardedDatabases {
+    guard: Guard,
+}
+
+impl GuardedDatabases {
+    /// Those that a guard lets through.
+    #[must_use]
+    pub const fn behind(guard: Guard) -> Self {
+        Self { guard }
+    }
+
+    async fn open(&self, at: Endpoint<'_>, login: Login<'_>) -> Result<Session, DatabaseError> {
+        match at.kind {
+            DatabaseKind::PostgreSql => Session::open(&self.guard, at, login).await,
+        }
+    }
+}
+
+/// Lets something take so long and no longer.
+async fn in_time<T>(
+    act: impl Future<Output = Result<T, DatabaseError>> + Send,
+) -> Result<T, DatabaseError> {
+    let ended = tokio::time::timeout(DEADLINE, act).await;
+    ended.map_err(|_| DatabaseError::Away("it did not answer in time".to_owned()))?
+}
+
+#[async_trait]
+impl Databases for GuardedDatabases {
+    async fn log_in(&self, at: Endpoint<'_>, login: Login<'_>) -> Result<(), DatabaseError> {
+        in_time(async { self.open(at, login).await.map(drop) }).await
+    }
+
+    async fn set_password(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: Login<'_>,
+    ) -> Result<(), DatabaseError> {
+        in_time(async { self.open(at, root).await?.set_password(account).await }).await
+    }
+
+    async fn lock(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+    ) -> Result<(), DatabaseError> {
+        in_time(async { self.open(at, root).await?.lock(account).await }).await
+    }
+}
+
+/// What the guard said, for people.
+fn refused(error: &OutboundError) -> DatabaseError {
+    match error {
+        OutboundError::Address(_)
+        | OutboundError::NotAllowed(_)
+        | OutboundError::Forbidden(..)
+        | OutboundError::Pem(_) => DatabaseError::Address(error.to_string()),
+        OutboundError::Reach(..)
+        | OutboundError::Tls(..)
+        | OutboundError::Timeout(_)
+        | OutboundError::TooLong(..)
+        | OutboundError::Redirect(_)
+        | OutboundError::Protocol(..) => DatabaseError::Away(error.to_string()),
+    }
+}

@@ -1,0 +1,132 @@
+//! Addresses of databases, as operators write them.
+//!
+//! Room      `connect`, inside.
+//! Source    PostgreSQL, 34.1.1.2 "Connection URIs", of which this is the part that names a place.
+
+use std::path::PathBuf;
+
+use lastkey_core::outside::DatabaseError;
+
+/// Where a database listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A host and a port.
+    Host(String, u16),
+    /// A socket in the file system.
+    Socket(PathBuf),
+}
+
+/// A place, and the database there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// Where it listens.
+    pub(super) place: Place,
+    /// Its name there.
+    pub(super) name: String,
+}
+
+/// The port that PostgreSQL has when nobody says otherwise.
+const PORT: u16 = 5_432;
+
+impl Address {
+    /// Reads `postgresql://HOST[:PORT]/NAME` or `postgresql:///NAME?host=/FOLDER[&port=PORT]`.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Address`].
+    pub(super) fn parse(text: &str) -> Result<Self, DatabaseError> {
+        let rest = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
+        let rest = rest.ok_or_else(|| bad("it does not begin with postgresql://"))?;
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, name) = path.split_once('/').ok_or_else(|| bad("it names no database"))?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(bad(
+                "the name of the database has other characters than A-Z a-z 0-9 . _ -",
+            ));
+        }
+        if authority.contains('@') {
+            return Err(bad("it names a user; that is told apart"));
+        }
+        let place = if authority.is_empty() { socket(query)? } else { host(authority, query)? };
+        Ok(Self { place, name: name.to_owned() })
+    }
+}
+
+fn host(authority: &str, query: &str) -> Result<Place, DatabaseError> {
+    if !query.is_empty() {
+        return Err(bad("a host takes no options"));
+    }
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or_else(|| bad("its host is malformed"))?,
+        None => authority.find(':').map_or((authority, ""), |at| authority.split_at(at)),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse().map_err(|_| bad("its port is none"))?,
+        None if port.is_empty() => PORT,
+        None => return Err(bad("its host is malformed")),
+    };
+    if host.is_empty() || port == 0 {
+        return Err(bad("it has no host or port"));
+    }
+    Ok(Place::Host(host.to_ascii_lowercase(), port))
+}
+
+fn socket(query: &str) -> Result<Place, DatabaseError> {
+    let (mut folder, mut port) = (None, PORT);
+    for option in query.split('&') {
+        match option.split_once('=') {
+            Some(("host", path)) if path.starts_with('/') => folder = Some(PathBuf::from(path)),
+            Some(("port", text)) => port = text.parse().map_err(|_| bad("its port is none"))?,
+            Some(_) | None => return Err(bad("expected ?host=/FOLDER, and &port=PORT if need be")),
+        }
+    }
+    let folder = folder.ok_or_else(|| bad("it names neither a host nor ?host=/FOLDER"))?;
+    Ok(Place::Socket(folder.join(format!(".s.PGSQL.{port}"))))
+}
+
+fn bad(why: &str) -> DatabaseError {
+    DatabaseError::Address(format!("this is no address of a database: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_sockets_are_read() {
+        for (text, place) in [
+            ("postgresql://DB.example/shop", Place::Host("db.example".to_owned(), 5_432)),
+            ("postgres://db:6000/shop", Place::Host("db".to_owned(), 6_000)),
+            ("postgresql://[::1]:6000/shop", Place::Host("::1".to_owned(), 6_000)),
+            ("postgresql://[::1]/shop", Place::Host("::1".to_owned(), 5_432)),
+            ("postgresql:///shop?host=/run/pg", Place::Socket("/run/pg/.s.PGSQL.5432".into())),
+            ("postgresql:///shop?host=/a&port=7", Place::Socket("/a/.s.PGSQL.7".into())),
+        ] {
+            let expected = Address { place, name: "shop".to_owned() };
+            assert_eq!(Address::parse(text).ok(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in [
+            "",
+            "db/shop",
+            "mysql://db/shop",
+            "postgresql://db",
+            "postgresql://db/",
+            "postgresql://u:p@db/shop",
+            "postgresql://db:0/shop",
+            "postgresql://db:x/shop",
+            "postgresql://db/a/b",
+            "postgresql://db/shop?sslmode=disable",
+            "postgresql:///shop",
+            "postgresql:///shop?host=relative",
+            "postgresql://[::1/shop",
+            "postgresql://[::1]6/a",
+            "postgresql://:5/shop",
+        ] {
+            assert!(Address::parse(text).is_err(), "{text}");
+        }
+    }
+}

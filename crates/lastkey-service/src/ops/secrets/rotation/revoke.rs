@@ -1,0 +1,132 @@
+//! Use case: revoke an old version when its overlap has ended, or its consumers have moved.
+//!
+//! Room      `service`.
+//! Holds     the current version is never revoked, also when somebody went back to the old one in
+//!           between. While the clock is on hold nothing is revoked.
+
+use std::time::Duration;
+
+use lastkey_core::ids::VersionNo;
+use lastkey_core::permit::RevokeSecretVersion;
+use lastkey_core::secret_item::{SecretId, SecretName};
+use lastkey_core::secret_rotation::{LastRotation, Overlap, SecretRotation};
+
+use super::run::waits;
+use super::{Scene, rewritten, target};
+use crate::audited::Trail;
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::ops::secrets::change::let_go;
+
+/// How often it is looked whether consumers have moved.
+const LOOK_PERIOD: Duration = Duration::from_secs(15);
+
+/// How long nodes are listened to before their silence counts, in seconds. They speak three times
+/// as often.
+const LISTENED_SECS: i64 = 60;
+
+/// When a revocation that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(300);
+
+impl Engine {
+    /// Who holds a version of a secret or an older one, as far as nodes have said.
+    pub(super) fn old_holders(&self, name: &SecretName, version: VersionNo) -> Vec<String> {
+        let holders = self.holders_of(name).consumers.into_iter();
+        let old = holders.filter(|one| one.holder.version <= version);
+        old.map(|one| format!("{}/{} on {}", one.holder.namespace, one.holder.pod, one.node))
+            .collect()
+    }
+
+    /// Whether nobody is known to hold a version or an older one, and all had the time to say so.
+    fn have_moved(&self, name: &SecretName, version: VersionNo) -> bool {
+        let listened = self.clock.wall().seconds_since(self.holders_of(name).heard_since);
+        listened >= LISTENED_SECS && self.old_holders(name, version).is_empty()
+    }
+
+    /// Revokes the old version of a secret if it is time; else says when to look again.
+    pub(super) async fn revoke_due(&self, call: &Call, secret: SecretId) -> Result<(), Error> {
+        let Some(scene) = self.scene(secret).await? else { return Ok(()) };
+        let clock = self.clock.observe();
+        let Some(overlap) = scene.held.rotation.overlap.filter(|one| one.ends <= clock.elapsed)
+        else {
+            return Ok(());
+        };
+        if clock.hold.is_some() {
+            return Err(Error::ClockHeld);
+        }
+        if overlap.waits_for_consumers && !self.have_moved(&scene.item.name, overlap.version) {
+            return self.put_off(scene, overlap, LOOK_PERIOD, None).await;
+        }
+        self.revoke_now(call, secret).await
+    }
+
+    /// Revokes the old version of a secret, if one still counts.
+    pub(super) async fn revoke_now(&self, call: &Call, secret: SecretId) -> Result<(), Error> {
+        let Some(scene) = self.scene(secret).await? else { return Ok(()) };
+        let Some(overlap) = scene.held.rotation.overlap else { return Ok(()) };
+        let mut trail = Trail::of::<RevokeSecretVersion>(self, call);
+        let name = scene.item.name.clone();
+        trail.target = Some(target(&name, Some(overlap.version)));
+        let mut outcome = self.try_revoke_version(&mut trail, &name, scene, overlap).await;
+        if let Err(error) = &outcome
+            && !waits(error)
+            && let Some(scene) = self.scene(secret).await?
+        {
+            let problem = Some(error.to_string());
+            if let Err(worse) = self.put_off(scene, overlap, AGAIN, problem).await {
+                outcome = Err(worse);
+            }
+        }
+        trail.close(self, outcome).await
+    }
+
+    async fn try_revoke_version(
+        &self,
+        trail: &mut Trail<'_>,
+        name: &SecretName,
+        mut scene: Scene,
+        overlap: Overlap,
+    ) -> Result<(), Error> {
+        self.permit_secret::<RevokeSecretVersion>(trail, name).await?;
+        trail.intend(self).await?;
+        let is_current = scene.item.current() == Some(overlap.version);
+        let mut batch = Vec::new();
+        if is_current {
+            trail.reason = "it is current again, and stays".into();
+        } else {
+            self.revoke_outside(trail, &scene, overlap.version).await?;
+            if let Some(version) = self.secret_version(&scene.item, overlap.version).await? {
+                batch = let_go(&mut scene.item, version, trail.at());
+            }
+        }
+        let held = &scene.held;
+        batch.push(rewritten(&scene.item, scene.item_revision));
+        batch.extend(held.changed(SecretRotation { overlap: None, ..held.rotation.clone() }));
+        self.store.commit(batch).await?;
+        Ok(())
+    }
+
+    /// Says when an overlap is looked at again, and why it has not ended.
+    async fn put_off(
+        &self,
+        scene: Scene,
+        overlap: Overlap,
+        pause: Duration,
+        problem: Option<String>,
+    ) -> Result<(), Error> {
+        let Scene { held, .. } = scene;
+        let clock = self.clock.observe();
+        let ends = clock.elapsed.after(pause);
+        let mut rotation =
+            SecretRotation { overlap: Some(Overlap { ends, ..overlap }), ..held.rotation.clone() };
+        if let Some(problem) = problem {
+            tracing::error!(problem, "an old version of a secret could not be revoked");
+            let problem = Some(format!("the old version was not revoked: {problem}"));
+            let version = rotation.last.as_ref().and_then(|last| last.version);
+            rotation.last = Some(LastRotation { at: clock.last.wall, version, problem });
+        }
+        self.store.commit(held.changed(rotation)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! Databases and programs that rotate, in memory.
+//!
+//! Room      `testkit`.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use lastkey_core::database::{Endpoint, Login};
+use lastkey_core::outside::{DatabaseError, Databases, HookCall, Webhooks};
+use lastkey_core::secret_item::ValueKind;
+use lastkey_secret::SecretVec;
+
+/// A database server: accounts with their passwords; none for one that is locked.
+#[derive(Debug, Default)]
+pub struct FakeDatabases(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    accounts: BTreeMap<String, Option<Vec<u8>>>,
+    failing: Option<&'static str>,
+}
+
+impl FakeDatabases {
+    /// Makes an account, or gives it another password.
+    pub fn put(&self, account: &str, password: &[u8]) {
+        self.state().accounts.insert(account.to_owned(), Some(password.to_vec()));
+    }
+
+    /// Whether an account lets somebody in by this password.
+    #[must_use]
+    pub fn lets_in(&self, account: &str, password: &[u8]) -> bool {
+        self.state().accounts.get(account).is_some_and(|has| has.as_deref() == Some(password))
+    }
+
+    /// Refuses calls of this name from now on; `None` for none.
+    pub fn fail(&self, call: Option<&'static str>) {
+        self.state().failing = call;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, call: &'static str) -> Result<MutexGuard<'_, State>, DatabaseError> {
+        let state = self.state();
+        if state.failing == Some(call) {
+            return Err(DatabaseError::Refused(format!("no {call} today")));
+        }
+        Ok(state)
+    }
+}
+
+fn is_let_in(state: &State, login: Login<'_>) -> Result<(), DatabaseError> {
+    let has = state.accounts.get(login.account).and_then(Option::as_ref);
+    let is_right = has.is_some_and(|has| login.password.expose(|bytes| bytes == has));
+    if is_right { Ok(()) } else { Err(DatabaseError::Login(login.account.to_owned())) }
+}
+
+fn no_account(account: &str) -> DatabaseError {
+    DatabaseError::Refused(format!("there is no account {account}"))
+}
+
+#[async_trait]
+impl Databases for FakeDatabases {
+    async fn log_in(&self, _: Endpoint<'_>, login: Login<'_>) -> Result<(), DatabaseError> {
+        is_let_in(&*self.enter("log_in")?, login)
+    }
+
+    async fn set_password(
+        &self,
+        _: Endpoint<'_>,
+        root: Login<'_>,
+        account: Login<'_>,
+    ) -> Result<(), DatabaseError> {
+        let mut state = self.enter("set_password")?;
+        is_let_in(&state, root)?;
+        let held = state.accounts.get_mut(account.account);
+        *held.ok_or_else(|| no_account(account.account))? =
+            Some(account.password.expose(<[u8]>::to_vec));
+        Ok(())
+    }
+
+    async fn lock(
+        &self,
+        _: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+    ) -> Result<(), DatabaseError> {
+        let mut state = self.enter("lock")?;
+        is_let_in(&state, root)?;
+        *state.accounts.get_mut(account).ok_or_else(|| no_account(account))? = None;
+        Ok(())
+    }
+}
+
+/// A program that rotates: takes what it is given, and fails at a step when told to.
+#[derive(Debug, Default)]
+pub struct FakeWebhooks(Mutex<Hooked>);
+
+#[derive(Debug, Default)]
+struct Hooked {
+    steps: Vec<String>,
+    failing: Option<&'static str>,
+    makes: Option<Vec<u8>>,
+}
+
+impl FakeWebhooks {
+    /// The steps that it was called in, with the version when there was one.
+    #[must_use]
+    pub fn steps(&self) -> Vec<String> {
+        self.hooked().steps.clone()
+    }
+
+    /// Refuses a step from now on; `None` for none.
+    pub fn fail(&self, step: Option<&'static str>) {
+        self.hooked().failing = step;
+    }
+
+    /// Makes this value from now on, when it is asked for one.
+    pub fn make(&self, value: &[u8]) {
+        self.hooked().makes = Some(value.to_vec());
+    }
+
+    fn hooked(&self) -> MutexGuard<'_, Hooked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Webhooks for FakeWebhooks {
+    async fn call(&self, call: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, String> {
+        let mut hooked = self.hooked();
+        let step = call.step.as_str();
+        let version = call.version.map(|version| format!(" {version}")).unwrap_or_default();
+        hooked.steps.push(format!("{step}{version}"));
+        if hooked.failing == Some(step) {
+            return Err(format!("no {step} today"));
+        }
+        let made = hooked.makes.as_ref().filter(|_| step == "create");
+        Ok(made.map(|made| (ValueKind::Opaque, SecretVec::copy_of(made))))
+    }
+}
