@@ -194,10 +194,21 @@ pub struct Node {
     pub cluster: Option<Name>,
     /// A one-time token with which it joins.
     pub join: Option<Enrolment>,
-    /// The certificate that it holds; every other one of the same name is void.
+    /// The certificate that it was sent last; but for the one before, every other is void.
     pub certificate: Option<NodeCertificate>,
     /// When it was made known.
     pub created_at: Timestamp,
+    /// The certificate before, until the node shows the last one: an answer may be lost.
+    pub previous: Option<NodeCertificate>,
+}
+
+impl Node {
+    /// The good one of its certificates that has this SHA-256.
+    #[must_use]
+    pub fn certificate_of(&self, fingerprint: &[u8; 32]) -> Option<&NodeCertificate> {
+        let mut held = [&self.certificate, &self.previous].into_iter().flatten();
+        held.find(|held| held.fingerprint == *fingerprint)
+    }
 }
 
 /// The certificate of a node.

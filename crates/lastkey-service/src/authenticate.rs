@@ -83,6 +83,9 @@ impl Engine {
         peer: &Peer,
     ) -> Result<(Principal, Source), Error> {
         let agent = self.agent(peer);
+        if let Some(agent) = &agent {
+            self.note_shown(agent).await;
+        }
         let principal = self.identify(presented, Origin { peer, agent: agent.as_ref() }).await?;
         let source = source_of(peer.address, agent.as_ref(), &principal);
         Ok((principal, source))

@@ -249,6 +249,7 @@ fn access_records() -> Vec<Record> {
         }),
         Record::User(user()),
         Record::Node(node()),
+        Record::Node(Node { previous: node().certificate, ..node() }),
         Record::Revocation(Revocation {
             what: RevokedWhat::ServiceAccount("prod/shop/api".to_owned()),
             issued_until: CREATED,
@@ -341,6 +342,7 @@ fn node() -> Node {
             expires_at: Timestamp(1_735_776_000),
         }),
         created_at: CREATED,
+        previous: None,
     }
 }
 

@@ -1,16 +1,16 @@
 //! Nodes in memory: whose certificate is good, and which agent made a connection.
 //!
 //! Room      `service`.
-//! Holds     a certificate is good while it is the one that its node's record holds, and no
-//!           longer: not after the next one was signed, and not after the node was removed. That
-//!           is asked for each call, whatever TLS said when the connection was made.
+//! Holds     a certificate is good while its node's record holds it, and no longer: not after the
+//!           node has shown the next one, and not after it was removed. That is asked for each
+//!           call, whatever TLS said when the connection was made.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lastkey_core::access::{NODE_CERTIFICATE_SECS, Node, NodeAuthority};
 use lastkey_core::ids::Name;
-use lastkey_core::ports::{Revision, Store, StoreError};
+use lastkey_core::ports::{Expected, Revision, Store, StoreError, Write};
 use lastkey_core::principal::{Identity, Kind, Peer, PeerCertificate, Principal};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
@@ -57,6 +57,13 @@ impl Nodes {
         };
     }
 
+    /// Voids the certificate before the one that a node shows. False when there is none.
+    fn void_previous(&self, agent: &Agent) -> bool {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let node = known.get_mut(&agent.node).filter(|node| agent.shows_last(node));
+        node.is_some_and(|node| node.previous.take().is_some())
+    }
+
     /// What signs certificates, once there was a node that needed one.
     pub(crate) fn authority(&self) -> Option<Arc<NodeAuthority>> {
         self.authority.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -90,6 +97,8 @@ pub(crate) struct Agent {
     cluster: Name,
     /// SHA-256 of its certificate.
     pub(crate) fingerprint: [u8; 32],
+    /// Whether a certificate before this one is good as well.
+    has_previous: bool,
 }
 
 impl Agent {
@@ -107,6 +116,11 @@ impl Agent {
             }
             Kind::System | Kind::User | Kind::Node | Kind::Federated { .. } => false,
         }
+    }
+
+    /// Whether it has the last certificate that its node was sent.
+    fn shows_last(&self, node: &Node) -> bool {
+        node.certificate.as_ref().is_some_and(|held| held.fingerprint == self.fingerprint)
     }
 
     /// It as a caller of its own.
@@ -141,13 +155,37 @@ impl Engine {
         let shown = peer.certificate.as_ref()?;
         let known = self.nodes.known.read().unwrap_or_else(PoisonError::into_inner);
         let node = known.get(&shown.node)?;
-        let held = node.certificate.as_ref()?;
-        let is_good = held.fingerprint == shown.fingerprint
-            && self.clock.wall() < held.expires_at
+        let held = node.certificate_of(&shown.fingerprint)?;
+        let is_good = self.clock.wall() < held.expires_at
             && !self.sessions.is_node_revoked(&node.name, held.issued_at);
         let cluster = node.cluster.clone()?;
-        let fingerprint = held.fingerprint;
-        is_good.then(|| Agent { node: node.name.clone(), cluster, fingerprint })
+        let (fingerprint, has_previous) = (held.fingerprint, node.previous.is_some());
+        is_good.then(|| Agent { node: node.name.clone(), cluster, fingerprint, has_previous })
+    }
+
+    /// A node has shown a certificate: the one before it is void from now on, in the store as
+    /// well, so that a start does not bring it back.
+    pub(crate) async fn note_shown(&self, agent: &Agent) {
+        if !agent.has_previous || !self.nodes.void_previous(agent) {
+            return;
+        }
+        let _changing = self.access_changes.lock().await;
+        if let Err(error) = self.forget_previous(agent).await {
+            let node = &agent.node;
+            tracing::warn!(%node, %error, "a replaced certificate is void until a restart only");
+        }
+    }
+
+    async fn forget_previous(&self, agent: &Agent) -> Result<(), Error> {
+        let path = RecordPath::node(&agent.node);
+        let Some((mut node, revision)) = self.read_one::<Node>(&path).await? else {
+            return Ok(());
+        };
+        if agent.shows_last(&node) && node.previous.take().is_some() {
+            let (expected, record) = (Expected::At(revision), Some(Record::Node(node)));
+            self.store.commit(vec![Write { path, expected, record }]).await?;
+        }
+        Ok(())
     }
 
     /// Reads a node again, and the authority, after a write of them that succeeded or may have:

@@ -3,8 +3,9 @@
 //! Room      `service`. What a certificate looks like is the business of `trust`.
 //! Source    `docs/identity.md`, "Nodes".
 //! Holds     a token is used once; a certificate is signed for the node of the token, or of the
-//!           certificate that asks, and for no other. When one is signed, the one before is void
-//!           before it leaves.
+//!           certificate that asks, and for no other. When one is signed for a token, the one
+//!           before is void before it leaves; for a certificate, that one is void as soon as the
+//!           next one is shown, because the answer may be lost.
 
 use std::sync::Arc;
 
@@ -94,6 +95,7 @@ impl Engine {
                 join: Some(Enrolment { code_hash, expires }),
                 certificate: before.current.and_then(|node| node.certificate.clone()),
                 created_at: before.current.map_or(before.now, |node| node.created_at),
+                previous: before.current.and_then(|node| node.previous.clone()),
             }))
         });
         let node = set.await?.ok_or_else(|| Error::Internal("a plan wrote nothing".into()))?;
@@ -121,8 +123,8 @@ impl Engine {
         Arc::clone(self).certify(visit, attempt).await
     }
 
-    /// Signs the next certificate of the node whose agent calls; the one that it shows is void
-    /// then. Runs to its end even when the caller goes away.
+    /// Signs the next certificate of the node whose agent calls; the one that it shows is good
+    /// until the node has shown the next one. Runs to its end even when the caller goes away.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] without the good certificate of a node; else as
@@ -164,6 +166,10 @@ impl Engine {
         let (issued, authority) = self.sign_certificate(attempt)?;
         visit.intend(self).await?;
         node.join = None;
+        node.previous = match &attempt.shown {
+            Shown::Token(_) => None,
+            Shown::Certificate(shown) => node.certificate_of(shown).cloned(),
+        };
         node.certificate = Some(issued.kept);
         self.write_node(path, &node, revision, authority).await?;
         drop(changing);
@@ -184,9 +190,8 @@ impl Engine {
                 Ok(())
             }
             Shown::Certificate(fingerprint) => {
-                let held = node.certificate.as_ref().map(|held| held.fingerprint);
-                let is_held = held == Some(*fingerprint);
-                if is_held { Ok(()) } else { Err(Refused::Token("superseded")) }
+                let held = node.certificate_of(fingerprint);
+                held.map(drop).ok_or(Refused::Token("superseded"))
             }
         }
     }

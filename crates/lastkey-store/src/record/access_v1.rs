@@ -410,6 +410,8 @@ pub(super) struct NodeV1<'a> {
     certificate: Option<NodeCertificateV1>,
     #[n(4)]
     created_at: u64,
+    #[n(5)]
+    previous: Option<NodeCertificateV1>,
 }
 
 #[derive(Encode, Decode)]
@@ -450,6 +452,7 @@ impl<'a> From<&'a Node> for NodeV1<'a> {
             join: node.join.as_ref().map(EnrolmentV1::from),
             certificate: node.certificate.as_ref().map(NodeCertificateV1::from),
             created_at: node.created_at.0,
+            previous: node.previous.as_ref().map(NodeCertificateV1::from),
         }
     }
 }
@@ -464,6 +467,7 @@ impl TryFrom<NodeV1<'_>> for Node {
             join: node.join.map(Enrolment::from),
             certificate: node.certificate.map(NodeCertificate::from),
             created_at: Timestamp(node.created_at),
+            previous: node.previous.map(NodeCertificate::from),
         })
     }
 }

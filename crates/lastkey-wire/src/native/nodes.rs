@@ -91,7 +91,8 @@ pub struct NodeCertificateReply {
     pub name: String,
     /// The SPIFFE id in the certificate.
     pub spiffe_id: String,
-    /// The certificate (PEM). Every earlier one of this node is void.
+    /// The certificate (PEM). Every earlier one of this node is void, after a
+    /// renewal as soon as this one is shown.
     pub certificate: String,
     /// When it ends (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
