@@ -55,6 +55,10 @@ impl RemoteKeys {
         self.0.ask(LIMITS, call).await.map_err(|error| match error {
             NoAnswer::Away(cause) => KeyError::Away(cause),
             NoAnswer::Refused(code, _) if code == "Undecryptable" => KeyError::Undecryptable,
+            // Not a word about the key: the server does not know who asks.
+            NoAnswer::Refused(code, message) if code == "Unauthenticated" => {
+                KeyError::Away(format!("it refuses the credential: {message}").into())
+            }
             NoAnswer::Refused(code, message) => KeyError::Refused { code, message },
         })
     }

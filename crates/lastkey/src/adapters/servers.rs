@@ -24,6 +24,8 @@ use crate::cli::ConnectionArgs;
 
 /// A server that is not there is found out in this time, and another one asked.
 const CONNECT: Duration = Duration::from_millis(1_000);
+/// A renewal that takes longer is tried again later.
+const RENEWAL: Duration = Duration::from_secs(2);
 /// Also with one server: its pooled connection may have died with a restart.
 const LEAST_ATTEMPTS: usize = 2;
 
@@ -58,9 +60,6 @@ pub(crate) struct Servers {
     clients: RwLock<Clients>,
     /// The server that answered last.
     preferred: AtomicUsize,
-    /// A certificate is void when the next one is signed: a call by it in that moment would be
-    /// refused, and a refusal counts. So calls wait.
-    renewing: tokio::sync::RwLock<()>,
 }
 
 /// How long a call may take.
@@ -97,8 +96,7 @@ impl Servers {
     pub(crate) fn new(access: Access) -> anyhow::Result<Self> {
         let made_of = access.stamp();
         let clients = RwLock::new(Clients { each: access.clients()?, made_of });
-        let (preferred, renewing) = (AtomicUsize::new(0), tokio::sync::RwLock::new(()));
-        Ok(Self { access, clients, preferred, renewing })
+        Ok(Self { access, clients, preferred: AtomicUsize::new(0) })
     }
 
     /// The node certificate to renew, when there is one, and when: so many seconds before its end.
@@ -108,16 +106,20 @@ impl Servers {
     }
 
     /// Has the node certificate in `file` followed by the next one, by the server that answered
-    /// last: another one is not asked, because the certificate may be void then.
+    /// last. It is asked once: of two that sign, the later would void what the other one sent.
+    /// Calls go on meanwhile, by the certificate before, which is good until the next one is shown.
     ///
     /// # Errors
-    /// When no server signs it, or the file cannot be written.
+    /// When the server does not sign it in time, or the file cannot be written.
     pub(super) async fn renew_identity(&self, file: &Path) -> anyhow::Result<()> {
-        let _no_calls = self.renewing.write().await;
         let (clients, index) = (self.clients(), self.preferred.load(Ordering::Relaxed));
         let client = clients.get(index).context("no server")?;
-        let renewed = crate::cli::renew_identity(client, file).await;
-        renewed.map(drop).map_err(|failure| anyhow::anyhow!(failure.text()))
+        let renewed = timeout(RENEWAL, crate::cli::renew_identity(client, file));
+        renewed
+            .await
+            .context("no answer in time")?
+            .map(drop)
+            .map_err(|failure| anyhow::anyhow!(failure.text()))
     }
 
     fn clients(&self) -> Arc<[Client]> {
@@ -159,8 +161,6 @@ impl Servers {
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + limits.budget;
-        let waited = tokio::time::timeout_at(deadline, self.renewing.read()).await;
-        let _not_renewing = waited.map_err(|_| NoAnswer::Away(Silent.into()))?;
         let clients = self.clients();
         let first = self.preferred.load(Ordering::Relaxed);
         let attempts = clients.len().max(LEAST_ATTEMPTS);

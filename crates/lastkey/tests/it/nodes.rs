@@ -174,9 +174,9 @@ fn certificate_of_another_authority_ends_the_handshake() {
     site.ok("whoami");
 }
 
-#[test]
-fn kms_plugin_renews_the_certificate_that_it_calls_with() {
-    let site = Site::found();
+/// A KMS plugin that calls by the certificate of a node, which it renews so many seconds before its
+/// end; the file of that certificate as it was.
+fn plugin(site: &Site, renew_seconds: u32) -> (Running, Vec<u8>) {
     site.invite("cp-1");
     site.join("cp-1").ok();
     site.ok("key create --alias alias/etcd");
@@ -187,17 +187,46 @@ fn kms_plugin_renews_the_certificate_that_it_calls_with() {
     );
     site.ok("policy put etcd etcd.cedar");
     let ca = &site.server.env[0].1;
-    // Due as soon as it is signed, so that it is renewed at the start.
     let config = format!(
         "[server]\nendpoints = ['{}']\nca = '{ca}'\nidentity = 'cp-1/node.pem'\n\
-         renew_seconds = 86400\n[metrics]\nlisten = '127.0.0.1:0'\n\
+         renew_seconds = {renew_seconds}\n[metrics]\nlisten = '127.0.0.1:0'\n\
          [[provider]]\nsocket = 'kms.sock'\nkey = 'alias/etcd'\n",
         site.server.addr
     );
     site.write("kms.toml", &config);
     let before = fs::read(site.path("cp-1/node.pem")).unwrap();
     let mut command = lastkey(["kms-plugin", "--config"]);
-    let plugin = Running::start(command.arg(site.path("kms.toml")));
+    (Running::start(command.arg(site.path("kms.toml"))), before)
+}
+
+#[test]
+fn kms_plugin_with_a_void_certificate_goes_on_by_its_local_keys() {
+    let site = Site::found();
+    let (plugin, _) = plugin(&site, 0);
+    let client = KmsClient::connect(&site.path("kms.sock"));
+    client.ready();
+    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
+    // Who joins anew voids what the plugin has.
+    site.invite("cp-1");
+    site.ok("node join cp-1 --token-file cp-1.token --out anew");
+    plugin.logs("it refuses the credential");
+    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
+    client.encrypt(&[0x5F; 32]).unwrap();
+    // The good one is read as soon as it is there.
+    fs::rename(site.path("anew/node.pem"), site.path("cp-1/node.pem")).unwrap();
+    site.ok("key rotate alias/etcd");
+    client
+        .wait("rotated", |status| {
+            status.as_ref().is_ok_and(|status| status.key_id != sealed.key_id)
+        })
+        .unwrap();
+}
+
+#[test]
+fn kms_plugin_renews_the_certificate_that_it_calls_with() {
+    let site = Site::found();
+    // Due as soon as it is signed, so that it is renewed at the start.
+    let (plugin, before) = plugin(&site, 86_400);
     let ready = plugin.says("lastkey kms-plugin serves").unwrap();
     plugin.logs("the node certificate is renewed");
     let renewed = fs::read(site.path("cp-1/node.pem")).unwrap();
