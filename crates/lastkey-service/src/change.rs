@@ -92,6 +92,8 @@ pub(crate) struct Draft {
     /// The key as it is stored.
     before: Key,
     revision: Revision,
+    /// Whether the key is written though it is as it was, so that nobody else changes it meanwhile.
+    pub(crate) is_claimed: bool,
     /// What is written beside the key.
     writes: Vec<Write>,
     /// Service time and wall clock of the change.
@@ -132,7 +134,7 @@ impl Draft {
     }
 
     fn into_batch(mut self) -> Vec<Write> {
-        if self.key != self.before {
+        if self.is_claimed || self.key != self.before {
             let path = RecordPath::key(self.key.id);
             let record = Some(Record::Key(self.key));
             self.writes.push(Write { path, expected: Expected::At(self.revision), record });
@@ -212,6 +214,7 @@ impl Engine {
             before: key.clone(),
             key,
             revision: stored.revision,
+            is_claimed: false,
             writes: Vec::new(),
             clock: self.clock.observe(),
             version: None,

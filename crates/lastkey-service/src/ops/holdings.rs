@@ -4,6 +4,7 @@
 //! Room      `service`.
 //! Holds     what the last report of any place shows under a key or version is not destroyed,
 //!           unless somebody who may override it says why. A report after the schedule counts.
+//!           Report and destruction both write the key, so one of two at once sees the other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -140,6 +141,7 @@ impl Engine {
         draft: &mut Draft,
         reported: &Reported,
     ) -> Result<(), Error> {
+        draft.is_claimed = true;
         let Reported { report, by } = reported;
         let known = self.holdings(draft.key.id).await?;
         let before = known.iter().find(|(holding, _)| holding.place == report.place);
@@ -186,6 +188,7 @@ impl Engine {
         version: Option<VersionNo>,
         in_spite: Option<&Reason>,
     ) -> Result<(), Error> {
+        draft.is_claimed = true;
         let mut needing = self.holdings(draft.key.id).await?;
         needing.retain(|(holding, _)| holding.count(version) > 0);
         let Some(why) = in_spite else {
@@ -205,6 +208,7 @@ impl Engine {
     /// Puts a destruction that is due off, when a place has reported since that it needs the key.
     /// True when it was put off.
     pub(crate) async fn put_off_if_needed(&self, draft: &mut Draft) -> Result<bool, Error> {
+        draft.is_claimed = true;
         let holdings = self.holdings(draft.key.id).await?;
         let needing = holdings.iter().map(|(holding, _)| holding);
         let Some(holding) = needing.filter(|one| !one.overridden).find(|one| one.count(None) > 0)

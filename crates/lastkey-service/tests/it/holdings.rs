@@ -5,6 +5,8 @@ use std::time::Duration;
 use lastkey_core::holding::{HeldWhat, Reason};
 use lastkey_core::ids::{KeyRef, Name, VersionNo};
 use lastkey_core::key::DeletionWindow;
+use lastkey_core::ports::Store as _;
+use lastkey_core::record::RecordPath;
 use lastkey_core::state::State;
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_service::error::Error;
@@ -73,6 +75,19 @@ async fn a_version_that_the_last_report_shows_is_not_destroyed() {
 
     world.report(&key, "prod", &[(2, 12)]).await.unwrap();
     assert_eq!(destroy(None).await.unwrap().version.state, State::Destroyed);
+}
+
+#[tokio::test]
+async fn report_and_destruction_both_write_the_key_so_that_one_of_two_at_once_sees_the_other() {
+    let world = world().await;
+    let key = world.rotated().await;
+    let path = RecordPath::key(world.show(&key).await.key.id);
+    let revision = async || world.store.records().get(&path).await.unwrap().unwrap().revision.0;
+    let before = revision().await;
+    world.report(&key, "prod", &[(2, 12)]).await.unwrap();
+    assert_eq!(revision().await, before + 1);
+    world.engine.destroy_key_version(admin(), key.clone(), version(1), None).await.unwrap();
+    assert_eq!(revision().await, before + 2);
 }
 
 #[tokio::test]
