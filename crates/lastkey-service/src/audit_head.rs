@@ -47,7 +47,9 @@ pub(crate) async fn check_len(archive: &dyn AuditArchive, store: &dyn Store) -> 
 /// [`Error::Invalid`] when it is another one; [`Error::Unavailable`], [`Error::Internal`].
 pub(crate) async fn check(archive: &dyn AuditArchive, store: &dyn Store) -> Result<(), Error> {
     let (Some(head), _) = remembered(store).await? else { return Ok(()) };
-    let now = head_of(archive).await?;
+    let Some(now) = head_of(archive).await? else {
+        return Err(lost(&format!("it has none of {} records", head.size)));
+    };
     if head.size > now.size {
         return Err(lost(&format!("it has {} of {} records", now.size, head.size)));
     }
@@ -67,19 +69,23 @@ pub(crate) async fn check(archive: &dyn AuditArchive, store: &dyn Store) -> Resu
 pub(crate) async fn remember(archive: &dyn AuditArchive, store: &dyn Store) -> Result<(), Error> {
     let (before, expected) = remembered(store).await?;
     let now = head_of(archive).await?;
-    if before.as_ref() == Some(&now) {
+    if now.is_none() || before == now {
         return Ok(());
     }
-    let (path, record) = (RecordPath::audit_head(), Some(Record::AuditHead(now)));
+    let (path, record) = (RecordPath::audit_head(), now.map(Record::AuditHead));
     store.commit(vec![Write { path, expected, record }]).await?;
     Ok(())
 }
 
-async fn head_of(archive: &dyn AuditArchive) -> Result<LogHead, Error> {
+/// Where the log stands; `None` when it has no record yet, and so nothing is signed.
+async fn head_of(archive: &dyn AuditArchive) -> Result<Option<LogHead>, Error> {
     let note = archive.checkpoint().await.map_err(Error::Unavailable)?;
+    if note.is_empty() {
+        return Ok(None);
+    }
     let (text, _) = split(&note).map_err(|error| Error::Internal(error.into()))?;
     let signed = Checkpoint::parse(text).map_err(|error| Error::Internal(error.into()))?;
-    Ok(LogHead { size: signed.size, root: signed.root })
+    Ok(Some(LogHead { size: signed.size, root: signed.root }))
 }
 
 fn lost(what: &str) -> Error {
