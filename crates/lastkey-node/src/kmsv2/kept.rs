@@ -143,7 +143,8 @@ impl Kept {
 
     /// Removes the file: what may not be used is not kept.
     pub(super) fn remove(&self) {
-        match std::fs::remove_file(&self.path) {
+        let removed = std::fs::remove_file(&self.path).and_then(|()| sync_folder(&self.path));
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let path = self.path.display();
                 tracing::error!(%path, %error, "local keys that may not be used stay on the disk");
@@ -201,6 +202,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;
+    sync_folder(path)
+}
+
+/// Has what happened to the name of a file survive a power cut.
+fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
