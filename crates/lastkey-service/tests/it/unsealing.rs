@@ -153,13 +153,15 @@ async fn a_device_that_answers_after_somebody_sealed_the_server_does_not_open_it
 async fn an_unseal_does_not_start_under_seals_that_changed_while_it_waited() {
     let world = world().await;
     world.gate.seal(admin()).await.unwrap();
-    let gate = Arc::clone(&world.gate);
+    let (gate, before) = (Arc::clone(&world.gate), world.store.bootstrap_reads());
     let unsealing =
         tokio::spawn(
             async move { gate.unseal(RequestId([8; 16]), SecretVec::copy_of(&KEYFILE)).await },
         );
+    while world.store.bootstrap_reads() == before {
+        tokio::task::yield_now().await;
+    }
     // It waits for the engine that this test still holds.
-    tokio::time::sleep(Duration::from_millis(200)).await;
     world.store.overwrite_bootstrap(|bootstrap| bootstrap.seals.clear());
     drop(world.engine);
     assert_eq!(code(unsealing.await.unwrap()), "Conflict");

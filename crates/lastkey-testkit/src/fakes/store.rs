@@ -3,6 +3,7 @@
 //! Room      `testkit`. Runs the same conformance suite as the stores of the product.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -201,6 +202,7 @@ impl Watch for FakeWatch {
 pub struct FakeSealedStore {
     store: FakeStore,
     bootstrap: Mutex<Option<Bootstrap>>,
+    reads: AtomicUsize,
     faults: Mutex<VecDeque<Fault>>,
 }
 
@@ -228,6 +230,11 @@ impl FakeSealedStore {
         }
     }
 
+    /// How often the bootstrap record was read.
+    pub fn bootstrap_reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+
     /// The records.
     #[must_use]
     pub const fn records(&self) -> &FakeStore {
@@ -242,6 +249,7 @@ impl FakeSealedStore {
 #[async_trait]
 impl SealedStore for FakeSealedStore {
     async fn bootstrap(&self) -> Result<Option<Bootstrap>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         Ok(self.kept().clone())
     }
 
