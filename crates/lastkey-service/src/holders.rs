@@ -2,10 +2,10 @@
 //!
 //! Room      `service`.
 //! Holds     A node speaks of itself alone, and each of its statements takes the place of the one
-//!           before; one that is incomplete takes out no pod that it leaves out. Nothing of this is stored: after a
-//!           start the nodes are asked for their statements, and until they have answered the list
-//!           says since when it listens. What a node said is kept until it says something else; who
-//!           has fallen silent is told apart.
+//!           before; one that is incomplete takes out no pod that it leaves out. Nothing of this is
+//!           stored: after a start the nodes are asked for their statements, and until they have
+//!           answered the list says since when it listens. What a node said is kept until it says
+//!           something else; who has fallen silent is told apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
