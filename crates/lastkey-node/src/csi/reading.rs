@@ -93,6 +93,7 @@ impl Provider {
                 reading.spawn(read_one(next));
             }
             let (source, read) = done.map_err(|_| Refusal::Unready(INTERNAL.to_owned()))?;
+            let (read, came_live) = self.remembered(&source, read, reader.identity);
             len += read.as_ref().map_or(0, |read| read.value.len());
             if len > MAX_READ_LEN {
                 return Err(Refusal::Invalid(format!(
@@ -102,7 +103,6 @@ impl Provider {
                 ))
                 .into());
             }
-            let (read, came_live) = self.remembered(&source, read, reader.identity);
             is_live &= came_live;
             let objects = users.get(&source).map_or(&[][..], Vec::as_slice);
             let value = judged(read, objects, &asked.who())?;
