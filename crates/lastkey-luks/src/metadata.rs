@@ -90,7 +90,10 @@ impl Metadata {
     }
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Error> {
-        serde_json::to_vec(&self.0).map_err(|_| Error::Primitive)
+        // By name, whatever order this build of the library keeps.
+        let mut value = Value::Object(self.0.clone());
+        value.sort_all_objects();
+        serde_json::to_vec(&value).map_err(|_| Error::Primitive)
     }
 
     /// Refuses headers that only a newer or cleverer reader may touch.
