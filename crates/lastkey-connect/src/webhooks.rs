@@ -130,6 +130,10 @@ fn told(kind: ValueKind, value: &SecretVec) -> Option<Told> {
 /// What a program made; the inner `None` when it leaves that to us.
 fn made(body: &[u8]) -> Option<Option<(ValueKind, SecretVec)>> {
     let decode = |text: &str| STANDARD.decode(text).ok().map(SecretVec::take);
+    // An array would be taken for the fields in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
     match serde_json::from_slice(body).ok()? {
         Told { value: None, fields: None } => Some(None),
         Told { value: Some(value), fields: None } => {

@@ -182,7 +182,7 @@ actions! {
     /// Destroy a secret whose window has passed. The scheduler alone does this.
     ExpireSecret = "secrets:ExpireSecret", true;
     /// Say how and when a secret rotates.
-    UpdateSecretRotation = "secrets:UpdateRotation", true;
+    UpdateSecretRotation = "secrets:UpdateSecretRotation", true;
     /// Make a new value by the strategy of the secret.
     RotateSecret = "secrets:RotateSecret", true;
     /// Revoke an old version whose overlap has ended. The scheduler alone does this.

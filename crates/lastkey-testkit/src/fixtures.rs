@@ -265,12 +265,12 @@ fn access_records() -> Vec<Record> {
         Record::SealBook(seal_book()),
         Record::AuditHead(LogHead { size: 70_000, root: [0x77; 32] }),
         Record::Backup(backup()),
-        Record::Tombstone(Tombstone {
-            key: key_id(1),
-            version: Some(version_no(2)),
-            destroyed_at: CREATED,
-        }),
+        Record::Tombstone(tombstone()),
     ]
+}
+
+fn tombstone() -> Tombstone {
+    Tombstone { key: key_id(1), version: Some(version_no(2)), destroyed_at: CREATED }
 }
 
 fn backup() -> BackupRecord {

@@ -134,6 +134,8 @@ impl Cursor<'_> {
         let len = leading(self.text.get(self.at..)?, MAX_VALUE_LEN, is_bare_byte);
         let end = self.at + len;
         let is_ended = match operator {
+            // A type with a lifetime, not text before a tag.
+            _ if self.text.get(end..end + 2) == Some(b"<'") => false,
             Operator::Assign => self.text.get(end).is_none_or(|byte| {
                 matches!(
                     byte,
@@ -601,6 +603,7 @@ mod tests {
             ("secret: AgBy3i4OJSWK+PiTySYZZA9rO43cGDEq", "secret"),
             ("token: 1.2.3-20240101T000000Z", "token"),
             ("password: str = None", "passw"),
+            ("root_password: WrappedV1<'a>,", "passw"),
         ] {
             assert_eq!(secret_of(line, word), None, "{line}");
         }

@@ -4,6 +4,7 @@
 mod access;
 mod audit;
 mod backups;
+mod holdings;
 mod seals;
 mod secrets;
 
@@ -74,6 +75,7 @@ fn every_route_does_what_it_says() {
     people::routes(&mut recorder);
     seals::routes(&mut recorder);
     backups::routes(&mut recorder);
+    holdings::routes(&mut recorder);
     end_of_a_server(&mut recorder);
     let all: BTreeSet<String> =
         routes(&mut server.anybody()).into_iter().map(|(route, _)| route).collect();
@@ -372,6 +374,7 @@ fn every_command_does_what_it_says() {
     people::commands(&mut shell);
     seals::commands(&mut shell);
     backups::commands(&mut shell);
+    holdings::commands(&mut shell);
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));
@@ -380,13 +383,16 @@ fn every_command_does_what_it_says() {
         "admin-token",
         "bench",
         "dev",
+        "etcd doctor",
         "etcd enable",
         "etcd rewrite",
         "etcd verify",
         "init",
         "kms-plugin",
+        "secret scan-pack",
         "secrets-provider",
         "server",
+        "volumes",
     ];
     assert_eq!(shell.untyped(), elsewhere);
 }

@@ -251,15 +251,21 @@ impl Engine {
         trail: &mut Trail<'_>,
         name: &SecretName,
     ) -> Result<(), Error> {
-        let (_, stored) = self.permit_secret::<UpdateSecretRotation>(trail, name).await?;
-        let held = self.held_rotation(stored.item.id).await?.ok_or(NO_ROTATION)?;
-        if held.rotation.under_way.is_some() {
-            return Err(Error::SecretState { state: "being rotated" });
+        // The scheduler writes to it as well.
+        for _ in 0..ATTEMPTS {
+            let (_, stored) = self.permit_secret::<UpdateSecretRotation>(trail, name).await?;
+            let held = self.held_rotation(stored.item.id).await?.ok_or(NO_ROTATION)?;
+            if held.rotation.under_way.is_some() {
+                return Err(Error::SecretState { state: "being rotated" });
+            }
+            trail.call().go_on()?;
+            trail.intend(self).await?;
+            match self.store.commit(held.end()).await.map_err(Error::from) {
+                Err(Error::Conflict) => {}
+                committed => return committed.map(drop),
+            }
         }
-        trail.call().go_on()?;
-        trail.intend(self).await?;
-        self.store.commit(held.end()).await?;
-        Ok(())
+        Err(Error::Conflict)
     }
 }
 
