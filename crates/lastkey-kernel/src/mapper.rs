@@ -40,6 +40,7 @@ enum Command {
     Suspend = 6,
     Status = 7,
     Load = 9,
+    Clear = 10,
     Table = 12,
     Message = 14,
 }
@@ -111,8 +112,12 @@ pub fn open(name: &str, uuid: &str, table: &CryptTable, key: &[u8]) -> io::Resul
 /// When the kernel refuses; the old table stays.
 pub fn reload(name: &str, table: &CryptTable, key: &[u8]) -> io::Result<()> {
     load(name, table, key)?;
-    suspend(name)?;
-    resume(name)
+    let changed = suspend(name).and_then(|()| resume(name));
+    if changed.is_err() {
+        // The key is in this table too.
+        drop(clear(name));
+    }
+    changed
 }
 
 /// What stands under a name.
@@ -173,13 +178,23 @@ pub fn resume(name: &str) -> io::Result<()> {
 }
 
 /// Lets nothing pass any more and wipes the key from the kernel. What is on its way is written
-/// first; a file system on it waits, with all who use it.
+/// first; a file system on it waits, with all who use it. Of one that is stopped already, whoever
+/// did that, the key is wiped as well: stopped does not mean without a key.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn freeze(name: &str) -> io::Result<()> {
-    suspend(name)?;
+    // A table that was loaded and is not in use has the key too.
+    clear(name)?;
+    if status(name)?.is_some_and(|found| !found.suspended) {
+        suspend(name)?;
+    }
     message(name, "key wipe")
+}
+
+/// Takes away a table that was loaded and is not in use; none is no error.
+fn clear(name: &str) -> io::Result<()> {
+    call(Command::Clear, &Call { name, ..Call::default() }).map(drop)
 }
 
 /// Gives the key back, and lets everything pass.
@@ -212,7 +227,7 @@ fn message(name: &str, text: &str) -> io::Result<()> {
 impl CryptTable {
     /// `struct dm_target_spec` and the parameters behind it.
     fn target(&self, key: &str) -> io::Result<Vec<u8>> {
-        let parameters = self.parameters(key);
+        let parameters = self.parameters(key)?;
         let padded = (parameters.len() + 1).next_multiple_of(8);
         let next = u32::try_from(TARGET_LEN + padded).map_err(io::Error::other)?;
         let mut target = Vec::with_capacity(TARGET_LEN + padded);
@@ -226,7 +241,9 @@ impl CryptTable {
         Ok(target)
     }
 
-    fn parameters(&self, key: &str) -> String {
+    /// Fields are told apart by blanks, and the text ends with a zero: nothing may bring its own.
+    fn parameters(&self, key: &str) -> io::Result<String> {
+        [self.encryption.as_str(), key].into_iter().try_for_each(one_word)?;
         let options = [
             self.discards.then(|| "allow_discards".to_owned()),
             self.no_workqueues.then(|| "no_read_workqueue".to_owned()),
@@ -240,7 +257,7 @@ impl CryptTable {
         if !options.is_empty() {
             text.push_str(&format!(" {} {}", options.len(), options.join(" ")));
         }
-        text
+        Ok(text)
     }
 }
 
@@ -279,7 +296,15 @@ fn call(command: Command, call: &Call<'_>) -> io::Result<Answer> {
     Ok(Answer(buffer))
 }
 
+fn one_word(text: &str) -> io::Result<()> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "a name with blanks or signs that are no text"))
+}
+
 fn field<const N: usize>(text: &str) -> io::Result<[u8; N]> {
+    one_word(text)?;
     let mut field = [0; N];
     match field.get_mut(..text.len()) {
         Some(place) if text.len() < N => place.copy_from_slice(text.as_bytes()),
@@ -377,7 +402,17 @@ mod tests {
         assert!(target.len().is_multiple_of(8));
         let plain =
             CryptTable { sector_size: 512, discards: false, no_workqueues: false, ..table() };
-        assert_eq!(plain.parameters("-"), "aes-xts-plain64 - 0 7:3 32768");
+        assert_eq!(plain.parameters("-").unwrap(), "aes-xts-plain64 - 0 7:3 32768");
+    }
+
+    #[test]
+    fn texts_that_would_be_several_fields_do_not_reach_the_kernel() {
+        for text in ["cipher_null-ecb - 0 7:3 32768\0", "a b", "a\tb", "a\n", "a\0", "ä"] {
+            let other = CryptTable { encryption: text.to_owned(), ..table() };
+            assert!(other.target(":64:logon:lastkey:v").is_err(), "{text:?}");
+            assert!(table().target(text).is_err(), "{text:?}");
+            assert!(Call { name: text, ..Call::default() }.encode().is_err(), "{text:?}");
+        }
     }
 
     #[test]

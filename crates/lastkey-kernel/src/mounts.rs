@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statvfs;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::mount::{
     MountFlags, UnmountFlags, mount as mount_at, mount_bind, mount_remount, unmount as unmount_at,
 };
@@ -102,17 +102,35 @@ fn sort(options: &[String]) -> (MountFlags, String) {
     (flags, rest.join(","))
 }
 
-/// Shows what is at one path at another one as well.
+/// What a mount forbids, and what a second one of it has to forbid by name.
+const KEPT: [(StatVfsMountFlags, MountFlags); 6] = [
+    (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+    (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+    (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+    (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+    (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+    (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+];
+
+/// The flags of a view for reading of a mount that has these. To make it read-only is to give all of
+/// them anew.
+fn for_reading(source: StatVfsMountFlags) -> MountFlags {
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    let kept = KEPT.iter().filter(|(told, _)| source.contains(*told));
+    kept.fold(flags, |flags, (_, flag)| flags | *flag)
+}
+
+/// Shows what is at one path at another one as well, with what its mount forbids.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn bind(from: &Path, to: &Path, read_only: bool) -> io::Result<()> {
+    let source = statvfs(from)?.f_flag;
     mount_bind(from, to)?;
     if !read_only {
         return Ok(());
     }
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    let narrowed = mount_remount(to, flags, c"");
+    let narrowed = mount_remount(to, for_reading(source), c"");
     if narrowed.is_err() {
         // Never a place that was to be read alone and can be written to.
         unmount_at(to, UnmountFlags::empty())?;
@@ -188,9 +206,10 @@ fn unescape(field: &[u8]) -> PathBuf {
 mod tests {
     use std::path::Path;
 
+    use rustix::fs::StatVfsMountFlags;
     use rustix::mount::MountFlags;
 
-    use super::{fill, list, parse, sort, unescape};
+    use super::{fill, for_reading, list, parse, sort, unescape};
     use crate::DeviceNumber;
 
     #[test]
@@ -222,6 +241,14 @@ mod tests {
         assert!(flags.contains(MountFlags::RDONLY | MountFlags::NOATIME));
         assert!(flags.contains(MountFlags::NODEV | MountFlags::NOSUID));
         assert_eq!(rest, "data=ordered,dev", "which the file system refuses");
+    }
+
+    #[test]
+    fn view_for_reading_forbids_what_its_source_forbids() {
+        let flags = for_reading(StatVfsMountFlags::NOEXEC | StatVfsMountFlags::NOATIME);
+        assert!(flags.contains(MountFlags::NOEXEC | MountFlags::NOATIME));
+        assert!(flags.contains(MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV));
+        assert!(!for_reading(StatVfsMountFlags::empty()).contains(MountFlags::NOEXEC));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use xts_mode::{Xts128, get_tweak_default};
 
 use crate::error::Error;
 
-/// The only way in which areas are encrypted here.
-pub(crate) const ENCRYPTION: &str = "aes-xts-plain64";
+/// The only way in which areas of key slots and data are encrypted here, as dm-crypt names it.
+pub const ENCRYPTION: &str = "aes-xts-plain64";
 pub(crate) const SECTOR_LEN: usize = 512;
 
 enum Xts {

@@ -23,6 +23,7 @@ use crate::{DATA_OFFSET, VOLUME_KEY_LEN};
 const COPY_LEN: u64 = 16_384;
 const BINARY_LEN_U64: u64 = 4_096;
 const DIGEST_LEN: usize = 32;
+const ANOTHER_LENGTH: Error = Error::Unsupported("a volume key of another length");
 
 /// The key that encrypts the sectors.
 #[derive(Debug)]
@@ -206,7 +207,7 @@ impl Header {
         text(&self.binary.uuid).unwrap_or_default()
     }
 
-    /// Where the data lies and how it is encrypted.
+    /// Where the data lies.
     ///
     /// # Errors
     /// [`Error::Unsupported`].
@@ -226,7 +227,8 @@ impl Header {
     /// none is named.
     ///
     /// # Errors
-    /// [`Error::WrongKey`]; [`Error::Io`]; [`Error::Unsupported`].
+    /// [`Error::WrongKey`]; [`Error::Io`]; [`Error::Unsupported`], for a volume key of another length
+    /// than ours too.
     pub fn open(
         &self,
         medium: &dyn Medium,
@@ -245,6 +247,10 @@ impl Header {
             let is_bound = digest.keyslots.contains(&Number(u64::from(number)));
             if is_bound && len >= DIGEST_LEN && found.expose(|found| ct_eq(found, &digest.digest.0))
             {
+                // A shorter one is of a weaker cipher than ours.
+                if key.len() != VOLUME_KEY_LEN {
+                    return Err(ANOTHER_LENGTH);
+                }
                 return Ok(VolumeKey(key));
             }
         }
@@ -264,7 +270,7 @@ impl Header {
         entropy: &mut dyn Entropy,
     ) -> Result<u32, Error> {
         if volume_key.len() != VOLUME_KEY_LEN {
-            return Err(Error::Unsupported("a volume key of another length"));
+            return Err(ANOTHER_LENGTH);
         }
         let number = self.metadata.free_number("keyslots")?;
         let place = free_place(self.metadata.areas()?, self.bounds()?)?;

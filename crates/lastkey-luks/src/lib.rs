@@ -18,6 +18,7 @@ mod metadata;
 mod slot;
 mod token;
 
+pub use area::ENCRYPTION;
 pub use error::Error;
 pub use header::{Copies, Format, Header, VolumeKey};
 pub use medium::Medium;

@@ -19,19 +19,16 @@ use crate::slot::Slot;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Metadata(Map<String, Value>);
 
-/// Where the data of a volume lies, and how it is encrypted.
+/// Where the data of a volume lies. It is encrypted by [`ENCRYPTION`], the first sector with tweak 0,
+/// or refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Where it begins, in bytes.
     pub offset: u64,
     /// Its length in bytes; none for all of the device behind the beginning.
     pub size: Option<u64>,
-    /// Cipher and mode as dm-crypt names them, `aes-xts-plain64`.
-    pub encryption: String,
     /// In bytes, 512 to 4,096.
     pub sector_size: u32,
-    /// Added to the number of each sector.
-    pub iv_tweak: u64,
 }
 
 /// The digest that a volume key is recognised by.
@@ -131,7 +128,8 @@ impl Metadata {
         areas.collect::<Option<_>>().ok_or(MALFORMED)
     }
 
-    /// The one segment of the volume.
+    /// The one segment of the volume. It stands in nothing that a key covers, so that who writes to
+    /// the disk chooses it: what would weaken the encryption is refused, whatever slots open.
     pub(crate) fn segment(&self) -> Result<Segment, Error> {
         let segments = self.object("segments")?;
         let mut each = segments.values();
@@ -145,17 +143,26 @@ impl Metadata {
         if text("type") != Some("crypt") {
             return Err(Error::Unsupported("the kind of its segment"));
         }
-        let number = |name| text(name).and_then(|text| text.parse().ok()).ok_or(MALFORMED);
+        let number = |name| text(name).and_then(|text| text.parse::<u64>().ok()).ok_or(MALFORMED);
         let sector_size = segment.get("sector_size").and_then(Value::as_u64).ok_or(MALFORMED)?;
         if ![512, 1_024, 2_048, 4_096].contains(&sector_size) {
             return Err(MALFORMED);
         }
+        if text("encryption") != Some(ENCRYPTION) {
+            return Err(Error::Unsupported("another cipher than aes-xts-plain64"));
+        }
+        if number("iv_tweak")? != 0 {
+            return Err(Error::Unsupported("sectors that are not counted from 0"));
+        }
+        let offset = number("offset")?;
+        let size = if text("size") == Some("dynamic") { None } else { Some(number("size")?) };
+        if !offset.is_multiple_of(sector_size) || !size.unwrap_or(0).is_multiple_of(sector_size) {
+            return Err(Error::Unsupported("data that begins or ends within a sector"));
+        }
         Ok(Segment {
-            offset: number("offset")?,
-            size: if text("size") == Some("dynamic") { None } else { Some(number("size")?) },
-            encryption: text("encryption").ok_or(MALFORMED)?.to_owned(),
+            offset,
+            size,
             sector_size: u32::try_from(sector_size).map_err(|_| MALFORMED)?,
-            iv_tweak: number("iv_tweak")?,
         })
     }
 

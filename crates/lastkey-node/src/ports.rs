@@ -164,6 +164,23 @@ pub enum ReadValue {
     Fields(BTreeMap<String, SecretVec>),
 }
 
+impl ReadValue {
+    /// Bytes of it, with the names of its fields.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Opaque(bytes) => bytes.len(),
+            Self::Fields(fields) => fields.iter().map(|(name, one)| name.len() + one.len()).sum(),
+        }
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A secret and its current version; none when there is none, or none that may be known.
 pub type Seen = (String, Option<u32>);
 
@@ -196,6 +213,8 @@ pub struct Question {
     pub holders: Option<Vec<Holder>>,
     /// Names that statement; left out in further questions beside the one that has it.
     pub holders_digest: Option<String>,
+    /// There may be others on this node of whom the provider does not know yet.
+    pub holders_incomplete: bool,
 }
 
 /// What the service tells.

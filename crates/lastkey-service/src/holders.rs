@@ -2,11 +2,12 @@
 //!
 //! Room      `service`.
 //! Holds     A node speaks of itself alone, and each of its statements takes the place of the one
-//!           before. Nothing of this is stored: after a start the nodes are asked for their
-//!           statements, and until they have answered the list says since when it listens. What a
-//!           node said is kept until it says something else; who has fallen silent is told apart.
+//!           before; one that is incomplete takes out no pod that it leaves out. Nothing of this is
+//!           stored: after a start the nodes are asked for their statements, and until they have
+//!           answered the list says since when it listens. What a node said is kept until it says
+//!           something else; who has fallen silent is told apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lastkey_core::ids::{Name, VersionNo};
@@ -49,6 +50,8 @@ pub struct Statement {
     pub digest: String,
     /// Everybody on the node who holds something.
     pub holders: Option<Vec<Holder>>,
+    /// There may be more on the node: its agent has just started.
+    pub is_incomplete: bool,
 }
 
 /// A holder, where and since when.
@@ -71,6 +74,8 @@ pub struct Consumer {
 pub struct Consumers {
     /// Since when nodes are listened to. Who was not heard of since is not in the list.
     pub heard_since: Timestamp,
+    /// Whether no node is still finding out who on it holds what.
+    pub is_complete: bool,
     /// The pods, by node.
     pub consumers: Vec<Consumer>,
 }
@@ -83,6 +88,7 @@ pub(crate) struct Holders {
 
 struct Stated {
     digest: String,
+    is_incomplete: bool,
     heard_at: Timestamp,
     holders: BTreeMap<Holder, Timestamp>,
 }
@@ -93,33 +99,43 @@ impl Holders {
         Self { heard_since: now, nodes: Mutex::default() }
     }
 
-    /// Takes over what a node says; whether that was possible: not without its holders, when they
-    /// are not known here. Answers who is new.
-    pub(crate) fn hear(
-        &self,
-        node: &Name,
-        statement: Statement,
-        now: Timestamp,
-    ) -> Option<Vec<Holder>> {
+    /// Who is new in what a node says; none when its holders are not known here.
+    pub(crate) fn news(&self, node: &Name, statement: &Statement) -> Option<Vec<Holder>> {
+        let nodes = self.lock();
+        let known = nodes.get(node);
+        let Some(holders) = &statement.holders else {
+            return known.filter(|known| known.digest == statement.digest).map(|_| Vec::new());
+        };
+        let is_new = |holder: &&Holder| {
+            holder.given_in_outage
+                || known.is_none_or(|known| !known.holders.contains_key(&holder.plain()))
+        };
+        Some(holders.iter().filter(is_new).cloned().collect())
+    }
+
+    /// Takes over what a node says.
+    pub(crate) fn hear(&self, node: &Name, statement: Statement, now: Timestamp) {
+        let Statement { digest, holders, is_incomplete } = statement;
         let mut nodes = self.lock();
-        let Some(holders) = statement.holders else {
-            let stated = nodes.get_mut(node).filter(|known| known.digest == statement.digest)?;
-            stated.heard_at = now;
-            return Some(Vec::new());
+        let Some(holders) = holders else {
+            if let Some(known) = nodes.get_mut(node).filter(|known| known.digest == digest) {
+                known.heard_at = now;
+            }
+            return;
         };
         let before = nodes.remove(node).map(|stated| stated.holders).unwrap_or_default();
-        let mut news = Vec::new();
-        let holders = holders.into_iter().map(|holder| {
-            let plain = holder.plain();
-            let since = before.get(&plain).copied();
-            if since.is_none() || holder.given_in_outage {
-                news.push(holder);
+        let mut holders: BTreeMap<_, _> =
+            holders.iter().map(|holder| (holder.plain(), now)).collect();
+        let of = |one: &Holder| (one.secret.clone(), one.pod_uid.clone());
+        let spoken_of: BTreeSet<_> = holders.keys().map(of).collect();
+        for (holder, since) in before {
+            let is_kept =
+                is_incomplete && holders.len() < MAX_HOLDERS && !spoken_of.contains(&of(&holder));
+            if is_kept || holders.contains_key(&holder) {
+                holders.insert(holder, since);
             }
-            (plain, since.unwrap_or(now))
-        });
-        let stated = Stated { holders: holders.collect(), heard_at: now, digest: statement.digest };
-        nodes.insert(node.clone(), stated);
-        Some(news)
+        }
+        nodes.insert(node.clone(), Stated { digest, is_incomplete, heard_at: now, holders });
     }
 
     /// Everybody who holds a version of a secret. `cluster` tells that of a node, if it is still
@@ -145,7 +161,8 @@ impl Holders {
             }
         }
         consumers.sort_by(|a, b| (&a.node, &a.holder).cmp(&(&b.node, &b.holder)));
-        Consumers { heard_since: self.heard_since, consumers }
+        let is_complete = nodes.values().all(|stated| !stated.is_incomplete);
+        Consumers { heard_since: self.heard_since, is_complete, consumers }
     }
 
     /// Each change is one call on a map, so a panic elsewhere leaves it whole.
@@ -175,7 +192,11 @@ mod tests {
     }
 
     fn said(digest: &str, holders: &[Holder]) -> Statement {
-        Statement { digest: digest.to_owned(), holders: Some(holders.to_vec()) }
+        Statement {
+            digest: digest.to_owned(),
+            holders: Some(holders.to_vec()),
+            is_incomplete: false,
+        }
     }
 
     fn versions(holders: &Holders) -> Vec<(String, u32, u64)> {
@@ -184,17 +205,24 @@ mod tests {
         all.consumers.into_iter().map(of).collect()
     }
 
+    /// Takes a statement over as the server does.
+    fn hear(holders: &Holders, node: &Name, statement: Statement, now: u64) -> Option<Vec<Holder>> {
+        let news = holders.news(node, &statement)?;
+        holders.hear(node, statement, Timestamp(now));
+        Some(news)
+    }
+
     #[test]
     fn each_statement_takes_the_place_of_the_one_before() {
         let (holders, node) = (Holders::none(Timestamp(1)), name("w1"));
         let (p, q) = (holder("p", 1), holder("q", 1));
-        let news = holders.hear(&node, said("x", &[p.clone(), q.clone()]), Timestamp(2)).unwrap();
+        let news = hear(&holders, &node, said("x", &[p.clone(), q.clone()]), 2).unwrap();
         assert_eq!(news, [p.clone(), q]);
         let moved = holder("q", 2);
-        let news = holders.hear(&node, said("y", &[p, moved.clone()]), Timestamp(3)).unwrap();
+        let news = hear(&holders, &node, said("y", &[p, moved.clone()]), 3).unwrap();
         assert_eq!(news, [moved]);
         assert_eq!(versions(&holders), [("p".to_owned(), 1, 2), ("q".to_owned(), 2, 3)]);
-        holders.hear(&node, said("z", &[]), Timestamp(4)).unwrap();
+        hear(&holders, &node, said("z", &[]), 4).unwrap();
         assert!(versions(&holders).is_empty());
     }
 
@@ -202,10 +230,9 @@ mod tests {
     fn what_was_given_in_an_outage_is_news_once_and_holds_as_anything_else() {
         let (holders, node) = (Holders::none(Timestamp(1)), name("w1"));
         let given = Holder { given_in_outage: true, ..holder("p", 1) };
-        let news =
-            holders.hear(&node, said("x", std::slice::from_ref(&given)), Timestamp(2)).unwrap();
+        let news = hear(&holders, &node, said("x", std::slice::from_ref(&given)), 2).unwrap();
         assert_eq!(news, [given]);
-        let news = holders.hear(&node, said("y", &[holder("p", 1)]), Timestamp(3)).unwrap();
+        let news = hear(&holders, &node, said("y", &[holder("p", 1)]), 3).unwrap();
         assert!(news.is_empty());
         assert_eq!(versions(&holders), [("p".to_owned(), 1, 2)]);
     }
@@ -213,18 +240,47 @@ mod tests {
     #[test]
     fn digest_alone_is_enough_while_it_is_known_and_no_longer() {
         let (holders, node) = (Holders::none(Timestamp(1)), name("w1"));
-        let alone = |digest: &str| Statement { digest: digest.to_owned(), holders: None };
-        assert_eq!(holders.hear(&node, alone("x"), Timestamp(2)), None);
-        holders.hear(&node, said("x", &[holder("p", 1)]), Timestamp(2)).unwrap();
-        assert_eq!(holders.hear(&node, alone("x"), Timestamp(3)), Some(Vec::new()));
-        assert_eq!(holders.hear(&node, alone("y"), Timestamp(4)), None);
-        assert_eq!(holders.hear(&name("w2"), alone("x"), Timestamp(4)), None);
+        let alone = |digest: &str| Statement {
+            digest: digest.to_owned(),
+            holders: None,
+            is_incomplete: false,
+        };
+        assert_eq!(hear(&holders, &node, alone("x"), 2), None);
+        hear(&holders, &node, said("x", &[holder("p", 1)]), 2).unwrap();
+        assert_eq!(hear(&holders, &node, alone("x"), 3), Some(Vec::new()));
+        assert_eq!(hear(&holders, &node, alone("y"), 4), None);
+        assert_eq!(hear(&holders, &name("w2"), alone("x"), 4), None);
+    }
+
+    #[test]
+    fn incomplete_statement_takes_out_no_pod_that_it_leaves_out() {
+        let (holders, node) = (Holders::none(Timestamp(1)), name("w1"));
+        hear(&holders, &node, said("x", &[holder("p", 1), holder("q", 1)]), 2).unwrap();
+        let first = Statement { is_incomplete: true, ..said("y", &[holder("q", 2)]) };
+        assert_eq!(hear(&holders, &node, first, 3).unwrap(), [holder("q", 2)]);
+        assert_eq!(versions(&holders), [("p".to_owned(), 1, 2), ("q".to_owned(), 2, 3)]);
+        let secret = SecretName::parse("a/b").unwrap();
+        assert!(!holders.of(&secret, |_| Some(None)).is_complete);
+        hear(&holders, &node, said("z", &[holder("q", 2)]), 4).unwrap();
+        assert_eq!(versions(&holders), [("q".to_owned(), 2, 3)]);
+        assert!(holders.of(&secret, |_| Some(None)).is_complete);
+    }
+
+    #[test]
+    fn news_stay_news_until_they_are_taken_over() {
+        let (holders, node) = (Holders::none(Timestamp(1)), name("w1"));
+        let statement = said("x", &[holder("p", 1)]);
+        for _ in 0..2 {
+            assert_eq!(holders.news(&node, &statement).unwrap(), [holder("p", 1)]);
+        }
+        holders.hear(&node, statement.clone(), Timestamp(2));
+        assert!(holders.news(&node, &statement).unwrap().is_empty());
     }
 
     #[test]
     fn node_that_was_removed_is_left_out() {
         let holders = Holders::none(Timestamp(1));
-        holders.hear(&name("w1"), said("x", &[holder("p", 1)]), Timestamp(2)).unwrap();
+        hear(&holders, &name("w1"), said("x", &[holder("p", 1)]), 2).unwrap();
         let all = holders.of(&SecretName::parse("a/b").unwrap(), |_| None);
         assert!(all.consumers.is_empty());
     }

@@ -15,6 +15,7 @@ use lastkey_wire::grpc::csi::{
 use crate::disk::Disk;
 use crate::driver::Driver;
 use crate::fault::{Fault, Kind, io_while, key_fault};
+use crate::locks::Held;
 use crate::record::{Fs, Source, VolumeRecord};
 use crate::request::{Capability, Class, SECTOR_LEN, required, size};
 use crate::shelf::Fill;
@@ -52,6 +53,8 @@ impl Driver {
         let mut record = match self.volumes.named(name) {
             Some(record) => same(record, request, &key, fs, source.as_ref())?,
             None => {
+                // Until the copy is whole, its source is neither deleted nor changed.
+                let _source = source.as_ref().map(|from| self.locks.take(from.id())).transpose()?;
                 let origin = source.map(|source| self.origin(source)).transpose()?;
                 let least = origin.as_ref().map_or(0, |origin| origin.capacity);
                 let capacity = size(request.capacity_range.as_ref(), least)?;
@@ -87,12 +90,8 @@ impl Driver {
         };
         match origin.map(|origin| &origin.source) {
             None => add(Fill::Nothing),
-            Some(Source::Snapshot(id)) => {
-                let _held = self.locks.take(id)?;
-                add(Fill::Copy(&self.snapshots.data(id)))
-            }
+            Some(Source::Snapshot(id)) => add(Fill::Copy(&self.snapshots.data(id))),
             Some(Source::Volume(id)) => {
-                let _held = self.locks.take(id)?;
                 let data = self.volumes.data(id);
                 self.while_still(id, |in_use| {
                     add(if in_use { Fill::Reference(&data) } else { Fill::Copy(&data) })
@@ -150,6 +149,7 @@ impl Driver {
         }
         let data = self.volumes.data(id);
         self.machine.detach(&data).map_err(io_while("let go of the device"))?;
+        let _lineage = self.lock_lineage(record.lineage.as_deref())?;
         let heirs = self.heirs(&record);
         if let Some(lineage) = record.lineage.as_deref().filter(|_| heirs.is_empty()) {
             let ended = self.keys.end_lineage(lineage);
@@ -161,6 +161,12 @@ impl Driver {
         self.volumes.remove(id).map_err(io_while("remove the volume"))?;
         tracing::info!(volume = id, lineage = record.lineage, heirs = heirs.len(), "deleted");
         Ok(())
+    }
+
+    /// From the look for heirs until the record is gone: of two that are deleted at once, each would
+    /// take the other for an heir, and nobody would end the key.
+    pub(crate) fn lock_lineage(&self, lineage: Option<&str>) -> Result<Option<Held>, Fault> {
+        lineage.map(|lineage| self.locks.take(&format!("lineage {lineage}"))).transpose()
     }
 
     /// Volumes and snapshots that share the lineage with a volume.
@@ -247,10 +253,15 @@ impl Driver {
         })
     }
 
-    /// Room for new data, with a reserve for whatever else lies there.
+    /// Room for new data, with a reserve for whatever else lies there, and without what older volumes
+    /// may still ask for.
     pub(crate) fn free(&self) -> Result<u64, Fault> {
-        let room = self.volumes.room().map_err(io_while("ask how much room there is"))?;
-        Ok(room.saturating_sub(room / RESERVE))
+        let left = || {
+            let owed = self.volumes.owed()?.saturating_add(self.snapshots.owed()?);
+            let room = self.volumes.room()?;
+            Ok(room.saturating_sub(room / RESERVE).saturating_sub(owed))
+        };
+        left().map_err(io_while("ask how much room there is"))
     }
 
     pub(crate) fn describe(&self, record: &VolumeRecord) -> Volume {

@@ -2,8 +2,10 @@
 //!
 //! Room      `volumes`.
 
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
@@ -14,6 +16,9 @@ use crate::locks::Locks;
 use crate::ports::{Machine, VolumeKeys};
 use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::shelf::Shelf;
+
+/// The file of the folder that a running driver holds the lock of.
+const LOCK: &str = "lock";
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -40,21 +45,25 @@ pub struct Driver {
     pub(crate) volumes: Shelf<VolumeRecord>,
     pub(crate) snapshots: Shelf<SnapshotRecord>,
     pub(crate) locks: Locks,
+    /// Locked for as long as the driver lives.
+    _folder: File,
 }
 
 impl Driver {
     /// Opens the folder of the volumes.
     ///
     /// # Errors
-    /// When it cannot be made or read.
+    /// When it cannot be made or read, or another driver uses it.
     pub fn new(
         config: Config,
         keys: Arc<dyn VolumeKeys>,
         machine: Arc<dyn Machine>,
     ) -> io::Result<Self> {
+        let folder = lock_folder(&config.folder)?;
         let volumes = Shelf::open(&config.folder)?;
         let snapshots = Shelf::open(&config.folder)?;
-        Ok(Self { config, keys, machine, volumes, snapshots, locks: Locks::default() })
+        let locks = Locks::default();
+        Ok(Self { config, keys, machine, volumes, snapshots, locks, _folder: folder })
     }
 
     /// A fresh id with a prefix.
@@ -106,6 +115,20 @@ impl Driver {
             "the key service has no key {name:.300} for this node. For a new key of this name: lastkey key create \
              --alias {alias:.300}; for an existing one: lastkey key alias set {alias:.300} KEY"
         )))
+    }
+}
+
+/// Two drivers would each remove what the other one is making.
+fn lock_folder(folder: &Path) -> io::Result<File> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let file = File::options().create(true).append(true).open(folder.join(LOCK))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "another driver uses it; stop that one, or give each a folder of its own",
+        )),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

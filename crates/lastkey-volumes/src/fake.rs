@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
 
 use lastkey_kernel::DeviceNumber;
 use lastkey_kernel::mapper::{CryptTable, Mapping};
@@ -16,7 +16,7 @@ use crate::ports::{Context, KeyError, KeyInfo, Machine, VolumeKeys};
 use crate::record::Fs;
 
 #[derive(Default)]
-pub(crate) struct FakeMachine(pub(crate) Mutex<State>);
+pub(crate) struct FakeMachine(pub(crate) Mutex<State>, pub(crate) Condvar);
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) mounts: Vec<Mount>,
     /// What was done, in order.
     pub(crate) calls: Vec<String>,
+    /// The disk of this volume hangs.
+    pub(crate) hung: Option<String>,
     /// How many more calls that change something succeed.
     pub(crate) budget: Option<usize>,
 }
@@ -112,6 +114,8 @@ impl Machine for FakeMachine {
     }
 
     fn freeze(&self, name: &str) -> io::Result<()> {
+        let state = self.0.lock().unwrap();
+        drop(self.1.wait_while(state, |state| state.hung.as_deref() == Some(name)).unwrap());
         self.change(format!("freeze {name}"))?.mappings.get_mut(name).unwrap().suspended = true;
         Ok(())
     }

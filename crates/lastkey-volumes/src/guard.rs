@@ -1,13 +1,17 @@
 //! The kill switch: volumes under a key that was disabled are frozen, and go on when it is enabled.
 //!
 //! Room      `volumes`.
-//! Holds     One question for each key of a class, however many volumes are under it. Only a key
+//! Holds     What is done for a volume runs on a thread of its own and waits for no call: a disk that
+//!           hangs keeps no other volume's key in the kernel, and a program that waits for a frozen
+//!           volume does not keep it frozen.
+//!           One question for each key of a class, however many volumes are under it. Only a key
 //!           service that says so freezes: silence changes nothing. What a frozen volume
 //!           needs to go on is asked of the service, which then decides again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,6 +21,7 @@ use crate::disk::Disk;
 use crate::driver::Driver;
 use crate::fault::{Fault, io_while};
 use crate::record::VolumeRecord;
+use crate::snapshots::still;
 
 /// Twice in the five seconds within which a volume is to be frozen.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -31,38 +36,56 @@ pub async fn guard(driver: Arc<Driver>, mut stop: watch::Receiver<bool>) {
             _ = ticks.tick() => {}
         }
         let round = Arc::clone(&driver);
-        if tokio::task::spawn_blocking(move || round.guard_once()).await.is_err() {
+        // What it starts comes to its end by itself.
+        if tokio::task::spawn_blocking(move || drop(round.guard_once())).await.is_err() {
             tracing::error!("a round over the keys of the volumes has failed");
         }
     }
 }
 
 impl Driver {
-    /// One round.
-    pub(crate) fn guard_once(&self) {
+    /// One round; the threads that it started.
+    pub(crate) fn guard_once(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
         let mut known = BTreeMap::new();
+        let mut started = Vec::new();
         for record in self.volumes.all() {
-            if let Err(fault) = self.guard_volume(&record, &mut known) {
-                let cause = fault.cause.as_ref().map(ToString::to_string);
-                tracing::warn!(volume = record.id, cause, "{fault}");
+            match self.guard_volume(&record, &mut known) {
+                Ok(thread) => started.extend(thread),
+                Err(fault) => complain(&record, &fault),
             }
         }
+        started
     }
 
     fn guard_volume(
-        &self,
+        self: &Arc<Self>,
         record: &VolumeRecord,
         known: &mut BTreeMap<String, Option<bool>>,
-    ) -> Result<(), Fault> {
-        let Some(mapping) = self.mapping(&record.id)? else { return Ok(()) };
-        let usable = self.is_usable(&record.key, known);
-        if usable == Some(false) && !mapping.suspended {
-            // Also while another call works on the volume: that call fails, or waits.
-            self.machine.freeze(&record.id).map_err(io_while("freeze the volume"))?;
+    ) -> Result<Option<JoinHandle<()>>, Fault> {
+        let Some(mapping) = self.mapping(&record.id)? else { return Ok(None) };
+        let stopped = mapping.suspended;
+        let Some(usable) = self.is_usable(&record.key, known) else { return Ok(None) };
+        if usable && !stopped {
+            return Ok(None);
+        }
+        // One at most for a volume: that of an earlier round may still be under way.
+        let Ok(held) = self.locks.take(&format!("guard {}", record.id)) else { return Ok(None) };
+        let (driver, record) = (Arc::clone(self), record.clone());
+        let work = move || {
+            let _held = held;
+            let done = if usable { driver.thaw(&record) } else { driver.freeze(&record, stopped) };
+            done.unwrap_or_else(|fault| complain(&record, &fault));
+        };
+        let started = thread::Builder::new().name("guard".to_owned()).spawn(work);
+        started.map(Some).map_err(io_while("start a thread"))
+    }
+
+    /// Also while another call works on the volume: that call fails, or waits. Of one that stands
+    /// still already the key is wiped as well: who stopped it may have left it there.
+    fn freeze(&self, record: &VolumeRecord, stopped: bool) -> Result<(), Fault> {
+        self.machine.freeze(&record.id).map_err(io_while("freeze the volume"))?;
+        if !stopped {
             tracing::warn!(volume = record.id, key = record.key, "frozen: the key is disabled");
-        } else if usable == Some(true) && mapping.suspended {
-            self.thaw(record)?;
-            tracing::info!(volume = record.id, key = record.key, "goes on: the key is enabled");
         }
         Ok(())
     }
@@ -88,18 +111,27 @@ impl Driver {
         usable
     }
 
+    /// Not under the lock of the volume: a call that has it may wait for this.
     fn thaw(&self, record: &VolumeRecord) -> Result<(), Fault> {
-        let _held = self.locks.take(&record.id)?;
-        let mut record = record.clone();
-        let device = self.device_below(&record)?;
+        let _still = self.locks.take(&still(&record.id))?;
+        if !self.mapping(&record.id)?.is_some_and(|mapping| mapping.suspended) {
+            return Ok(());
+        }
+        let device = self.device_below(record)?;
         let disk = Disk::open(&device).map_err(io_while("open the volume's device"))?;
-        let unlocked = self.unlock(&mut record, &disk)?;
-        let thawed = self.machine.thaw(&record.id, &unlocked.key);
-        thawed.map_err(io_while("let the volume go on"))
+        let key = self.key_again(record, &disk)?;
+        self.machine.thaw(&record.id, &key).map_err(io_while("let the volume go on"))?;
+        tracing::info!(volume = record.id, key = record.key, "goes on: the key is enabled");
+        Ok(())
     }
 
     fn device_below(&self, record: &VolumeRecord) -> Result<std::path::PathBuf, Fault> {
         let file = self.volumes.data(&record.id);
         self.machine.attach(Path::new(&file)).map_err(io_while("attach the volume"))
     }
+}
+
+fn complain(record: &VolumeRecord, fault: &Fault) {
+    let cause = fault.cause.as_ref().map(ToString::to_string);
+    tracing::warn!(volume = record.id, cause, "{fault}");
 }

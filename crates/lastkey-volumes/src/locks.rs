@@ -3,36 +3,36 @@
 //! Room      `volumes`.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::fault::{Fault, Kind};
 
 /// What is worked on.
 #[derive(Debug, Default)]
-pub(crate) struct Locks(Mutex<BTreeSet<String>>);
+pub(crate) struct Locks(Arc<Mutex<BTreeSet<String>>>);
 
 /// Until it is dropped, nobody else works on it.
 #[derive(Debug)]
-pub(crate) struct Held<'a> {
-    locks: &'a Locks,
+pub(crate) struct Held {
+    locks: Arc<Mutex<BTreeSet<String>>>,
     what: String,
 }
 
 impl Locks {
     /// Takes a lock, or says at once that somebody has it.
-    pub(crate) fn take(&self, what: &str) -> Result<Held<'_>, Fault> {
+    pub(crate) fn take(&self, what: &str) -> Result<Held, Fault> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !taken.insert(what.to_owned()) {
             let message = format!("another call works on {what:.64}; try again");
             return Err(Fault::new(Kind::Busy, message));
         }
-        Ok(Held { locks: self, what: what.to_owned() })
+        Ok(Held { locks: Arc::clone(&self.0), what: what.to_owned() })
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.locks.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.what);
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.what);
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use lastkey_kernel::mapper::{CryptTable, Mapping};
 use lastkey_kernel::mounts::Mount;
-use lastkey_luks::{Content, Header, State};
+use lastkey_luks::{Content, ENCRYPTION, Header, State};
 use lastkey_wire::grpc::csi::{
     Condition, ExpandReply, NodeExpandRequest, NodeInfo, PublishRequest, StageRequest, StatsReply,
     StatsRequest, UndoRequest, Usage,
@@ -23,7 +23,7 @@ use crate::driver::Driver;
 use crate::fault::{Fault, Kind, io_while};
 use crate::record::{Fs, VolumeRecord};
 use crate::request::{Access, Capability, required, size};
-use crate::unlock::Unlocked;
+use crate::unlock::{LAYOUT, Unlocked};
 
 const BYTES: i32 = 1;
 const INODES: i32 = 2;
@@ -68,7 +68,7 @@ impl Driver {
         unlocked: &Unlocked,
     ) -> Result<Mapping, Fault> {
         let (name, uuid) = (record.id.as_str(), mapping_uuid(&unlocked.header, &record.id));
-        let table = self.table(record, device, disk, &unlocked.header)?;
+        let table = self.table(record, device, disk)?;
         if let Some(found) = self.mapping(name)? {
             let ours = found.uuid == uuid && found.below == Some(table.device);
             if ours && found.suspended {
@@ -100,20 +100,18 @@ impl Driver {
         record: &VolumeRecord,
         device: &Path,
         disk: &Disk,
-        header: &Header,
     ) -> Result<CryptTable, Fault> {
-        let segment = header.segment()?;
         let number =
             self.machine.number(device).map_err(io_while("ask for the device's number"))?;
-        let sectors = u64::from(segment.sector_size);
-        let len = segment.size.unwrap_or(len_of(disk)?.saturating_sub(segment.offset));
+        let sectors = u64::from(LAYOUT.sector_size);
+        let len = len_of(disk)?.saturating_sub(LAYOUT.offset);
         Ok(CryptTable {
-            encryption: segment.encryption,
+            encryption: ENCRYPTION.to_owned(),
             device: number,
-            offset: segment.offset,
+            offset: LAYOUT.offset,
             len: len / sectors * sectors,
-            sector_size: segment.sector_size,
-            iv_tweak: segment.iv_tweak,
+            sector_size: LAYOUT.sector_size,
+            iv_tweak: 0,
             discards: record.discards,
             no_workqueues: self.machine.is_solid_state(number),
         })
@@ -200,7 +198,8 @@ impl Driver {
         let id = required("volume_id", &request.volume_id)?;
         let at = Path::new(required("staging_target_path", &request.path)?);
         let _held = self.locks.take(id)?;
-        let mapping = self.mapping(id)?;
+        // The id is what the caller says: other devices of the node have names as well.
+        let mapping = self.mapping(id)?.filter(|mapping| is_ours(mapping, id));
         if let (Some(mapping), Some(mount)) = (&mapping, self.mount_at(at)?)
             && mount.device == mapping.number
         {
@@ -224,11 +223,17 @@ impl Driver {
             return Err(Fault::precondition("staging_target_path is missing"));
         }
         let staging = Path::new(&request.staging_path);
+        let read_only = request.readonly || capability.read_only;
+        if read_only && capability.access == Access::Block {
+            return Err(Fault::invalid(
+                "a raw device for reading alone is not there yet: use a file system, or a claim \
+                 that may write",
+            ));
+        }
         let _held = self.locks.take(id)?;
         self.volume(id)?;
         let not_staged = || Fault::precondition(format!("{id} is not staged on this node"));
         let mapping = self.mapping(id)?.ok_or_else(not_staged)?;
-        let read_only = request.readonly || capability.read_only;
         let from = match capability.access {
             Access::Block => mapping.path(),
             Access::Mount { .. } => {
@@ -264,7 +269,14 @@ impl Driver {
         self.machine.unmount(target).map_err(io_while("unmount the target path"))?;
         let removed = match fs::symlink_metadata(target) {
             Ok(found) if found.is_dir() => fs::remove_dir(target),
-            Ok(_) => fs::remove_file(target),
+            // What `make_target` made; a mount would not be taken away by this either.
+            Ok(found) if found.is_file() && found.len() == 0 => fs::remove_file(target),
+            Ok(_) => {
+                return Err(Fault::precondition(format!(
+                    "{} is nothing that a volume was shown at: it was left as it is",
+                    target.display()
+                )));
+            }
             Err(error) => Err(error),
         };
         match removed {
@@ -350,9 +362,17 @@ impl Driver {
     }
 }
 
+const UUID_PREFIX: &str = "CRYPT-LUKS2-";
+
 /// As cryptsetup names them, so that its `status` and `close` know ours.
-pub(crate) fn mapping_uuid(header: &Header, name: &str) -> String {
-    format!("CRYPT-LUKS2-{}-{name}", header.uuid().replace('-', ""))
+fn mapping_uuid(header: &Header, name: &str) -> String {
+    format!("{UUID_PREFIX}{}-{name}", header.uuid().replace('-', ""))
+}
+
+/// Whether a mapping is a volume of this driver: not one of a stranger, nor of cryptsetup on this node.
+fn is_ours(mapping: &Mapping, name: &str) -> bool {
+    let end = mapping.uuid.strip_prefix(UUID_PREFIX).and_then(|rest| rest.strip_suffix(name));
+    name.starts_with("lkv-") && end.is_some_and(|rest| rest.ends_with('-'))
 }
 
 /// Whether a mount shows a volume: its file system, or its device.

@@ -35,6 +35,14 @@ pub enum Source {
     Volume(String),
 }
 
+impl Source {
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Snapshot(id) | Self::Volume(id) => id,
+        }
+    }
+}
+
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -55,7 +55,7 @@ pub(crate) struct Class {
 
 impl Class {
     pub(crate) fn parse(parameters: &BTreeMap<String, String>) -> Result<Self, Fault> {
-        let mut class = Self { key: None, fs: None, discards: true };
+        let mut class = Self { key: None, fs: None, discards: false };
         let mut overriding = None;
         for (name, value) in parameters {
             match name.as_str() {
@@ -235,7 +235,8 @@ mod tests {
         ]));
         let class = class.unwrap();
         assert_eq!(class.key.as_deref(), Some("0d1a2b3c-4d5e-6f70-8192-a3b4c5d6e7f8"));
-        assert_eq!((class.fs, class.discards), (Some(Fs::Ext4), true));
+        assert_eq!((class.fs, class.discards), (Some(Fs::Ext4), false));
+        assert!(Class::parse(&parameters(&[("discard", "true")])).unwrap().discards);
         assert_eq!(Class::parse(&BTreeMap::new()).unwrap().key, None);
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,8 @@ use crate::record::{SnapshotRecord, VolumeRecord};
 
 const RECORD: &str = "record.json";
 const DATA: &str = "data";
+/// What stat(2) counts in, whatever the file system has.
+const BLOCK_LEN: u64 = 512;
 /// Folders that are not whole yet, or not whole any more.
 const HALF: &str = ".half-";
 
@@ -170,6 +172,21 @@ impl<T: Entry> Shelf<T> {
     pub(crate) fn room(&self) -> io::Result<u64> {
         let told = statvfs(&self.folder)?;
         Ok(told.f_bavail.saturating_mul(told.f_frsize))
+    }
+
+    /// How many bytes the entries were promised that the disk does not hold for them: what pods gave
+    /// back with `discard`, and all where files cannot be given their bytes ahead.
+    pub(crate) fn owed(&self) -> io::Result<u64> {
+        let ids: Vec<String> = self.lock().keys().cloned().collect();
+        ids.iter().try_fold(0_u64, |owed, id| match fs::metadata(self.data(id)) {
+            Ok(data) => {
+                let held = data.blocks().saturating_mul(BLOCK_LEN);
+                Ok(owed.saturating_add(data.len().saturating_sub(held)))
+            }
+            // Removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(owed),
+            Err(error) => Err(error),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, T>> {

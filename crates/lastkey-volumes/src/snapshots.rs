@@ -58,6 +58,7 @@ impl Driver {
         volume: &str,
         copy: impl FnOnce(bool) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        let _still = self.locks.take(&still(volume))?;
         let Some(mapping) = self.mapping(volume)? else { return copy(false) };
         if mapping.suspended {
             return Err(Fault::precondition(format!("{volume} is frozen: its key is disabled")));
@@ -72,6 +73,7 @@ impl Driver {
         let id = required("snapshot_id", &request.id)?;
         let _held = self.locks.take(id)?;
         let Some(record) = self.snapshots.get(id) else { return Ok(()) };
+        let _lineage = self.lock_lineage(Some(&record.lineage))?;
         let volume = |other: VolumeRecord| other.lineage.as_ref() == Some(&record.lineage);
         let shared = self.volumes.all().into_iter().any(volume)
             || (self.snapshots.all().iter())
@@ -99,6 +101,11 @@ impl Driver {
         let entries = all.iter().skip(page.start).take(page.len()).map(reply).collect();
         Ok(ListSnapshotsReply { entries, next_token })
     }
+}
+
+/// Held by who stops a volume for a moment, so that nobody lets it go on meanwhile.
+pub(crate) fn still(volume: &str) -> String {
+    format!("still {volume}")
 }
 
 /// A volume in use is copied by reference or not at all.

@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lastkey_luks::{DATA_OFFSET, Header, Medium as _, State};
+use lastkey_crypto::entropy::SystemEntropy;
+use lastkey_kernel::mapper::Mapping;
+use lastkey_luks::{DATA_OFFSET, Format, Header, Medium as _, State};
+use lastkey_secret::SecretVec;
 use lastkey_wire::grpc::csi::{
     AccessType, CapacityRange, ContentSource, ContentSourceKind, CreateSnapshotRequest,
     CreateVolumeRequest, ExpandRequest, Id, Kind as Number, MountVolume, NodeExpandRequest,
@@ -22,7 +25,7 @@ struct Node {
     folder: tempfile::TempDir,
     machine: Arc<FakeMachine>,
     keys: Arc<FakeKeys>,
-    driver: Driver,
+    driver: Arc<Driver>,
 }
 
 impl Node {
@@ -35,8 +38,20 @@ impl Node {
     }
 
     /// Another process over what the last one left.
-    fn restart(&mut self) {
-        self.driver = driver(self.folder.path(), &self.machine, &self.keys);
+    fn restart(self) -> Self {
+        let Self { folder, machine, keys, driver: last } = self;
+        drop(last);
+        let driver = driver(folder.path(), &machine, &keys);
+        Self { folder, machine, keys, driver }
+    }
+
+    /// A round of the kill switch, to its end.
+    fn guard(&self) {
+        self.driver.guard_once().into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    fn disable(&self, key: &str) {
+        self.keys.0.lock().unwrap().disabled.insert(key.to_owned());
     }
 
     fn create(&self, name: &str) -> String {
@@ -71,21 +86,30 @@ impl Node {
         })
     }
 
+    fn snapshot(&self, id: &str) -> String {
+        let (source_volume_id, name) = (id.to_owned(), "snap".to_owned());
+        let request = CreateSnapshotRequest { source_volume_id, name };
+        self.driver.create_snapshot(&request).unwrap().snapshot.unwrap().id
+    }
+
     fn disk(&self, id: &str) -> Disk {
         Disk::open(&self.driver.volumes.data(id)).unwrap()
     }
 }
 
-fn driver(folder: &Path, machine: &Arc<FakeMachine>, keys: &Arc<FakeKeys>) -> Driver {
-    let config = Config {
+fn driver(folder: &Path, machine: &Arc<FakeMachine>, keys: &Arc<FakeKeys>) -> Arc<Driver> {
+    Arc::new(Driver::new(config(folder), keys.clone(), machine.clone()).unwrap())
+}
+
+fn config(folder: &Path) -> Config {
+    Config {
         name: "volumes.lastkey.dev".to_owned(),
         node_id: "node-1".to_owned(),
         version: "1".to_owned(),
         cluster: "prod".to_owned(),
         default_key: "alias/volumes".to_owned(),
         folder: folder.to_owned(),
-    };
-    Driver::new(config, keys.clone(), machine.clone()).unwrap()
+    }
 }
 
 fn request(name: &str) -> CreateVolumeRequest {
@@ -122,7 +146,7 @@ fn stage_that_was_cut_short_anywhere_goes_on_and_formats_once() {
         let first = node.stage(&id);
         node.machine.0.lock().unwrap().budget = None;
         let formats = node.machine.done("make ext4");
-        node.restart();
+        node = node.restart();
         node.stage(&id).unwrap();
         if first.is_ok() {
             assert_eq!(node.machine.done("make ext4"), 1);
@@ -132,7 +156,7 @@ fn stage_that_was_cut_short_anywhere_goes_on_and_formats_once() {
         // From now on never again, whatever happens.
         node.unstage(&id);
         node.machine.reboot();
-        node.restart();
+        node = node.restart();
         node.stage(&id).unwrap();
         assert_eq!(node.machine.done("make ext4"), 1, "{budget}");
     }
@@ -174,7 +198,7 @@ fn created_volume_is_the_same_when_asked_again_and_another_one_is_refused() {
         parameters: [(name.to_owned(), value.to_owned())].into(),
         ..request("claim")
     };
-    node.restart();
+    node = node.restart();
     assert_eq!(node.create("claim"), id);
     assert_eq!(kind(node.driver.create_volume(&with("kmsKeyId", "b"))), Kind::Exists);
     assert_eq!(kind(node.driver.create_volume(&with("fsType", "xfs"))), Kind::Exists);
@@ -217,21 +241,180 @@ fn disabled_key_freezes_and_silence_does_not() {
     node.stage(&id).unwrap();
     for mood in [Mood::Away, Mood::Denied] {
         node.keys.0.lock().unwrap().mood = mood;
-        node.driver.guard_once();
+        node.guard();
         assert_eq!(node.machine.done("freeze"), 0);
     }
     node.keys.0.lock().unwrap().mood = Mood::Well;
-    node.keys.0.lock().unwrap().disabled.insert("key-1".to_owned());
-    node.driver.guard_once();
-    node.driver.guard_once();
+    node.disable("key-1");
+    node.guard();
     assert_eq!((node.machine.done("freeze"), node.machine.done("thaw")), (1, 0));
     let stats = StatsRequest { volume_id: id.clone(), volume_path: text(&node.path(&id)) };
     let condition = node.driver.stats(&stats).unwrap().condition.unwrap();
     assert!(condition.abnormal && condition.message.contains("key-1"));
     node.keys.0.lock().unwrap().disabled.clear();
-    node.driver.guard_once();
-    node.driver.guard_once();
+    node.guard();
+    node.guard();
     assert_eq!((node.machine.done("freeze"), node.machine.done("thaw")), (1, 1));
+}
+
+/// Stopped is not without a key: by a snapshot, by a program of the node, by a driver that was killed
+/// between the two.
+#[test]
+fn key_of_a_volume_that_stands_still_is_wiped_too() {
+    let node = Node::set();
+    let id = node.create("claim");
+    node.stage(&id).unwrap();
+    node.machine.0.lock().unwrap().mappings.get_mut(&id).unwrap().suspended = true;
+    node.disable("key-1");
+    node.guard();
+    assert_eq!(node.machine.done("freeze"), 1);
+}
+
+#[test]
+fn frozen_volume_goes_on_while_a_call_that_waits_for_it_holds_its_lock() {
+    let node = Node::set();
+    let id = node.create("claim");
+    node.stage(&id).unwrap();
+    node.disable("key-1");
+    let _stage = node.driver.locks.take(&id).unwrap();
+    node.guard();
+    node.keys.0.lock().unwrap().disabled.clear();
+    // A snapshot is being taken.
+    let copying = node.driver.locks.take(&format!("still {id}")).unwrap();
+    node.guard();
+    assert_eq!((node.machine.done("freeze"), node.machine.done("thaw")), (1, 0));
+    drop(copying);
+    node.guard();
+    assert_eq!(node.machine.done("thaw"), 1);
+}
+
+#[test]
+fn disk_that_hangs_keeps_no_other_volume_from_being_frozen() {
+    let node = Node::set();
+    node.create("a");
+    node.create("b");
+    let ids: Vec<String> = node.driver.volumes.all().into_iter().map(|one| one.id).collect();
+    ids.iter().for_each(|id| node.stage(id).unwrap());
+    node.disable("key-1");
+    node.machine.0.lock().unwrap().hung = Some(ids[0].clone());
+    let mut threads = node.driver.guard_once();
+    threads.pop().unwrap().join().unwrap();
+    assert_eq!(node.machine.done(&format!("freeze {}", ids[1])), 1);
+    // The next round starts nothing more for the one that hangs.
+    let next = node.driver.guard_once();
+    assert_eq!((threads.len(), next.len()), (1, 1));
+    node.machine.0.lock().unwrap().hung = None;
+    node.machine.1.notify_all();
+    threads.into_iter().chain(next).for_each(|thread| thread.join().unwrap());
+    assert_eq!(node.machine.done(&format!("freeze {}", ids[0])), 1);
+}
+
+#[test]
+fn folder_has_one_driver_at_a_time() {
+    let node = Node::set();
+    let half = node.folder.path().join("volumes/.half-lkv-1");
+    std::fs::create_dir(&half).unwrap();
+    let second = Driver::new(config(node.folder.path()), node.keys.clone(), node.machine.clone());
+    let refused = second.err().unwrap().to_string();
+    assert!(refused.contains("another driver"), "{refused}");
+    assert!(half.exists(), "what the first one is making");
+    let _next = node.restart();
+    assert!(!half.exists());
+}
+
+/// A key slot that opens says nothing of where the data lies.
+#[test]
+fn header_that_puts_the_data_elsewhere_is_not_followed() {
+    let node = Node::set();
+    let id = node.create("claim");
+    node.stage(&id).unwrap();
+    node.unstage(&id);
+    let disk = node.disk(&id);
+    let token = Header::read(&disk).unwrap().unwrap().tokens().unwrap().remove(0).1;
+    let other = Format { label: "", subsystem: "", sector_size: 512 };
+    let key = SecretVec::copy_of(&[1; 64]);
+    Header::format(&disk, other, &key, |_| token, &mut SystemEntropy).unwrap();
+    let refused = node.stage(&id).unwrap_err();
+    assert_eq!(refused.kind, Kind::Precondition);
+    assert!(refused.message.contains("lies elsewhere"), "{refused}");
+    assert_eq!(node.machine.done("open"), 1);
+}
+
+#[test]
+fn devices_and_files_of_others_are_left_alone() {
+    let node = Node::set();
+    let id = node.create("claim");
+    node.stage(&id).unwrap();
+    let ours = node.machine.0.lock().unwrap().mappings[&id].clone();
+    for (name, uuid) in [("vg-root", "LVM-1"), ("home", "CRYPT-LUKS2-1-home"), (&id, "other")] {
+        let other = Mapping { uuid: uuid.to_owned(), ..ours.clone() };
+        node.machine.0.lock().unwrap().mappings.insert(name.to_owned(), other);
+        node.unstage(name);
+        assert!(node.machine.0.lock().unwrap().mappings.contains_key(name), "{name}");
+    }
+    node.machine.0.lock().unwrap().mappings.insert(id.clone(), ours);
+    node.unstage(&id);
+    assert!(!node.machine.0.lock().unwrap().mappings.contains_key(&id));
+
+    let target = node.path("file");
+    let unpublish =
+        || node.driver.unpublish(&UndoRequest { volume_id: id.clone(), path: text(&target) });
+    std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+    std::fs::write(&target, "somebody's").unwrap();
+    assert_eq!(kind(unpublish()), Kind::Precondition);
+    assert!(target.exists());
+    std::fs::write(&target, "").unwrap();
+    unpublish().unwrap();
+    unpublish().unwrap();
+    assert!(!target.exists());
+}
+
+#[test]
+fn bytes_that_older_volumes_may_still_ask_for_are_not_promised_twice() {
+    let node = Node::set();
+    let id = node.create("claim");
+    let data = node.driver.volumes.data(&id);
+    let owed = node.driver.volumes.owed().unwrap();
+    // As after a discard of everything.
+    let file = std::fs::File::options().write(true).open(&data).unwrap();
+    let len = file.metadata().unwrap().len();
+    file.set_len(0).unwrap();
+    file.set_len(len).unwrap();
+    assert_eq!(node.driver.volumes.owed().unwrap(), len, "{owed} before");
+    file.set_len(1 << 43).unwrap();
+    assert_eq!(node.driver.free().unwrap(), 0);
+    assert_eq!(kind(node.driver.create_volume(&request("other"))), Kind::Exhausted);
+}
+
+/// The calls of two threads that delete the last two of a lineage cannot both see the other one.
+#[test]
+fn lineage_is_looked_at_by_one_deletion_at_a_time() {
+    let node = Node::set();
+    let id = node.create("claim");
+    let snapshot = node.snapshot(&id);
+    let lineage = node.driver.volumes.get(&id).unwrap().lineage.unwrap();
+    let held = node.driver.locks.take(&format!("lineage {lineage}")).unwrap();
+    assert_eq!(kind(node.driver.delete_volume(&Id { id: id.clone() })), Kind::Busy);
+    let delete_snapshot = || node.driver.delete_snapshot(&Id { id: snapshot.clone() });
+    assert_eq!(kind(delete_snapshot()), Kind::Busy);
+    drop(held);
+    node.driver.delete_volume(&Id { id }).unwrap();
+    delete_snapshot().unwrap();
+    assert_eq!(node.keys.0.lock().unwrap().ended.len(), 1);
+}
+
+#[test]
+fn source_of_a_clone_is_held_before_it_is_looked_at() {
+    let node = Node::set();
+    let id = node.create("claim");
+    let content_source =
+        Some(ContentSource { kind: Some(ContentSourceKind::Volume(Id { id: id.clone() })) });
+    let clone = CreateVolumeRequest { content_source, ..request("clone") };
+    let held = node.driver.locks.take(&id).unwrap();
+    assert_eq!(kind(node.driver.create_volume(&clone)), Kind::Busy);
+    assert!(node.driver.volumes.named("clone").is_none());
+    drop(held);
+    node.driver.create_volume(&clone).unwrap();
 }
 
 #[test]
@@ -258,10 +441,8 @@ fn copies_bind_their_data_key_anew_and_the_last_one_ends_the_lineage() {
     let id = node.create("claim");
     node.stage(&id).unwrap();
     node.unstage(&id);
-    let (source_volume_id, name) = (id.clone(), "snap".to_owned());
-    let snapshot = CreateSnapshotRequest { source_volume_id, name };
-    let snapshot = node.driver.create_snapshot(&snapshot).unwrap().snapshot.unwrap();
-    let kind = ContentSourceKind::Snapshot(Id { id: snapshot.id.clone() });
+    let snapshot = node.snapshot(&id);
+    let kind = ContentSourceKind::Snapshot(Id { id: snapshot.clone() });
     let content_source = Some(ContentSource { kind: Some(kind) });
     let parameters = [("kmsKeyId".to_owned(), "b".to_owned())].into();
     let clone = CreateVolumeRequest { content_source, parameters, ..request("clone") };
@@ -277,7 +458,7 @@ fn copies_bind_their_data_key_anew_and_the_last_one_ends_the_lineage() {
     node.unstage(&clone);
     node.driver.delete_volume(&Id { id: clone.clone() }).unwrap();
     assert!(node.keys.0.lock().unwrap().ended.is_empty());
-    node.driver.delete_snapshot(&Id { id: snapshot.id }).unwrap();
+    node.driver.delete_snapshot(&Id { id: snapshot }).unwrap();
     assert_eq!(node.keys.0.lock().unwrap().ended.len(), 1);
     node.driver.delete_volume(&Id { id: clone }).unwrap();
 }
@@ -313,6 +494,16 @@ fn devices_and_file_systems_are_not_mixed_up() {
     };
     node.driver.stage(&stage).unwrap();
     assert_eq!(node.machine.done("make"), 0);
+    let publish = PublishRequest {
+        volume_id: id.clone(),
+        staging_path: stage.staging_path.clone(),
+        target_path: text(&node.path("device")),
+        capability: stage.capability.clone(),
+        readonly: true,
+        ..PublishRequest::default()
+    };
+    assert_eq!(kind(node.driver.publish(&publish)), Kind::Invalid);
+    assert_eq!(node.machine.done("bind"), 0, "the device could be written to");
     assert_eq!(kind(node.stage(&id)), Kind::Precondition);
     assert_eq!(node.machine.done("make"), 0, "a pod's bytes are on the device");
 }

@@ -7,7 +7,7 @@
 
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 use lastkey_luks::{
-    Content, Copies, DATA_OFFSET, Format, Header, KmsToken, Medium as _, State, VolumeKey,
+    Content, Copies, DATA_OFFSET, Format, Header, KmsToken, Medium as _, Segment, State, VolumeKey,
 };
 use lastkey_secret::SecretVec;
 
@@ -17,7 +17,9 @@ use crate::fault::{Fault, Kind, io_while, key_fault};
 use crate::record::VolumeRecord;
 
 const DATA_KEY_LEN: usize = 64;
-const SECTOR_LEN: u32 = 4_096;
+/// Where the data of all volumes lies. A header is covered by no key, so that what it says of this
+/// has to be this.
+pub(crate) const LAYOUT: Segment = Segment { offset: DATA_OFFSET, size: None, sector_size: 4_096 };
 /// What is looked at of the data's beginning and end, in bytes.
 const PROBE_LEN: u64 = 1 << 20;
 
@@ -64,12 +66,34 @@ impl Driver {
             header.store(disk)?;
             tracing::warn!(volume = record.id, "a damaged copy of the header was written anew");
         }
+        let (mut unlocked, data_key) = self.open_header(record, disk, header)?;
+        self.bind_anew(record, disk, &mut unlocked, &data_key)?;
+        Ok(unlocked)
+    }
+
+    /// The key of a volume that was opened before. Writes nothing, so that it needs no lock.
+    pub(crate) fn key_again(&self, record: &VolumeRecord, disk: &Disk) -> Result<VolumeKey, Fault> {
+        let header = Header::read(disk)?.ok_or_else(|| header_gone(record))?;
+        Ok(self.open_header(record, disk, header)?.0.key)
+    }
+
+    fn open_header(
+        &self,
+        record: &VolumeRecord,
+        disk: &Disk,
+        header: Header,
+    ) -> Result<(Unlocked, SecretVec), Fault> {
+        if header.segment()? != LAYOUT {
+            return Err(Fault::precondition(format!(
+                "the header of {} says that its data lies elsewhere than it was put: nothing was \
+                 opened. Restore the header from a backup",
+                record.id
+            )));
+        }
         let (number, token) = self.token_of(record, &header)?;
         let data_key = self.data_key(&token)?;
         let key = header.open(disk, &token.slots, &data_key)?;
-        let mut unlocked = Unlocked { header, key, token, number };
-        self.bind_anew(record, disk, &mut unlocked, &data_key)?;
-        Ok(unlocked)
+        Ok((Unlocked { header, key, token, number }, data_key))
     }
 
     /// The token of this volume, or of the one that it was copied from.
@@ -124,11 +148,7 @@ impl Driver {
 
     fn format(&self, record: &mut VolumeRecord, disk: &Disk) -> Result<Unlocked, Fault> {
         if record.formatted {
-            return Err(Fault::precondition(format!(
-                "the header of {} is gone, and data may be behind it: nothing was written. Restore \
-                 the header from a backup",
-                record.id
-            )));
+            return Err(header_gone(record));
         }
         require_zeros(disk)?;
         let lineage = record.lineage.clone().ok_or_else(|| {
@@ -148,7 +168,8 @@ impl Driver {
         };
         token.wrapped = self.wrap(&token, &data_key)?;
         let label = format!("{:.47}", record.id);
-        let format = Format { label: &label, subsystem: "lastkey", sector_size: SECTOR_LEN };
+        let format =
+            Format { label: &label, subsystem: "lastkey", sector_size: LAYOUT.sector_size };
         let with_slot = |slot| KmsToken { slots: vec![slot], ..token.clone() };
         let (header, key) = Header::format(disk, format, &data_key, with_slot, &mut SystemEntropy)?;
         record.formatted = true;
@@ -162,6 +183,14 @@ impl Driver {
     pub(crate) fn remember(&self, record: &VolumeRecord) -> Result<(), Fault> {
         self.volumes.put(record).map_err(io_while("write the record of a volume"))
     }
+}
+
+fn header_gone(record: &VolumeRecord) -> Fault {
+    Fault::precondition(format!(
+        "the header of {} is gone, and data may be behind it: nothing was written. Restore the \
+         header from a backup",
+        record.id
+    ))
 }
 
 /// What the data key is bound to.

@@ -4,7 +4,7 @@
 //! Source    YAML 1.2.2; plain scalars are resolved as Kubernetes does it (sigs.k8s.io/yaml, which
 //!           still takes `y`, `yes` and `on` for true, as tried against an API server).
 //! Holds     No input makes the tree larger or deeper than [`MAX_NODES`] and [`MAX_DEPTH`]: an
-//!           alias counts as often as it is used.
+//!           alias counts as often as it is used, and a long text as several values.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,6 +15,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 /// Values that one document may hold, aliases written out.
 pub const MAX_NODES: usize = 2_000_000;
+/// Bytes of a text that count as one more value.
+const NODE_LEN: usize = 64;
 /// Levels that one document may have.
 pub const MAX_DEPTH: usize = 128;
 
@@ -222,7 +224,20 @@ pub fn parse(document: &str, first_line: u32) -> Result<Node, SyntaxError> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_with(names: &mut Names, document: &str, first_line: u32) -> Result<Node, SyntaxError> {
-    let mut builder = Builder::new(names, first_line);
+    build(Builder::new(names, first_line), document)
+}
+
+/// The same for a document of somebody who is not trusted with more than so many values.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_small(document: &str, max_nodes: usize) -> Result<Node, SyntaxError> {
+    let mut names = Names::default();
+    build(Builder { max_nodes, ..Builder::new(&mut names, 1) }, document)
+}
+
+fn build(mut builder: Builder<'_>, document: &str) -> Result<Node, SyntaxError> {
+    let first_line = builder.first_line;
     for step in Parser::new_from_str(document) {
         let (event, span) = step.map_err(|error| scan_error(&error, first_line))?;
         builder.take(event, span)?;
@@ -259,12 +274,14 @@ struct Builder<'n> {
     open: Vec<Open>,
     anchors: HashMap<usize, (Node, usize)>,
     total: usize,
+    max_nodes: usize,
     root: Option<Node>,
 }
 
 impl<'n> Builder<'n> {
     fn new(names: &'n mut Names, first_line: u32) -> Self {
-        Self { names, first_line, open: Vec::new(), anchors: HashMap::new(), total: 0, root: None }
+        let (open, anchors) = (Vec::new(), HashMap::new());
+        Self { names, first_line, open, anchors, total: 0, max_nodes: MAX_NODES, root: None }
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
@@ -279,6 +296,7 @@ impl<'n> Builder<'n> {
                 None => Err(self.refuse(span, "an alias of something that is not finished")),
             },
             Event::Scalar(text, style, anchor, tag) => {
+                let weight = 1 + text.len() / NODE_LEN;
                 let is_text = tag.is_some_and(|tag| tag.suffix == "str");
                 let value = match style {
                     ScalarStyle::Plain if !is_text => plain(&text),
@@ -289,7 +307,7 @@ impl<'n> Builder<'n> {
                     | ScalarStyle::Folded => Value::Text(text.into_owned()),
                 };
                 let node = self.node(value, span);
-                self.place(node, 1, anchor, span)
+                self.place(node, weight, anchor, span)
             }
             Event::SequenceStart(anchor, _) => self.begin(Value::List(Vec::new()), anchor, span),
             Event::MappingStart(anchor, _) => self.begin(Value::Map(Vec::new()), anchor, span),
@@ -329,7 +347,7 @@ impl<'n> Builder<'n> {
         span: Span,
     ) -> Result<(), SyntaxError> {
         self.total = self.total.saturating_add(weight);
-        if self.total > MAX_NODES {
+        if self.total > self.max_nodes {
             return Err(self.refuse(span, "too many values, aliases written out"));
         }
         if anchor > 0 {
@@ -432,7 +450,7 @@ fn number(text: &str) -> Option<i64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{MAX_DEPTH, Value, documents, parse};
+    use super::{MAX_DEPTH, NODE_LEN, Value, documents, parse, parse_small};
 
     #[test]
     fn values_know_their_lines() {
@@ -489,6 +507,14 @@ mod tests {
             text.push_str(&format!("a{level}: &a{level} [{uses}]\n"));
         }
         assert!(parse(&text, 1).unwrap_err().message.contains("too many values"));
+    }
+
+    #[test]
+    fn long_text_counts_as_often_as_it_is_used() {
+        let uses = vec!["*a"; 1_000].join(",");
+        let text = format!("a: &a {}\nb: [{uses}]", "x".repeat(NODE_LEN * 99));
+        assert!(parse_small(&text, 101_200).is_ok());
+        assert!(parse_small(&text, 99_000).unwrap_err().message.contains("too many values"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use lastkey_crypto::digest::sha256;
 use lastkey_luks::{DATA_OFFSET, Error, Format, Header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::media::{Disk, Memory, Noise, secret, token};
 
@@ -40,13 +40,19 @@ fn containers_are_written_as_ever() {
 
 /// A header that holds the token of a vector.
 fn with_token(json: &str) -> Result<Header, Error> {
+    let token = serde_json::from_str(json).unwrap();
+    changed(|metadata| metadata["tokens"]["0"] = token).1
+}
+
+/// A medium whose header somebody changed without any key, and what is read of it.
+fn changed(change: impl FnOnce(&mut Value)) -> (Memory, Result<Header, Error>) {
     let memory = Memory::new(17 << 20);
     let format = Format { label: "", subsystem: "", sector_size: 4_096 };
-    Header::format(&memory, format, &secret(1), token, &mut Noise(b"token", 0))?;
+    Header::format(&memory, format, &secret(1), token, &mut Noise(b"token", 0)).unwrap();
     let copy = memory.bytes.borrow()[..16_384].to_vec();
     let text = copy[4_096..].split(|byte| *byte == 0).next().unwrap().to_vec();
     let mut metadata: Value = serde_json::from_slice(&text).unwrap();
-    metadata["tokens"]["0"] = serde_json::from_str(json).unwrap();
+    change(&mut metadata);
     let text = serde_json::to_vec(&metadata).unwrap();
     for (place, magic) in [(0, &b"LUKS\xba\xbe"[..]), (16_384, &b"SKUL\xba\xbe"[..])] {
         let mut copy = copy.clone();
@@ -59,7 +65,35 @@ fn with_token(json: &str) -> Result<Header, Error> {
         copy[448..480].copy_from_slice(&sum);
         memory.bytes.borrow_mut()[place..place + copy.len()].copy_from_slice(&copy);
     }
-    Header::read(&memory).map(Option::unwrap)
+    let header = Header::read(&memory).map(Option::unwrap);
+    (memory, header)
+}
+
+/// Nothing covers the segment: who writes to the disk may say anything there, and the key slot still
+/// opens.
+#[test]
+fn segments_that_would_weaken_the_encryption_are_refused() {
+    let (memory, header) = changed(|_| {});
+    header.unwrap().open(&memory, &[], &secret(1)).unwrap();
+    for (field, value) in [
+        ("encryption", json!("cipher_null-ecb")),
+        ("encryption", json!("cipher_null-ecb - 0 7:3 32768\u{0}")),
+        ("encryption", json!("aes-xts-plain64 ")),
+        ("encryption", json!("aes-ecb")),
+        ("encryption", json!("")),
+        ("encryption", json!(null)),
+        ("iv_tweak", json!("8")),
+        ("iv_tweak", json!("-8")),
+        ("sector_size", json!(0)),
+        ("sector_size", json!(8_192)),
+        ("offset", json!("0")),
+        ("offset", json!("16777728")),
+        ("size", json!("4097")),
+    ] {
+        let (memory, header) = changed(|metadata| metadata["segments"]["0"][field] = value.clone());
+        let opened = header.unwrap().open(&memory, &[], &secret(1));
+        assert!(matches!(opened, Err(Error::Unsupported(_))), "{field} {value}");
+    }
 }
 
 #[test]

@@ -97,9 +97,12 @@ impl Slot {
         *told != before
     }
 
-    /// The service was told what is in the volume.
-    pub(super) fn confess(&self) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).given_in_outage = false;
+    /// The service was told this of the volume. What has changed since is still to be told.
+    pub(super) fn confess(&self, heard: &Told) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told == *heard {
+            told.given_in_outage = false;
+        }
     }
 }
 
@@ -134,4 +137,21 @@ fn claims_of(token: &SecretVec) -> Option<serde_json::Value> {
         let claims = token.split(|byte| *byte == b'.').nth(1)?;
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_after_a_statement_is_still_to_be_told() {
+        let slot = Slot::new(Instant::now());
+        slot.told.lock().unwrap().given_in_outage = true;
+        let stated = slot.told();
+        slot.told.lock().unwrap().delivered.insert("a/b".to_owned(), 2);
+        slot.confess(&stated);
+        assert!(slot.told().given_in_outage);
+        slot.confess(&slot.told());
+        assert!(!slot.told().given_in_outage);
+    }
 }

@@ -4,7 +4,8 @@
 //! Holds     In memory alone, sealed under a key of this process, bound to identity, secret and
 //!           version. A value is given only to the identity that the service gave it to, as a
 //!           verified token says it, and no longer than the bound after that. A refusal of the
-//!           service takes away what it is about.
+//!           service takes away what it is about. Who has many values makes room for his own
+//!           first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,8 +20,12 @@ use tokio::time::Instant;
 use super::plan::Source;
 use crate::ports::{ReadSecret, ReadValue, Which};
 
-/// Values that are kept; the oldest go first.
-const MAX_KEPT: usize = 8_192;
+/// Bytes that are kept. The oldest value of whoever has the most goes first.
+const MAX_LEN: usize = 64 << 20;
+/// Bytes that are kept of one identity, so that nobody takes the place of the others.
+const MAX_LEN_OF_ONE: usize = 8 << 20;
+/// What a value counts at least, with all that is around it.
+const MIN_LEN: usize = 8 << 10;
 
 /// For whom a value was read: what a role is given to, and nothing that another pod of the same
 /// account would not have.
@@ -46,6 +51,14 @@ struct Kept {
     /// Names of fields and where each ends; none for bytes.
     fields: Option<Vec<(String, usize)>>,
     read_at: Instant,
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        let names =
+            self.fields.iter().flatten().map(|(name, _)| name.len() + size_of::<(String, usize)>());
+        (self.sealed.len() + names.sum::<usize>()).max(MIN_LEN)
+    }
 }
 
 impl Shelf {
@@ -76,9 +89,8 @@ impl Shelf {
         };
         let mut all = self.lock();
         all.insert(place, kept);
-        if all.len() > MAX_KEPT {
-            let oldest = all.iter().min_by_key(|(_, kept)| kept.read_at).map(|(place, _)| *place);
-            oldest.and_then(|place| all.remove(&place));
+        while let Some(place) = too_many(&all) {
+            all.remove(&place);
         }
     }
 
@@ -107,6 +119,21 @@ impl Shelf {
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What goes first while there is too much of one identity, or of all.
+fn too_many(all: &HashMap<[u8; 32], Kept>) -> Option<[u8; 32]> {
+    let mut taken: HashMap<&Identity, usize> = HashMap::new();
+    for kept in all.values() {
+        *taken.entry(&kept.identity).or_default() += kept.len();
+    }
+    let total: usize = taken.values().sum();
+    let (identity, most) = taken.into_iter().max_by_key(|(_, len)| *len)?;
+    if most <= MAX_LEN_OF_ONE && total <= MAX_LEN {
+        return None;
+    }
+    let own = all.iter().filter(|(_, kept)| kept.identity == *identity);
+    own.min_by_key(|(_, kept)| kept.read_at).map(|(place, _)| *place)
 }
 
 fn place(identity: &Identity, source: &Source) -> [u8; 32] {
@@ -186,6 +213,32 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(shelf.find(&own, &current("s")).is_none());
         assert_eq!(shelf.lock().len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_much_takes_nobody_elses_place() {
+        let shelf = Shelf::new(Duration::from_secs(60)).unwrap();
+        let quiet = identity("quiet");
+        shelf.put(&quiet, &current("s"), &read("v"));
+        let large = read(&"x".repeat(1 << 20));
+        for account in 0..9 {
+            for secret in 0..9 {
+                tokio::time::advance(Duration::from_millis(1)).await;
+                let loud = identity(&format!("loud-{account}"));
+                shelf.put(&loud, &current(&format!("s{secret}")), &large);
+            }
+        }
+        assert!(shelf.find(&quiet, &current("s")).is_some());
+        let newest = shelf.find(&identity("loud-8"), &current("s8"));
+        assert!(newest.is_some());
+        let total: usize = shelf.lock().values().map(Kept::len).sum();
+        assert!(total <= MAX_LEN, "{total}");
+        let of_one = |one: &str| {
+            let all = shelf.lock();
+            let own = all.values().filter(|kept| kept.identity == identity(one));
+            own.map(Kept::len).sum::<usize>()
+        };
+        assert!(of_one("loud-8") <= MAX_LEN_OF_ONE);
     }
 
     #[tokio::test(start_paused = true)]

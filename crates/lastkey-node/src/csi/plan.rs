@@ -9,7 +9,9 @@ use super::refusal::Refusal;
 use crate::ports::Which;
 
 /// Files that one volume may have; more are a mistake.
-const MAX_FILES: usize = 512;
+pub(super) const MAX_FILES: usize = 512;
+/// Secrets that one volume may be made of, each version counted.
+const MAX_SOURCES: usize = 512;
 const MAX_PATH_LEN: usize = 4_096;
 const MAX_SEGMENT_LEN: usize = 255;
 
@@ -114,6 +116,13 @@ impl Plan {
     pub(super) fn checked(self) -> Result<Self, Refusal> {
         if self.files.len() > MAX_FILES {
             return Err(Refusal::Invalid(format!("the class has more than {MAX_FILES} objects")));
+        }
+        let sources: BTreeSet<_> =
+            self.files.iter().flat_map(|file| file.content.sources()).collect();
+        if sources.len() > MAX_SOURCES {
+            return Err(Refusal::Invalid(format!(
+                "the class names more than {MAX_SOURCES} secrets"
+            )));
         }
         for file in &self.files {
             // What stands before names is judged with them.

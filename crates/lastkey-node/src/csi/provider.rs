@@ -21,23 +21,20 @@ use tokio::time::{Instant, timeout};
 use super::dialect::Personality;
 use super::held::{Held, Slot, check_pod, end_of};
 use super::outage::Shelf;
-use super::plan::{Plan, Source, check_apart};
-use super::reading::{Failed, Reader};
+use super::plan::{Plan, Source};
+use super::reading::{Failed, INTERNAL, Reader};
 use super::refusal::Refusal;
-use super::render::{Rendered, Values, render};
+use super::render::{Rendered, Values, render_all};
 use super::request::Asked;
-use super::volume::replace;
+use super::volume::{PODS, replace};
 use crate::ports::{SecretOps, TokenJudge, Which};
 
 /// A driver waits two minutes, and shows nobody why it stopped.
 const BUDGET: Duration = Duration::from_secs(60);
-/// A driver reads answers of 4 MiB; this is without what frames them.
-const MAX_ANSWER_LEN: usize = (4 << 20) - (64 << 10);
-/// What frames a file in an answer, at most.
-const FILE_OVERHEAD: usize = 64;
 /// What nobody is told about is looked at so often, when the kubelet asks.
 const RECHECK: Duration = Duration::from_secs(60);
-/// A volume that nobody has asked for in this time is forgotten.
+/// A volume of which nobody sees here whether it is mounted is forgotten when nobody has asked for
+/// it in this time.
 const FORGOTTEN: Duration = Duration::from_secs(3_600);
 
 /// What the operator chose.
@@ -73,6 +70,7 @@ pub struct Provider {
     pub(super) untold: Mutex<HashSet<String>>,
     /// A volume is there, or holds something else.
     pub(super) wake: Notify,
+    pub(super) begun_at: Instant,
 }
 
 impl Provider {
@@ -88,7 +86,8 @@ impl Provider {
         let outage = outage.map(|one| Shelf::new(one.bound).map(|shelf| (shelf, one.judge)));
         let outage = outage.transpose()?;
         let (volumes, untold, wake) = (Mutex::default(), Mutex::default(), Notify::new());
-        Ok(Self { config, service, volumes, outage, untold, wake })
+        let begun_at = Instant::now();
+        Ok(Self { config, service, volumes, outage, untold, wake, begun_at })
     }
 
     /// The files of a volume.
@@ -221,25 +220,29 @@ impl Provider {
         Arc::clone(slot)
     }
 
-    /// Forgets volumes that nobody has asked for in a while, and those whose pods are gone.
+    /// Forgets volumes that are not mounted any more. Where that is not seen, those that nobody has
+    /// asked for in a while.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
         volumes.retain(|_, slot| {
             let asked_at = *slot.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
-            now.duration_since(asked_at) < FORGOTTEN && !self.is_unmounted(slot)
+            let is_recent = now.duration_since(asked_at) < FORGOTTEN;
+            self.is_mounted(slot).unwrap_or(is_recent)
         });
     }
 
-    /// Whether the place of a volume that was there is gone, as far as that can be seen from here.
-    fn is_unmounted(&self, slot: &Slot) -> bool {
-        let Some(kubelet) = &self.config.kubelet else { return false };
+    /// Whether a volume that was made is in its place, where that can be seen from here.
+    fn is_mounted(&self, slot: &Slot) -> Option<bool> {
+        let kubelet = self.config.kubelet.as_ref()?;
         // One that is being made is there.
-        let Ok(held) = slot.held.try_lock() else { return false };
-        held.as_ref().is_some_and(|held| {
-            let target = Path::new(&held.asked.target);
-            target.starts_with(kubelet) && held.made_at.elapsed() > BUDGET && !target.exists()
-        })
+        let Ok(held) = slot.held.try_lock() else { return Some(true) };
+        let held = held.as_ref()?;
+        let target = Path::new(&held.asked.target);
+        if !target.starts_with(kubelet) || !kubelet.join(PODS).is_dir() {
+            return None;
+        }
+        Some(held.made_at.elapsed() <= BUDGET || target.try_exists().ok()?)
     }
 
     async fn make(
@@ -261,12 +264,7 @@ impl Provider {
         };
         let reader = Reader { session: session.as_ref(), identity: identity.as_ref() };
         let (values, is_live) = self.read_all(plan, asked, reader).await?;
-        let mut files = Vec::new();
-        for wanted in &plan.files {
-            files.extend(render(wanted, &values, &asked.who())?);
-        }
-        check_apart(files.iter().map(|file| (file.path.as_str(), file.object.as_str())))?;
-        check_len(&files)?;
+        let (files, values) = rendered(plan, asked, values).await?;
         let (seen, versions) = versions_of(&values);
         Ok(Held {
             personality,
@@ -298,6 +296,18 @@ impl Provider {
         let role = role.replace("{namespace}", &asked.namespace);
         Ok(role.replace("{serviceaccount}", &asked.service_account))
     }
+}
+
+/// The files, made where nobody else waits for the processor.
+async fn rendered(
+    plan: &Plan,
+    asked: &Asked,
+    values: Values,
+) -> Result<(Vec<Rendered>, Values), Refusal> {
+    let (wanted, who) = (plan.files.clone(), asked.who());
+    let render = move || render_all(&wanted, &values, &who).map(|files| (files, values));
+    let rendered = tokio::task::spawn_blocking(render).await;
+    rendered.map_err(|_| Refusal::Unready(INTERNAL.to_owned()))?
 }
 
 /// Current versions as far as they were read, and the version of each secret that a pod is said
@@ -332,22 +342,6 @@ fn is_untold(source: &Source) -> bool {
     match &source.which {
         Which::Number(_) => false,
         Which::Stage(stage) => !matches!(stage.as_str(), "current" | "previous"),
-    }
-}
-
-fn check_len(files: &[Rendered]) -> Result<(), Refusal> {
-    let len = |file: &Rendered| file.contents.len() + 2 * file.path.len() + FILE_OVERHEAD;
-    let total: usize = files.iter().map(len).sum();
-    let largest = files.iter().max_by_key(|file| len(file));
-    match largest.filter(|_| total > MAX_ANSWER_LEN) {
-        None => Ok(()),
-        Some(largest) => Err(Refusal::Invalid(format!(
-            "the files of the volume have {total} bytes, and a driver takes {MAX_ANSWER_LEN}; the \
-             largest is {} of object {} with {} bytes. Mount less, or in several volumes",
-            largest.path,
-            largest.object,
-            largest.contents.len()
-        ))),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a volume is made of: read in the name of a pod or, while the service is away, remembered.
 //!
 //! Room      `node`.
-//! Holds     Each secret is read once for a volume, all at the same time.
+//! Holds     Each secret is read once for a volume, a few at the same time, and no more of them
+//!           than a volume can need.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,11 @@ use super::refusal::{Refusal, is_no, of_object, of_session};
 use super::render::Values;
 use super::request::Asked;
 use crate::ports::{PodIdentity, PodSession, ReadSecret, SecretError};
+
+/// Secrets of a volume that are read at the same time.
+const READS_AT_ONCE: usize = 16;
+/// Bytes of all secrets of a volume: several times what fits into it.
+const MAX_READ_LEN: usize = 16 << 20;
 
 /// In whose name is read.
 #[derive(Clone, Copy)]
@@ -56,8 +62,7 @@ impl Provider {
         Err(Failed::of(of_session(&asked.who(), role, &error), &error))
     }
 
-    /// Reads every secret of a plan once, all at the same time; and whether all came from the
-    /// service.
+    /// Reads every secret of a plan once; and whether all came from the service.
     pub(super) async fn read_all(
         &self,
         plan: &Plan,
@@ -70,21 +75,34 @@ impl Provider {
                 users.entry(source).or_default().push((&file.object, file.is_optional));
             }
         }
-        let mut reading = JoinSet::new();
-        for source in users.keys().copied().cloned() {
+        let read_one = |source: Source| {
             let (service, session) = (Arc::clone(&self.service), reader.session.cloned());
-            reading.spawn(async move {
+            async move {
                 let read = match session {
                     Some(session) => service.read(&session, &source.name, &source.which).await,
                     None => Err(SecretError::Away("there is no session".into())),
                 };
                 (source, read)
-            });
-        }
-        let (mut values, mut is_live) = (Values::new(), true);
+            }
+        };
+        let mut waiting = users.keys().copied().cloned();
+        let mut reading: JoinSet<_> = waiting.by_ref().take(READS_AT_ONCE).map(read_one).collect();
+        let (mut values, mut is_live, mut len) = (Values::new(), true, 0_usize);
         while let Some(done) = reading.join_next().await {
+            if let Some(next) = waiting.next() {
+                reading.spawn(read_one(next));
+            }
             let (source, read) = done.map_err(|_| Refusal::Unready(INTERNAL.to_owned()))?;
             let (read, came_live) = self.remembered(&source, read, reader.identity);
+            len += read.as_ref().map_or(0, |read| read.value.len());
+            if len > MAX_READ_LEN {
+                return Err(Refusal::Invalid(format!(
+                    "{}: the secrets of the volume have more than {MAX_READ_LEN} bytes; mount them \
+                     in several volumes",
+                    asked.who()
+                ))
+                .into());
+            }
             is_live &= came_live;
             let objects = users.get(&source).map_or(&[][..], Vec::as_slice);
             let value = judged(read, objects, &asked.who())?;
@@ -128,7 +146,7 @@ impl Provider {
     }
 }
 
-const INTERNAL: &str = "the provider has failed; look at its log";
+pub(super) const INTERNAL: &str = "the provider has failed; look at its log";
 
 /// A value, or none when every object that it is for may do without.
 fn judged(

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,10 +14,21 @@ use lastkey_crypto::digest::sha256_of;
 use lastkey_secret::SecretVec;
 use serde_json::{Value, json};
 
-use super::plan::{Content, Encoding, Format, Part, Source, Wanted, check_path};
+use super::plan::{
+    Content, Encoding, Format, MAX_FILES, Part, Source, Wanted, check_apart, check_path,
+};
 use super::refusal::Refusal;
 use super::{format, query, template};
 use crate::ports::{ReadSecret, ReadValue};
+
+/// A driver reads answers of 4 MiB; this is without what frames them.
+const MAX_ANSWER_LEN: usize = (4 << 20) - (64 << 10);
+/// What frames a file in an answer, at most.
+const FILE_OVERHEAD: usize = 64;
+/// What the secrets of one template may have together, in bytes.
+const MAX_TEMPLATE_SECRETS_LEN: usize = 4 << 20;
+/// A class that takes longer works against the node.
+const MAX_TIME: Duration = Duration::from_secs(10);
 
 /// The values of a volume; none for one that is not there.
 pub(super) type Values = HashMap<Source, Option<Arc<ReadSecret>>>;
@@ -39,12 +51,54 @@ enum Gap {
     Wrong(String),
 }
 
-/// Renders one object: a file, several, or none when it may be missing and is.
-pub(super) fn render(
-    wanted: &Wanted,
+/// Renders all objects of a volume. It stops at what a driver does not take, so that a class makes
+/// little more of its secrets than that.
+pub(super) fn render_all(
+    wanted: &[Wanted],
     values: &Values,
     who: &str,
 ) -> Result<Vec<Rendered>, Refusal> {
+    let begun = Instant::now();
+    let mut files = Vec::new();
+    for one in wanted {
+        files.extend(render(one, values, who)?);
+        check_size(&files)?;
+        if begun.elapsed() > MAX_TIME {
+            return Err(Refusal::Invalid(format!(
+                "the files of the volume take longer than {} s to make, up to object {}; have \
+                 fewer templates",
+                MAX_TIME.as_secs(),
+                one.object
+            )));
+        }
+    }
+    check_apart(files.iter().map(|file| (file.path.as_str(), file.object.as_str())))?;
+    Ok(files)
+}
+
+fn check_size(files: &[Rendered]) -> Result<(), Refusal> {
+    let len = |file: &Rendered| file.contents.len() + 2 * file.path.len() + FILE_OVERHEAD;
+    let total: usize = files.iter().map(len).sum();
+    match files.iter().max_by_key(|file| len(file)) {
+        Some(largest) if total > MAX_ANSWER_LEN => Err(Refusal::Invalid(format!(
+            "the files of the volume have {total} bytes or more, and a driver takes \
+             {MAX_ANSWER_LEN}; the largest is {} of object {} with {} bytes. Mount less, or in \
+             several volumes",
+            largest.path,
+            largest.object,
+            largest.contents.len()
+        ))),
+        Some(last) if files.len() > MAX_FILES => Err(Refusal::Invalid(format!(
+            "the volume has more than {MAX_FILES} files, with those of object {}. Mount less, or \
+             in several volumes",
+            last.object
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Renders one object: a file, several, or none when it may be missing and is.
+fn render(wanted: &Wanted, values: &Values, who: &str) -> Result<Vec<Rendered>, Refusal> {
     let object = &wanted.object;
     match files(wanted, values) {
         Ok(files) => files
@@ -75,9 +129,15 @@ fn files(wanted: &Wanted, values: &Values) -> Result<Vec<(String, Vec<u8>)>, Gap
         }
         Content::Each { source } => each(value(source, values)?, wanted),
         Content::Template { text, sources } => {
-            let mut secrets = BTreeMap::new();
+            let (mut secrets, mut len) = (BTreeMap::new(), 0_usize);
             for (alias, source) in sources {
-                secrets.insert(alias.clone(), for_template(value(source, values)?)?);
+                let read = value(source, values)?;
+                len += read.value.len();
+                if len > MAX_TEMPLATE_SECRETS_LEN {
+                    let problem = "the secrets of the template have more than";
+                    return Err(Gap::Wrong(format!("{problem} {MAX_TEMPLATE_SECRETS_LEN} bytes")));
+                }
+                secrets.insert(alias.clone(), for_template(read)?);
             }
             let rendered = template::render(text, &secrets);
             let bytes = rendered.map_err(|error| match &error {
@@ -150,8 +210,13 @@ fn field(read: &ReadSecret, name: &str) -> Result<Vec<u8>, Gap> {
 
 fn each(read: &ReadSecret, wanted: &Wanted) -> Result<Vec<(String, Vec<u8>)>, Gap> {
     let place = |name: &str| format!("{}{name}", wanted.path);
+    let check = |count: usize| {
+        let problem = || format!("it has {count} fields; a volume has at most {MAX_FILES} files");
+        if count > MAX_FILES { Err(Gap::Wrong(problem())) } else { Ok(()) }
+    };
     match &read.value {
         ReadValue::Fields(fields) => {
+            check(fields.len())?;
             let files = fields.iter().map(|(name, value)| {
                 let bytes = value.expose(<[u8]>::to_vec);
                 Ok((place(name), decoded(bytes, wanted.encoding)?))
@@ -162,6 +227,7 @@ fn each(read: &ReadSecret, wanted: &Wanted) -> Result<Vec<(String, Vec<u8>)>, Ga
             let Value::Object(fields) = json_of(read)? else {
                 return Err(wrong(format::FormatError::Whole));
             };
+            check(fields.len())?;
             let files = fields.iter().map(|(name, value)| {
                 Ok((place(name), decoded(format::plain(value).into_bytes(), wanted.encoding)?))
             });
@@ -268,8 +334,7 @@ mod tests {
     fn all(objects: &str, version: u32) -> Result<Vec<Rendered>, Refusal> {
         let parameters = [("objects".to_owned(), objects.to_owned())].into();
         let plan = Personality::Lastkey.plan(&parameters, 0o644)?;
-        let files = plan.files.iter().map(|one| render(one, &values(version), "n/s"));
-        Ok(files.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        render_all(&plan.files, &values(version), "n/s")
     }
 
     #[track_caller]
@@ -290,7 +355,7 @@ mod tests {
             ("{secret: j, field: num}", "j", "5"),
             ("{secret: j, query: a.b}", "j", "c"),
             ("{secret: f, format: dotenv, path: .env}", ".env", "pw=\"cGFzcw==\"\nuser=\"u\"\n"),
-            ("{path: t, template: '{{ x.user }}-{{ y }}', secrets: {x: f, y: o}}", "t", "u-bytes"),
+            ("{path: t, template: '{{ a.user }}-{{ b }}', secrets: {a: f, b: o}}", "t", "u-bytes"),
         ] {
             assert_eq!(shown(&format!("- {object}")), [(path.to_owned(), text.to_owned())]);
         }
@@ -326,6 +391,36 @@ mod tests {
             assert!(matches!(refused, Refusal::Invalid(_)), "{refused:?}");
             assert!(!refused.to_string().contains("bytes\""), "{refused}");
         }
+    }
+
+    #[test]
+    fn class_that_makes_much_of_little_is_stopped_where_a_driver_would_stop() {
+        let large = ["- {path: t0, template: &t \"{{ 'x' * 1000000 }}\"}".to_owned()].into_iter();
+        let large = large.chain((1..512).map(|one| format!("- {{path: t{one}, template: *t}}")));
+        let said = all(&large.collect::<Vec<_>>().join("\n"), 1).unwrap_err().to_string();
+        // After five of 512, not after all.
+        assert!(said.contains("have 5000"), "{said}");
+        let json = |count: usize| {
+            let fields: serde_json::Map<_, _> =
+                (0..count).map(|one| (format!("f{one}"), Value::Null)).collect();
+            Value::Object(fields).to_string()
+        };
+        let each = |count: usize, objects: &str| {
+            let plan = Personality::Lastkey
+                .plan(&[("objects".to_owned(), objects.to_owned())].into(), 0o644);
+            let values = [(current("s"), opaque(&json(count)))].into();
+            render_all(&plan.unwrap().files, &values, "n/s").map(|files| files.len())
+        };
+        assert_eq!(each(512, "- {secret: s, fields: all}"), Ok(512));
+        let twice = "- {secret: s, fields: all}\n- {secret: s, fields: all, prefix: b/}";
+        for (count, objects) in [(513, "- {secret: s, fields: all}"), (300, twice)] {
+            let said = each(count, objects).unwrap_err().to_string();
+            assert!(said.contains("512 files"), "{said}");
+        }
+        let aliases: Vec<_> = (0..500).map(|one| format!("a{one}: s")).collect();
+        let objects = format!("- {{path: t, template: t, secrets: {{{}}}}}", aliases.join(", "));
+        let said = each(1_000, &objects).unwrap_err().to_string();
+        assert!(said.contains("secrets of the template"), "{said}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Room      `node`, tests.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,11 +23,14 @@ use crate::ports::{
 
 /// Gives `value N` at version N of any secret.
 #[derive(Default)]
-struct Service {
+pub(super) struct Service {
     version: AtomicU32,
     calls: AtomicUsize,
+    /// Reads that are under way, and most that there were.
+    reads: AtomicUsize,
+    most_reads: AtomicUsize,
     /// What it was asked by the watch; it answers the next change.
-    asked: Mutex<Vec<Question>>,
+    pub(super) asked: Mutex<Vec<Question>>,
     changed: Notify,
 }
 
@@ -46,6 +50,10 @@ impl SecretOps for Service {
 
     async fn read(&self, _: &PodSession, _: &str, _: &Which) -> Result<ReadSecret, SecretError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        let reads = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_reads.fetch_max(reads, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        self.reads.fetch_sub(1, Ordering::SeqCst);
         let version = self.version.load(Ordering::SeqCst) + 1;
         let value = ReadValue::Opaque(SecretVec::take(format!("value {version}").into_bytes()));
         Ok(ReadSecret { version, made_at: String::new(), value })
@@ -54,6 +62,9 @@ impl SecretOps for Service {
     async fn watch(&self, question: &Question) -> Result<News, SecretError> {
         let seen = question.seen.clone();
         self.asked.lock().unwrap().push(question.clone());
+        if seen.is_empty() {
+            return Ok(News::default());
+        }
         loop {
             let version = Some(self.version.load(Ordering::SeqCst) + 1);
             let changed: Vec<_> = seen
@@ -69,12 +80,12 @@ impl SecretOps for Service {
     }
 }
 
-fn provider() -> (Arc<Service>, Arc<Provider>) {
+pub(super) fn provider(kubelet: Option<PathBuf>) -> (Arc<Service>, Arc<Provider>) {
     let service = Arc::new(Service::default());
     let config = ProviderConfig {
         version: "test".to_owned(),
         role: None,
-        kubelet: None,
+        kubelet,
         audiences: vec!["lastkey".to_owned()],
     };
     let port: Arc<dyn SecretOps> = service.clone();
@@ -82,12 +93,12 @@ fn provider() -> (Arc<Service>, Arc<Provider>) {
 }
 
 /// The token of a pod; `serial` makes another one of the same pod.
-fn token(pod: &str, serial: u32) -> String {
+pub(super) fn token(pod: &str, serial: u32) -> String {
     let claims = json!({ "exp": 4_000_000_000_u64, "kubernetes.io": { "pod": { "uid": pod } } });
     format!("h.{}.{serial}", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
-fn request(pod: &str, token: &str) -> MountRequest {
+pub(super) fn request(pod: &str, token: &str) -> MountRequest {
     let tokens = json!({ "lastkey": { "token": token } }).to_string();
     let attributes = json!({
         "role": "r", "objects": "- {secret: a/b}\n- {secret: a/c, optional: true}",
@@ -105,14 +116,14 @@ fn request(pod: &str, token: &str) -> MountRequest {
 }
 
 /// What is in the first file.
-async fn mounted(provider: &Provider, request: &MountRequest) -> String {
+pub(super) async fn mounted(provider: &Provider, request: &MountRequest) -> String {
     let answer = provider.mount(Personality::Lastkey, request).await.unwrap();
     String::from_utf8(answer.files[0].contents.clone()).unwrap()
 }
 
 #[tokio::test]
 async fn volume_is_answered_from_memory_for_its_own_token_alone() {
-    let (service, provider) = provider();
+    let (service, provider) = provider(None);
     let first = request("u", &token("u", 1));
     assert_eq!(mounted(&provider, &first).await, "value 1");
     assert_eq!(service.calls(), 3);
@@ -132,7 +143,7 @@ async fn volume_is_answered_from_memory_for_its_own_token_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn watch_renews_what_changed_and_says_who_holds_what() {
-    let (service, provider) = provider();
+    let (service, provider) = provider(None);
     let asked = request("u", &token("u", 1));
     mounted(&provider, &asked).await;
     let watching = tokio::spawn(Arc::clone(&provider).watch());
@@ -157,7 +168,7 @@ async fn watch_renews_what_changed_and_says_who_holds_what() {
 
 #[tokio::test]
 async fn requests_that_are_cut_anywhere_are_refused_and_repeat_no_token() {
-    let (service, provider) = provider();
+    let (service, provider) = provider(None);
     let whole = request("u", &token("u", 1)).attributes.clone();
     for len in 0..whole.len() {
         let mut cut = request("u", "");
@@ -166,4 +177,43 @@ async fn requests_that_are_cut_anywhere_are_refused_and_repeat_no_token() {
         assert!(!refused.to_string().contains("h.ey"), "{refused}");
     }
     assert_eq!(service.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn volume_that_is_mounted_is_not_forgotten_however_long_nobody_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mounted_at = |target: &Path| {
+        let mut asked = request("u", &token("u", 1));
+        target.to_str().unwrap().clone_into(&mut asked.target_path);
+        asked
+    };
+    let target = folder.path().join("pods/u");
+    std::fs::create_dir_all(&target).unwrap();
+    // One that does not see the kubelet's folder goes by the time alone.
+    let (_, blind) = provider(None);
+    let (_, provider) = provider(Some(folder.path().to_owned()));
+    for one in [&blind, &provider] {
+        mounted(one, &mounted_at(&target)).await;
+    }
+    tokio::time::advance(Duration::from_secs(7_200)).await;
+    for one in [&blind, &provider] {
+        one.sweep();
+    }
+    assert_eq!((blind.slots().len(), provider.slots().len()), (0, 1));
+    std::fs::remove_dir(&target).unwrap();
+    provider.sweep();
+    assert!(provider.slots().is_empty());
+}
+
+#[tokio::test]
+async fn secrets_of_a_volume_are_read_a_few_at_a_time() {
+    let (service, provider) = provider(None);
+    let mut asked = request("u", &token("u", 1));
+    let mut attributes: serde_json::Value = serde_json::from_str(&asked.attributes).unwrap();
+    let objects: Vec<_> = (0..100).map(|one| format!("- {{secret: a/{one}}}")).collect();
+    attributes["objects"] = objects.join("\n").into();
+    asked.attributes = attributes.to_string();
+    mounted(&provider, &asked).await;
+    assert_eq!(service.calls(), 101);
+    assert_eq!(service.most_reads.load(Ordering::SeqCst), 16);
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,6 +22,8 @@ use rustix::io::Errno;
 
 use super::render::Rendered;
 
+/// Where the kubelet keeps the folders of pods.
+pub(super) const PODS: &str = "pods";
 /// Where the kubelet keeps volumes of this kind, below the folder of a pod.
 const KIND: &str = "kubernetes.io~csi";
 
@@ -59,12 +61,12 @@ pub(super) fn replace(
     let before = PathBuf::from(before.to_string_lossy().into_owned());
     let fresh = fresh_name();
     if let Err(error) = fill(&volume, &fresh, files).and_then(|()| turn(&volume, &fresh)) {
-        remove(kubelet, &place, Path::new(&fresh));
+        remove(&volume, Path::new(&fresh));
         return Err(error);
     }
     let names = files.iter().filter_map(|file| file.path.split('/').next());
     show(&volume, &names.collect())?;
-    remove(kubelet, &place, &before);
+    remove(&volume, &before);
     Ok(())
 }
 
@@ -85,7 +87,7 @@ fn place_of(kubelet: &Path, target: &str, pod_uid: &str) -> Option<PathBuf> {
         })
         .collect();
     match names?.as_slice() {
-        ["pods", uid, "volumes", KIND, _, "mount"] if *uid == pod_uid => Some(place.to_owned()),
+        [PODS, uid, "volumes", KIND, _, "mount"] if *uid == pod_uid => Some(place.to_owned()),
         _ => None,
     }
 }
@@ -176,10 +178,15 @@ fn links_in(volume: &OwnedFd) -> Result<Vec<String>, VolumeError> {
 
 /// A folder of contents that nobody is pointed to any more. What stays lies in memory until the
 /// volume goes.
-fn remove(kubelet: &Path, place: &Path, folder: &Path) {
-    if folder.components().count() == 1 {
+fn remove(volume: &OwnedFd, folder: &Path) {
+    let mut names = folder.components();
+    let (Some(Component::Normal(name)), None) = (names.next(), names.next()) else { return };
+    let is_ours = name.as_encoded_bytes().starts_with(b"..") && name != DATA;
+    if is_ours {
+        // Below the volume that is open, whatever its path leads to by now.
+        let volume = format!("/proc/self/fd/{}", volume.as_raw_fd());
         // It may be gone already: the driver tidies up as well.
-        drop(std::fs::remove_dir_all(kubelet.join(place).join(folder)));
+        drop(std::fs::remove_dir_all(Path::new(&volume).join(name)));
     }
 }
 
@@ -272,6 +279,21 @@ mod tests {
         symlink(away.path().join("v"), volume.parent().unwrap()).unwrap();
         assert!(kubelet.replace(&files).is_err());
         assert_eq!(fs::read(away.path().join("v/mount/a")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn nothing_else_is_deleted_whatever_the_volume_points_to() {
+        for before in ["..", "folder", "../kept"] {
+            let kubelet = Kubelet::new();
+            let volume = kubelet.volume();
+            let kept = [volume.parent().unwrap().join("kept"), volume.join("folder")];
+            kept.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+            fs::remove_file(volume.join("..data")).unwrap();
+            symlink(before, volume.join("..data")).unwrap();
+            kubelet.replace(&[file("a", "new")]).unwrap();
+            assert!(kept.iter().all(|folder| folder.exists()), "{before}");
+            assert_eq!(fs::read(volume.join("a")).unwrap(), b"new");
+        }
     }
 
     #[test]

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use lastkey_crypto::digest::sha256_of;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
-use super::held::Slot;
+use super::held::{Slot, Told};
 use super::provider::Provider;
 use crate::ports::{Holder, News, Question, SecretError, Seen};
 
@@ -29,6 +29,26 @@ const AWAY: Duration = Duration::from_secs(1);
 const DENIED: Duration = Duration::from_secs(60);
 /// Volumes that could not be renewed are tried again after this.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// How long after its start a provider may not have been asked for volumes that are mounted: the
+/// kubelet asks about once a minute.
+const LEARNS: Duration = Duration::from_secs(120);
+
+/// What is asked at once, and the volumes that were given something in an outage, as it tells of
+/// them.
+struct Round {
+    questions: Vec<Question>,
+    digest: String,
+    given_in_outage: Vec<(Arc<Slot>, Told)>,
+}
+
+/// What is answered.
+#[derive(Default)]
+struct Answer {
+    news: News,
+    /// Whether the statement is known to the service; none while that is not known.
+    is_heard: Option<bool>,
+}
 
 /// What the watch remembers from one question to the next.
 #[derive(Default)]
@@ -47,14 +67,17 @@ impl Provider {
         let mut memory = Memory::default();
         loop {
             self.sweep();
-            let questions = self.questions(&mut memory);
-            if questions.is_empty() {
-                self.wake.notified().await;
-                sleep(GATHER).await;
+            let Some(Round { questions, digest, given_in_outage }) = self.round(&mut memory) else {
+                tokio::select! {
+                    () = self.wake.notified() => sleep(GATHER).await,
+                    () = sleep_until(self.begun_at + LEARNS), if self.learns() => {}
+                }
                 continue;
-            }
+            };
             tokio::select! {
-                answer = self.ask(questions) => self.heed(answer, &mut memory).await,
+                answer = self.ask(questions) => {
+                    self.heed(answer, (digest, given_in_outage), &mut memory).await;
+                }
                 () = async { self.wake.notified().await; sleep(GATHER).await } => {}
                 () = sleep(AGAIN), if !memory.behind.is_empty() => {
                     let names = std::mem::take(&mut memory.behind);
@@ -64,29 +87,41 @@ impl Provider {
         }
     }
 
+    /// Whether volumes may be mounted that this provider was not asked for yet.
+    fn learns(&self) -> bool {
+        self.begun_at.elapsed() < LEARNS
+    }
+
     /// What is asked now; nothing while there are no volumes and nobody thinks that there are.
-    fn questions(&self, memory: &mut Memory) -> Vec<Question> {
+    fn round(&self, memory: &mut Memory) -> Option<Round> {
         let (mut seen, mut holders) = (BTreeMap::new(), BTreeSet::new());
+        let mut given_in_outage = Vec::new();
         for slot in self.slots() {
             let told = slot.told();
-            let Some(pod) = told.pod else { continue };
-            for (name, version) in told.seen {
-                let known = memory.known.get(&name).copied();
-                seen.insert(name, known.unwrap_or(version));
+            let Some(pod) = &told.pod else { continue };
+            for (name, version) in &told.seen {
+                let known = memory.known.get(name).copied();
+                seen.insert(name.clone(), known.unwrap_or(*version));
             }
-            holders.extend(told.delivered.into_iter().map(|(secret, version)| Holder {
-                secret,
-                version,
+            holders.extend(told.delivered.iter().map(|(secret, version)| Holder {
+                secret: secret.clone(),
+                version: *version,
                 given_in_outage: told.given_in_outage,
                 ..pod.clone()
             }));
+            if told.given_in_outage {
+                given_in_outage.push((slot, told));
+            }
         }
         memory.known.retain(|name, _| seen.contains_key(name));
         let holders: Vec<_> = holders.into_iter().collect();
-        let digest = digest_of(&holders);
+        let holders_incomplete = self.learns();
+        let digest = digest_of(&holders, holders_incomplete);
         let is_sent = memory.sent.as_ref() == Some(&digest);
-        if seen.is_empty() && (is_sent || (holders.is_empty() && memory.sent.is_none())) {
-            return Vec::new();
+        // Of another provider before this one the service may think that it has volumes: once
+        // there are none for certain, it is told.
+        if seen.is_empty() && (is_sent || (holders.is_empty() && holders_incomplete)) {
+            return None;
         }
         let seen: Vec<Seen> = seen.into_iter().collect();
         let mut questions: Vec<_> = seen
@@ -98,41 +133,53 @@ impl Provider {
         }
         if let Some(first) = questions.first_mut() {
             first.holders = (!is_sent).then_some(holders);
-            first.holders_digest = Some(digest);
+            first.holders_digest = Some(digest.clone());
+            first.holders_incomplete = holders_incomplete;
         }
-        questions
+        Some(Round { questions, digest, given_in_outage })
     }
 
     /// The first answer that says something, or the last one.
-    async fn ask(&self, questions: Vec<Question>) -> Result<(News, String), SecretError> {
-        let digest = questions.first().and_then(|one| one.holders_digest.clone());
-        let digest = digest.unwrap_or_default();
+    async fn ask(&self, questions: Vec<Question>) -> Result<Answer, SecretError> {
         let mut asking = JoinSet::new();
         for question in questions {
             let service = Arc::clone(&self.service);
-            asking.spawn(async move { service.watch(&question).await });
+            asking.spawn(async move {
+                let is_statement = question.holders_digest.is_some();
+                (is_statement, service.watch(&question).await)
+            });
         }
-        let mut last = News::default();
+        let mut last = Answer::default();
         while let Some(answer) = asking.join_next().await {
-            last = answer.map_err(|error| SecretError::Away(error.into()))??;
-            if last.holders_wanted || !last.changed.is_empty() {
+            let (is_statement, news) = answer.map_err(|error| SecretError::Away(error.into()))?;
+            last.news = news?;
+            if is_statement {
+                last.is_heard = Some(!last.news.holders_wanted);
+            }
+            if last.news.holders_wanted || !last.news.changed.is_empty() {
                 break;
             }
         }
-        Ok((last, digest))
+        Ok(last)
     }
 
     async fn heed(
         self: &Arc<Self>,
-        answer: Result<(News, String), SecretError>,
+        answer: Result<Answer, SecretError>,
+        (digest, given_in_outage): (String, Vec<(Arc<Slot>, Told)>),
         memory: &mut Memory,
     ) {
         match answer {
-            Ok((news, digest)) => {
-                memory.sent = (!news.holders_wanted).then_some(digest);
-                if memory.sent.is_some() {
-                    // It is on record now.
-                    self.slots().iter().for_each(|slot| slot.confess());
+            Ok(Answer { news, is_heard }) => {
+                match is_heard {
+                    Some(true) => {
+                        memory.sent = Some(digest);
+                        // It is on record now.
+                        given_in_outage.iter().for_each(|(slot, told)| slot.confess(told));
+                    }
+                    Some(false) => memory.sent = None,
+                    // Another question was answered first: it is said again.
+                    None => {}
                 }
                 self.take(news.changed, memory).await;
             }
@@ -223,8 +270,8 @@ impl Provider {
 }
 
 /// Names a statement.
-fn digest_of(holders: &[Holder]) -> String {
-    let mut parts: Vec<Vec<u8>> = Vec::new();
+fn digest_of(holders: &[Holder], is_incomplete: bool) -> String {
+    let mut parts: Vec<Vec<u8>> = vec![vec![u8::from(is_incomplete)]];
     for one in holders {
         let Holder { secret, version, namespace, service_account, pod, pod_uid, given_in_outage } =
             one;
@@ -235,4 +282,65 @@ fn digest_of(holders: &[Holder]) -> String {
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     sha256_of(&parts).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::super::tests::{mounted, provider, request, token};
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn statement_is_on_record_when_its_own_question_was_answered() {
+        let (_, provider) = provider(None);
+        mounted(&provider, &request("u", &token("u", 1))).await;
+        let statement = Question {
+            seen: vec![("a/b".to_owned(), Some(1))],
+            holders_digest: Some("x".to_owned()),
+            ..Question::default()
+        };
+        // The other question is answered at once, and this one is given up.
+        let other = Question { seen: vec![("o".to_owned(), None)], ..Question::default() };
+        let answer = provider.ask(vec![statement, other]).await.unwrap();
+        assert_eq!((answer.is_heard, answer.news.changed.len()), (None, 1));
+        let mut memory = Memory::default();
+        for (is_heard, is_said_again) in
+            [(None, true), (Some(true), false), (None, false), (Some(false), true)]
+        {
+            let Round { digest, given_in_outage, .. } = provider.round(&mut memory).unwrap();
+            let answer = Answer { is_heard, ..Answer::default() };
+            provider.heed(Ok(answer), (digest, given_in_outage), &mut memory).await;
+            let next = provider.round(&mut memory).unwrap();
+            assert_eq!(next.questions[0].holders.is_some(), is_said_again, "{is_heard:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn statement_is_complete_when_the_kubelet_had_the_time_to_ask() {
+        let (_, provider) = provider(None);
+        let mut memory = Memory::default();
+        assert!(provider.round(&mut memory).is_none());
+        mounted(&provider, &request("u", &token("u", 1))).await;
+        let first = provider.round(&mut memory).unwrap();
+        assert!(first.questions[0].holders_incomplete);
+        memory.sent = Some(first.digest);
+        advance(LEARNS).await;
+        let whole = provider.round(&mut memory).unwrap();
+        let question = &whole.questions[0];
+        assert!(!question.holders_incomplete && question.holders.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn provider_without_volumes_says_so_once_and_not_before_it_knows() {
+        let (service, provider) = provider(None);
+        let watching = tokio::spawn(Arc::clone(&provider).watch());
+        sleep(LEARNS / 2).await;
+        assert!(service.asked.lock().unwrap().is_empty());
+        sleep(LEARNS).await;
+        let asked = service.asked.lock().unwrap().clone();
+        watching.abort();
+        assert_eq!(asked.len(), 1);
+        assert_eq!(asked[0].holders.as_deref(), Some(&[][..]));
+    }
 }

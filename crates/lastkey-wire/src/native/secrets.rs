@@ -253,6 +253,10 @@ pub struct WatchSecretsRequest {
     /// server has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holders: Option<Vec<SecretHolder>>,
+    /// From the agent of a node that has just started: pods may hold something of which it does
+    /// not know yet, so what was said before is kept until it has said all.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub holders_incomplete: bool,
 }
 
 /// A pod that holds a version of a secret.

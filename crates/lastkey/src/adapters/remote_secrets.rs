@@ -113,6 +113,7 @@ impl SecretOps for RemoteSecrets {
             wait_seconds: Some(WAIT_SECONDS),
             holders_digest: question.holders_digest.clone(),
             holders: question.holders.as_ref().map(|all| all.iter().map(holder_of).collect()),
+            holders_incomplete: question.holders_incomplete,
         };
         let request = &request;
         let ask = |client: Client| async move { client.watch_secrets(request).await };

@@ -276,7 +276,7 @@ pub(super) async fn watch(
     });
     let seen = seen.collect::<Result<Vec<_>, Syntax>>()?;
     let wait = Duration::from_secs(body.wait_seconds.unwrap_or_default().into());
-    let statement = statement(body.holders_digest, body.holders)?;
+    let statement = statement(body.holders_digest, body.holders, body.holders_incomplete)?;
     let news = ask.engine().watch_for_node(ask.call(), (&seen, statement), wait).await?;
     let changed = news.changed.into_iter().map(|one| SeenSecret {
         name: one.name.to_string(),
@@ -289,6 +289,7 @@ pub(super) async fn watch(
 fn statement(
     digest: Option<String>,
     holders: Option<Vec<SecretHolder>>,
+    is_incomplete: bool,
 ) -> Result<Option<Statement>, Syntax> {
     let Some(digest) = digest else {
         return match holders {
@@ -300,7 +301,7 @@ fn statement(
         return Err(Syntax::field("holders_digest", "longer than 128 bytes"));
     }
     let holders = holders.map(|holders| holders.into_iter().map(holder).collect());
-    Ok(Some(Statement { digest, holders: holders.transpose()? }))
+    Ok(Some(Statement { digest, holders: holders.transpose()?, is_incomplete }))
 }
 
 const MAX_DIGEST_LEN: usize = 128;

@@ -10,6 +10,10 @@ use super::super::refusal::Refusal;
 
 /// Longest list that is read, in bytes.
 const MAX_LIST_LEN: usize = 256 << 10;
+/// Values of a list, aliases written out.
+const MAX_NODES: usize = 16_384;
+/// Longest text of an object but its template, in bytes.
+const MAX_TEXT_LEN: usize = 4_096;
 
 /// One object of the list.
 pub(super) struct Entry<'a> {
@@ -29,7 +33,7 @@ pub(super) fn list(parameters: &BTreeMap<String, String>) -> Result<Node, Refusa
     if text.len() > MAX_LIST_LEN {
         return Err(Refusal::Invalid(format!("`objects` is longer than {MAX_LIST_LEN} bytes")));
     }
-    let node = yaml::parse(text, 1)
+    let node = yaml::parse_small(text, MAX_NODES)
         .map_err(|error| Refusal::Invalid(format!("`objects` is no YAML: {error}")))?;
     match &node.value {
         Value::List(_) | Value::Null => Ok(node),
@@ -58,6 +62,17 @@ pub(super) fn entries<'a>(
 impl<'a> Entry<'a> {
     /// A scalar as text: a number counts as it is written.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
+        let text = self.long_text(name)?;
+        match &text {
+            Some(long) if long.len() > MAX_TEXT_LEN => {
+                Err(self.refuse(name, &format!("is longer than {MAX_TEXT_LEN} bytes")))
+            }
+            Some(_) | None => Ok(text),
+        }
+    }
+
+    /// The same of any length.
+    pub(super) fn long_text(&self, name: &str) -> Result<Option<String>, Refusal> {
         match &self.node.get(name).value {
             Value::Null => Ok(None),
             Value::Text(text) => Ok(Some(text.clone())),

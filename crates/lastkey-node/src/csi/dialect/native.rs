@@ -119,12 +119,14 @@ fn template(entry: &Entry<'_>, mode: u32) -> Result<Wanted, Refusal> {
         })?;
         sources.push((alias.to_string(), current(name)));
     }
+    let text = entry.long_text("template")?.filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| entry.refuse("template", "is missing"))?;
     Ok(Wanted {
         object: path.clone(),
         path,
         mode: entry.mode("mode")?.unwrap_or(mode),
         is_optional: entry.flag("optional")?,
-        content: Content::Template { text: entry.needed("template")?, sources },
+        content: Content::Template { text, sources },
         encoding: Encoding::Plain,
     })
 }
@@ -193,6 +195,10 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused_by_place_and_name() {
+        let long = "x".repeat(4_097);
+        let names: Vec<_> = (0..513).map(|one| format!("s{one}: a/{one}")).collect();
+        let many = format!("- {{path: t, template: t, secrets: {{{}}}}}", names.join(", "));
+        let aliased = format!("- {{path: t, template: &t {long}}}\n{}", "- *t\n".repeat(500));
         for (objects, part) in [
             ("- {path: a}", "objects[0].secret is missing"),
             ("- {secret: a}\n- {secret: b/a}", "both want the file a"),
@@ -204,6 +210,9 @@ mod tests {
             ("- {secret: a, optional: maybe}", "neither true nor false"),
             ("- {template: x}", "objects[0].path is missing"),
             ("- x", "objects[0] is no object"),
+            (&many, "more than 512 secrets"),
+            (&format!("- {{secret: a, fields: all, prefix: {long}}}"), "longer than 4096 bytes"),
+            (&aliased, "too many values"),
             ("a: b", "no list"),
             ("- [", "no YAML"),
         ] {

@@ -70,8 +70,7 @@ impl Engine {
             }
             self.keep_permitted(call, holders).await?;
         }
-        let now = self.clock.wall();
-        let Some(news) = self.holders.hear(&node, statement, now) else { return Ok(false) };
+        let Some(news) = self.holders.news(&node, &statement) else { return Ok(false) };
         let mut by_version: BTreeMap<(SecretName, VersionNo), Vec<Holder>> = BTreeMap::new();
         for holder in news {
             by_version.entry((holder.secret.clone(), holder.version)).or_default().push(holder);
@@ -82,6 +81,8 @@ impl Engine {
             trail.reason = Why::Named(sentence(&holders));
             trail.close(self, Ok(())).await?;
         }
+        // What could not be recorded is news again next time.
+        self.holders.hear(&node, statement, self.clock.wall());
         Ok(true)
     }
 

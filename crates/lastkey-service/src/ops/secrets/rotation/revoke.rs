@@ -40,8 +40,9 @@ impl Engine {
 
     /// Whether nobody is known to hold a version or an older one, and all had the time to say so.
     fn have_moved(&self, name: &SecretName, version: VersionNo) -> bool {
-        let listened = self.clock.wall().seconds_since(self.holders_of(name).heard_since);
-        listened >= LISTENED_SECS && self.old_holders(name, version).is_empty()
+        let known = self.holders_of(name);
+        let listened = self.clock.wall().seconds_since(known.heard_since);
+        known.is_complete && listened >= LISTENED_SECS && self.old_holders(name, version).is_empty()
     }
 
     /// Revokes the old version of a secret if it is time; else says when to look again.
