@@ -8,7 +8,9 @@ use http::Method;
 use lastkey_crypto::digest::sha256_of;
 use lastkey_secret::SecretVec;
 use lastkey_wire::native::Empty;
-use lastkey_wire::native::backups::{BackupView, CreateBackupRequest, ListBackupsReply};
+use lastkey_wire::native::backups::{
+    BackupView, CreateBackupRequest, ListBackupsReply, RemoveBackupRequest,
+};
 use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::system::{
     ConfirmClockReply, HealthReply, ReadyReply, SealReply, StatusReply, UnsealReply, UnsealRequest,
@@ -185,9 +187,13 @@ impl Client {
     }
 
     /// Takes a backup away, or forgets one that is gone.
-    pub fn remove_backup(&self, backup: &str) -> Call<'_, (), Empty> {
+    pub fn remove_backup(
+        &self,
+        backup: &str,
+        request: RemoveBackupRequest,
+    ) -> Call<'_, RemoveBackupRequest, Empty> {
         let path = format!("{BACKUPS}/{}", escape(backup));
-        Call::route(&self.transport, Method::DELETE, path)
+        Call::route(&self.transport, Method::DELETE, path).with_body(request)
     }
 
     /// Lets time go on after the server's clock jumped.

@@ -293,8 +293,12 @@ pub trait Frozen: Send {
 /// Makes backups, proves them, and takes them away again.
 #[async_trait]
 pub trait Backups: Send + Sync {
-    /// Whether the configuration says where backups go.
-    fn has_target(&self) -> bool;
+    /// Whether backups may lie in a directory of the server's machine; `None` for where the
+    /// configuration says.
+    ///
+    /// # Errors
+    /// [`BackupError::Refused`].
+    fn check(&self, directory: Option<&str>) -> Result<(), BackupError>;
 
     /// Holds still what is stored now, for a backup in a directory of the server's machine;
     /// `None` for where the configuration says. The server goes on meanwhile.
@@ -324,11 +328,11 @@ pub trait Backups: Send + Sync {
     /// Takes a backup away, if it is there.
     ///
     /// # Errors
-    /// [`BackupError`].
+    /// [`BackupError::Refused`] for a place that backups may not lie in; others.
     async fn remove(&self, place: &BackupPlace) -> Result<(), BackupError>;
 
     /// Keeps a signed list of what was destroyed beside the backups of a directory; `None` for
-    /// where the configuration says.
+    /// where the configuration says. What the list there tells already stays in it.
     ///
     /// # Errors
     /// [`BackupError`].
@@ -351,8 +355,8 @@ fn none<T>() -> Result<T, BackupError> {
 
 #[async_trait]
 impl Backups for NoBackups {
-    fn has_target(&self) -> bool {
-        false
+    fn check(&self, _: Option<&str>) -> Result<(), BackupError> {
+        none()
     }
 
     async fn freeze(&self, _: Option<&str>) -> Result<Box<dyn Frozen>, BackupError> {

@@ -5,11 +5,12 @@
 //! Holds     what is due follows from what is on record, in service time: it survives restarts and
 //!           jumps of the clock, and is done once. The newest backups that are proven stay.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lastkey_core::backup::{BackupId, BackupState};
-use lastkey_core::time::Elapsed;
+use lastkey_core::time::{Elapsed, Timestamp};
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -40,15 +41,18 @@ struct Plan {
 pub struct BackupKeeper {
     gate: Arc<Gate>,
     schedule: BackupSchedule,
-    /// Tombstones that were kept beside the backups last.
-    kept: Option<usize>,
+    /// What was kept beside the backups of each directory last, or could not be.
+    kept: BTreeMap<Option<String>, Result<Known, Known>>,
 }
+
+/// How many tombstones there are, and when the last of them was.
+type Known = (usize, Option<Timestamp>);
 
 impl BackupKeeper {
     /// A keeper that has done nothing yet.
     #[must_use]
     pub const fn new(gate: Arc<Gate>, schedule: BackupSchedule) -> Self {
-        Self { gate, schedule, kept: None }
+        Self { gate, schedule, kept: BTreeMap::new() }
     }
 
     /// Does what is due. Does nothing while the server is sealed.
@@ -64,19 +68,37 @@ impl BackupKeeper {
         let plan = plan(&backups, engine.clock.observe().elapsed, self.schedule);
         let call = scheduled_call(engine);
         for id in plan.remove {
-            match self.gate.remove_backup(&call, id).await {
+            match self.gate.remove_backup(&call, id, false).await {
                 Ok(()) => tracing::info!(backup = %id, "a backup has served its time"),
                 Err(error) => tracing::warn!(backup = %id, %error, "an old backup stays"),
             }
         }
         if plan.is_due {
             self.gate.start_backup(&call, None).await?;
-        } else if backups.iter().any(|report| report.record.place.directory.is_none()) {
-            let count = engine.tombstones().await?.len();
-            if self.kept != Some(count) {
-                self.gate.keep_tombstones(engine, None).await?;
-                self.kept = Some(count);
+            return Ok(());
+        }
+        self.keep_lists(engine, &backups).await
+    }
+
+    /// Keeps the list of what was destroyed beside every backup that may be restored. Where it
+    /// cannot be written now it is tried again.
+    async fn keep_lists(&mut self, engine: &Engine, backups: &[BackupReport]) -> Result<(), Error> {
+        let written = backups.iter().filter(|report| report.record.written.is_some());
+        let places: BTreeSet<_> = written.map(|r| r.record.place.directory.clone()).collect();
+        self.kept.retain(|place, _| places.contains(place));
+        let tombstones = engine.tombstones().await?;
+        let last = tombstones.iter().map(|tombstone| tombstone.destroyed_at).max();
+        let known = (tombstones.len(), last);
+        for place in places {
+            let before = self.kept.get(&place).copied();
+            if before == Some(Ok(known)) {
+                continue;
             }
+            let kept = self.gate.keep_tombstones(engine, place.as_deref()).await;
+            if let (Err(error), true) = (&kept, before != Some(Err(known))) {
+                tracing::warn!(%error, place, "the list of what was destroyed is not kept there");
+            }
+            self.kept.insert(place, kept.map(|()| known).map_err(|_| known));
         }
         Ok(())
     }
@@ -109,7 +131,6 @@ fn plan(backups: &[BackupReport], now: Elapsed, schedule: BackupSchedule) -> Pla
 mod tests {
     use lastkey_core::backup::{BackupPlace, BackupRecord};
     use lastkey_core::ids::RequestId;
-    use lastkey_core::time::Timestamp;
 
     use super::*;
 

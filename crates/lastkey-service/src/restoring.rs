@@ -85,7 +85,7 @@ pub async fn audit_restored(ports: &Ports, id: BackupId) -> Result<(), Error> {
 }
 
 /// Destroys in a restored store what was destroyed since; answers how many keys and versions it
-/// was.
+/// was. Remembers also what is not in the store: a later backup or the old ones may have it.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -101,15 +101,15 @@ pub async fn bury(store: &dyn Store, tombstones: &[Tombstone]) -> Result<usize, 
             Some(number) => bury_version(store, tombstone, number, &mut batch).await?,
             None => bury_key(store, tombstone, &mut batch).await?,
         }
-        if batch.is_empty() {
-            continue;
+        if !batch.is_empty() {
+            buried = buried.saturating_add(1);
+            let due = Due { at: erasure_after(elapsed), what: DueWhat::Erase, key: tombstone.key };
+            put_if_absent(store, RecordPath::due(due), Record::Due(due), &mut batch).await?;
         }
-        let path = RecordPath::tombstone(tombstone.key, tombstone.version);
-        put_if_absent(store, path, Record::Tombstone(*tombstone), &mut batch).await?;
-        let due = Due { at: erasure_after(elapsed), what: DueWhat::Erase, key: tombstone.key };
-        put_if_absent(store, RecordPath::due(due), Record::Due(due), &mut batch).await?;
-        store.commit(batch).await?;
-        buried = buried.saturating_add(1);
+        remember(store, tombstone, &mut batch).await?;
+        if !batch.is_empty() {
+            store.commit(batch).await?;
+        }
     }
     Ok(buried)
 }
@@ -122,7 +122,40 @@ async fn bury_version(
 ) -> Result<(), StoreError> {
     let path = RecordPath::version(tombstone.key, number);
     let Some(stored) = store.get(&path).await? else { return Ok(()) };
-    destroy(stored.path, stored.revision, stored.record, tombstone.destroyed_at, batch)
+    // A number is given again after a restore: this version is not the one that was destroyed.
+    if matches!(&stored.record, Record::Version(v) if v.created_at > tombstone.destroyed_at) {
+        return Ok(());
+    }
+    destroy(stored.path, stored.revision, stored.record, tombstone.destroyed_at, batch)?;
+    let path = RecordPath::key(tombstone.key);
+    let Some(stored) = store.get(&path).await? else { return Ok(()) };
+    let Record::Key(mut key) = stored.record else { return Err(StoreError::Corrupt(path)) };
+    // What the backup has for the primary version was superseded before it was destroyed.
+    if key.primary == Some(number) {
+        key.primary = None;
+        let (expected, record) = (Expected::At(stored.revision), Some(Record::Key(key)));
+        batch.push(Write { path, expected, record });
+    }
+    Ok(())
+}
+
+/// Notes a tombstone, with the later time when there is one already.
+async fn remember(
+    store: &dyn Store,
+    tombstone: &Tombstone,
+    batch: &mut Vec<Write>,
+) -> Result<(), StoreError> {
+    let path = RecordPath::tombstone(tombstone.key, tombstone.version);
+    let mut expected = Expected::Absent;
+    if let Some(stored) = store.get(&path).await? {
+        let Record::Tombstone(known) = stored.record else { return Err(StoreError::Corrupt(path)) };
+        if known.destroyed_at >= tombstone.destroyed_at {
+            return Ok(());
+        }
+        expected = Expected::At(stored.revision);
+    }
+    batch.push(Write { path, expected, record: Some(Record::Tombstone(*tombstone)) });
+    Ok(())
 }
 
 async fn bury_key(
@@ -206,6 +239,9 @@ mod tests {
 
     use super::*;
 
+    /// After everything in fixtures.
+    const LATER: Timestamp = Timestamp(1_900_000_000);
+
     fn put(path: RecordPath, record: Record) -> Write {
         Write { path, expected: Expected::Absent, record: Some(record) }
     }
@@ -240,14 +276,14 @@ mod tests {
         let tombstone = |key: u64, version| Tombstone {
             key: fixtures::key_id(key),
             version: VersionNo::new(version),
-            destroyed_at: Timestamp(9),
+            destroyed_at: LATER,
         };
         let all = [tombstone(1, 0), tombstone(2, 1), tombstone(3, 0)];
         assert_eq!(bury(&store, &all).await.unwrap(), 2);
         let gone = stored_version(&store, 1, 1).await;
         assert_eq!(
             (gone.state, gone.material, gone.destroyed_at),
-            (State::Destroyed, None, Some(Timestamp(9)))
+            (State::Destroyed, None, Some(LATER))
         );
         assert_eq!(stored_version(&store, 2, 1).await.material, None);
         assert!(stored_version(&store, 2, 2).await.material.is_some());
@@ -257,5 +293,41 @@ mod tests {
         assert!(store.get(&RecordPath::alias(&alias)).await.unwrap().is_none());
         // Once more changes nothing.
         assert_eq!(bury(&store, &all).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_primary_version_that_was_destroyed_is_none_any_more() {
+        let (store, key) = (FakeStore::default(), fixtures::key(1));
+        let batch = vec![put(RecordPath::key(key.id), Record::Key(key.clone())), version(1, 1)];
+        store.commit(batch).await.unwrap();
+        let version = Some(VersionNo::FIRST);
+        let tombstone = Tombstone { key: key.id, version, destroyed_at: LATER };
+        assert_eq!(bury(&store, &[tombstone]).await.unwrap(), 1);
+        let after = store.get(&RecordPath::key(key.id)).await.unwrap().unwrap().record;
+        assert_eq!(after, Record::Key(Key { primary: None, ..key }));
+    }
+
+    #[tokio::test]
+    async fn what_the_backup_does_not_know_is_remembered_and_spares_a_number_given_again() {
+        let store = FakeStore::default();
+        store.commit(vec![version(2, 2)]).await.unwrap();
+        let before = Timestamp(fixtures::key_version(2, 2).created_at.0 - 1);
+        let gone = |destroyed_at| {
+            [
+                Tombstone { key: fixtures::key_id(1), version: None, destroyed_at },
+                Tombstone { key: fixtures::key_id(2), version: VersionNo::new(2), destroyed_at },
+            ]
+        };
+        assert_eq!(bury(&store, &gone(before)).await.unwrap(), 0);
+        assert!(stored_version(&store, 2, 2).await.material.is_some());
+        let remembered = async || {
+            let found = store.scan(&PathRange::kind("tombstone", None, 9)).await.unwrap();
+            found.into_iter().map(|stored| stored.record).collect::<Vec<_>>()
+        };
+        assert_eq!(remembered().await, gone(before).map(Record::Tombstone));
+        // The new one was destroyed too.
+        assert_eq!(bury(&store, &gone(LATER)).await.unwrap(), 1);
+        assert_eq!(stored_version(&store, 2, 2).await.material, None);
+        assert_eq!(remembered().await, gone(LATER).map(Record::Tombstone));
     }
 }

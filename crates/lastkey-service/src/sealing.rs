@@ -420,6 +420,14 @@ impl Gate {
         matches!(*self.state(), SealState::Sealed { by_operator: false })
     }
 
+    /// Whether somebody has sealed it; `None` while it is unsealed.
+    pub(crate) fn sealed_by_operator(&self) -> Option<bool> {
+        match *self.state() {
+            SealState::Unsealed(_) => None,
+            SealState::Sealed { by_operator } => Some(by_operator),
+        }
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, SealState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -487,7 +495,7 @@ impl Gate {
         self.let_go(false).await;
     }
 
-    async fn let_go(&self, by_operator: bool) {
+    pub(crate) async fn let_go(&self, by_operator: bool) {
         let before = {
             let mut state = self.state();
             let stays = matches!(*state, SealState::Sealed { by_operator: true });

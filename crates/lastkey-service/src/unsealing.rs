@@ -55,7 +55,7 @@ impl Gate {
         if let Err(error) = attempts.guesses.take(self.ports.clock.read().since_boot) {
             return self.refuse(&mut attempts, request, error).await;
         }
-        let was_sealed = self.engine().is_err();
+        let before = self.sealed_by_operator();
         let outcome = match self.open_presented(presented).await {
             Ok((open, bootstrap)) => {
                 attempts.guesses.refill();
@@ -63,22 +63,23 @@ impl Gate {
             }
             Err(error) => Err(error),
         };
-        let seal_kind = self.record(request, None, was_sealed, outcome).await?;
+        let seal_kind = self.record(request, None, before, outcome).await?;
         Ok(Unsealed { attempt: request, seal_kind })
     }
 
-    /// Records how an attempt ended. An unseal that cannot be recorded is undone.
+    /// Records how an attempt ended. An unseal that cannot be recorded is undone: the server is
+    /// sealed again by whom it was before.
     async fn record<T>(
         &self,
         request: RequestId,
         target: Option<&str>,
-        was_sealed: bool,
+        before: Option<bool>,
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
         let recorded = audit_operator(&self.ports, request, "sys:Unseal", result, target).await;
-        if recorded.is_err() && was_sealed {
-            self.stop().await;
+        if let (Err(_), Some(by_operator)) = (&recorded, before) {
+            self.let_go(by_operator).await;
         }
         recorded.and(outcome)
     }
@@ -94,7 +95,7 @@ impl Gate {
         if attempts.refusals.take(self.ports.clock.read().since_boot).is_err() {
             return Err(error);
         }
-        self.record(request, None, false, Err(error)).await
+        self.record(request, None, None, Err(error)).await
     }
 
     /// Takes a share of a seal of shares. Enough of them unseal; while the server is unsealed,
@@ -125,10 +126,10 @@ impl Gate {
             Err(error) => return self.refuse(&mut attempts, request, error).await,
         };
         let (gathered, number, shares) = brought;
-        let was_sealed = self.engine().is_err();
+        let before = self.sealed_by_operator();
         let outcome = self.take_share(&bootstrap, gathered.seal, number, &shares).await;
         let target = format!("seal/{}/share/{number}", RequestId(gathered.seal));
-        let opened = self.record(request, Some(&target), was_sealed, outcome).await?;
+        let opened = self.record(request, Some(&target), before, outcome).await?;
         Ok((gathered, opened.map(|seal_kind| Unsealed { attempt: request, seal_kind })))
     }
 
@@ -205,7 +206,7 @@ impl Gate {
         }
         let entered = self.enter(open, bootstrap).await;
         let target = format!("seal/{}", RequestId(open.id()));
-        self.record(request, Some(&target), true, entered).await?;
+        self.record(request, Some(&target), Some(false), entered).await?;
         Ok(Some(Unsealed { attempt: request, seal_kind: open.kind() }))
     }
 

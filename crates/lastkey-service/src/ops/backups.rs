@@ -145,7 +145,8 @@ impl Gate {
         directory: Option<String>,
     ) -> Result<Making, Error> {
         engine.permit::<CreateBackup>(trail, Resource::Instance)?;
-        check_directory(directory.as_deref(), self.backups.has_target())?;
+        check_directory(directory.as_deref())?;
+        self.backups.check(directory.as_deref())?;
         trail.call().go_on()?;
         let drawn = draw_id(&mut *engine.ports.entropy.open());
         let id = RequestId(drawn.map_err(|error| Error::Internal(error.into()))?);
@@ -219,19 +220,26 @@ impl Gate {
     }
 
     /// Takes a backup away and forgets it: from now on nobody counts with it. One that is gone
-    /// already is forgotten. Runs to its end even when the caller goes away.
+    /// already is forgotten, and at somebody's word one in a place that the server does not go
+    /// to. Runs to its end even when the caller goes away.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is no such backup; [`Error::LimitExceeded`] while it is
+    /// [`Error::Invalid`] when there is no such backup, and for one in such a place without that
+    /// word; [`Error::LimitExceeded`] while it is
     /// made; [`Error::Sealed`], [`Error::Denied`], [`Error::DryRun`], [`Error::Unavailable`], also
     /// when its place does not let it go; [`Error::Internal`].
-    pub async fn remove_backup(self: &Arc<Self>, call: &Call, id: BackupId) -> Result<(), Error> {
+    pub async fn remove_backup(
+        self: &Arc<Self>,
+        call: &Call,
+        id: BackupId,
+        forget: bool,
+    ) -> Result<(), Error> {
         let (gate, call) = (Arc::clone(self), call.clone());
         detached(async move {
             let engine = gate.engine()?;
             let mut trail = Trail::of::<RemoveBackup>(&engine, &call);
             trail.target = Some(format!("backup/{id}"));
-            let outcome = gate.try_remove_backup(&engine, &mut trail, id).await;
+            let outcome = gate.try_remove_backup(&engine, &mut trail, id, forget).await;
             trail.close(&engine, outcome).await
         })
         .await?
@@ -242,6 +250,7 @@ impl Gate {
         engine: &Engine,
         trail: &mut Trail<'_>,
         id: BackupId,
+        forget: bool,
     ) -> Result<(), Error> {
         engine.permit::<RemoveBackup>(trail, Resource::Instance)?;
         let found = engine.backups().await?.into_iter().find(|(record, _)| record.id == id);
@@ -251,7 +260,16 @@ impl Gate {
         }
         trail.call().go_on()?;
         trail.intend(engine).await?;
-        self.backups.remove(&record.place).await?;
+        match self.backups.remove(&record.place).await {
+            Err(BackupError::Refused(_)) if forget => {
+                trail.reason = "forgotten where the server does not go".into();
+            }
+            Err(BackupError::Refused(why)) => {
+                let word = format!("when it is destroyed, `lastkey backup remove {id} --forget`");
+                return Err(Error::invalid("directory", format!("{why}; {word}")));
+            }
+            removed => removed?,
+        }
         let (path, expected) = (RecordPath::backup(id), Expected::At(revision));
         engine.store.commit(vec![Write { path, expected, record: None }]).await?;
         Ok(())
@@ -351,9 +369,10 @@ impl Gate {
         engine.put_backup(making).await?;
         let trial = Trial { place, key: trial_key, records, log_key, expected, stop };
         self.backups.prove(trial).await?;
+        // A backup without the list brings back what was destroyed: it is none before.
+        self.keep_tombstones(engine, directory.as_deref()).await?;
         making.record.proven_at = Some(engine.clock.wall());
-        engine.put_backup(making).await?;
-        self.keep_tombstones(engine, directory.as_deref()).await
+        engine.put_backup(making).await
     }
 
     /// Keeps the list of what was destroyed beside the backups.
@@ -448,13 +467,9 @@ fn backup_keys(
     Ok(BackupKeys { signer, log_key, records })
 }
 
-fn check_directory(directory: Option<&str>, has_target: bool) -> Result<(), Error> {
+fn check_directory(directory: Option<&str>) -> Result<(), Error> {
     match directory {
-        None if has_target => Ok(()),
-        None => Err(Error::invalid(
-            "directory",
-            "the configuration names no place for backups; name a directory of the server's machine",
-        )),
+        None => Ok(()),
         Some(path) if path.starts_with('/') && path.len() <= MAX_DIRECTORY_LEN => Ok(()),
         Some(_) => {
             Err(Error::invalid("directory", "expected an absolute path of at most 4096 bytes"))
@@ -479,7 +494,10 @@ impl Engine {
             };
             found.push((record, stored.revision));
         }
-        found.sort_by_key(|(record, _)| std::cmp::Reverse((record.begun, record.id.0)));
+        // Of those of one second a proven one counts as the newer.
+        found.sort_by_key(|(record, _)| {
+            std::cmp::Reverse((record.begun, record.proven_at, record.id.0))
+        });
         Ok(found)
     }
 

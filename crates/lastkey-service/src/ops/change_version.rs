@@ -97,7 +97,7 @@ impl Engine {
         happen(&mut version, event, draft.clock.last.wall)?;
         if version.state == State::Destroyed {
             self.check_needed(draft, Some(number), in_spite).await?;
-            draft.bury(Some(number));
+            self.bury(draft, Some(&version)).await?;
             self.plan_erasure_later(draft).await?;
         }
         draft.put_version(version, Expected::At(revision));

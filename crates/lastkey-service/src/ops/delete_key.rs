@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use lastkey_core::backup::Tombstone;
 use lastkey_core::holding::Reason;
-use lastkey_core::ids::{KeyRef, VersionNo};
+use lastkey_core::ids::KeyRef;
 use lastkey_core::key::{DeletionWindow, Destruction};
 use lastkey_core::limits::MAX_PAGE_LEN;
 use lastkey_core::permit::{CancelKeyDeletion, ScheduleKeyDeletion};
@@ -17,6 +17,7 @@ use lastkey_core::ports::Expected;
 use lastkey_core::record::{DueWhat, PathRange, Record, RecordPath};
 use lastkey_core::state::{KeyEvent, State, VersionEvent};
 use lastkey_core::time::{Elapsed, Timestamp};
+use lastkey_core::version::KeyVersion;
 
 use super::change_version::happen;
 use super::describe::corrupt;
@@ -81,11 +82,30 @@ impl Engine {
         if let Some(rotation) = draft.key.rotation.take() {
             draft.move_due(DueWhat::Rotate, Some(rotation.due), None);
         }
-        draft.bury(None);
+        self.bury(draft, None).await?;
         self.destroy_versions(draft).await?;
         self.drop_aliases(draft).await?;
         self.drop_import(draft).await?;
         self.plan_erasure_later(draft).await
+    }
+
+    /// Notes for every later restore that the key, or a version of it, was destroyed. After a
+    /// restore there may be a note of another version of the same number.
+    pub(crate) async fn bury(
+        &self,
+        draft: &mut Draft,
+        version: Option<&KeyVersion>,
+    ) -> Result<(), Error> {
+        let (key, number) = (draft.key.id, version.map(|version| version.number));
+        let path = RecordPath::tombstone(key, number);
+        let before = self.store.get(&path).await?;
+        let expected = before.map_or(Expected::Absent, |stored| Expected::At(stored.revision));
+        // The wall clock may have gone back since, and a restore compares the two.
+        let created_at = version.map_or(Timestamp(0), |version| version.created_at);
+        let destroyed_at = draft.clock.last.wall.max(created_at);
+        let tombstone = Tombstone { key, version: number, destroyed_at };
+        draft.write(path, expected, Some(Record::Tombstone(tombstone)));
+        Ok(())
     }
 
     async fn destroy_versions(&self, draft: &mut Draft) -> Result<(), Error> {
@@ -158,13 +178,6 @@ impl Engine {
 }
 
 impl Draft {
-    /// Notes for every later restore that the key, or a version of it, was destroyed.
-    pub(crate) fn bury(&mut self, version: Option<VersionNo>) {
-        let (key, destroyed_at) = (self.key.id, self.clock.last.wall);
-        let tombstone = Record::Tombstone(Tombstone { key, version, destroyed_at });
-        self.write(RecordPath::tombstone(key, version), Expected::Absent, Some(tombstone));
-    }
-
     pub(crate) fn plan_deletion(&mut self, window: DeletionWindow) -> Result<(), Error> {
         if self.key.deletion_protection {
             return Err(Error::DeletionProtected);

@@ -7,13 +7,20 @@ use lastkey_core::ids::VersionNo;
 use lastkey_core::key::DeletionWindow;
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_secret::SecretVec;
+use lastkey_service::backup_schedule::{BackupKeeper, BackupSchedule};
+use lastkey_service::error::Error;
 use lastkey_service::ops::backups::BackupReport;
 
 use crate::world::{KEYFILE, World, admin, call_by, code, world};
 
 /// Makes a backup and waits until it has ended.
 async fn back_up(world: &World) -> BackupReport {
-    let begun = world.gate.start_backup(admin(), None).await.unwrap();
+    back_up_to(world, None).await
+}
+
+async fn back_up_to(world: &World, directory: Option<&str>) -> BackupReport {
+    let directory = directory.map(str::to_owned);
+    let begun = world.gate.start_backup(admin(), directory).await.unwrap();
     loop {
         let report = world.gate.describe_backup(admin(), begun.record.id).await.unwrap();
         if !matches!(report.state, BackupState::Begun | BackupState::Written) {
@@ -49,7 +56,7 @@ async fn what_a_backup_holds_is_not_called_erased() {
     }
     // One that was made since holds nothing of it.
     back_up(&world).await;
-    world.gate.remove_backup(admin(), backup.record.id).await.unwrap();
+    world.gate.remove_backup(admin(), backup.record.id, false).await.unwrap();
     world.engine.run_due().await;
     assert!(erased().await);
 }
@@ -80,7 +87,7 @@ async fn a_drill_opens_the_newest_backup_too() {
     world.backups.sabotage();
     assert_eq!(health(&world).await, "failed");
     let newest = world.gate.list_backups(admin()).await.unwrap().remove(0).record;
-    world.gate.remove_backup(admin(), newest.id).await.unwrap();
+    world.gate.remove_backup(admin(), newest.id, false).await.unwrap();
     assert_eq!(health(&world).await, "proven");
 }
 
@@ -89,13 +96,13 @@ async fn every_destruction_is_told_beside_the_backups() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;
     back_up(&world).await;
-    assert_eq!(world.backups.lists().last().unwrap().len(), 0);
+    assert_eq!(world.backups.lists().last().unwrap().1.len(), 0);
     let window = DeletionWindow::from_days(7).unwrap();
     world.engine.schedule_deletion(admin(), key.clone(), window, None).await.unwrap();
     world.clock.pass(Duration::from_secs(7 * 86_400));
     world.engine.run_due().await;
     back_up(&world).await;
-    let list = world.backups.lists().pop().unwrap();
+    let (_, list) = world.backups.lists().pop().unwrap();
     assert_eq!((list.len(), list[0].version), (1, None));
 }
 
@@ -105,8 +112,57 @@ async fn a_stranger_makes_and_removes_no_backup() {
     let stranger = call_by("stranger");
     assert_eq!(code(world.gate.start_backup(&stranger, None).await), "AccessDenied");
     let backup = back_up(&world).await;
-    assert_eq!(code(world.gate.remove_backup(&stranger, backup.record.id).await), "AccessDenied");
+    assert_eq!(
+        code(world.gate.remove_backup(&stranger, backup.record.id, true).await),
+        "AccessDenied"
+    );
     assert_eq!(code(world.gate.list_backups(&stranger).await), "AccessDenied");
     let relative = world.gate.start_backup(admin(), Some("here".to_owned())).await;
     assert_eq!(code(relative), "InvalidRequest");
+}
+
+#[tokio::test]
+async fn a_backup_counts_only_once_the_list_lies_beside_it() {
+    let world = world().await;
+    world.backups.refuse_list(true);
+    let failed = back_up(&world).await;
+    assert_eq!((failed.state, failed.record.proven_at), (BackupState::Failed, None));
+    world.backups.refuse_list(false);
+    assert_eq!(back_up(&world).await.state, BackupState::Proven);
+}
+
+#[tokio::test]
+async fn the_list_is_kept_beside_backups_wherever_they_lie() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    back_up_to(&world, Some("/away")).await;
+    let window = DeletionWindow::from_days(7).unwrap();
+    world.engine.schedule_deletion(admin(), key, window, None).await.unwrap();
+    world.clock.pass(Duration::from_secs(7 * 86_400));
+    world.engine.run_due().await;
+    let schedule = BackupSchedule { period: None, keep: 1 };
+    let mut keeper = BackupKeeper::new(world.gate.clone(), schedule);
+    world.backups.refuse_list(true);
+    keeper.look_after().await;
+    world.backups.refuse_list(false);
+    for _ in 0..2 {
+        keeper.look_after().await;
+        let lists = world.backups.lists();
+        let (directory, list) = lists.last().unwrap();
+        assert_eq!((directory.as_deref(), list.len(), lists.len()), (Some("/away"), 1, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_is_refused_leaves_no_record_and_one_from_before_goes_at_a_word() {
+    let world = world().await;
+    let backup = back_up(&world).await.record.id;
+    world.backups.refuse_place(true);
+    assert_eq!(code(world.gate.start_backup(admin(), None).await), "InvalidRequest");
+    assert_eq!(world.gate.list_backups(admin()).await.unwrap().len(), 1);
+    let stays = world.gate.remove_backup(admin(), backup, false).await;
+    let Err(Error::Invalid { problem, .. }) = stays else { panic!("{stays:?}") };
+    assert!(problem.contains("--forget"), "{problem}");
+    world.gate.remove_backup(admin(), backup, true).await.unwrap();
+    assert!(world.gate.list_backups(admin()).await.unwrap().is_empty());
 }

@@ -194,6 +194,21 @@ async fn an_unseal_that_cannot_be_recorded_is_undone() {
 }
 
 #[tokio::test]
+async fn an_unseal_that_is_undone_leaves_the_seal_of_whoever_sealed() {
+    let world = world().await.with_devices(&FakeDevices::default()).await;
+    world.add_seal(device()).await;
+    world.gate.seal(admin()).await.unwrap();
+    let World { gate, audit, engine, .. } = world;
+    drop(engine);
+    audit.set_away(true);
+    let secret = SecretVec::copy_of(&KEYFILE);
+    assert_eq!(code(gate.unseal(RequestId([2; 16]), secret).await), "Unavailable");
+    audit.set_away(false);
+    assert!(gate.unseal_by_devices(RequestId([6; 16])).await.unwrap().is_none());
+    assert!(matches!(gate.engine(), Err(Error::Sealed)));
+}
+
+#[tokio::test]
 async fn shares_take_no_guesses_and_give_none_back() {
     let world = world().await;
     let (_, shares) = world.add_shares().await;

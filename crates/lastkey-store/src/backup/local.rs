@@ -7,11 +7,11 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lastkey_core::audit::note::NoteSigner;
+use lastkey_core::audit::note::{NoteKey, NoteSigner};
 use lastkey_core::backup::{
     BackupError, BackupHead, BackupOrder, BackupPlace, Backups, Frozen, Tombstone, Trial, Written,
 };
@@ -25,7 +25,7 @@ use super::failure::{damaged, failed, io_error, of_store};
 use super::file::{BackupFile, Contents, write};
 use super::format::record_item;
 use super::restore::{clear, restore};
-use super::tombstones::{list_name, write_list};
+use super::tombstones::{list_name, read_list, union, write_list};
 use crate::audit_log::{AuditLog, LogCopy};
 use crate::opener::{BOOTSTRAP, SqliteSealedStore};
 use crate::record;
@@ -89,6 +89,9 @@ impl LocalBackups {
         if !dir.is_absolute() {
             return refused(format!("{} is not an absolute path", dir.display()));
         }
+        if dir.components().any(|part| part == Component::ParentDir) {
+            return refused(format!("{} goes up by `..`; name it without", dir.display()));
+        }
         // What is not there yet lies where its nearest folder lies.
         let real = dir.ancestors().find_map(|above| fs::canonicalize(above).ok());
         let data = fs::canonicalize(&self.data).unwrap_or_else(|_| self.data.clone());
@@ -108,8 +111,8 @@ impl LocalBackups {
 
 #[async_trait]
 impl Backups for LocalBackups {
-    fn has_target(&self) -> bool {
-        self.target.is_some()
+    fn check(&self, directory: Option<&str>) -> Result<(), BackupError> {
+        self.directory(directory).map(drop)
     }
 
     async fn freeze(&self, directory: Option<&str>) -> Result<Box<dyn Frozen>, BackupError> {
@@ -148,7 +151,7 @@ impl Backups for LocalBackups {
         blocking(move || {
             for path in [path, unfinished] {
                 match fs::remove_file(&path) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) if is_not_there(&error) => {}
                     removed => removed.map_err(io_error("remove", &path))?,
                 }
             }
@@ -165,9 +168,39 @@ impl Backups for LocalBackups {
         signer: NoteSigner,
     ) -> Result<(), BackupError> {
         let dir = self.directory(directory)?;
-        let list = write_list(instance, &tombstones, &signer);
-        let list = list.map_err(failed("sign", list_name(instance)))?;
-        blocking(move || replace(&dir, &list_name(instance), list.as_bytes())).await
+        blocking(move || {
+            let name = list_name(instance);
+            let known = known_tombstones(&dir.join(&name), instance, signer.key())?;
+            let list = write_list(instance, &union(known, tombstones), &signer);
+            let list = list.map_err(failed("sign", name.as_str()))?;
+            replace(&dir, &name, list.as_bytes())
+        })
+        .await
+    }
+}
+
+fn is_not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// What the list that lies there tells. One that this installation has not signed is put aside.
+fn known_tombstones(
+    path: &Path,
+    instance: InstanceId,
+    key: &NoteKey,
+) -> Result<Vec<Tombstone>, BackupError> {
+    let list = match fs::read(path) {
+        Err(error) if is_not_there(&error) => return Ok(Vec::new()),
+        read => read.map_err(io_error("read", path))?,
+    };
+    match read_list(&String::from_utf8_lossy(&list), instance, key) {
+        Ok(known) => Ok(known),
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "a list of what was destroyed is put aside");
+            let aside = path.with_extension("tombstones.refused");
+            fs::rename(path, aside).map_err(io_error("put aside", path))?;
+            Ok(Vec::new())
+        }
     }
 }
 

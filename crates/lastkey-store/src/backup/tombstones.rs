@@ -5,6 +5,8 @@
 //! Holds     a list is believed only when the log's key has signed it. A list that is older than a
 //!           backup is not taken with it.
 
+use std::collections::BTreeMap;
+
 use lastkey_core::audit::checkpoint::hash_to_base64;
 use lastkey_core::audit::note::{self, NoteKey, NoteSigner};
 use lastkey_core::backup::{BackupError, Tombstone};
@@ -70,6 +72,17 @@ pub fn read_list(
     } else {
         Err(bad("it is not what was signed"))
     }
+}
+
+/// What two lists tell, each key and version once, with the later time.
+pub(super) fn union(one: Vec<Tombstone>, other: Vec<Tombstone>) -> Vec<Tombstone> {
+    let mut all = BTreeMap::new();
+    for Tombstone { key, version, destroyed_at } in one.into_iter().chain(other) {
+        let latest = all.entry((key, version)).or_insert(destroyed_at);
+        *latest = destroyed_at.max(*latest);
+    }
+    let tombstone = |((key, version), destroyed_at)| Tombstone { key, version, destroyed_at };
+    all.into_iter().map(tombstone).collect()
 }
 
 fn parse(line: &str) -> Option<Tombstone> {

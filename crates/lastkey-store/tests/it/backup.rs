@@ -10,16 +10,17 @@ use lastkey_core::audit::archive::LogSigners;
 use lastkey_core::audit::note::{KeyKind, NoteSigner};
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::backup::{
-    BackupError, BackupHead, BackupOrder, BackupPlace, Backups as _, Stop, Trial, Written,
+    BackupError, BackupHead, BackupOrder, BackupPlace, Backups as _, Stop, Tombstone, Trial,
+    Written,
 };
-use lastkey_core::ids::RequestId;
+use lastkey_core::ids::{RequestId, VersionNo};
 use lastkey_core::ports::{Audit as _, AuditArchive as _, Expected, SealedStore as _};
 use lastkey_core::principal::{Principal, Source};
 use lastkey_core::time::{Elapsed, Timestamp};
 use lastkey_secret::SecretArray;
 use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
-use lastkey_store::backup::{BackupFile, LocalBackups, check, restore};
+use lastkey_store::backup::{BackupFile, LocalBackups, check, list_name, read_list, restore};
 use lastkey_store::sqlite::{OpenError, finish_restore};
 use lastkey_testkit::conformance::store::put;
 use lastkey_testkit::entropy::SeededSource;
@@ -315,4 +316,45 @@ fn peak_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn tombstone(key: u64, number: u32, destroyed_at: u64) -> Tombstone {
+    let (key, version) = (fixtures::key_id(key), VersionNo::new(number));
+    Tombstone { key, version, destroyed_at: Timestamp(destroyed_at) }
+}
+
+#[tokio::test]
+async fn a_list_only_grows_and_what_nobody_signed_is_put_aside() {
+    let world = World::of(1).await;
+    let (to, instance) = (world.path("to"), fixtures::bootstrap().instance.id);
+    fs::create_dir(&to).unwrap();
+    let path = to.join(list_name(instance));
+    let keep = async |tombstones| {
+        let directory = Some(to.to_str().unwrap());
+        world.backups.keep_tombstones(directory, instance, tombstones, signer()).await.unwrap();
+        read_list(&fs::read_to_string(&path).unwrap(), instance, signer().key()).unwrap()
+    };
+    keep(vec![tombstone(1, 0, 7), tombstone(2, 3, 7)]).await;
+    // A restored server knows less, and has given a number again.
+    let all = vec![tombstone(1, 0, 7), tombstone(2, 3, 9)];
+    assert_eq!(keep(vec![tombstone(2, 3, 9)]).await, all);
+    fs::write(&path, "nobody has signed this").unwrap();
+    assert_eq!(keep(Vec::new()).await, []);
+    let aside = path.with_extension("tombstones.refused");
+    assert_eq!(fs::read_to_string(aside).unwrap(), "nobody has signed this");
+}
+
+#[tokio::test]
+async fn no_backup_goes_up_by_dots_and_what_cannot_lie_anywhere_is_gone() {
+    let world = World::of(1).await;
+    let place = |directory: PathBuf| BackupPlace {
+        directory: Some(directory.display().to_string()),
+        name: "one.backup".to_owned(),
+    };
+    let up = place(world.path("nowhere/../data"));
+    for refused in [world.backups.check(up.directory.as_deref()), world.backups.remove(&up).await] {
+        assert!(matches!(&refused, Err(BackupError::Refused(_))), "{refused:?}");
+    }
+    fs::write(world.path("file"), "").unwrap();
+    world.backups.remove(&place(world.path("file"))).await.unwrap();
 }

@@ -26,7 +26,9 @@ pub struct FakeBackups {
     store: Arc<dyn SealedStore>,
     kept: Arc<Mutex<Vec<Kept>>>,
     refuses_proof: AtomicBool,
-    lists: Mutex<Vec<Vec<Tombstone>>>,
+    refuses_place: AtomicBool,
+    refuses_list: AtomicBool,
+    lists: Mutex<Vec<(Option<String>, Vec<Tombstone>)>>,
 }
 
 impl FakeBackups {
@@ -34,12 +36,29 @@ impl FakeBackups {
     #[must_use]
     pub fn of(store: Arc<dyn SealedStore>) -> Self {
         let (kept, lists) = (Arc::default(), Mutex::default());
-        Self { store, kept, refuses_proof: AtomicBool::new(false), lists }
+        Self {
+            store,
+            kept,
+            refuses_proof: AtomicBool::new(false),
+            refuses_place: AtomicBool::new(false),
+            refuses_list: AtomicBool::new(false),
+            lists,
+        }
     }
 
     /// From now on no trial restore ends well, or again each.
     pub fn refuse_proof(&self, refuses: bool) {
         self.refuses_proof.store(refuses, Ordering::Relaxed);
+    }
+
+    /// From now on no backup may lie anywhere, or again everywhere.
+    pub fn refuse_place(&self, refuses: bool) {
+        self.refuses_place.store(refuses, Ordering::Relaxed);
+    }
+
+    /// From now on no list of what was destroyed can be written, or again each.
+    pub fn refuse_list(&self, refuses: bool) {
+        self.refuses_list.store(refuses, Ordering::Relaxed);
     }
 
     /// Puts other keys in the place of those of all backups.
@@ -48,8 +67,8 @@ impl FakeBackups {
         kept.iter_mut().for_each(|one| one.key = SecretArray::copy_of(&[0; 32]));
     }
 
-    /// Every list of what was destroyed that was kept, oldest first.
-    pub fn lists(&self) -> Vec<Vec<Tombstone>> {
+    /// Every list of what was destroyed that was kept, and where, oldest first.
+    pub fn lists(&self) -> Vec<(Option<String>, Vec<Tombstone>)> {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -66,8 +85,11 @@ impl FakeBackups {
 
 #[async_trait]
 impl Backups for FakeBackups {
-    fn has_target(&self) -> bool {
-        true
+    fn check(&self, _: Option<&str>) -> Result<(), BackupError> {
+        if self.refuses_place.load(Ordering::Relaxed) {
+            return Err(BackupError::Refused("this place is refused".to_owned()));
+        }
+        Ok(())
     }
 
     async fn freeze(&self, _: Option<&str>) -> Result<Box<dyn Frozen>, BackupError> {
@@ -95,6 +117,7 @@ impl Backups for FakeBackups {
     }
 
     async fn remove(&self, place: &BackupPlace) -> Result<(), BackupError> {
+        self.check(place.directory.as_deref())?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| one.place != *place);
         Ok(())
@@ -102,12 +125,16 @@ impl Backups for FakeBackups {
 
     async fn keep_tombstones(
         &self,
-        _: Option<&str>,
+        directory: Option<&str>,
         _: InstanceId,
         tombstones: Vec<Tombstone>,
         _: NoteSigner,
     ) -> Result<(), BackupError> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner).push(tombstones);
+        if self.refuses_list.load(Ordering::Relaxed) {
+            return Err(BackupError::Full("the directory of the list".to_owned()));
+        }
+        let kept = (directory.map(str::to_owned), tombstones);
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
         Ok(())
     }
 }

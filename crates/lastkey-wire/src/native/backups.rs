@@ -14,6 +14,15 @@ pub struct CreateBackupRequest {
     pub directory: Option<String>,
 }
 
+/// `DELETE /v1/sys/backups/{backup}`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveBackupRequest {
+    /// Forget it also when it lies where the server does not go: nothing is left of it there.
+    #[serde(default, skip_serializing_if = "crate::native::is_off")]
+    pub forget: bool,
+}
+
 /// A backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupView {

@@ -214,6 +214,7 @@ fn a_key_that_was_destroyed_does_not_come_back() {
     let mut kept = Kept::begin("");
     let doomed =
         text(&kept.server.cli("key create --alias alias/doomed --output json").json()["id"]);
+    kept.back_up("early");
     kept.server.cli("key rotate alias/doomed").ok();
     let blob = kept.server.cli_with("blob encrypt --key alias/doomed", b"gone").ok();
     kept.back_up("backups");
@@ -237,6 +238,17 @@ fn a_key_that_was_destroyed_does_not_come_back() {
     assert_eq!(versions["versions"][0]["state"], "Destroyed", "{versions}");
     // The newest version still opens what it protected.
     assert_eq!(server.cli_with("blob decrypt", blob.as_bytes()).ok(), "gone");
+    drop(server);
+    // In the first backup the destroyed version was the primary one: another one takes its place.
+    let arguments = format!("--from early --data old --tombstones {list}");
+    let restored = kept.restore(&arguments, PASSPHRASE).json();
+    assert_eq!(restored["destroyed_again"], 1, "{restored}");
+    assert!(restored["last_destroyed_at"].is_string(), "{restored}");
+    let server = kept.serve("old");
+    server.cli_with("blob encrypt --key alias/doomed", b"new").failed(1);
+    server.cli("key rotate alias/doomed").ok();
+    let blob = server.cli_with("blob encrypt --key alias/doomed", b"new").ok();
+    assert_eq!(server.cli_with("blob decrypt", blob.as_bytes()).ok(), "new");
 }
 
 #[test]
@@ -294,17 +306,22 @@ fn two_backups_at_once_are_one_and_a_refusal() {
 #[test]
 fn places_that_would_be_lost_with_the_data_are_refused() {
     let kept = Kept::begin("");
+    let inside = kept.installation.data.join("backups");
     for (dir, why) in [
-        (kept.installation.data.join("backups"), "lies in the data directory"),
-        (PathBuf::from("/proc/nowhere"), "cannot make"),
+        (inside.clone(), "lies in the data directory"),
+        (inside.join("../../backups"), "goes up by"),
     ] {
-        let dir = dir.display();
-        let failed = kept.server.cli(&format!("backup create --to {dir} --output json"));
-        failed.failed(1);
-        let told = of(&failed);
-        assert_eq!(told["state"], "failed", "{}", failed.stderr);
-        assert!(text(&told["problem"]).contains(why), "{told}");
+        let refused = kept.server.cli(&format!("backup create --to {}", dir.display()));
+        assert!(refused.failed(1).contains(why), "{}", refused.stderr);
     }
+    // What was refused is not on record.
+    assert!(kept.server.cli("backup list").ok().contains("there is no backup"), "");
+    let failed = kept.server.cli("backup create --to /proc/nowhere --output json");
+    failed.failed(1);
+    let told = of(&failed);
+    assert_eq!(told["state"], "failed", "{}", failed.stderr);
+    assert!(text(&told["problem"]).contains("cannot make"), "{told}");
+    kept.server.cli(&format!("backup remove --forget {}", text(&told["id"]))).ok();
     let refused = kept.server.cli("backup create");
     assert!(refused.failed(1).contains("name a directory"), "{}", refused.stderr);
     assert!(kept.server.cli("status").ok().contains("none; make one"), "");

@@ -6,7 +6,7 @@ use lastkey_core::ids::RequestId;
 use lastkey_service::ops::backups::{BackupReport, BackupStanding};
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::backups::{
-    BackupStatus, BackupView, CreateBackupRequest, ListBackupsReply,
+    BackupStatus, BackupView, CreateBackupRequest, ListBackupsReply, RemoveBackupRequest,
 };
 use lastkey_wire::native::query::DryRunQuery;
 
@@ -15,6 +15,7 @@ use super::encode::rfc3339;
 use crate::problem::{Problem, Syntax};
 
 impl RequestBody for CreateBackupRequest {}
+impl RequestBody for RemoveBackupRequest {}
 
 /// `POST /v1/sys/backups`
 pub(super) async fn create(ask: &Ask, body: CreateBackupRequest) -> Result<BackupView, Problem> {
@@ -33,8 +34,8 @@ pub(super) async fn describe(ask: &Ask, _: DryRunQuery) -> Result<BackupView, Pr
 }
 
 /// `DELETE /v1/sys/backups/{backup}`
-pub(super) async fn remove(ask: &Ask, _: Empty) -> Result<Empty, Problem> {
-    ask.gate().remove_backup(ask.call(), backup_of(ask)?).await?;
+pub(super) async fn remove(ask: &Ask, body: RemoveBackupRequest) -> Result<Empty, Problem> {
+    ask.gate().remove_backup(ask.call(), backup_of(ask)?, body.forget).await?;
     Ok(Empty {})
 }
 

@@ -19,7 +19,9 @@ use lastkey_wire::native::audit::{
     AddWitnessRequest, AuditCheckpointReply, AuditQuery, AuditReceiptReply, AuditRecordsReply,
     RemoveWitnessRequest, WitnessesReply,
 };
-use lastkey_wire::native::backups::{BackupView, CreateBackupRequest, ListBackupsReply};
+use lastkey_wire::native::backups::{
+    BackupView, CreateBackupRequest, ListBackupsReply, RemoveBackupRequest,
+};
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
 use lastkey_wire::native::databases::{AddDatabaseRequest, DatabaseView, ListDatabasesReply};
 use lastkey_wire::native::holdings::{
@@ -365,7 +367,7 @@ pub(crate) static ROUTES: &[Route] = &[
         "Begins a backup; it counts when its state is `proven`."),
     query!("/v1/sys/backups/{backup}", "sys:ReadBackups", backups::describe, DryRunQuery => BackupView,
         "Describes a backup."),
-    body!(DELETE "/v1/sys/backups/{backup}", "sys:RemoveBackup", backups::remove, Empty => Empty,
+    body!(DELETE "/v1/sys/backups/{backup}", "sys:RemoveBackup", backups::remove, RemoveBackupRequest => Empty,
         "Takes a backup away, or forgets one that is gone."),
     query!("/v1/sys/clusters", "sys:ReadClusters", access::list_clusters, PageQuery => ListClustersReply,
         "Lists the clusters whose tokens are taken."),

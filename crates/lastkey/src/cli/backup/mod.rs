@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use lastkey_client::Client;
 use lastkey_core::backup::BackupError;
-use lastkey_wire::native::backups::{BackupView, CreateBackupRequest};
+use lastkey_wire::native::backups::{BackupView, CreateBackupRequest, RemoveBackupRequest};
 
 pub(crate) use self::restore::{RestoreArgs, restore};
 use super::{args::DryRunArgs, failure::Failure, output, session::Session};
@@ -42,6 +42,9 @@ pub(crate) enum BackupCommand {
     Remove {
         /// Id of the backup
         id: String,
+        /// Forget it even where the server does not go to look; you have destroyed it
+        #[arg(long)]
+        forget: bool,
         #[command(flatten)]
         dry_run: DryRunArgs,
     },
@@ -67,8 +70,10 @@ pub(crate) async fn run(command: BackupCommand, session: &Session) -> Result<(),
         BackupCommand::Verify(args) => verify::verify(&args, session).await,
         BackupCommand::List => session.show(&session.client()?.list_backups().await?),
         BackupCommand::Show { id } => session.show(&session.client()?.describe_backup(&id).await?),
-        BackupCommand::Remove { id, dry_run } => {
-            session.settle_quietly(session.client()?.remove_backup(&id), dry_run).await
+        BackupCommand::Remove { id, forget, dry_run } => {
+            let client = session.client()?;
+            let call = client.remove_backup(&id, RemoveBackupRequest { forget });
+            session.settle_quietly(call, dry_run).await
         }
     }
 }

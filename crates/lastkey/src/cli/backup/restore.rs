@@ -74,6 +74,7 @@ pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<(), 
         records: manifest.records,
         audit_records: manifest.audit.map(|audit| audit.size),
         destroyed_again: again,
+        last_destroyed_at: tombstones.iter().map(|one| one.destroyed_at).max().map(date),
         data: args.data.display().to_string(),
     })
 }

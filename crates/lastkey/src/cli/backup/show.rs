@@ -146,6 +146,8 @@ pub(super) struct RestoredView {
     pub(super) audit_records: Option<u64>,
     /// Keys and versions that were destroyed since, and were destroyed again.
     pub(super) destroyed_again: usize,
+    /// The last destruction that the list knows of: what was destroyed later has come back.
+    pub(super) last_destroyed_at: Option<String>,
     pub(super) data: String,
 }
 
@@ -158,6 +160,7 @@ impl Show for RestoredView {
             .with("Records", self.records)
             .with_some("Audit records", self.audit_records)
             .with("Destroyed again", self.destroyed_again)
+            .with_some("Last destruction known", self.last_destroyed_at.as_ref())
             .table();
         format!("{fields}\nNext:\n  lastkey server --data {}\n  lastkey unseal\n", self.data)
     }
