@@ -26,6 +26,7 @@ pub struct FakeBackups {
     store: Arc<dyn SealedStore>,
     kept: Arc<Mutex<Vec<Kept>>>,
     refuses_proof: AtomicBool,
+    is_silent: AtomicBool,
     lists: Mutex<Vec<Vec<Tombstone>>>,
 }
 
@@ -34,12 +35,18 @@ impl FakeBackups {
     #[must_use]
     pub fn of(store: Arc<dyn SealedStore>) -> Self {
         let (kept, lists) = (Arc::default(), Mutex::default());
-        Self { store, kept, refuses_proof: AtomicBool::new(false), lists }
+        let (refuses_proof, is_silent) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { store, kept, refuses_proof, is_silent, lists }
     }
 
     /// From now on no trial restore ends well, or again each.
     pub fn refuse_proof(&self, refuses: bool) {
         self.refuses_proof.store(refuses, Ordering::Relaxed);
+    }
+
+    /// From now on the place of backups does not answer who reads them.
+    pub fn fall_silent(&self) {
+        self.is_silent.store(true, Ordering::Relaxed);
     }
 
     /// Puts other keys in the place of those of all backups.
@@ -86,6 +93,9 @@ impl Backups for FakeBackups {
     }
 
     async fn head(&self, place: &BackupPlace) -> Result<BackupHead, BackupError> {
+        if self.is_silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         self.with(place, |kept| kept.head.clone())
     }
 
