@@ -298,7 +298,7 @@ pub trait Backups: Send + Sync {
     ///
     /// # Errors
     /// [`BackupError::Refused`].
-    fn check(&self, directory: Option<&str>) -> Result<(), BackupError>;
+    async fn check(&self, directory: Option<&str>) -> Result<(), BackupError>;
 
     /// Holds still what is stored now, for a backup in a directory of the server's machine;
     /// `None` for where the configuration says. The server goes on meanwhile.
@@ -355,7 +355,7 @@ fn none<T>() -> Result<T, BackupError> {
 
 #[async_trait]
 impl Backups for NoBackups {
-    fn check(&self, _: Option<&str>) -> Result<(), BackupError> {
+    async fn check(&self, _: Option<&str>) -> Result<(), BackupError> {
         none()
     }
 

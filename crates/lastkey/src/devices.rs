@@ -23,28 +23,44 @@ const APPROVALS: &str = "approvals";
 /// Folder in the data directory for what devices must not be asked again.
 const MEMORY: &str = "devices";
 
+/// Where devices look on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DevicePlaces {
+    /// Folder with approvals of the TPM seal.
+    pub(crate) approvals: PathBuf,
+    /// Folder for what devices must not be asked again.
+    pub(crate) memory: PathBuf,
+    /// Modules that may be loaded although others than root can change them.
+    pub(crate) modules: Vec<PathBuf>,
+    /// Configurations of clients that may be used although others than root can change them.
+    pub(crate) configs: Vec<PathBuf>,
+}
+
+impl DevicePlaces {
+    /// Those of a data directory, with what the configuration allows.
+    pub(crate) fn of(data: &Path, modules: &[PathBuf], configs: &[PathBuf]) -> Self {
+        let (approvals, memory) = (data.join(APPROVALS), data.join(MEMORY));
+        Self { approvals, memory, modules: modules.to_vec(), configs: configs.to_vec() }
+    }
+}
+
 /// The devices that this server can reach.
 pub(crate) struct Devices {
-    data: PathBuf,
-    modules: Vec<PathBuf>,
-    configs: Vec<PathBuf>,
+    places: DevicePlaces,
     entropy: Arc<dyn EntropySource>,
 }
 
 impl Devices {
-    /// `modules` may be loaded, and `configs` of clients be used, although others than root can
-    /// change them.
-    pub(crate) fn new(data: &Path, modules: &[PathBuf], configs: &[PathBuf]) -> Self {
-        let (modules, configs) = (modules.to_vec(), configs.to_vec());
-        Self { data: data.to_owned(), modules, configs, entropy: Arc::new(SystemEntropySource) }
+    pub(crate) fn new(places: DevicePlaces) -> Self {
+        Self { places, entropy: Arc::new(SystemEntropySource) }
     }
 
     fn host(&self) -> Result<HostOptions, SealDeviceError> {
         let own = std::env::current_exe().map_err(|error| SealDeviceError::Failed(error.into()))?;
         Ok(HostOptions {
             program: own.with_file_name(HOST_PROGRAM),
-            trusted: self.modules.clone(),
-            memory: self.data.join(MEMORY),
+            trusted: self.places.modules.clone(),
+            memory: self.places.memory.clone(),
         })
     }
 }
@@ -60,10 +76,12 @@ impl SealDevices for Devices {
         Ok(match kind {
             DeviceKind::Pkcs11 => Arc::new(Pkcs11Seal::open(settings, self.host()?, entropy)?),
             DeviceKind::Tpm2 => {
-                let approvals = self.data.join(APPROVALS);
+                let approvals = self.places.approvals.clone();
                 Arc::new(Tpm2Seal::open(settings, Some(approvals), entropy)?)
             }
-            DeviceKind::Kms => Arc::new(KmsSeal::open(settings, self.configs.clone(), entropy)?),
+            DeviceKind::Kms => {
+                Arc::new(KmsSeal::open(settings, self.places.configs.clone(), entropy)?)
+            }
         })
     }
 }

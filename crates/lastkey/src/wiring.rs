@@ -2,7 +2,7 @@
 //!
 //! Room      the binary: the one place that knows which adapter stands behind which port.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -20,7 +20,7 @@ use lastkey_store::backup::LocalBackups;
 
 use crate::adapters::{MachineClock, SystemEntropySource, WatchedClusters};
 use crate::config::resolved::{Api, AskedCluster};
-use crate::devices::Devices;
+use crate::devices::{DevicePlaces, Devices};
 
 /// An open data directory and the world around it.
 pub(crate) struct Opened {
@@ -66,14 +66,9 @@ fn opened(data: &Path, store: SqliteSealedStore, audit: AuditOptions) -> anyhow:
     Ok(Opened { store, ports, backups })
 }
 
-/// The devices that a server can ask to hold seals. `modules` may be loaded although others than
-/// root can change them.
-pub(crate) fn seal_devices(
-    data: &Path,
-    modules: &[PathBuf],
-    configs: &[PathBuf],
-) -> Arc<dyn SealDevices> {
-    Arc::new(Devices::new(data, modules, configs))
+/// The devices that this machine can ask to hold seals.
+pub(crate) fn seal_devices(places: DevicePlaces) -> Arc<dyn SealDevices> {
+    Arc::new(Devices::new(places))
 }
 
 impl Opened {

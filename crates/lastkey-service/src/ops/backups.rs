@@ -7,6 +7,7 @@
 //!           those of the trial end with the server's being unsealed.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use lastkey_core::audit::note::{NoteKey, NoteSigner};
 use lastkey_core::audit::{Event, Phase};
@@ -33,6 +34,9 @@ use crate::seals::{OpenSeal, wrap_for_all};
 
 /// Longest path of a directory, in bytes.
 const MAX_DIRECTORY_LEN: usize = 4_096;
+
+/// How long a drill waits for the place of the newest backup.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A backup as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +150,7 @@ impl Gate {
     ) -> Result<Making, Error> {
         engine.permit::<CreateBackup>(trail, Resource::Instance)?;
         check_directory(directory.as_deref())?;
-        self.backups.check(directory.as_deref())?;
+        self.backups.check(directory.as_deref()).await?;
         trail.call().go_on()?;
         let drawn = draw_id(&mut *engine.ports.entropy.open());
         let id = RequestId(drawn.map_err(|error| Error::Internal(error.into()))?);
@@ -310,7 +314,7 @@ impl Gate {
         let reports = self.reports(engine).await?;
         let newest = reports.into_iter().find(|report| report.state == BackupState::Proven);
         let Some(BackupReport { record, .. }) = newest else { return Ok(None) };
-        let head = self.backups.head(&record.place).await.map_err(|error| error.to_string());
+        let head = in_time(self.backups.head(&record.place)).await;
         Ok(Some(NewestBackup { place: record.place, head }))
     }
 
@@ -327,7 +331,7 @@ impl Gate {
         let wrapped = head.wrapped_for(&open.id()).ok_or(TOO_NEW)?;
         let key = open.unwrap(BACKUP_PURPOSE, &head.id.0, wrapped);
         let key = key.map_err(|_| "it does not open the newest backup".to_owned())?;
-        self.backups.try_key(place, key).await.map_err(|error| error.to_string())
+        in_time(self.backups.try_key(place, key)).await
     }
 
     /// Writes, proves, and keeps the record of it.
@@ -391,6 +395,14 @@ impl Gate {
         };
         let instance = engine.instance;
         Ok(self.backups.keep_tombstones(directory, instance, tombstones, signer).await?)
+    }
+}
+
+/// What a place of backups says, or that it says nothing.
+async fn in_time<T>(asked: impl Future<Output = Result<T, BackupError>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(said) => said.map_err(|error| error.to_string()),
+        Err(_) => Err("its directory does not answer; see to the mount".to_owned()),
     }
 }
 

@@ -54,6 +54,8 @@ impl Gate {
     ) -> Result<SealsReport, Error> {
         engine.permit::<DrillSeals>(trail, Resource::Instance)?;
         trail.call().go_on()?;
+        // The place of backups may be slow to answer: nobody who unseals waits for it.
+        let newest = self.newest_backup(engine).await?;
         let guessing = match presented {
             Some(presented) => Some((self.take_guess().await?, Arc::new(presented))),
             None => None,
@@ -65,7 +67,6 @@ impl Gate {
         }
         let (devices, others): (Vec<_>, Vec<_>) =
             bootstrap.seals.iter().partition(|seal| is_of_a_device(seal));
-        let newest = self.newest_backup(engine).await?;
         let places = (&bootstrap, newest.as_ref());
         let mut failed = BTreeMap::new();
         if let Some((mut attempts, presented)) = guessing {

@@ -92,6 +92,16 @@ async fn a_drill_opens_the_newest_backup_too() {
 }
 
 #[tokio::test]
+async fn a_drill_does_not_wait_for_a_place_that_is_silent() {
+    let world = world().await;
+    back_up(&world).await;
+    world.backups.fall_silent();
+    tokio::time::pause();
+    let drill = tokio::time::timeout(Duration::from_secs(600), health(&world));
+    assert_eq!(drill.await.unwrap(), "failed");
+}
+
+#[tokio::test]
 async fn every_destruction_is_told_beside_the_backups() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;

@@ -40,17 +40,31 @@ pub(super) struct Contents<'a> {
     pub(super) log: LogCopy,
 }
 
-/// Writes a backup into a directory, which is made if it is not there.
+/// The name that a file has while it is written.
+pub(super) fn partial(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!(".{name}.partial"))
+}
+
+/// Writes a backup into a directory. It is made if it is not there; the configured one is not, as
+/// it may be one that has to be mounted first.
 pub(super) fn write(
     dir: &Path,
     contents: Contents<'_>,
     order: &BackupOrder,
     entropy: &mut dyn Entropy,
 ) -> Result<Written, BackupError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(io_error("make", dir))?;
+    if order.place.directory.is_some() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(io_error("make", dir))?;
+    } else if !dir.is_dir() {
+        return Err(BackupError::Refused(format!(
+            "backup.target is {}, and there is no such directory; mount it, or make it, then try \
+             again",
+            dir.display()
+        )));
+    }
     let name = &order.place.name;
-    let (path, unfinished) = (dir.join(name), dir.join(format!(".{name}.partial")));
+    let (path, unfinished) = (dir.join(name), partial(dir, name));
     if path.exists() {
         return Err(BackupError::Refused(format!("{} is there already", path.display())));
     }

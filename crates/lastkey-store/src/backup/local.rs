@@ -13,18 +13,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lastkey_core::audit::note::{NoteKey, NoteSigner};
 use lastkey_core::backup::{
-    BackupError, BackupHead, BackupOrder, BackupPlace, Backups, Frozen, Tombstone, Trial, Written,
+    BackupError, BackupHead, BackupOrder, BackupPlace, Backups, Frozen, Stop, Tombstone, Trial,
+    Written,
 };
 use lastkey_core::ids::InstanceId;
-use lastkey_core::ports::{CommitSeq, EntropySource};
+use lastkey_core::ports::{CommitSeq, EntropySource, SealedStore as _};
 use lastkey_core::seal_record::Bootstrap;
 use lastkey_crypto::digest::Sha256;
 use lastkey_secret::SecretArray;
 
 use super::failure::{damaged, failed, io_error, of_store};
-use super::file::{BackupFile, Contents, write};
+use super::file::{BackupFile, Contents, partial, write};
 use super::format::record_item;
-use super::restore::{clear, restore};
+use super::restore::{clear, restore_on_trial};
 use super::tombstones::{list_name, read_list, union, write_list};
 use crate::audit_log::{AuditLog, LogCopy};
 use crate::opener::{BOOTSTRAP, SqliteSealedStore};
@@ -41,9 +42,7 @@ const SCRATCH: &str = "trial-restore";
 pub struct LocalBackups {
     store: Arc<SqliteSealedStore>,
     audit: Arc<AuditLog>,
-    data: PathBuf,
-    /// Where backups go when nothing else is said.
-    target: Option<PathBuf>,
+    places: Places,
     scratch: PathBuf,
     entropy: Arc<dyn EntropySource>,
 }
@@ -57,8 +56,9 @@ impl LocalBackups {
         data: &Path,
         entropy: Arc<dyn EntropySource>,
     ) -> Self {
-        let (data, scratch) = (data.to_owned(), data.join(SCRATCH));
-        Self { store, audit, data, target: None, scratch, entropy }
+        let scratch = data.join(SCRATCH);
+        let places = Places { data: data.to_owned(), target: None };
+        Self { store, audit, places, scratch, entropy }
     }
 
     /// The same with a directory for what is not told to go elsewhere, and another one for trial
@@ -69,9 +69,21 @@ impl LocalBackups {
         if let Err(error) = clear(&scratch) {
             tracing::warn!(%error, "what a trial restore has left cannot be removed");
         }
-        Self { target, scratch, ..self }
+        let places = Places { target, ..self.places };
+        Self { places, scratch, ..self }
     }
+}
 
+/// Where backups may lie. The file system that is asked may be one that does not answer: only
+/// within [`blocking`].
+#[derive(Clone)]
+struct Places {
+    data: PathBuf,
+    /// Where backups go when nothing else is said.
+    target: Option<PathBuf>,
+}
+
+impl Places {
     /// The directory of a place.
     fn directory(&self, directory: Option<&str>) -> Result<PathBuf, BackupError> {
         let refused = |why: String| Err(BackupError::Refused(why));
@@ -111,23 +123,26 @@ impl LocalBackups {
 
 #[async_trait]
 impl Backups for LocalBackups {
-    fn check(&self, directory: Option<&str>) -> Result<(), BackupError> {
-        self.directory(directory).map(drop)
+    async fn check(&self, directory: Option<&str>) -> Result<(), BackupError> {
+        let (places, directory) = (self.places.clone(), directory.map(str::to_owned));
+        blocking(move || places.directory(directory.as_deref()).map(drop)).await
     }
 
     async fn freeze(&self, directory: Option<&str>) -> Result<Box<dyn Frozen>, BackupError> {
-        let dir = self.directory(directory)?;
-        let snapshot = self.store.snapshot().map_err(|error| of_store(error, &self.data))?;
+        let places = self.places.clone();
+        let snapshot = self.store.snapshot().map_err(|error| of_store(error, &places.data))?;
         let log = self.audit.copy().await.map_err(failed("copy", "the audit log"))?;
-        let (data, entropy) = (self.data.clone(), Arc::clone(&self.entropy));
-        Ok(Box::new(Still { snapshot, log, data, dir, entropy }))
+        let directory = directory.map(str::to_owned);
+        let entropy = Arc::clone(&self.entropy);
+        Ok(Box::new(Still { snapshot, log, places, directory, entropy }))
     }
 
     async fn prove(&self, trial: Trial) -> Result<(), BackupError> {
-        let (path, scratch) = (self.path(&trial.place)?, self.scratch.clone());
+        let (places, scratch) = (self.places.clone(), self.scratch.clone());
         blocking(move || {
+            let path = places.path(&trial.place)?;
             clear(&scratch)?;
-            let proven = prove(&path, &scratch, &trial);
+            let proven = prove(&path, &scratch, trial);
             let cleared = clear(&scratch);
             proven.and(cleared)
         })
@@ -135,27 +150,24 @@ impl Backups for LocalBackups {
     }
 
     async fn head(&self, place: &BackupPlace) -> Result<BackupHead, BackupError> {
-        let path = self.path(place)?;
-        blocking(move || Ok(BackupFile::open(&path)?.head().clone())).await
+        let (places, place) = (self.places.clone(), place.clone());
+        blocking(move || Ok(BackupFile::open(&places.path(&place)?)?.head().clone())).await
     }
 
     async fn try_key(&self, place: &BackupPlace, key: SecretArray<32>) -> Result<(), BackupError> {
-        let path = self.path(place)?;
-        blocking(move || BackupFile::open(&path)?.check_key(&key)).await
+        let (places, place) = (self.places.clone(), place.clone());
+        blocking(move || BackupFile::open(&places.path(&place)?)?.check_key(&key)).await
     }
 
     async fn remove(&self, place: &BackupPlace) -> Result<(), BackupError> {
-        let path = self.path(place)?;
-        let unfinished =
-            self.directory(place.directory.as_deref())?.join(format!(".{}.partial", place.name));
+        let seals = self.store.bootstrap().await;
+        let seals = seals.map_err(|error| failed("read", "the seals")(error.into()))?;
+        let list = seals.map(|seals| list_name(seals.instance.id));
+        let list = list.ok_or_else(|| damaged(BOOTSTRAP, "it is gone"))?;
+        let (places, place) = (self.places.clone(), place.clone());
         blocking(move || {
-            for path in [path, unfinished] {
-                match fs::remove_file(&path) {
-                    Err(error) if is_not_there(&error) => {}
-                    removed => removed.map_err(io_error("remove", &path))?,
-                }
-            }
-            Ok(())
+            let dir = places.directory(place.directory.as_deref())?;
+            remove(&dir, &place.name, &list)
         })
         .await
     }
@@ -167,8 +179,9 @@ impl Backups for LocalBackups {
         tombstones: Vec<Tombstone>,
         signer: NoteSigner,
     ) -> Result<(), BackupError> {
-        let dir = self.directory(directory)?;
+        let (places, directory) = (self.places.clone(), directory.map(str::to_owned));
         blocking(move || {
+            let dir = places.directory(directory.as_deref())?;
             let name = list_name(instance);
             let known = known_tombstones(&dir.join(&name), instance, signer.key())?;
             let list = write_list(instance, &union(known, tombstones), &signer);
@@ -216,8 +229,8 @@ async fn blocking<T: Send + 'static>(
 struct Still {
     snapshot: Snapshot,
     log: LogCopy,
-    data: PathBuf,
-    dir: PathBuf,
+    places: Places,
+    directory: Option<String>,
     entropy: Arc<dyn EntropySource>,
 }
 
@@ -237,27 +250,28 @@ impl Frozen for Still {
 
     async fn write(self: Box<Self>, order: BackupOrder) -> Result<Written, BackupError> {
         blocking(move || {
-            let Self { snapshot, log, data, dir, entropy } = *self;
-            let contents = Contents { snapshot: &snapshot, data: &data, log };
+            let Self { snapshot, log, places, directory, entropy } = *self;
+            let dir = places.directory(directory.as_deref())?;
+            let contents = Contents { snapshot: &snapshot, data: &places.data, log };
             write(&dir, contents, &order, entropy.open().as_mut())
         })
         .await
     }
 }
 
-/// Restores into a scratch directory and compares, record by record.
-fn prove(path: &Path, scratch: &Path, trial: &Trial) -> Result<(), BackupError> {
-    let expected = &trial.expected;
+/// Restores into a scratch directory and compares, record by record. The comparing needs no keys,
+/// and has none.
+fn prove(path: &Path, scratch: &Path, trial: Trial) -> Result<(), BackupError> {
+    let Trial { key, records: keys, log_key, expected, stop, .. } = trial;
     let mut backup = BackupFile::open(path)?;
     let name = backup.name().to_owned();
     if *backup.sha256() != expected.sha256 || backup.len() != expected.len {
         return Err(damaged(&name, "another file has taken its place"));
     }
-    let (key, keys, stop) = (&trial.key, &trial.records, &trial.stop);
-    restore(&mut backup, key, keys, &trial.log_key, scratch, stop)?;
+    restore_on_trial(&mut backup, key, keys, &log_key, scratch, &stop)?;
     let restored = SqliteStore::open_restored(scratch).map_err(|error| of_store(error, scratch))?;
     let snapshot = restored.snapshot().map_err(|error| of_store(error, scratch))?;
-    let (records, records_sha256) = hash_records(&snapshot, &name)?;
+    let (records, records_sha256) = hash_records(&snapshot, &name, &stop)?;
     if (records, records_sha256) == (expected.records, expected.records_sha256) {
         Ok(())
     } else {
@@ -265,12 +279,19 @@ fn prove(path: &Path, scratch: &Path, trial: &Trial) -> Result<(), BackupError> 
     }
 }
 
-fn hash_records(snapshot: &Snapshot, name: &str) -> Result<(u64, [u8; 32]), BackupError> {
+fn hash_records(
+    snapshot: &Snapshot,
+    name: &str,
+    stop: &Stop,
+) -> Result<(u64, [u8; 32]), BackupError> {
     let read = |error: rusqlite::Error| failed("read", name)(error.into());
     let mut values = snapshot.values().map_err(read)?;
     let mut rows = values.query([]).map_err(read)?;
     let (mut count, mut hash) = (0_u64, Sha256::new());
     while let Some(stored) = next_value(&mut rows).map_err(read)? {
+        if stop.is_set() {
+            return Err(BackupError::Stopped);
+        }
         let item = record_item(&stored.path, stored.revision, &stored.value);
         hash.update(&item.ok_or_else(|| damaged(name, "a record is too long"))?);
         count = count.saturating_add(1);
@@ -278,12 +299,43 @@ fn hash_records(snapshot: &Snapshot, name: &str) -> Result<(u64, [u8; 32]), Back
     Ok((count, hash.finish()))
 }
 
-/// Puts a file in the place of one, durably.
+/// Removes a backup, whole or half made. One that is not there is gone only where the list of its
+/// installation lies: a directory that is not mounted looks empty.
+fn remove(dir: &Path, name: &str, list: &str) -> Result<(), BackupError> {
+    let mut is_removed = false;
+    for path in [dir.join(name), partial(dir, name)] {
+        match fs::remove_file(&path) {
+            Ok(()) => is_removed = true,
+            Err(error) => not_found(error).map_err(io_error("remove", &path))?,
+        }
+    }
+    if is_removed {
+        let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
+        return synced.map_err(io_error("sync", dir));
+    }
+    if dir.join(list).is_file() {
+        return Ok(());
+    }
+    Err(BackupError::Refused(format!(
+        "neither {name} nor {list} is in {}, so nothing tells that the backup is gone; mount the \
+         directory, then try again",
+        dir.display()
+    )))
+}
+
+/// Nothing, when a file was not there; any other error.
+fn not_found(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Puts a file in the place of one, durably. Others may write to the directory: what they have put
+/// in the way is taken away, and no link is followed.
 fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), BackupError> {
-    let (path, new) = (dir.join(name), dir.join(format!(".{name}.partial")));
+    let (path, new) = (dir.join(name), partial(dir, name));
     let replace = || {
+        fs::remove_file(&new).or_else(not_found)?;
         let mut options = fs::OpenOptions::new();
-        let mut file = options.mode(0o600).write(true).create(true).truncate(true).open(&new)?;
+        let mut file = options.mode(0o600).write(true).create_new(true).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;

@@ -6,11 +6,12 @@
 //!           written over.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use lastkey_core::audit::archive::LogHead;
+use lastkey_core::audit::merkle::Hash;
 use lastkey_core::audit::note::NoteKey;
 use lastkey_core::backup::{BackupError, Stop};
 use lastkey_core::ports::RecordKeys;
@@ -20,7 +21,8 @@ use super::failure::{damaged, failed, io_error, of_store};
 use super::file::BackupFile;
 use super::format::Manifest;
 use super::sink::Receive;
-use crate::audit_log::{AuditLog, AuditOptions, resume_copy, verify};
+use crate::audit_log::verify::{self, LogDir, LogFiles, VerifyError};
+use crate::audit_log::{AuditLog, AuditOptions, resume_copy};
 use crate::backend::OUTSIDE;
 use crate::opener::BOOTSTRAP;
 use crate::record;
@@ -92,30 +94,60 @@ impl Receive for Checking {
 }
 
 /// Makes a data directory of a backup. The directory must be empty or not there, and opens after
-/// [`finish_restore`](crate::sqlite::finish_restore) alone.
+/// [`finish_restore`](crate::sqlite::finish_restore) alone. The keys end with the stream that they
+/// open.
 ///
 /// # Errors
 /// [`BackupError`]; what was written by then does not open and has to be thrown away.
 pub fn restore(
     backup: &mut BackupFile,
-    key: &SecretArray<32>,
-    keys: &RecordKeys,
+    key: SecretArray<32>,
+    keys: RecordKeys,
     log_key: &NoteKey,
     dir: &Path,
     stop: &Stop,
 ) -> Result<Manifest, BackupError> {
+    fill(backup, key, keys, log_key, dir, stop, false)
+}
+
+/// The same on trial: nothing is written that its readers could use. The authority's key and
+/// approvals are checked by the hash in the manifest alone.
+pub(super) fn restore_on_trial(
+    backup: &mut BackupFile,
+    key: SecretArray<32>,
+    keys: RecordKeys,
+    log_key: &NoteKey,
+    dir: &Path,
+    stop: &Stop,
+) -> Result<Manifest, BackupError> {
+    fill(backup, key, keys, log_key, dir, stop, true)
+}
+
+fn fill(
+    backup: &mut BackupFile,
+    key: SecretArray<32>,
+    keys: RecordKeys,
+    log_key: &NoteKey,
+    dir: &Path,
+    stop: &Stop,
+    is_trial: bool,
+) -> Result<Manifest, BackupError> {
     backup.check_signature(log_key)?;
     let load = Load::begin(dir).map_err(|error| of_store(error, dir))?;
-    let checking = Checking::new(backup, keys)?;
-    let mut restoring = Restoring { checking, dir: dir.to_owned(), load, made: Vec::new() };
-    let manifest = backup.open_with(key, &mut restoring, stop)?;
-    restoring.checking.finish()?;
-    restoring.sync_folders()?;
+    let checking = Checking::new(backup, &keys)?;
+    drop(keys);
+    let (dir, made) = (dir.to_owned(), Vec::new());
+    let mut restoring = Restoring { checking, dir, load, made, is_trial };
+    let manifest = backup.open_with(&key, &mut restoring, stop)?;
+    drop(key);
+    let Restoring { checking, dir, load, made, .. } = restoring;
+    checking.finish()?;
+    drop(checking);
+    sync_all(&made)?;
     if let Some(head) = &manifest.audit {
-        go_on_with_log(&dir.join("audit"), head, log_key)?;
+        go_on_with_log(&dir.join("audit"), head, log_key, stop)?;
     }
-    let finished = restoring.load.finish(backup.head().commit);
-    finished.map_err(|error| of_store(error, dir))?;
+    load.finish(backup.head().commit).map_err(|error| of_store(error, &dir))?;
     Ok(manifest)
 }
 
@@ -126,18 +158,16 @@ struct Restoring {
     load: Load,
     /// Folders that were made.
     made: Vec<PathBuf>,
+    is_trial: bool,
 }
 
-impl Restoring {
-    /// Makes the names in all folders durable.
-    fn sync_folders(&self) -> Result<(), BackupError> {
-        for folder in &self.made {
-            File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(io_error("sync", folder))?;
-        }
-        Ok(())
+/// Makes the names in folders durable.
+fn sync_all(folders: &[PathBuf]) -> Result<(), BackupError> {
+    for folder in folders {
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(io_error("sync", folder))?;
     }
+    Ok(())
 }
 
 impl Receive for Restoring {
@@ -148,6 +178,9 @@ impl Receive for Restoring {
     }
 
     fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), BackupError> {
+        if self.is_trial && !name.starts_with("audit/") {
+            return Ok(());
+        }
         let path = self.dir.join(name);
         let folder = path.parent().unwrap_or(&self.dir);
         if self.made.last().is_none_or(|last| last != folder) {
@@ -166,15 +199,42 @@ impl Receive for Restoring {
     }
 }
 
+/// A log that is read until the work is told to end.
+struct Stoppable<'a> {
+    log: LogDir,
+    stop: &'a Stop,
+}
+
+impl LogFiles for Stoppable<'_> {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        if self.stop.is_set() {
+            return Err(io::Error::other(BackupError::Stopped));
+        }
+        self.log.read(name)
+    }
+
+    fn groups(&self) -> Result<Vec<(u64, Vec<Hash>)>, VerifyError> {
+        self.log.groups()
+    }
+}
+
 /// Checks the log of a backup and lets it go on.
-fn go_on_with_log(dir: &Path, head: &LogHead, log_key: &NoteKey) -> Result<(), BackupError> {
+fn go_on_with_log(
+    dir: &Path,
+    head: &LogHead,
+    log_key: &NoteKey,
+    stop: &Stop,
+) -> Result<(), BackupError> {
     let name = dir.display().to_string();
     if head.size == 0 {
         return Ok(());
     }
-    let files = verify::LogDir(dir.to_owned());
+    let files = Stoppable { log: LogDir(dir.to_owned()), stop };
     let verified = verify::verify(&files, std::slice::from_ref(log_key), |_| ());
-    let verified = verified.map_err(|error| damaged(&name, error.to_string()))?;
+    let verified = verified.map_err(|error| match error {
+        VerifyError::Io(error) => io_error("read", dir)(error),
+        VerifyError::Checkpoint(_) | VerifyError::Bad { .. } => damaged(&name, error.to_string()),
+    })?;
     if (verified.checkpoint.size, verified.checkpoint.root) != (head.size, head.root) {
         return Err(damaged(&name, "the audit log is not the one of the manifest"));
     }
@@ -188,5 +248,43 @@ pub(super) fn clear(dir: &Path) -> Result<(), BackupError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(io_error("remove", dir)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lastkey_core::audit::note::{KeyKind, NoteSigner};
+    use lastkey_testkit::fixtures;
+
+    use super::*;
+
+    fn log_key() -> NoteKey {
+        let name = format!("lastkey/{}", fixtures::bootstrap().instance.id);
+        let seed = SecretArray::copy_of(&[1; 32]);
+        NoteSigner::from_seed(&name, KeyKind::Ed25519, &seed).unwrap().key().clone()
+    }
+
+    #[test]
+    fn a_trial_writes_down_no_key_of_the_authority() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/backup-v1.backup");
+        let folder = tempfile::tempdir().unwrap();
+        for (name, is_trial) in [("trial", true), ("kept", false)] {
+            let (dir, mut backup) = (folder.path().join(name), BackupFile::open(&golden).unwrap());
+            let (key, keys) = (SecretArray::copy_of(&[0x42; 32]), fixtures::record_keys(&[1]));
+            let stop = Stop::default();
+            fill(&mut backup, key, keys, &log_key(), &dir, &stop, is_trial).unwrap();
+            assert!(dir.join("audit/checkpoint").exists(), "{name}");
+            assert_eq!(dir.join("tls").exists(), !is_trial, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_log_is_not_read_on_after_the_word_to_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (head, stop) = (LogHead { size: 1, root: [0; 32] }, Stop::default());
+        let check = || go_on_with_log(folder.path(), &head, &log_key(), &stop);
+        assert!(matches!(check(), Err(BackupError::Damaged { .. })));
+        stop.set();
+        assert!(matches!(check(), Err(BackupError::Stopped)));
     }
 }

@@ -83,7 +83,14 @@ impl World {
     }
 
     async fn back_up(&self, dir: &Path, stop: &Stop) -> Result<Written, BackupError> {
-        let directory = Some(dir.display().to_string());
+        self.back_up_to(Some(dir.display().to_string()), stop).await
+    }
+
+    async fn back_up_to(
+        &self,
+        directory: Option<String>,
+        stop: &Stop,
+    ) -> Result<Written, BackupError> {
         let frozen = self.backups.freeze(directory.as_deref()).await?;
         let head = BackupHead {
             id: RequestId([7; 16]),
@@ -203,7 +210,8 @@ async fn a_backup_is_proven_and_gives_the_same_store_and_log() {
     let mut backup = BackupFile::open(&to.join("one.backup")).unwrap();
     let (new, keys) = (world.path("new"), fixtures::record_keys(&[EPOCH]));
     let stop = Stop::default();
-    restore(&mut backup, &key(), &keys, signer().key(), &new, &stop).unwrap();
+    restore(&mut backup, key(), fixtures::record_keys(&[EPOCH]), signer().key(), &new, &stop)
+        .unwrap();
     let open = || SqliteSealedStore::open_dir(&new, Arc::new(SeededSource::new(2)));
     assert!(matches!(open().err(), Some(OpenError::HalfRestored(_))));
     finish_restore(&new).unwrap();
@@ -220,7 +228,7 @@ async fn a_backup_is_proven_and_gives_the_same_store_and_log() {
     log.append_durably(&event(&Principal::named("p"), 301)).await.unwrap();
     assert_eq!(log.state().durable, 302);
     let again =
-        restore(&mut backup, &key(), &fixtures::record_keys(&[EPOCH]), signer().key(), &new, &stop);
+        restore(&mut backup, key(), fixtures::record_keys(&[EPOCH]), signer().key(), &new, &stop);
     assert!(matches!(again, Err(BackupError::Refused(_))), "{again:?}");
 }
 
@@ -245,6 +253,57 @@ async fn a_backup_that_is_told_to_stop_leaves_nothing() {
     stop.set();
     assert!(matches!(world.back_up(&to, &stop).await, Err(BackupError::Stopped)));
     assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_link_that_waits_for_the_list_is_not_followed() {
+    let world = World::of(1).await;
+    let (to, store) = (world.path("to"), world.path("data/records.db"));
+    let (instance, before) = (fixtures::bootstrap().instance.id, fs::read(&store).unwrap());
+    fs::create_dir(&to).unwrap();
+    let planted = to.join(format!(".{}.partial", list_name(instance)));
+    std::os::unix::fs::symlink(&store, &planted).unwrap();
+    let directory = to.display().to_string();
+    let kept = world.backups.keep_tombstones(Some(&directory), instance, Vec::new(), signer());
+    kept.await.unwrap();
+    assert!(fs::read(&store).unwrap() == before, "the store was written over");
+    assert!(fs::symlink_metadata(to.join(list_name(instance))).unwrap().is_file());
+}
+
+#[tokio::test]
+async fn a_backup_is_gone_only_where_the_list_of_its_installation_lies() {
+    let world = World::of(1).await;
+    let (to, instance) = (world.path("to"), fixtures::bootstrap().instance.id);
+    world.back_up(&to, &Stop::default()).await.unwrap();
+    let directory = to.display().to_string();
+    let keep = || world.backups.keep_tombstones(Some(&directory), instance, Vec::new(), signer());
+    keep().await.unwrap();
+    let place = BackupPlace { directory: Some(directory.clone()), name: "one.backup".to_owned() };
+    // What lies below a mount while it is not there, and nothing at all.
+    fs::rename(&to, world.path("away")).unwrap();
+    let absent = world.backups.remove(&place).await;
+    assert!(matches!(absent, Err(BackupError::Refused(_))), "{absent:?}");
+    fs::create_dir(&to).unwrap();
+    let bare = world.backups.remove(&place).await;
+    assert!(matches!(bare, Err(BackupError::Refused(_))), "{bare:?}");
+    fs::remove_dir(&to).unwrap();
+    fs::rename(world.path("away"), &to).unwrap();
+    world.backups.remove(&place).await.unwrap();
+    assert!(!to.join("one.backup").exists());
+    world.backups.remove(&place).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_configured_directory_is_not_made() {
+    let world = World::of(1).await;
+    let to = world.path("to");
+    let World { folder, backups } = world;
+    let world = World { folder, backups: backups.with(Some(to.clone()), None) };
+    let missing = world.back_up_to(None, &Stop::default()).await;
+    assert!(matches!(missing, Err(BackupError::Refused(_))), "{missing:?}");
+    assert!(!to.exists());
+    fs::create_dir(&to).unwrap();
+    world.back_up_to(None, &Stop::default()).await.unwrap();
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ pub struct FakeBackups {
     refuses_proof: AtomicBool,
     refuses_place: AtomicBool,
     refuses_list: AtomicBool,
+    is_silent: AtomicBool,
     lists: Mutex<Vec<(Option<String>, Vec<Tombstone>)>>,
 }
 
@@ -42,6 +43,7 @@ impl FakeBackups {
             refuses_proof: AtomicBool::new(false),
             refuses_place: AtomicBool::new(false),
             refuses_list: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
             lists,
         }
     }
@@ -59,6 +61,11 @@ impl FakeBackups {
     /// From now on no list of what was destroyed can be written, or again each.
     pub fn refuse_list(&self, refuses: bool) {
         self.refuses_list.store(refuses, Ordering::Relaxed);
+    }
+
+    /// From now on the place of backups does not answer who reads them.
+    pub fn fall_silent(&self) {
+        self.is_silent.store(true, Ordering::Relaxed);
     }
 
     /// Puts other keys in the place of those of all backups.
@@ -85,7 +92,7 @@ impl FakeBackups {
 
 #[async_trait]
 impl Backups for FakeBackups {
-    fn check(&self, _: Option<&str>) -> Result<(), BackupError> {
+    async fn check(&self, _: Option<&str>) -> Result<(), BackupError> {
         if self.refuses_place.load(Ordering::Relaxed) {
             return Err(BackupError::Refused("this place is refused".to_owned()));
         }
@@ -108,6 +115,9 @@ impl Backups for FakeBackups {
     }
 
     async fn head(&self, place: &BackupPlace) -> Result<BackupHead, BackupError> {
+        if self.is_silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         self.with(place, |kept| kept.head.clone())
     }
 

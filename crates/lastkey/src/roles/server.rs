@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::admin_token::read_keyfile;
 use crate::config::file::{self, ConfigFile};
 use crate::config::resolved::{Resolved, TlsSource};
+use crate::devices::DevicePlaces;
 use crate::wiring::{Opened, open_data, seal_devices};
 use crate::{device_unseal, hardening, say, telemetry, tls_identity, witnessing};
 
@@ -120,8 +121,8 @@ async fn serve(
     }
     let audit = Arc::clone(&ports.audit);
     let listening = watched.listen();
-    let devices = seal_devices(&config.data, &config.pkcs11_modules, &config.kms_configs);
-    let gate = Gate::new(store, ports, config.open_keys).with_devices(devices);
+    let places = DevicePlaces::of(&config.data, &config.pkcs11_modules, &config.kms_configs);
+    let gate = Gate::new(store, ports, config.open_keys).with_devices(seal_devices(places));
     let backups = backups.with(config.backup.target.clone(), config.backup.scratch.clone());
     let gate = gate.with_secret_len(config.secret_len).with_backups(Arc::new(backups));
     let gate = gate.accepting_rollback(config.accepts_rollback);

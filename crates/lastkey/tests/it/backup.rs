@@ -380,6 +380,7 @@ fn a_server_makes_backups_by_itself_where_its_configuration_says() {
     let folder = tempfile::tempdir().unwrap();
     let installation = Installation::found(folder.path());
     let target = folder.path().join("by-itself");
+    fs::create_dir(&target).unwrap();
     let server = installation.serve_unsealed(&format!("backup.target = '{}'", target.display()));
     server.process.logs("proven by a trial restore");
     let list = server.cli("backup list --output json").json();

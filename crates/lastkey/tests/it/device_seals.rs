@@ -93,6 +93,14 @@ impl World {
         assert_eq!(self.server.cli_with("blob decrypt", &self.sealed).ok(), "kept");
     }
 
+    /// Makes a backup, and answers where.
+    #[track_caller]
+    fn back_up(&self) -> String {
+        let to = self.installation.data.with_extension("backups").display().to_string();
+        self.server.cli(&format!("backup create --to {to}")).ok();
+        to
+    }
+
     #[track_caller]
     fn drill_says(&self, kind: &str, health: &str) {
         let said = self.server.cli("seal drill --output json");
@@ -140,6 +148,10 @@ fn tpm_opens_at_restart_until_the_machine_changes_and_again_when_that_is_approve
     let update = path(&approvals, "update.json");
     offline(&format!("seal tpm2 approve --state {state} --key {key} --out {update}"));
     world.is_open("tpm2");
+    let from = world.back_up();
+    let refused = run(&mut lastkey(["backup", "verify", &from, "--device"]), b"");
+    assert!(refused.failed(1).contains("started differently"), "{}", refused.stderr);
+    offline(&format!("backup verify {from} --device --approvals {}", approvals.display()));
 
     // The system of before is not approved any more.
     tpm.reboot();
@@ -251,6 +263,14 @@ fn another_lastkey_opens_at_restart_and_when_its_outage_is_over() {
     world.server.cli(&format!("{add} alias/seal")).ok();
     world.drill_says("kms", "proven");
     world.opens_by_itself("kms");
+    // It opens a backup as well, where the configuration of the server allows it.
+    let from = world.back_up();
+    let refused = run(&mut lastkey(["backup", "verify", &from, "--device"]), b"");
+    assert!(refused.failed(1).contains("unseal.kms_configs"), "{}", refused.stderr);
+    let server = world.installation.data.with_extension("toml").display().to_string();
+    offline(&format!("backup verify {from} --device --config {server}"));
+    let new = path(&here, "new");
+    offline(&format!("restore --from {from} --data {new} --device --config {server}"));
 
     kms.process.stop();
     world.restart();

@@ -58,13 +58,12 @@ pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<(), 
     }
     check_empty(&args.data)?;
     let head = backup.head().clone();
-    let memory = args.data.with_extension("devices");
-    let open = args.open.open(&head, &memory).await?;
+    let open = args.open.opener(&args.data)?.open(&head).await?;
     let opened = unlock(&head, &open)?;
     let list = find_tombstones(&args, &dir, &head, &opened)?;
     let stop = Stop::default();
-    let manifest =
-        fill(&mut backup, &opened.key, &opened.records, &opened.log_key, &args.data, &stop)?;
+    let OpenBackup { key, records, log_key } = opened;
+    let manifest = fill(&mut backup, key, records, &log_key, &args.data, &stop)?;
     let tombstones = check_list(list, &manifest)?;
     let again = finish(&args.data, &backup, &manifest, &tombstones, &open).await?;
     session.show(&RestoredView {

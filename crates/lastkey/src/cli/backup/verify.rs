@@ -13,7 +13,7 @@ use lastkey_service::restoring::open_backup;
 use lastkey_store::backup::{BackupFile, check};
 
 use super::find::named;
-use super::open::{OpenArgs, known};
+use super::open::{OpenArgs, Opener, known};
 use super::show::{CheckedBackup, CheckedBackups, date};
 use crate::cli::audit::verify::read_keys;
 use crate::cli::failure::Failure;
@@ -37,9 +37,10 @@ pub(crate) struct VerifyArgs {
 /// Checks backups and tells of each; fails when one is not what was written.
 pub(super) async fn verify(args: &VerifyArgs, session: &Session) -> Result<(), Failure> {
     let keys = args.public_key.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+    let mut opener = args.open.is_given().then(|| args.open.opener(&args.path)).transpose()?;
     let mut backups = Vec::new();
     for path in named(&args.path)? {
-        backups.push(match verify_one(&path, &keys, &args.open).await {
+        backups.push(match verify_one(&path, &keys, opener.as_mut()).await {
             Ok(checked) => checked,
             Err(failure) => {
                 let failed = CheckedBackup::failed(&path, failure);
@@ -56,7 +57,7 @@ pub(super) async fn verify(args: &VerifyArgs, session: &Session) -> Result<(), F
 async fn verify_one(
     path: &Path,
     keys: &[NoteKey],
-    open: &OpenArgs,
+    opener: Option<&mut Opener<'_>>,
 ) -> Result<CheckedBackup, Failure> {
     let mut backup = BackupFile::open(path)?;
     let head = backup.head().clone();
@@ -78,12 +79,11 @@ async fn verify_one(
     } else if !keys.is_empty() {
         return Err(Failure::Input("none of the public keys is of this installation".to_owned()));
     }
-    if !open.is_given() {
+    let Some(opener) = opener else {
         backup.check_hash()?;
         return Ok(checked);
-    }
-    let memory = path.with_extension("devices");
-    let open = open.open(&head, &memory).await?;
+    };
+    let open = opener.open(&head).await?;
     let opened = open_backup(&head, &open).map_err(|error| Failure::Input(error.to_string()))?;
     let stop = Stop::default();
     let manifest = check(&mut backup, &opened.key, &opened.records, &opened.log_key, &stop)?;
