@@ -203,6 +203,7 @@ fn plugin(site: &Site, renew_seconds: u32) -> (Running, Vec<u8>) {
 fn kms_plugin_with_a_void_certificate_goes_on_by_its_local_keys() {
     let site = Site::found();
     let (plugin, _) = plugin(&site, 0);
+    plugin.says("lastkey kms-plugin serves").unwrap();
     let client = KmsClient::connect(&site.path("kms.sock"));
     client.ready();
     let sealed = client.encrypt(&[0x5E; 32]).unwrap();
