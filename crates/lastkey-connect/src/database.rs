@@ -3,11 +3,12 @@
 //! Room      `connect`. Implements `core::outside::Databases`.
 //! Source    `docs/rotation.md`, "Addresses"; docs/adr/0040-databases.md.
 //! Holds     a database is reached by TLS, on loopback, or by a unix socket, through the guard.
-//!           Names are quoted and a password leaves as what the database keeps of it, never in
-//!           the clear. Nothing takes longer than the deadline.
+//!           Names are quoted. A password leaves by SCRAM or as what the database keeps of it, never
+//!           in the clear, and a server that does not know it is not believed. Nothing takes longer than the deadline.
 
 mod address;
 mod postgres;
+mod scram;
 mod tls;
 
 use std::time::Duration;

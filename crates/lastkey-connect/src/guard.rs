@@ -136,6 +136,15 @@ impl Guard {
         Self { allowed }
     }
 
+    /// The same, which lets through nobody whom the operator did not name.
+    #[must_use]
+    pub fn by_name(self) -> Self {
+        match self.allowed {
+            Allowed::Any => Self::new(Allowed::Only(Vec::new())),
+            Allowed::Only(_) => self,
+        }
+    }
+
     /// Prepares calls to a URL, or to what lies below it. Connects to nobody.
     ///
     /// # Errors

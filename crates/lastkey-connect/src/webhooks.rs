@@ -3,8 +3,8 @@
 //! Room      `connect`. Implements `core::outside::Webhooks`.
 //! Source    Standard Webhooks, 1.0.0: headers `webhook-id`, `webhook-timestamp` and
 //!           `webhook-signature`, HMAC-SHA256. `docs/rotation.md`, "A program of yours".
-//! Holds     calls go through the guard; each step of a rotation has one id, however often it is
-//!           done.
+//! Holds     calls go through the guard, to hosts that the operator named and no others; each step
+//!           of a rotation has one id, however often it is done.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method};
-use lastkey_core::outside::{HookCall, Webhooks};
+use lastkey_core::outside::{HookCall, HookError, Webhooks};
 use lastkey_core::secret_item::ValueKind;
 use lastkey_core::secret_value::Fields;
 use lastkey_secret::SecretVec;
 use serde::{Deserialize, Serialize};
 
-use crate::guard::{Guard, Limits, Outgoing, Trust};
+use crate::guard::{Guard, Limits, OutboundError, Outgoing, Route, Trust};
 
 /// Programs behind a guard.
 #[derive(Clone, Debug)]
@@ -30,10 +30,15 @@ pub struct GuardedWebhooks {
 }
 
 impl GuardedWebhooks {
-    /// Those that a guard lets through.
+    /// Those that a guard lets through by name: what calls get is worth more than a document.
     #[must_use]
-    pub const fn behind(guard: Guard) -> Self {
-        Self { guard }
+    pub fn behind(guard: Guard) -> Self {
+        Self { guard: guard.by_name() }
+    }
+
+    fn route(&self, url: &str, authority: Option<&str>) -> Result<Route, HookError> {
+        let route = self.guard.route(url, &Trust::from(authority), None);
+        route.map_err(|error| HookError::Away(error.to_string()))
     }
 }
 
@@ -63,23 +68,37 @@ struct Told {
 
 #[async_trait]
 impl Webhooks for GuardedWebhooks {
-    async fn call(&self, call: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, String> {
+    fn check(&self, url: &str, authority: Option<&str>) -> Result<(), HookError> {
+        self.route(url, authority).map(drop)
+    }
+
+    async fn call(&self, call: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, HookError> {
         let step = call.step.as_str();
-        let route = self.guard.route(call.url, &Trust::from(call.authority), None);
-        let route = route.map_err(|error| error.to_string())?;
-        let outgoing = outgoing(&call).ok_or("the call cannot be written")?;
-        let answer = route.call(outgoing, Limits::default()).await;
-        let answer = answer.map_err(|error| error.to_string())?;
+        let route = self.route(call.url, call.authority)?;
+        let unwritten = || HookError::Away("the call cannot be written".to_owned());
+        let outgoing = outgoing(&call).ok_or_else(unwritten)?;
+        let answer = route.call(outgoing, Limits::default()).await.map_err(unanswered)?;
         if !answer.status.is_success() {
-            return Err(format!("it answered {} to the step {step}", answer.status.as_u16()));
+            let status = answer.status.as_u16();
+            return Err(HookError::No(format!("it answered {status} to the step {step}")));
         }
         if step != "create" || answer.body.is_empty() {
             return Ok(None);
         }
         made(&answer.body).ok_or_else(|| {
-            "it answered something else than {}, {\"value\": BASE64} or {\"fields\": {NAME: BASE64}}"
-                .to_owned()
+            let forms = r#"{}, {"value": BASE64} or {"fields": {NAME: BASE64}}"#;
+            HookError::No(format!("it answered something else than {forms}"))
         })
+    }
+}
+
+/// A redirect is an answer that is no yes; nothing else is known to be one.
+fn unanswered(error: OutboundError) -> HookError {
+    let text = error.to_string();
+    if matches!(error, OutboundError::Redirect(_)) {
+        HookError::No(text)
+    } else {
+        HookError::Away(text)
     }
 }
 

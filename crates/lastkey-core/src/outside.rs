@@ -189,14 +189,31 @@ pub struct HookCall<'a> {
     pub value: Option<(ValueKind, &'a SecretVec)>,
 }
 
+/// Why a program did not do it, in words that a person may read.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// It said no.
+    #[error("{0}")]
+    No(String),
+    /// It was not called, or its answer did not come: it may have been done.
+    #[error("{0}")]
+    Away(String),
+}
+
 /// Programs that rotate secrets.
 #[async_trait]
 pub trait Webhooks: Send + Sync {
+    /// Whether the operator allows this address. Calls nobody.
+    ///
+    /// # Errors
+    /// [`HookError::Away`].
+    fn check(&self, url: &str, authority: Option<&str>) -> Result<(), HookError>;
+
     /// Calls one; what it made when it was asked to create and did so.
     ///
     /// # Errors
-    /// When it cannot be called, or says no, in words that a person may read.
-    async fn call(&self, call: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, String>;
+    /// [`HookError`].
+    async fn call(&self, call: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, HookError>;
 }
 
 /// Nobody is asked.
@@ -261,7 +278,11 @@ impl Databases for Nobody {
 
 #[async_trait]
 impl Webhooks for Nobody {
-    async fn call(&self, _: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, String> {
-        Err("no program is called here".to_owned())
+    fn check(&self, _: &str, _: Option<&str>) -> Result<(), HookError> {
+        Err(HookError::Away("no program is called here".to_owned()))
+    }
+
+    async fn call(&self, call: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, HookError> {
+        self.check(call.url, call.authority).map(|()| None)
     }
 }

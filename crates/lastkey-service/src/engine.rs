@@ -24,6 +24,7 @@ use crate::custody::Custody;
 use crate::error::Error;
 use crate::holders::Holders;
 use crate::keyring::{CacheOfIds, Keyring, LoadedKey, Opened, cache_of_ids};
+use crate::ops::databases::RootTurns;
 use crate::ops::fetch_keys::Fetches;
 use crate::ops::secrets::{NODES_AT_ONCE, Turns, WATCHES_AT_ONCE};
 use crate::people::STRETCHED_AT_ONCE;
@@ -82,6 +83,8 @@ pub struct Engine {
     pub(crate) watches: Semaphore,
     /// Which secrets are being rotated.
     pub(crate) turns: Turns,
+    /// Whose root accounts are being used.
+    pub(crate) root_turns: RootTurns,
     /// The same for agents of nodes, of whom each needs one all the time.
     pub(crate) node_watches: Semaphore,
     /// Who holds which version of a secret.
@@ -147,6 +150,7 @@ impl Engine {
             stretching: Semaphore::new(STRETCHED_AT_ONCE),
             watches: Semaphore::new(WATCHES_AT_ONCE),
             turns: Turns::default(),
+            root_turns: RootTurns::default(),
             node_watches: Semaphore::new(NODES_AT_ONCE),
             holders,
             retiring: watch::Sender::new(false),

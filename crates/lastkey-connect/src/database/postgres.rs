@@ -4,7 +4,9 @@
 //! Source    PostgreSQL 15, reference of ALTER ROLE; RFC 5803 as
 //!           PostgreSQL writes it (`SCRAM-SHA-256$...`).
 //! Holds     what cannot be a parameter is quoted by the driver. The server is sent the verifier of
-//!           a password, never the password.
+//!           a password, never the password. No statement waits for a lock until it is forgotten.
+
+use std::io;
 
 use lastkey_core::database::{Endpoint, Login};
 use lastkey_core::outside::DatabaseError;
@@ -20,6 +22,7 @@ use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::address::{Address, Place};
 use super::refused;
+use super::scram::ScramOnly;
 use super::tls::Tls;
 use crate::guard::{Guard, Trust};
 
@@ -56,7 +59,8 @@ impl Session {
                 let reached = UnixStream::connect(path).await;
                 let away = |error| DatabaseError::Away(format!("{}: {error}", path.display()));
                 config.ssl_mode(SslMode::Disable);
-                Self::start(&config, reached.map_err(away)?, NoTls, login.account).await
+                let stream = ScramOnly::over(reached.map_err(away)?);
+                Self::start(&config, stream, NoTls, login.account).await
             }
             Place::Host(host, port) => {
                 let trust = Trust::from(at.authority);
@@ -68,7 +72,7 @@ impl Session {
                     Self::start(&config, stream, tls, login.account).await
                 } else {
                     config.ssl_mode(SslMode::Disable);
-                    Self::start(&config, stream, NoTls, login.account).await
+                    Self::start(&config, ScramOnly::over(stream), NoTls, login.account).await
                 }
             }
         }
@@ -93,7 +97,9 @@ impl Session {
     }
 
     async fn run(&self, sql: &str) -> Result<(), DatabaseError> {
-        self.client.batch_execute(sql).await.map_err(|error| failed(&error, ""))
+        // Sooner than the deadline: what is given up here is not to be done later.
+        let sql = format!("SET lock_timeout = '5s'; {sql}");
+        self.client.batch_execute(&sql).await.map_err(|error| failed(&error, ""))
     }
 
     /// Gives an account a password, and lets it log in.
@@ -116,13 +122,22 @@ fn verifier(login: Login<'_>) -> String {
 /// What the server or the connection said, for people: never the statement.
 fn failed(error: &Error, account: &str) -> DatabaseError {
     let Some(said) = error.as_db_error() else {
-        return DatabaseError::Away(chain(error));
+        return undone(error);
     };
-    let is_login = [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION];
-    if !account.is_empty() && is_login.contains(said.code()) {
+    // No other code says that the password is wrong: 28000 is a rule of pg_hba.conf, or NOLOGIN.
+    if !account.is_empty() && *said.code() == SqlState::INVALID_PASSWORD {
         return DatabaseError::Login(account.to_owned());
     }
     DatabaseError::Refused(format!("{} ({})", said.message(), said.code().code()))
+}
+
+/// What came of a conversation in which the server said nothing.
+fn undone(error: &Error) -> DatabaseError {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    match cause.map(|cause: &io::Error| (cause.kind(), cause)) {
+        Some((io::ErrorKind::PermissionDenied, cause)) => DatabaseError::Refused(cause.to_string()),
+        Some(_) | None => DatabaseError::Away(chain(error)),
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod databases;
 mod guard;
 mod mischief;
 mod oracle;

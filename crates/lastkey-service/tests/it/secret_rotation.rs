@@ -1,6 +1,8 @@
 //! Rotation of secrets: what is drawn, set, tested, made current and revoked; and what is taken
 //! back, from wherever it stands.
 
+mod losses;
+
 use std::time::Duration;
 
 use lastkey_core::cron::Cron;
@@ -64,6 +66,12 @@ fn fields(pairs: &[(&str, &[u8])]) -> Value {
 fn accounts() -> StrategyRequest {
     let pair = ["shop_a".to_owned(), "shop_b".to_owned()];
     StrategyRequest::Accounts(Accounts { database: Name::parse("shop").unwrap(), pair })
+}
+
+fn hook() -> RotationRequest {
+    let recipe = Recipe::new(32, Recipe::ALPHANUMERIC, None).unwrap();
+    let url = "https://rotate.example/a".to_owned();
+    every_day(StrategyRequest::Webhook { url, authority: None, recipe })
 }
 
 impl World {
@@ -137,6 +145,17 @@ impl World {
         let value = fields(&[("username", b"shop_a"), ("password", b"first"), ("host", b"db")]);
         self.write("db", value).await;
         self.set("db", every_other_day(accounts())).await.unwrap();
+    }
+
+    /// A secret that a program rotates.
+    async fn hooked(&self) {
+        self.write_text("a", b"old").await;
+        self.set("a", hook()).await.unwrap();
+    }
+
+    async fn make_current(&self, at: &str, number: u32) {
+        let place = SecretChange::Place(Stage::current(), no(number));
+        self.engine.change_secret(admin(), name(at), place).await.unwrap();
     }
 
     /// Lets a write of the records go wrong, after some that go well.
@@ -258,8 +277,7 @@ async fn a_version_that_is_current_again_is_not_revoked() {
     let request = RotationRequest { overlap_secs: Some(3_600), ..every_day(drawn(32)) };
     world.set("a", request).await.unwrap();
     world.turn("a").await.unwrap();
-    let back = SecretChange::Place(Stage::current(), no(1));
-    world.engine.change_secret(admin(), name("a"), back).await.unwrap();
+    world.make_current("a", 1).await;
     world.clock.pass(Duration::from_secs(3_600));
     world.engine.run_rotations_due().await;
     assert_eq!(world.stage("a", "current").await.unwrap(), b"old");
@@ -363,11 +381,7 @@ async fn a_root_password_that_was_half_changed_is_found_out() {
 async fn a_program_is_called_in_four_steps_and_its_word_counts() {
     let world = world().await;
     world.write_text("a", b"old").await;
-    let recipe = Recipe::new(32, Recipe::ALPHANUMERIC, None).unwrap();
-    let url = "https://rotate.example/a".to_owned();
-    let strategy = StrategyRequest::Webhook { url, authority: None, recipe };
-    let request = every_day(strategy);
-    let set = world.engine.set_secret_rotation(admin(), name("a"), request).await.unwrap();
+    let set = world.engine.set_secret_rotation(admin(), name("a"), hook()).await.unwrap();
     assert!(set.signing.is_some());
     world.turn("a").await.unwrap();
     assert_eq!(world.webhooks.steps(), ["create", "set 2", "test 2", "finish 2"]);

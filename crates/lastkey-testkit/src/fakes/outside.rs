@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use lastkey_core::database::{Endpoint, Login};
-use lastkey_core::outside::{DatabaseError, Databases, HookCall, Webhooks};
+use lastkey_core::outside::{DatabaseError, Databases, HookCall, HookError, Webhooks};
 use lastkey_core::secret_item::ValueKind;
 use lastkey_secret::SecretVec;
 
@@ -19,6 +19,8 @@ pub struct FakeDatabases(Mutex<State>);
 struct State {
     accounts: BTreeMap<String, Option<Vec<u8>>>,
     failing: Option<&'static str>,
+    is_late: bool,
+    late: Vec<(String, Vec<u8>)>,
 }
 
 impl FakeDatabases {
@@ -36,6 +38,20 @@ impl FakeDatabases {
     /// Refuses calls of this name from now on; `None` for none.
     pub fn fail(&self, call: Option<&'static str>) {
         self.state().failing = call;
+    }
+
+    /// From now on sets passwords later, and does not answer: it waits for a lock.
+    pub fn be_late(&self) {
+        self.state().is_late = true;
+    }
+
+    /// Does what it has not done, and is late no more.
+    pub fn catch_up(&self) {
+        let mut state = self.state();
+        state.is_late = false;
+        for (account, password) in std::mem::take(&mut state.late) {
+            state.accounts.insert(account, Some(password));
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,9 +91,13 @@ impl Databases for FakeDatabases {
     ) -> Result<(), DatabaseError> {
         let mut state = self.enter("set_password")?;
         is_let_in(&state, root)?;
+        let password = account.password.expose(<[u8]>::to_vec);
+        if state.is_late {
+            state.late.push((account.account.to_owned(), password));
+            return Err(DatabaseError::Away("it did not answer in time".to_owned()));
+        }
         let held = state.accounts.get_mut(account.account);
-        *held.ok_or_else(|| no_account(account.account))? =
-            Some(account.password.expose(<[u8]>::to_vec));
+        *held.ok_or_else(|| no_account(account.account))? = Some(password);
         Ok(())
     }
 
@@ -102,6 +122,7 @@ pub struct FakeWebhooks(Mutex<Hooked>);
 struct Hooked {
     steps: Vec<String>,
     failing: Option<&'static str>,
+    losing: Option<&'static str>,
     makes: Option<Vec<u8>>,
 }
 
@@ -117,6 +138,11 @@ impl FakeWebhooks {
         self.hooked().failing = step;
     }
 
+    /// Does a step from now on, and its answer is lost; `None` for none.
+    pub fn lose(&self, step: Option<&'static str>) {
+        self.hooked().losing = step;
+    }
+
     /// Makes this value from now on, when it is asked for one.
     pub fn make(&self, value: &[u8]) {
         self.hooked().makes = Some(value.to_vec());
@@ -129,13 +155,20 @@ impl FakeWebhooks {
 
 #[async_trait]
 impl Webhooks for FakeWebhooks {
-    async fn call(&self, call: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, String> {
+    fn check(&self, _: &str, _: Option<&str>) -> Result<(), HookError> {
+        Ok(())
+    }
+
+    async fn call(&self, call: HookCall<'_>) -> Result<Option<(ValueKind, SecretVec)>, HookError> {
         let mut hooked = self.hooked();
         let step = call.step.as_str();
         let version = call.version.map(|version| format!(" {version}")).unwrap_or_default();
         hooked.steps.push(format!("{step}{version}"));
         if hooked.failing == Some(step) {
-            return Err(format!("no {step} today"));
+            return Err(HookError::No(format!("no {step} today")));
+        }
+        if hooked.losing == Some(step) {
+            return Err(HookError::Away("it did not answer in time".to_owned()));
         }
         let made = hooked.makes.as_ref().filter(|_| step == "create");
         Ok(made.map(|made| (ValueKind::Opaque, SecretVec::copy_of(made))))

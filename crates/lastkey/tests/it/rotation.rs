@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Http, base64};
 use crate::postgres::Postgres;
-use crate::world::{Server, dev_command, text};
+use crate::world::{Installation, Server, dev_command, text};
 
 /// A development server, a database, and a secret whose two accounts take turns.
 struct House {
@@ -214,7 +214,8 @@ fn program() -> (String, std::thread::JoinHandle<Vec<Value>>) {
 #[test]
 fn a_program_is_called_in_four_steps_with_the_value_that_becomes_current() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::dev(&folder.path().join("data"));
+    let installation = Installation::found(folder.path());
+    let server = installation.serve_unsealed("connect.allow = ['127.0.0.1']");
     let body = json!({ "value": base64(b"old") }).to_string();
     server.admin().done("PUT", "/v1/secrets/hooked", &body);
     let (url, taken) = program();

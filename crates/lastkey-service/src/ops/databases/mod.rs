@@ -7,4 +7,5 @@
 mod root;
 mod set;
 
+pub(crate) use self::root::RootTurns;
 pub use self::set::DatabaseRequest;

@@ -1,8 +1,12 @@
 //! The root account of a database: its password, and what is done with it.
 //!
 //! Room      `service`.
-//! Holds     while the password is being changed the old and the new one are kept, and one of them
-//!           opens; the database says which.
+//! Holds     one at a time uses the root account of a database. A password that was drawn is never
+//!           forgotten before another one opens: while it is being set the old and the new one are
+//!           kept, and the new one is set until it opens.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lastkey_core::database::{Database, Endpoint, Login};
 use lastkey_core::ids::Name;
@@ -11,15 +15,34 @@ use lastkey_core::ports::{Expected, StoreError, Write};
 use lastkey_core::record::{Record, RecordPath};
 use lastkey_core::version::WrappedKey;
 use lastkey_secret::SecretVec;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::SecretPlace;
 
-/// A database with the password of its root account.
+/// Whose turn it is with which root account, on this server.
+#[derive(Debug, Default)]
+pub(crate) struct RootTurns(Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>);
+
+/// The right to use one root account, or to change its password.
+pub(super) type RootTurn = OwnedMutexGuard<()>;
+
+impl RootTurns {
+    async fn take(&self, name: &Name) -> RootTurn {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(name.clone()).or_default())
+        };
+        turn.lock_owned().await
+    }
+}
+
+/// A database with the password of its root account, for as long as it is our turn.
 pub(crate) struct Root {
     pub(crate) database: Database,
     password: SecretVec,
+    turn: RootTurn,
 }
 
 impl Engine {
@@ -29,6 +52,12 @@ impl Engine {
     /// [`Error::Outside`] when there is none of this name, or it lets us in by neither password;
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub(crate) async fn root_of(&self, name: &Name) -> Result<Root, Error> {
+        let turn = self.root_turns.take(name).await;
+        self.settled_root(name, turn).await
+    }
+
+    /// The same, by whoever has the turn.
+    pub(super) async fn settled_root(&self, name: &Name, turn: RootTurn) -> Result<Root, Error> {
         let path = RecordPath::database(name);
         let Some(stored) = self.store.get(&path).await? else {
             return Err(Error::Outside(format!("there is no database {name} any more").into()));
@@ -36,32 +65,23 @@ impl Engine {
         let Record::Database(database) = stored.record else {
             return Err(StoreError::Corrupt(stored.path).into());
         };
-        let Some(next) = &database.next_root_password else {
-            let password = self.open_root(name, &database.root_password)?;
-            return Ok(Root { database, password });
+        let password = self.open_root(name, &database.root_password)?;
+        let Some(next) = database.next_root_password.clone() else {
+            return Ok(Root { database, password, turn });
         };
-        let root = Root { password: self.open_root(name, next)?, database: database.clone() };
-        let is_set = match root.try_own(self).await {
-            Ok(()) => true,
-            Err(DatabaseError::Login(_)) => false,
-            Err(error) => return Err(root.failed(&error)),
+        // The change of the password was cut off.
+        let root = Root { password: self.open_root(name, &next)?, database, turn };
+        root.own_or_set(self, &password).await.map_err(|error| root.failed(&error))?;
+        let settled = Database {
+            root_password: next,
+            next_root_password: None,
+            root_rotated_at: Some(self.clock.wall()),
+            ..root.database.clone()
         };
-        // The change of the password was cut off: now it is known how far it had come.
-        let settled = if is_set {
-            let root_rotated_at = Some(self.clock.wall());
-            Database { root_password: next.clone(), root_rotated_at, ..database.clone() }
-        } else {
-            database.clone()
-        };
-        let settled = Database { next_root_password: None, ..settled };
         let record = Some(Record::Database(settled.clone()));
         let write = Write { path, expected: Expected::At(stored.revision), record };
         self.store.commit(vec![write]).await?;
-        if is_set {
-            return Ok(Root { database: settled, ..root });
-        }
-        let password = self.open_root(name, &settled.root_password)?;
-        Ok(Root { database: settled, password })
+        Ok(Root { database: settled, ..root })
     }
 
     fn open_root(&self, name: &Name, wrapped: &WrappedKey) -> Result<SecretVec, Error> {
@@ -71,18 +91,14 @@ impl Engine {
 }
 
 impl Root {
-    /// A root account whose password is known.
-    pub(super) const fn known(database: Database, password: SecretVec) -> Self {
-        Self { database, password }
+    /// The turn, for whoever goes on with it.
+    pub(super) fn into_turn(self) -> RootTurn {
+        self.turn
     }
 
     /// Where it is.
     pub(crate) fn at(&self) -> Endpoint<'_> {
-        Endpoint {
-            kind: self.database.kind,
-            address: &self.database.address,
-            authority: self.database.authority.as_deref(),
-        }
+        endpoint(&self.database)
     }
 
     /// Its account and password.
@@ -92,12 +108,19 @@ impl Root {
 
     /// What is said when it did not do something.
     pub(crate) fn failed(&self, error: &DatabaseError) -> Error {
-        Error::Outside(format!("database {}: {error}", self.database.name).into())
+        failed(&self.database.name, error)
     }
 
-    /// Whether the root account opens.
-    pub(crate) async fn try_own(&self, engine: &Engine) -> Result<(), DatabaseError> {
-        engine.ports.databases.log_in(self.at(), self.login()).await
+    /// Logs in by the password; where it does not open, sets it by the old one and tries again.
+    async fn own_or_set(&self, engine: &Engine, old: &SecretVec) -> Result<(), DatabaseError> {
+        let databases = &engine.ports.databases;
+        match databases.log_in(self.at(), self.login()).await {
+            Err(DatabaseError::Login(_)) => {}
+            opened => return opened,
+        }
+        let old = Login { password: old, ..self.login() };
+        databases.set_password(self.at(), old, self.login()).await?;
+        databases.log_in(self.at(), self.login()).await
     }
 
     /// Gives an account a password.
@@ -128,4 +151,18 @@ impl Root {
         let locked = engine.ports.databases.lock(self.at(), self.login(), account).await;
         locked.map_err(|error| self.failed(&error))
     }
+}
+
+/// Where a database is.
+pub(super) fn endpoint(database: &Database) -> Endpoint<'_> {
+    Endpoint {
+        kind: database.kind,
+        address: &database.address,
+        authority: database.authority.as_deref(),
+    }
+}
+
+/// What is said when a database did not do something.
+pub(super) fn failed(name: &Name, error: &DatabaseError) -> Error {
+    Error::Outside(format!("database {name}: {error}").into())
 }

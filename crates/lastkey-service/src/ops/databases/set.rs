@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use lastkey_core::database::{Database, DatabaseKind};
+use lastkey_core::database::{Database, DatabaseKind, Login};
 use lastkey_core::ids::Name;
 use lastkey_core::permit::{Resource, ResourceKind, UpdateDatabase};
 use lastkey_core::ports::{Expected, Write};
@@ -15,7 +15,7 @@ use lastkey_core::secret_rotation::{Recipe, is_account};
 use lastkey_core::version::WrappedKey;
 use lastkey_secret::SecretVec;
 
-use super::root::Root;
+use super::root::{endpoint, failed};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
@@ -104,8 +104,9 @@ impl Engine {
             root_rotated_at: None,
             created_at: trail.at(),
         };
-        let root = Root::known(database.clone(), request.password);
-        root.try_own(self).await.map_err(|error| root.failed(&error))?;
+        let login = Login { account: &database.root, password: &request.password };
+        let opened = self.ports.databases.log_in(endpoint(&database), login).await;
+        opened.map_err(|error| failed(name, &error))?;
         let record = Some(Record::Database(database.clone()));
         self.store.commit(vec![Write { path, expected: Expected::Absent, record }]).await?;
         if request.keeps_password { Ok(database) } else { self.draw_root(name).await }
@@ -155,10 +156,11 @@ impl Engine {
             Some(Record::Database(Database { next_root_password, ..root.database.clone() }));
         let write = Write { path, expected: Expected::At(stored.revision), record };
         self.store.commit(vec![write]).await?;
-        let set = root.set_password(self, &root.database.root, &drawn).await;
-        // Whatever came of it: the database says which password counts.
-        let settled = self.root_of(name).await?;
-        set.map(|()| settled.database)
+        // Whatever comes of it: what was drawn is set until it opens.
+        if let Err(error) = root.set_password(self, &root.database.root, &drawn).await {
+            tracing::warn!(%error, "the password of a root account is set once more");
+        }
+        Ok(self.settled_root(name, root.into_turn()).await?.database)
     }
 
     /// A password for an account of a database.

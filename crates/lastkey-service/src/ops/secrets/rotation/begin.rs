@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use lastkey_core::ids::VersionNo;
-use lastkey_core::permit::RotateSecret;
+use lastkey_core::permit::{DestroySecret, RotateSecret};
 use lastkey_core::secret_item::{SecretId, SecretItem, SecretName, Stage, ValueKind};
 use lastkey_core::secret_rotation::{
     Accounts, PASSWORD_FIELD, Recipe, SecretRotation, Step, Strategy, USERNAME_FIELD, UnderWay,
@@ -20,7 +20,6 @@ use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::jobs::scheduled_call;
 use crate::root::draw_id;
 use crate::sealing::detached;
 use crate::secret_box::Value;
@@ -30,7 +29,7 @@ use crate::secret_box::Value;
 pub struct Begin {
     /// The old version is revoked when no consumer holds it any more, and not before.
     pub waits_for_consumers: bool,
-    /// The version before, if it still counts, is revoked now.
+    /// The version before, if it still counts, is revoked now: by somebody who may destroy it.
     pub ends_overlap: bool,
 }
 
@@ -74,10 +73,15 @@ impl Engine {
         if held.rotation.overlap.is_some() && !begin.ends_overlap {
             return Err(IN_OVERLAP);
         }
+        if held.rotation.overlap.is_some() {
+            let allowed = trail.reason.clone();
+            self.permit_secret::<DestroySecret>(trail, name).await?;
+            trail.reason = allowed;
+        }
         trail.call().go_on()?;
         trail.intend(self).await?;
         if held.rotation.overlap.is_some() {
-            self.revoke_now(&scheduled_call(self), secret).await?;
+            self.revoke_now::<DestroySecret>(trail.call(), secret).await?;
         }
         let rotation = self.rotate(trail, secret, begin.waits_for_consumers).await?;
         drop(turn);

@@ -110,7 +110,7 @@ impl Engine {
                 RotationDueWhat::Rotate => self.rotate_due(scene).await,
                 RotationDueWhat::Revoke => self.revoke_due(&call, due.secret).await,
             },
-            Ok(_nothing_speaks_of_it) => self.drop_due(stored).await,
+            Ok(_nothing_speaks_of_it) => self.drop_due(stored, due).await,
             Err(error) => Err(error),
         };
         match done {
@@ -122,7 +122,13 @@ impl Engine {
         }
     }
 
-    async fn drop_due(&self, stored: &Stored) -> Result<(), Error> {
+    /// Drops what is due with no rotation. While a secret is moved its rotation is there without
+    /// it, and goes on under the new name.
+    async fn drop_due(&self, stored: &Stored, due: RotationDue) -> Result<(), Error> {
+        let held = self.held_rotation(due.secret).await?;
+        if held.is_some_and(|held| dues(&held.rotation).any(|one| one == due)) {
+            return Ok(());
+        }
         let expected = Expected::At(stored.revision);
         let write = Write { path: stored.path.clone(), expected, record: None };
         self.store.commit(vec![write]).await?;

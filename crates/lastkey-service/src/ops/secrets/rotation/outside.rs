@@ -1,11 +1,11 @@
 //! What a strategy does outside: sets, tests and revokes.
 //!
 //! Room      `service`. Behind the ports `core::outside::{Databases, Webhooks}`.
-//! Holds     everything here can be done twice. An account that the current version names is never
-//!           locked.
+//! Holds     everything here can be done twice. An account that the current version names is not
+//!           locked, and opened again if it was.
 
 use lastkey_core::ids::VersionNo;
-use lastkey_core::outside::{HookCall, HookStep};
+use lastkey_core::outside::{HookCall, HookError, HookStep};
 use lastkey_core::secret_item::SecretItem;
 use lastkey_core::secret_rotation::{
     Accounts, PASSWORD_FIELD, SecretRotation, Strategy, USERNAME_FIELD, UnderWay, Webhook,
@@ -18,6 +18,20 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::SecretPlace;
 use crate::secret_box::Value;
+
+/// Why a step was not done.
+pub(super) enum Stopped {
+    /// It failed.
+    Failed(Error),
+    /// A program was told to do it, and it is not known whether it did.
+    Unknown(Error),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
 
 /// An account and its password, as a version has them.
 struct Account {
@@ -32,14 +46,14 @@ impl Engine {
         trail: &mut Trail<'_>,
         scene: &Scene,
         under_way: &UnderWay,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Stopped> {
         match &scene.held.rotation.strategy {
             Strategy::Generated(_) => Ok(()),
             Strategy::Accounts(accounts) => {
                 let account = self.account(trail, &scene.item, under_way.version).await?;
                 check_pair(accounts, &account.name)?;
                 let root = self.root_of(&accounts.database).await?;
-                root.set_password(self, &account.name, &account.password).await
+                Ok(root.set_password(self, &account.name, &account.password).await?)
             }
             Strategy::Webhook(webhook) => {
                 let (_, value) = self.value_of(trail, &scene.item, under_way.version).await?;
@@ -54,13 +68,13 @@ impl Engine {
         trail: &mut Trail<'_>,
         scene: &Scene,
         under_way: &UnderWay,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Stopped> {
         match &scene.held.rotation.strategy {
             Strategy::Generated(_) => Ok(()),
             Strategy::Accounts(accounts) => {
                 let account = self.account(trail, &scene.item, under_way.version).await?;
                 let root = self.root_of(&accounts.database).await?;
-                root.log_in(self, &account.name, &account.password).await
+                Ok(root.log_in(self, &account.name, &account.password).await?)
             }
             Strategy::Webhook(webhook) => {
                 let (_, value) = self.value_of(trail, &scene.item, under_way.version).await?;
@@ -78,12 +92,12 @@ impl Engine {
     ) {
         let Strategy::Webhook(webhook) = &rotation.strategy else { return };
         let told = self.call_hook(HookStep::Finish, webhook, item, under_way, None).await;
-        if let Err(error) = told {
+        if let Err(Stopped::Failed(error) | Stopped::Unknown(error)) = told {
             tracing::warn!(%error, "a program was not told that a rotation is finished");
         }
     }
 
-    /// Lets nobody in any more by the old version.
+    /// Lets nobody in any more by the old version. If its account is in use by now, it opens.
     pub(super) async fn revoke_outside(
         &self,
         trail: &mut Trail<'_>,
@@ -91,19 +105,25 @@ impl Engine {
         old: VersionNo,
     ) -> Result<(), Error> {
         let Strategy::Accounts(accounts) = &scene.held.rotation.strategy else { return Ok(()) };
+        let Some(current) = scene.item.current() else { return Ok(()) };
+        let in_use = self.account(trail, &scene.item, current).await?;
         let account = match self.account(trail, &scene.item, old).await {
-            // There is no value that could tell which account it was.
+            // There is no value that could tell which account it was: the other one of the two.
+            Err(Error::SecretState { .. }) if accounts.pair.contains(&in_use.name) => {
+                accounts.standby(Some(in_use.name.as_bytes())).to_owned()
+            }
             Err(Error::SecretState { .. }) => return Ok(()),
-            account => account?,
+            account => account?.name,
         };
-        let in_use = match scene.item.current() {
-            Some(current) => Some(self.account(trail, &scene.item, current).await?.name),
-            None => None,
-        };
-        if in_use.as_deref() == Some(&*account.name) || !accounts.pair.contains(&account.name) {
+        if !accounts.pair.contains(&account) {
             return Ok(());
         }
-        self.root_of(&accounts.database).await?.lock(self, &account.name).await
+        let root = self.root_of(&accounts.database).await?;
+        if in_use.name == account {
+            // Perhaps it was locked before somebody went back to it.
+            return root.set_password(self, &account, &in_use.password).await;
+        }
+        root.lock(self, &account).await
     }
 
     async fn account(
@@ -133,7 +153,7 @@ impl Engine {
     ) -> Result<Option<Value>, Error> {
         let (rotation, signing) = (hex(id), self.signing(item, webhook)?);
         let call = self.hook(HookStep::Create, webhook, item, (&rotation, &signing));
-        let made = self.ports.webhooks.call(call).await.map_err(outside)?;
+        let made = self.ports.webhooks.call(call).await.map_err(|error| outside(&error))?;
         let made = made.map(|(kind, bytes)| Value { kind, bytes });
         if let Some(value) = &made {
             self.check_value(value)?;
@@ -148,14 +168,17 @@ impl Engine {
         item: &SecretItem,
         under_way: &UnderWay,
         value: Option<&Value>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Stopped> {
         let (rotation, signing) = (hex(&under_way.id), self.signing(item, webhook)?);
         let call = HookCall {
             version: Some(under_way.version.number()),
             value: value.map(|value| (value.kind, &value.bytes)),
             ..self.hook(step, webhook, item, (&rotation, &signing))
         };
-        self.ports.webhooks.call(call).await.map(|_| ()).map_err(outside)
+        self.ports.webhooks.call(call).await.map(|_| ()).map_err(|error| match &error {
+            HookError::No(_) => Stopped::Failed(outside(&error)),
+            HookError::Away(_) => Stopped::Unknown(outside(&error)),
+        })
     }
 
     fn hook<'a>(
@@ -185,8 +208,8 @@ impl Engine {
     }
 }
 
-fn outside(problem: String) -> Error {
-    Error::Outside(format!("the program that rotates it: {problem}").into())
+fn outside(error: &HookError) -> Error {
+    Error::Outside(format!("the program that rotates it: {error}").into())
 }
 
 /// Refuses an account that is none of the two: a version that somebody else wrote.

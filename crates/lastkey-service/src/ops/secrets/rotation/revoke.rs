@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use lastkey_core::ids::VersionNo;
-use lastkey_core::permit::RevokeSecretVersion;
+use lastkey_core::permit::{Action, RevokeSecretVersion};
 use lastkey_core::secret_item::{SecretId, SecretName};
 use lastkey_core::secret_rotation::{LastRotation, Overlap, SecretRotation};
 
 use super::run::waits;
-use super::{Scene, rewritten, target};
+use super::{ATTEMPTS, Scene, rewritten, target};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
@@ -59,47 +59,67 @@ impl Engine {
         if overlap.waits_for_consumers && !self.have_moved(&scene.item.name, overlap.version) {
             return self.put_off(scene, overlap, LOOK_PERIOD, None).await;
         }
-        self.revoke_now(call, secret).await
-    }
-
-    /// Revokes the old version of a secret, if one still counts.
-    pub(super) async fn revoke_now(&self, call: &Call, secret: SecretId) -> Result<(), Error> {
-        let Some(scene) = self.scene(secret).await? else { return Ok(()) };
-        let Some(overlap) = scene.held.rotation.overlap else { return Ok(()) };
-        let mut trail = Trail::of::<RevokeSecretVersion>(self, call);
-        let name = scene.item.name.clone();
-        trail.target = Some(target(&name, Some(overlap.version)));
-        let mut outcome = self.try_revoke_version(&mut trail, &name, scene, overlap).await;
+        let outcome = self.revoke_now::<RevokeSecretVersion>(call, secret).await;
         if let Err(error) = &outcome
             && !waits(error)
             && let Some(scene) = self.scene(secret).await?
         {
-            let problem = Some(error.to_string());
-            if let Err(worse) = self.put_off(scene, overlap, AGAIN, problem).await {
-                outcome = Err(worse);
-            }
+            self.put_off(scene, overlap, AGAIN, Some(error.to_string())).await?;
         }
+        outcome
+    }
+
+    /// Revokes the old version of a secret, if one still counts, by the caller's right to an action.
+    pub(super) async fn revoke_now<A: Action>(
+        &self,
+        call: &Call,
+        secret: SecretId,
+    ) -> Result<(), Error> {
+        let Some(scene) = self.scene(secret).await? else { return Ok(()) };
+        let Some(overlap) = scene.held.rotation.overlap else { return Ok(()) };
+        let mut trail = Trail::of::<A>(self, call);
+        trail.target = Some(target(&scene.item.name, Some(overlap.version)));
+        let outcome = self.try_revoke_version::<A>(&mut trail, secret, overlap).await;
         trail.close(self, outcome).await
     }
 
-    async fn try_revoke_version(
+    async fn try_revoke_version<A: Action>(
         &self,
         trail: &mut Trail<'_>,
-        name: &SecretName,
-        mut scene: Scene,
+        secret: SecretId,
         overlap: Overlap,
     ) -> Result<(), Error> {
-        self.permit_secret::<RevokeSecretVersion>(trail, name).await?;
-        trail.intend(self).await?;
-        let is_current = scene.item.current() == Some(overlap.version);
-        let mut batch = Vec::new();
-        if is_current {
-            trail.reason = "it is current again, and stays".into();
-        } else {
-            self.revoke_outside(trail, &scene, overlap.version).await?;
-            if let Some(version) = self.secret_version(&scene.item, overlap.version).await? {
-                batch = let_go(&mut scene.item, version, trail.at());
+        for _ in 0..ATTEMPTS {
+            let Some(scene) = self.scene(secret).await? else { return Ok(()) };
+            if scene.held.rotation.overlap != Some(overlap) {
+                return Ok(());
             }
+            self.permit_secret::<A>(trail, &scene.item.name).await?;
+            if self.clock.observe().hold.is_some() {
+                return Err(Error::ClockHeld);
+            }
+            trail.intend(self).await?;
+            match self.revoke_version(trail, scene, overlap.version).await {
+                // Somebody else changed something, perhaps what is current: it is looked at anew.
+                Err(Error::Conflict) => {}
+                revoked => return revoked,
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    async fn revoke_version(
+        &self,
+        trail: &mut Trail<'_>,
+        mut scene: Scene,
+        old: VersionNo,
+    ) -> Result<(), Error> {
+        self.revoke_outside(trail, &scene, old).await?;
+        let mut batch = Vec::new();
+        if scene.item.current() == Some(old) {
+            trail.reason = "it is current again, and stays".into();
+        } else if let Some(version) = self.secret_version(&scene.item, old).await? {
+            batch = let_go(&mut scene.item, version, trail.at());
         }
         let held = &scene.held;
         batch.push(rewritten(&scene.item, scene.item_revision));

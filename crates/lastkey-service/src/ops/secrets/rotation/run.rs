@@ -3,15 +3,20 @@
 //! Room      `service`.
 //! Holds     what is set is tested, what is tested becomes current, and all of that by the record:
 //!           a step that was done and not written down is done again. What fails outside is taken
-//!           back; when the store or the audit log fails, the rotation waits where it stands.
+//!           back. When the store or the audit log fails, or nobody knows whether a program set the
+//!           new value, the rotation waits where it stands. A value that may count is never
+//!           destroyed: that of `current`, and what a program was told to set.
 
 use std::time::Duration;
 
 use lastkey_core::permit::Why;
 use lastkey_core::secret_item::{SecretId, Stage};
-use lastkey_core::secret_rotation::{LastRotation, Overlap, SecretRotation, Step, UnderWay};
+use lastkey_core::secret_rotation::{
+    LastRotation, Overlap, SecretRotation, Step, Strategy, UnderWay,
+};
 use lastkey_core::time::ClockRecord;
 
+use super::outside::Stopped;
 use super::set::NO_ROTATION;
 use super::{ATTEMPTS, Scene, rewritten, target};
 use crate::audited::Trail;
@@ -43,9 +48,13 @@ impl Engine {
             trail.target = Some(target(&scene.item.name, Some(under_way.version)));
             match self.next_step(trail, scene, &under_way).await {
                 // Somebody else changed something: it is looked at anew.
-                Ok(()) | Err(Error::Conflict) => {}
-                Err(error) if waits(&error) => return Err(error),
-                Err(error) => {
+                Ok(()) | Err(Stopped::Failed(Error::Conflict)) => {}
+                Err(Stopped::Failed(error)) if waits(&error) => return Err(error),
+                Err(Stopped::Unknown(error)) => {
+                    self.leave_standing(trail, secret, &under_way, &error).await?;
+                    return Err(error);
+                }
+                Err(Stopped::Failed(error)) => {
                     self.take_back(trail, secret, &under_way, &error).await?;
                     return Err(error);
                 }
@@ -59,22 +68,28 @@ impl Engine {
         trail: &mut Trail<'_>,
         scene: Scene,
         under_way: &UnderWay,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Stopped> {
+        let is_current = scene.item.current() == Some(under_way.version);
+        if !is_current && scene.item.current() != under_way.replaces {
+            return Err(Error::Outside("another version became current meanwhile".into()).into());
+        }
         let next = match under_way.step {
             Step::Created => {
                 self.set_outside(trail, &scene, under_way).await?;
                 Step::Set
             }
+            // Somebody made it current without a test.
+            Step::Set if is_current => return Ok(self.finish(trail, scene, under_way).await?),
             Step::Set => {
                 self.test_outside(trail, &scene, under_way).await?;
                 Step::Tested
             }
-            Step::Tested => return self.finish(trail, scene, under_way).await,
+            Step::Tested => return Ok(self.finish(trail, scene, under_way).await?),
         };
         let held = &scene.held;
         let under_way = Some(UnderWay { step: next, ..under_way.clone() });
         let rotation = SecretRotation { under_way, ..held.rotation.clone() };
-        self.store.commit(held.changed(rotation)).await?;
+        self.store.commit(held.changed(rotation)).await.map_err(Error::from)?;
         Ok(())
     }
 
@@ -88,9 +103,6 @@ impl Engine {
         let Scene { held, mut item, item_revision } = scene;
         if item.deletion.is_some() {
             return Err(Error::SecretState { state: "deleted" });
-        }
-        if item.current() != under_way.replaces {
-            return Err(Error::Outside("another version became current meanwhile".into()));
         }
         let (clock, random) = (self.clock.observe(), self.draw_random()?);
         item.place(Stage::current(), under_way.version)?;
@@ -115,7 +127,32 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes back what is under way: the new value is destroyed, the current one stays.
+    /// Leaves a rotation where it stands, and says why and when it goes on.
+    async fn leave_standing(
+        &self,
+        trail: &mut Trail<'_>,
+        secret: SecretId,
+        under_way: &UnderWay,
+        error: &Error,
+    ) -> Result<(), Error> {
+        let Some(held) = self.held_rotation(secret).await? else { return Ok(()) };
+        if held.rotation.under_way.as_ref() != Some(under_way) {
+            return Ok(());
+        }
+        let problem = error.to_string();
+        tracing::error!(problem, "the rotation of a secret waits where it stands");
+        trail.reason = Why::Named(format!("waits: {problem}").into());
+        let rotation = SecretRotation {
+            due: Some(self.clock.observe().elapsed.after(FIRST_PAUSE)),
+            last: Some(LastRotation { at: trail.at(), version: None, problem: Some(problem) }),
+            ..held.rotation.clone()
+        };
+        self.store.commit(held.changed(rotation)).await?;
+        Ok(())
+    }
+
+    /// Takes back what is under way: the new value is destroyed unless it may count, the current
+    /// one stays.
     async fn take_back(
         &self,
         trail: &mut Trail<'_>,
@@ -130,9 +167,11 @@ impl Engine {
             if held.rotation.under_way.as_ref().map(|one| one.id) != Some(under_way.id) {
                 return Ok(());
             }
+            let is_hooked = matches!(held.rotation.strategy, Strategy::Webhook(_));
+            let may_count = is_hooked || item.current() == Some(under_way.version);
             let mut batch = match self.secret_version(&item, under_way.version).await? {
-                Some(version) => let_go(&mut item, version, trail.at()),
-                None => Vec::new(),
+                Some(version) if !may_count => let_go(&mut item, version, trail.at()),
+                Some(_) | None => Vec::new(),
             };
             batch.push(rewritten(&item, item_revision));
             batch.extend(held.changed(self.failed(trail, &held.rotation, error)));

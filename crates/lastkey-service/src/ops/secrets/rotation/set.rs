@@ -2,13 +2,16 @@
 //!
 //! Room      `service`.
 //! Holds     whoever lets a secret rotate the accounts of a database may change that database: he
-//!           gets passwords of accounts that he names.
+//!           gets passwords of accounts that he names. Whoever names a program may read and write
+//!           the secret: the program does.
 
 use std::sync::Arc;
 
 use lastkey_core::database::MAX_ADDRESS_LEN;
-use lastkey_core::permit::UpdateSecretRotation;
-use lastkey_core::permit::{DescribeSecret, Resource, ResourceKind, UpdateDatabase};
+use lastkey_core::permit::{
+    DescribeSecret, GetSecret, PutSecret, Resource, ResourceKind, UpdateDatabase,
+    UpdateSecretRotation,
+};
 use lastkey_core::ports::{Expected, Write};
 use lastkey_core::record::{Record, RecordPath};
 use lastkey_core::secret_item::{SecretItem, SecretName};
@@ -71,7 +74,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for accounts, times or an overlap that cannot be; [`Error::Denied`], also
-    /// for a database that is not there or that the caller may not change; [`Error::SecretState`]
+    /// for a database that is not there or that the caller may not change, and for a program when he
+    /// may not read and write the secret; [`Error::SecretState`]
     /// for a secret that is deleted, being rotated, or in an overlap of another strategy;
     /// [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn set_secret_rotation(
@@ -100,7 +104,10 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let (_, stored) = self.permit_secret::<UpdateSecretRotation>(trail, name).await?;
             let item = stored.in_use()?.item;
+            let allowed = trail.reason.clone();
             self.permit_accounts(trail, request).await?;
+            self.permit_program(trail, name, request).await?;
+            trail.reason = allowed;
             let held = self.held_rotation(item.id).await?;
             let (rotation, signing) = self.planned(&item, request, held.as_ref())?;
             trail.call().go_on()?;
@@ -123,15 +130,29 @@ impl Engine {
         request: &RotationRequest,
     ) -> Result<(), Error> {
         let StrategyRequest::Accounts(accounts) = &request.strategy else { return Ok(()) };
-        let allowed = trail.reason.clone();
         let name = accounts.database.as_str().to_owned();
         self.permit::<UpdateDatabase>(trail, Resource::Named(ResourceKind::Database, name))?;
         if self.store.get(&RecordPath::database(&accounts.database)).await?.is_none() {
             trail.reason = "no such database".into();
             return Err(Error::Denied);
         }
-        trail.reason = allowed;
         Ok(())
+    }
+
+    /// Asks whether the caller may have what a program gets, and the operator lets it be called.
+    async fn permit_program(
+        &self,
+        trail: &mut Trail<'_>,
+        name: &SecretName,
+        request: &RotationRequest,
+    ) -> Result<(), Error> {
+        let StrategyRequest::Webhook { url, authority, .. } = &request.strategy else {
+            return Ok(());
+        };
+        self.permit_secret::<GetSecret>(trail, name).await?;
+        self.permit_secret::<PutSecret>(trail, name).await?;
+        let allowed = self.ports.webhooks.check(url, authority.as_deref());
+        allowed.map_err(|error| Error::invalid("webhook.url", error.to_string()))
     }
 
     /// The rotation as it shall be, and what calls are signed with if that is new.
