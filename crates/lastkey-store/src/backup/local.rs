@@ -325,7 +325,7 @@ fn remove(dir: &Path, name: &str, list: &str) -> Result<(), BackupError> {
 
 /// Nothing, when a file was not there; any other error.
 fn not_found(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+    if is_not_there(&error) { Ok(()) } else { Err(error) }
 }
 
 /// Puts a file in the place of one, durably. Others may write to the directory: what they have put

@@ -404,16 +404,19 @@ async fn a_list_only_grows_and_what_nobody_signed_is_put_aside() {
 }
 
 #[tokio::test]
-async fn no_backup_goes_up_by_dots_and_what_cannot_lie_anywhere_is_gone() {
+async fn no_backup_goes_up_by_dots_and_none_is_gone_where_no_list_can_lie() {
     let world = World::of(1).await;
     let place = |directory: PathBuf| BackupPlace {
         directory: Some(directory.display().to_string()),
         name: "one.backup".to_owned(),
     };
     let up = place(world.path("nowhere/../data"));
-    for refused in [world.backups.check(up.directory.as_deref()), world.backups.remove(&up).await] {
+    for refused in
+        [world.backups.check(up.directory.as_deref()).await, world.backups.remove(&up).await]
+    {
         assert!(matches!(&refused, Err(BackupError::Refused(_))), "{refused:?}");
     }
     fs::write(world.path("file"), "").unwrap();
-    world.backups.remove(&place(world.path("file"))).await.unwrap();
+    let refused = world.backups.remove(&place(world.path("file"))).await;
+    assert!(matches!(&refused, Err(BackupError::Refused(_))), "{refused:?}");
 }

@@ -127,7 +127,7 @@ impl Backups for FakeBackups {
     }
 
     async fn remove(&self, place: &BackupPlace) -> Result<(), BackupError> {
-        self.check(place.directory.as_deref())?;
+        self.check(place.directory.as_deref()).await?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| one.place != *place);
         Ok(())
