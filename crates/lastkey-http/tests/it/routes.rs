@@ -102,6 +102,10 @@ const BODIES: &[(&str, &str)] = &[
     ("post /v1/sys/seals/rotate", r#"{"keyring":true}"#),
     ("post /v1/sys/seals/drill", ""),
     ("post /v1/sys/seals/accept-weakness", ""),
+    ("get /v1/sys/backups", ""),
+    ("post /v1/sys/backups", r#"{"directory":"/backups"}"#),
+    ("get /v1/sys/backups/{backup}", ""),
+    ("delete /v1/sys/backups/{backup}", "{}"),
     ("get /v1/sys/clusters", ""),
     ("get /v1/sys/clusters/{name}", ""),
     ("put /v1/sys/clusters/{name}", r#"{"issuers":["https://k"],"jwks":"JWKS"}"#),
@@ -199,6 +203,7 @@ impl Things {
         let path = pattern.replace("{key}", &self.key).replace("{version}", "1");
         let path = path.replace("{secret}", "in%2Fhere").replace("{stage}", "mine");
         let path = path.replace("{seal}", "00000000000000000000000000000001");
+        let path = path.replace("{backup}", "00000000000000000000000000000001");
         let path = path.replace("{record}", "0").replace("{file}", "checkpoint");
         let path = path.replace("{place}", "prod");
         path.replace("{alias}", "alias%2Fhere").replace("{name}", "here")
@@ -294,6 +299,8 @@ async fn every_protected_route_is_reached_by_the_administrator() {
         let imports = pattern.contains("/import") && code == "InvalidRequest";
         // There is no seal of that id.
         let imports = imports || pattern.contains("{seal}") && code == "InvalidRequest";
+        // Nor a backup, nor a place for one.
+        let imports = imports || pattern.contains("/backups") && code == "InvalidRequest";
         // Nothing was reported that could be forgotten.
         let unknown = route.starts_with("delete /v1/keys/{key}/holdings");
         // Nothing of this name was made before: reading it is refused as for a stranger.

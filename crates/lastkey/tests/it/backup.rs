@@ -48,9 +48,11 @@ impl Kept {
         run(command, passphrase.as_bytes())
     }
 
-    /// Serves a data directory that was restored.
+    /// Serves a data directory that was restored, and the first one no more.
     fn serve(&mut self, data: &str) -> Server {
-        self.server.process.stop();
+        if self.server.process.lives() {
+            self.server.process.stop();
+        }
         self.installation.data = self.path(data);
         self.installation.serve_unsealed("")
     }

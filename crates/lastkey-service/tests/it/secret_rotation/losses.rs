@@ -95,9 +95,9 @@ async fn who_names_a_program_may_read_and_write_the_secret() {
     let world = world().await;
     world.hooked().await;
     let eve = call_by("eve");
-    let update = "Action::\"secrets:UpdateRotation\", Action::\"secrets:GetSecret\"";
+    let update = "Action::\"secrets:UpdateSecretRotation\", Action::\"secrets:GetSecret\"";
     for (may, told) in [
-        ("Action::\"secrets:UpdateRotation\"", "AccessDenied"),
+        ("Action::\"secrets:UpdateSecretRotation\"", "AccessDenied"),
         (update, "AccessDenied"),
         (&format!("{update}, Action::\"secrets:PutSecret\""), "ok"),
     ] {
