@@ -236,7 +236,7 @@ impl BackupFile {
     }
 
     /// Whether a key has signed it. Says nothing of the bytes before [`Self::check_hash`] or
-    /// [`Self::open_with`].
+    /// `open_with`.
     ///
     /// # Errors
     /// [`BackupError::Damaged`].

@@ -59,7 +59,7 @@ pub(crate) enum DatabaseCommand {
 pub(crate) struct AddArgs {
     /// Name that secrets will call it by
     name: String,
-    /// postgresql://HOST[:PORT]/NAME, or postgresql:///NAME?host=/FOLDER for a socket
+    /// postgresql://HOST:PORT/NAME (5432 without a port), or postgresql:///NAME?host=/FOLDER for a socket
     #[arg(long)]
     address: String,
     /// PEM file with the authority of its certificate [default: those of the system]
