@@ -203,6 +203,9 @@ fn sorted(error: Error) -> Result<Cause, NoAnswer> {
 }
 
 impl Access {
+    /// The certificate belongs to all doors of the node; `lastkey node renew` renews it.
+    pub(crate) const NO_RENEWAL: u64 = 0;
+
     /// As the flags and variables of the command line say it, with the certificate renewed so many
     /// seconds before its end.
     ///

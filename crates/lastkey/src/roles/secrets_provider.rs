@@ -64,7 +64,7 @@ pub(crate) struct Args {
 /// # Errors
 /// When the configuration is wrong, or a socket cannot be opened.
 pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()> {
-    let access = Access::of_flags(connection, NO_RENEWAL)?;
+    let access = Access::of_flags(connection, Access::NO_RENEWAL)?;
     hardening::apply().context("cannot switch core dumps off")?;
     telemetry::start(&Log::default())?;
     if access.identity.is_none() {
@@ -109,9 +109,6 @@ fn outage(args: &Args) -> anyhow::Result<Option<OutageConfig>> {
     let bound = Duration::from_secs(u64::from(hours) * 3_600);
     Ok(Some(OutageConfig { bound, judge: Arc::new(judge) }))
 }
-
-/// The certificate belongs to all doors of the node; `lastkey node renew` renews it.
-const NO_RENEWAL: u64 = 0;
 
 /// A week: whoever was let go since must not be let in for longer.
 const MAX_OUTAGE_HOURS: u32 = 168;

@@ -20,9 +20,6 @@ use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
 use crate::{hardening, say, telemetry};
 
-/// The certificate belongs to all doors of the node; `lastkey node renew` renews it.
-const NO_RENEWAL: u64 = 0;
-
 /// Serves volumes to the pods of this node, each encrypted under a key of its own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -92,7 +89,7 @@ impl FromStr for Backend {
 /// # Errors
 /// When the configuration is wrong, or the socket or the folder cannot be opened.
 pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()> {
-    let access = Access::of_flags(connection, NO_RENEWAL)?;
+    let access = Access::of_flags(connection, Access::NO_RENEWAL)?;
     ensure!(is_driver_name(&args.driver_name), "--driver-name is no name of a CSI driver");
     ensure!((1..=192).contains(&args.node_id.len()), "--node-id has 1 to 192 bytes");
     hardening::apply().context("cannot switch core dumps off")?;
