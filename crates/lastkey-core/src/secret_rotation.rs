@@ -393,7 +393,7 @@ mod tests {
 
     fn clock(wall: u64) -> ClockRecord {
         let last = Reading { wall: Timestamp(wall), since_boot: 1, boot: [1; 16] };
-        ClockRecord { elapsed: Elapsed(1_000), last, hold: None }
+        ClockRecord::kept(Elapsed(1_000), last, None)
     }
 
     #[test]

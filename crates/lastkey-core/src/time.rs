@@ -73,6 +73,12 @@ pub struct ClockRecord {
     pub last: Reading,
     /// Set from a jump until an operator confirms.
     pub hold: Option<Hold>,
+    /// What the wall clock is ahead of elapsed time, in seconds; not written.
+    ///
+    /// Both clocks are cut to whole seconds and tick at moments of their own, so that their
+    /// difference goes to and fro by one. It is kept until it has moved by more: what is due has
+    /// one time on the wall clock, however often it is asked for.
+    ahead: i64,
 }
 
 impl ClockRecord {
@@ -84,8 +90,18 @@ impl ClockRecord {
 
     /// The record of a new installation.
     #[must_use]
-    pub const fn start(now: Reading) -> Self {
-        Self { elapsed: Elapsed(0), last: now, hold: None }
+    pub fn start(now: Reading) -> Self {
+        Self::kept(Elapsed(0), now, None)
+    }
+
+    /// The record as it was written.
+    #[must_use]
+    pub fn kept(elapsed: Elapsed, last: Reading, hold: Option<Hold>) -> Self {
+        Self { elapsed, last, hold, ahead: Self::difference(last.wall, elapsed) }
+    }
+
+    fn difference(wall: Timestamp, elapsed: Elapsed) -> i64 {
+        wall.seconds_since(Timestamp(elapsed.0))
     }
 
     /// The record after one more reading.
@@ -104,7 +120,13 @@ impl ClockRecord {
         let elapsed = Elapsed(self.elapsed.0.saturating_add(step));
         let hold =
             jump.map_or(self.hold, |(jump, pending)| Some(self.held(now.wall, jump, pending)));
-        Self { elapsed, last: now, hold }
+        Self { elapsed, last: now, hold, ahead: self.ahead }.settled()
+    }
+
+    /// With the difference of the clocks as it is now, if it has moved by more than a tick.
+    fn settled(self) -> Self {
+        let ahead = Self::difference(self.last.wall, self.elapsed);
+        Self { ahead: if self.ahead.abs_diff(ahead) > 1 { ahead } else { self.ahead }, ..self }
     }
 
     /// Ends a hold: the operator says that the wall clock is right.
@@ -112,14 +134,13 @@ impl ClockRecord {
     pub fn confirm(&self) -> Self {
         let pending = self.hold.map_or(0, |hold| hold.pending);
         let elapsed = Elapsed(self.elapsed.0.saturating_add(pending));
-        Self { elapsed, last: self.last, hold: None }
+        Self { elapsed, hold: None, ..*self }.settled()
     }
 
     /// What the wall clock will show at `due`, if it and elapsed time go on together.
     #[must_use]
     pub fn wall_at(&self, due: Elapsed) -> Timestamp {
-        let ahead = i128::from(due.0) - i128::from(self.elapsed.0);
-        self.last.wall.offset(i64::try_from(ahead).unwrap_or(i64::MAX))
+        Timestamp(due.0).offset(self.ahead)
     }
 
     fn held(&self, seen_at: Timestamp, jump: i64, pending: u64) -> Hold {
@@ -205,5 +226,19 @@ mod tests {
     #[test]
     fn a_due_time_is_shown_by_the_wall_clock() {
         assert_eq!(started().wall_at(Elapsed(60)), Timestamp(1_000_060));
+    }
+
+    #[test]
+    fn a_due_time_stays_while_the_clocks_tick_apart_and_follows_one_that_is_set() {
+        let mut clock = started();
+        for (wall, since_boot) in [(1_000_001, 50), (1_000_001, 51), (1_000_001, 52)] {
+            clock = clock.advance(at(wall, since_boot, BOOT));
+            assert_eq!(clock.wall_at(Elapsed(60)), Timestamp(1_000_060));
+        }
+        let set = clock.advance(at(1_000_101, 52, BOOT));
+        assert_eq!(set.wall_at(Elapsed(60)), Timestamp(1_000_159));
+        let long = started().advance(at(1_000_000 + 30 * 86_400, 5, [2; 16]));
+        assert_eq!(long.wall_at(Elapsed(60)), Timestamp(1_000_060 + 30 * 86_400));
+        assert_eq!(long.confirm().wall_at(Elapsed(60)), Timestamp(1_000_060));
     }
 }

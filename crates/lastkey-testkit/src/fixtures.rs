@@ -152,7 +152,7 @@ pub fn every_record() -> Vec<Record> {
             principal: Principal::named(Principal::ADMIN),
             created_at: CREATED,
         }),
-        Record::Clock(ClockRecord { elapsed: Elapsed(77), last, hold }),
+        Record::Clock(ClockRecord::kept(Elapsed(77), last, hold)),
     ]
     .into_iter()
     .chain(access_records())

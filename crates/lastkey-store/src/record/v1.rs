@@ -583,6 +583,6 @@ impl From<ClockV1> for ClockRecord {
             let seen_at = Timestamp(h.seen_at);
             Hold { seen_at, jump: h.jump, pending: h.pending }
         };
-        Self { elapsed: Elapsed(clock.elapsed), last, hold: clock.hold.map(hold) }
+        Self::kept(Elapsed(clock.elapsed), last, clock.hold.map(hold))
     }
 }
