@@ -153,7 +153,7 @@ impl AuditLog {
             partials: Vec::new(),
         };
         for group in &groups {
-            builder.add(group, files::write_file)?;
+            builder.add(group, files::write_if_other)?;
         }
         let writer = Writer {
             buffer: Arc::clone(&buffer),
