@@ -140,6 +140,7 @@ async fn serve(
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     let (addresses, unsealed) = (server.local_addrs(), gate.engine().is_ok());
+    hardening::release_code();
     ready(&Started { addresses, unsealed, gate: Arc::clone(&gate) })?;
 
     let keeping = tokio::spawn(keep_backups(Arc::clone(&gate), config.backup.schedule));
