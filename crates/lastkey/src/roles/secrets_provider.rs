@@ -155,6 +155,7 @@ async fn serve_all(
         serving.spawn(serve(socket.listener, socket.peers, personality, provider, stopped));
     }
     tokio::spawn(Arc::clone(&provider).watch());
+    hardening::release_code();
     say::line("lastkey secrets-provider serves")?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: no new connections, accepted requests are finished");
