@@ -114,7 +114,7 @@ const AGENTS: [&[&str]; 6] = [
         FINGERPRINT,
         "volumes.enabled=true",
         "volumes.image.repository=registry.example/volumes",
-        "volumes.image.tag=1",
+        "volumes.image.tag=v1",
         "volumes.sidecars.registrar=registry.example/registrar:1",
         "volumes.sidecars.provisioner=registry.example/provisioner:1",
     ],
@@ -123,7 +123,7 @@ const AGENTS: [&[&str]; 6] = [
         AUTHORITY,
         "volumes.enabled=true",
         "volumes.image.repository=registry.example/volumes",
-        "volumes.image.tag=1",
+        "volumes.image.tag=v1",
         "volumes.driverName=diskplugin.csi.alibabacloud.com",
         "volumes.cluster=prod",
         "volumes.storageClass.name=encrypted",
@@ -300,7 +300,7 @@ fn files_for_control_plane_nodes_are_those_that_lie_beside_the_chart_and_are_tak
     std::fs::write(&file, config).unwrap();
     let doctor = ["etcd", "doctor", "--config", file.to_str().unwrap()];
     let said = run(&mut lastkey(doctor), b"");
-    assert!(said.text().contains("/var/lib/lastkey-node/node.pem"), "{}", said.text());
+    assert!(said.stderr.contains("/var/lib/lastkey-node/node.pem"), "{}", said.stderr);
 }
 
 #[test]

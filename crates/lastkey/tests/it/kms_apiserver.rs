@@ -466,13 +466,13 @@ fn api_server_reloads_its_configuration_from_one_provider_to_another_and_back() 
     assert_eq!(site.stored("a1").1.key_id, first_id);
 }
 
-/// What an API server costs the plugin: a seed for all that it writes, and one call for that seed
-/// when it comes back.
+/// What an API server costs the plugin: a seed for all that it writes, and when it comes back that
+/// seed, once for each of the threads that fill its cache.
 #[test]
 #[ignore = "heavy: builds a Kubernetes API server, and makes 10,000 Secrets"]
-fn ten_thousand_objects_cost_one_encrypt_and_one_decrypt_after_a_restart() {
+fn ten_thousand_objects_cost_one_encrypt_and_a_handful_of_decrypts_after_a_restart() {
     const COUNT: usize = 10_000;
-    let test = "ten_thousand_objects_cost_one_encrypt_and_one_decrypt_after_a_restart";
+    let test = "ten_thousand_objects_cost_one_encrypt_and_a_handful_of_decrypts_after_a_restart";
     let Some(mut site) = Site::found(test, true) else { return };
     site.start();
     for number in 0..COUNT {
@@ -484,9 +484,13 @@ fn ten_thousand_objects_cost_one_encrypt_and_one_decrypt_after_a_restart() {
     site.plugin.kill();
     site.plugin = plugin(&site.server, &site.path("kms.sock"), "alias/etcd");
     site.start();
-    let (status, all) = site.get("/api/v1/namespaces/shop/secrets");
-    assert_eq!((status, all["items"].as_array().unwrap().len()), (200, COUNT));
-    assert_eq!(both(&site), [1, 1]);
+    // Until its cache is filled it says that it is not ready.
+    site.wait("all are listed", || {
+        let (_, all) = site.get("/api/v1/namespaces/shop/secrets");
+        all["items"].as_array().is_some_and(|all| all.len() == COUNT)
+    });
+    let [encrypts, decrypts] = both(&site);
+    assert!(encrypts == 1 && (1..=64).contains(&decrypts), "{encrypts}, {decrypts}");
 }
 
 /// Three control-plane nodes: each reads what the others write, before and after it has seen a

@@ -25,7 +25,7 @@ const MIGRATIONS: &str = "/apis/storagemigration.k8s.io/v1/storageversionmigrati
 struct Site {
     folder: tempfile::TempDir,
     server: Server,
-    _plugin: Running,
+    plugin: Running,
     api: ApiServer,
     kubeconfig: PathBuf,
 }
@@ -51,7 +51,7 @@ impl Site {
         // The plugin reads it as soon as it is there.
         let kubeconfig = folder.path().join("kubeconfig");
         fs::copy(api.kubeconfig(TOKEN), &kubeconfig).unwrap();
-        Some(Self { folder, server, _plugin: plugin, api, kubeconfig })
+        Some(Self { folder, server, plugin, api, kubeconfig })
     }
 
     fn socket(&self) -> PathBuf {
@@ -108,7 +108,8 @@ impl Site {
             if told.filter_map(|event| event["note"].as_str()).any(|note| note.contains(words)) {
                 return;
             }
-            assert!(begin.elapsed() < PATIENCE, "no event {reason}: {events:?}");
+            let log = || self.plugin.complaint();
+            assert!(begin.elapsed() < PATIENCE, "no event {reason}: {events:?}\n{}", log());
             thread::sleep(Duration::from_millis(500));
         }
     }
@@ -132,6 +133,7 @@ fn plugin(server: &Server, folder: &Path) -> Running {
     let text = format!(
         "[server]\nendpoints = ['{}']\ntoken_file = 'token'\n\
          [events]\nkubeconfig = 'kubeconfig'\nnode = 'cp-1'\n\
+         [log]\nfilter = 'info,lastkey=debug'\n\
          [[provider]]\nsocket = 'kms.sock'\nkey = 'alias/etcd'\n",
         server.addr
     );
@@ -174,7 +176,6 @@ fn cluster_migrates_to_the_new_key_and_patches_do_it_where_nobody_begins() {
     }
     let Some(site) = Site::found(test) else { return };
     (0..20).for_each(|count| site.write_secret(&format!("s-{count}")));
-    site.is_told("KeyVersionPromoted", "version 1 protects new data");
     site.rotate();
     site.is_told("KeyVersionPromoted", "version 2 protects new data");
     let mut runs = Running::start(command(&migrator).arg("--kubeconfig").arg(&site.kubeconfig));

@@ -20,14 +20,8 @@ use tokio::time::sleep;
 
 /// More are dropped while the API server is away: the log has them all.
 const MOST_WAITING: usize = 32;
-/// Pauses between attempts.
-const PAUSES: [Duration; 5] = [
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(30),
-    Duration::from_secs(60),
-];
+/// Pauses between attempts, in seconds: two minutes in all.
+const PAUSES: [u64; 10] = [2, 5, 10, 15, 15, 15, 15, 15, 15, 15];
 /// Longest note that an API server takes, in characters that may be four bytes long.
 const MAX_NOTE: usize = 1_024 / 4;
 /// Events about nodes, which have no namespace, lie in this one.
@@ -78,7 +72,7 @@ pub(super) async fn write(to: EventsTo, mut waiting: mpsc::Receiver<Letter>) {
                 break;
             };
             tracing::debug!(reason, error, "an event is not written yet");
-            sleep(*pause).await;
+            sleep(Duration::from_secs(*pause)).await;
         }
     }
 }
@@ -99,7 +93,7 @@ impl Letter {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "generateName": format!("{node}.lastkey-kms-plugin."),
+                "generateName": format!("{node}.lastkey-kms-plugin-"),
                 "namespace": "default",
             },
             "eventTime": written(self.at),
