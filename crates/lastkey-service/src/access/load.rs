@@ -203,6 +203,7 @@ impl Parts {
             | Record::Database(_)
             | Record::Access(_)
             | Record::Holding(_)
+            | Record::Inventory(_)
             | Record::AuditHead(_)
             | Record::Backup(_)
             | Record::Tombstone(_) => {}
