@@ -152,13 +152,13 @@ impl SessionKeys {
     /// The session whose bearer token this is, good or not.
     pub(crate) fn holder_of_bearer(&self, bearer: &SecretVec) -> Option<SessionId> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        ring.holder_of_bearer(bearer).map(|session| SessionId(session.id.0))
+        ring.holder_of_bearer(bearer).map(|session| session.id)
     }
 
     /// The session whose secret this is.
     pub(crate) fn holder_of_triple(&self, id: &str, secret: &SecretVec) -> Option<SessionId> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        ring.holder_of_triple(id, secret).map(|id| SessionId(id.0))
+        ring.holder_of_triple(id, secret)
     }
 
     /// Whether the certificate of a node that was signed at this time is revoked.
@@ -236,7 +236,7 @@ fn principal_of(session: session::Session, limits: Vec<Limit>) -> Principal {
     let name = session.subject.to_string();
     let (kind, groups, token_id) = subject_parts(session.subject);
     let session = Session {
-        id: SessionId(session.id.0),
+        id: session.id,
         role: session.role,
         issued_at: session.issued_at,
         expires_at: session.expires_at,

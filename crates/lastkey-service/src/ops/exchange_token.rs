@@ -12,7 +12,7 @@ use std::time::Duration;
 use lastkey_core::access::{
     DEFAULT_SESSION_SECS, MAX_SESSION_SECS, MIN_SESSION_SECS, Provider, Role, RoleHolders,
 };
-use lastkey_core::ids::{Name, RequestId};
+use lastkey_core::ids::{Name, RequestId, SessionId};
 use lastkey_core::ports::{Cause, StoreError};
 use lastkey_core::principal::Peer;
 use lastkey_core::record::RecordPath;
@@ -21,7 +21,7 @@ use lastkey_policy::PolicySet;
 use lastkey_secret::SecretVec;
 use lastkey_trust::refusal::Refusal;
 use lastkey_trust::service_account::{ClusterTrust, ServiceAccountBinding};
-use lastkey_trust::session::{AuthStrength, Federated, Session, SessionId, Subject, Workload};
+use lastkey_trust::session::{AuthStrength, Federated, Session, Subject, Workload};
 use lastkey_trust::{oidc, service_account};
 
 use crate::access::{Access, Opening, bound};
