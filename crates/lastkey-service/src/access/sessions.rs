@@ -10,7 +10,7 @@ use lastkey_core::access::{MAX_SESSION_SECS, Revocation, RevokedWhat, SessionEpo
 use lastkey_core::ids::{Name, SessionId};
 use lastkey_core::ports::{Expected, Store, StoreError, Write};
 use lastkey_core::principal::{
-    Bound, Identity, Kind, Limit, Peer, Principal, Session, SignedHead, Workload,
+    Bound, Identity, Kind, Limit, Peer, Principal, SPIFFE, Session, SignedHead, Workload,
 };
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
@@ -215,7 +215,7 @@ fn presentation<'a>(
     Presentation {
         now,
         source: from.peer.address,
-        certificate: from.agent.map(|agent| &agent.fingerprint),
+        certificate: from.peer.certificate.as_ref().map(|shown| &shown.fingerprint),
         agent: from.agent.map(Agent::as_trusted),
         revocations,
     }
@@ -262,7 +262,7 @@ fn subject_parts(subject: Subject) -> (Kind, Vec<String>, Option<String>) {
         Subject::User(one) => (Kind::User, one.groups, None),
         Subject::Node { .. } => (Kind::Node, Vec::new(), None),
         Subject::Spiffe { id } => {
-            (Kind::Federated { provider: "spiffe".to_owned(), subject: id }, Vec::new(), None)
+            (Kind::Federated { provider: SPIFFE.to_owned(), subject: id }, Vec::new(), None)
         }
     }
 }

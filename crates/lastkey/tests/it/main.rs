@@ -55,6 +55,7 @@ mod scan_pack;
 mod sealing;
 mod secrets;
 mod shutdown;
+mod spiffe;
 mod time;
 mod transport;
 mod tree;
