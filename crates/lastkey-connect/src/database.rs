@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lastkey_core::database::{DatabaseKind, Endpoint, Login};
-use lastkey_core::outside::{DatabaseError, Databases};
+use lastkey_core::outside::{DatabaseError, Databases, NewAccount};
 
 use self::postgres::Session;
 use crate::guard::{Guard, OutboundError};
@@ -73,6 +73,53 @@ impl Databases for GuardedDatabases {
         account: &str,
     ) -> Result<(), DatabaseError> {
         in_time(async { self.open(at, root).await?.lock(account).await }).await
+    }
+
+    async fn make_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        new: NewAccount<'_>,
+    ) -> Result<(), DatabaseError> {
+        in_time(async { self.open(at, root).await?.make_account(new).await }).await
+    }
+
+    async fn try_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        new: NewAccount<'_>,
+    ) -> Result<(), DatabaseError> {
+        in_time(async { self.open(at, root).await?.try_account(new).await }).await
+    }
+
+    async fn extend_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+        lasts: Duration,
+    ) -> Result<bool, DatabaseError> {
+        in_time(async { self.open(at, root).await?.extend(account, lasts).await }).await
+    }
+
+    async fn drop_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+    ) -> Result<(), DatabaseError> {
+        let again = (&self.guard, at, root);
+        in_time(async { self.open(at, root).await?.drop_account(account, again).await }).await
+    }
+
+    async fn accounts(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        prefix: &str,
+    ) -> Result<Vec<String>, DatabaseError> {
+        in_time(async { self.open(at, root).await?.accounts(prefix).await }).await
     }
 }
 

@@ -42,7 +42,8 @@ impl SecretOps for Service {
     async fn read(&self, _: &PodSession, _: &str, _: &Which) -> Result<ReadSecret, SecretError> {
         self.0.fetch_add(1, Ordering::Relaxed);
         let value = ReadValue::Opaque(SecretVec::take(vec![b'v'; VALUE_LEN]));
-        Ok(ReadSecret { version: 1, made_at: "2026-11-29T00:00:00Z".to_owned(), value })
+        let made_at = "2026-11-29T00:00:00Z".to_owned();
+        Ok(ReadSecret { version: 1, made_at, value, ask_after: None })
     }
 
     async fn watch(&self, _: &Question) -> Result<News, SecretError> {

@@ -153,6 +153,7 @@ impl Provider {
             && held.token_hash == *token
             && SystemTime::now() < held.token_ends_at
             && (is_told || held.made_at.elapsed() < RECHECK)
+            && held.ask_again_at.is_none_or(|at| Instant::now() < at)
     }
 
     /// The driver writes what it is answered.
@@ -264,6 +265,7 @@ impl Provider {
         };
         let reader = Reader { session: session.as_ref(), identity: identity.as_ref() };
         let (values, is_live) = self.read_all(plan, asked, reader).await?;
+        let ask_after = values.values().flatten().filter_map(|read| read.ask_after).min();
         let (files, values) = rendered(plan, asked, values).await?;
         let (seen, versions) = versions_of(&values);
         Ok(Held {
@@ -278,6 +280,7 @@ impl Provider {
             seen,
             versions,
             made_at: Instant::now(),
+            ask_again_at: ask_after.map(|pause| Instant::now() + pause),
             is_untold: !is_live || values.keys().any(is_untold),
         })
     }
@@ -319,6 +322,8 @@ fn versions_of(values: &Values) -> (BTreeMap<String, Option<u32>>, BTreeMap<Stri
         let stage = match &source.which {
             Which::Stage(stage) => stage.as_str(),
             Which::Number(_) => "",
+            // No secret, so nobody tells of its changes or counts who holds it.
+            Which::Account => continue,
         };
         if stage == "current" {
             seen.insert(source.name.clone(), version);
@@ -340,7 +345,8 @@ fn versions_of(values: &Values) -> (BTreeMap<String, Option<u32>>, BTreeMap<Stri
 /// and with it at `previous`, is watched.
 fn is_untold(source: &Source) -> bool {
     match &source.which {
-        Which::Number(_) => false,
+        // Asked for again in time.
+        Which::Number(_) | Which::Account => false,
         Which::Stage(stage) => !matches!(stage.as_str(), "current" | "previous"),
     }
 }

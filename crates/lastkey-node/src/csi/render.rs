@@ -153,7 +153,7 @@ fn files(wanted: &Wanted, values: &Values) -> Result<Vec<(String, Vec<u8>)>, Gap
 
 fn value<'a>(source: &Source, values: &'a Values) -> Result<&'a ReadSecret, Gap> {
     let found = values.get(source).and_then(Option::as_deref);
-    found.ok_or_else(|| Gap::Absent(format!("the secret {} is not there", source.name)))
+    found.ok_or_else(|| Gap::Absent(format!("{} is not there", source.name)))
 }
 
 fn one(read: &ReadSecret, part: &Part, format: Format) -> Result<Vec<u8>, Gap> {
@@ -308,7 +308,8 @@ mod tests {
     use super::*;
 
     fn read(value: ReadValue, version: u32) -> Option<Arc<ReadSecret>> {
-        Some(Arc::new(ReadSecret { version, made_at: "2026".to_owned(), value }))
+        let made_at = "2026".to_owned();
+        Some(Arc::new(ReadSecret { version, made_at, value, ask_after: None }))
     }
 
     fn opaque(text: &str) -> Option<Arc<ReadSecret>> {

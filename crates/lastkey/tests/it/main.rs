@@ -37,6 +37,7 @@ mod kms_apiserver;
 mod kms_client;
 mod kms_node;
 mod kms_plugin;
+mod leases;
 mod liveness;
 mod liveness_real;
 mod memory;

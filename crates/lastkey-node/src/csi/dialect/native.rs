@@ -12,9 +12,24 @@ use super::{Entry, others};
 use crate::ports::Which;
 
 const PARAMETERS: [&str; 3] = ["objects", "role", "audience"];
-const OF_OBJECT: [&str; 15] = [
-    "secret", "path", "field", "query", "fields", "prefix", "format", "stage", "version",
-    "previous", "encoding", "mode", "optional", "template", "secrets",
+const OF_OBJECT: [&str; 17] = [
+    "secret",
+    "database",
+    "databases",
+    "path",
+    "field",
+    "query",
+    "fields",
+    "prefix",
+    "format",
+    "stage",
+    "version",
+    "previous",
+    "encoding",
+    "mode",
+    "optional",
+    "template",
+    "secrets",
 ];
 
 pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<Plan, Refusal> {
@@ -38,9 +53,11 @@ pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<P
 }
 
 fn object(entry: &Entry<'_>, mode: u32, files: &mut Vec<Wanted>) -> Result<(), Refusal> {
-    let name = entry.needed("secret")?;
-    let which = which(entry)?;
-    let source = Source { name: name.clone(), which };
+    let source = match entry.text("database")? {
+        Some(role) => account(entry, role)?,
+        None => Source { name: entry.needed("secret")?, which: which(entry)? },
+    };
+    let name = source.name.clone();
     let content = content(entry, source)?;
     let is_each = matches!(content, Content::Each { .. });
     let path = match entry.text(if is_each { "prefix" } else { "path" })? {
@@ -61,6 +78,16 @@ fn object(entry: &Entry<'_>, mode: u32, files: &mut Vec<Wanted>) -> Result<(), R
     }
     files.push(wanted);
     Ok(())
+}
+
+/// The account that the pod has by a role of a database.
+fn account(entry: &Entry<'_>, role: String) -> Result<Source, Refusal> {
+    for name in ["secret", "stage", "version", "previous"] {
+        if entry.has(name) {
+            return Err(entry.refuse(name, "does not go with `database`"));
+        }
+    }
+    Ok(Source { name: role, which: Which::Account })
 }
 
 fn which(entry: &Entry<'_>) -> Result<Which, Refusal> {
@@ -106,19 +133,15 @@ fn previous(entry: &Entry<'_>, wanted: &Wanted) -> Result<Wanted, Refusal> {
 
 fn template(entry: &Entry<'_>, mode: u32) -> Result<Wanted, Refusal> {
     let path = entry.needed("path")?;
-    for name in ["secret", "field", "query", "fields", "format", "previous", "encoding"] {
+    for name in ["secret", "database", "field", "query", "fields", "format", "previous", "encoding"]
+    {
         if entry.has(name) {
             return Err(entry.refuse(name, "does not go with `template`"));
         }
     }
-    let mut sources = Vec::new();
-    for (alias, node) in entry.node("secrets").entries() {
-        let name = node.text().ok_or_else(|| {
-            let problem = format!("has no name of a secret for `{alias}`");
-            entry.refuse("secrets", &problem)
-        })?;
-        sources.push((alias.to_string(), current(name)));
-    }
+    let mut sources = aliases(entry, "secrets", current)?;
+    let account = |role: &str| Source { name: role.to_owned(), which: Which::Account };
+    sources.extend(aliases(entry, "databases", account)?);
     let text = entry.long_text("template")?.filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| entry.refuse("template", "is missing"))?;
     Ok(Wanted {
@@ -129,6 +152,23 @@ fn template(entry: &Entry<'_>, mode: u32) -> Result<Wanted, Refusal> {
         content: Content::Template { text, sources },
         encoding: Encoding::Plain,
     })
+}
+
+/// The names under which a template knows what it is made of.
+fn aliases(
+    entry: &Entry<'_>,
+    parameter: &str,
+    source: impl Fn(&str) -> Source,
+) -> Result<Vec<(String, Source)>, Refusal> {
+    let mut sources = Vec::new();
+    for (alias, node) in entry.node(parameter).entries() {
+        let name = node.text().ok_or_else(|| {
+            let problem = format!("has no name for `{alias}`");
+            entry.refuse(parameter, &problem)
+        })?;
+        sources.push((alias.to_string(), source(name)));
+    }
+    Ok(sources)
 }
 
 fn format(entry: &Entry<'_>) -> Result<Format, Refusal> {
@@ -183,6 +223,21 @@ mod tests {
         let Content::One { source, part, .. } = &plan.files[2].content else { panic!() };
         assert_eq!((&source.which, part), (&Which::Number(3), &Part::Query("a.b".to_owned())));
         assert!(plan.files[1].is_optional && !plan.files[0].is_optional);
+    }
+
+    #[test]
+    fn account_of_a_database_is_an_object_and_goes_into_templates() {
+        let plan = of("\
+- {database: shop-app, path: db/password, field: password}
+- {path: url, template: '{{ db.username }}', databases: {db: shop-app}}
+")
+        .unwrap();
+        let account = Source { name: "shop-app".to_owned(), which: Which::Account };
+        assert!(plan.files.iter().all(|file| file.content.sources() == [&account]));
+        for bad in ["secret: a", "stage: current", "version: 1", "previous: true"] {
+            let said = of(&format!("- {{database: shop-app, {bad}}}")).unwrap_err().to_string();
+            assert!(said.contains("does not go with `database`"), "{said}");
+        }
     }
 
     #[test]
