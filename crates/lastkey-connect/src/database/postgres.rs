@@ -23,9 +23,9 @@ use tokio_postgres::tls::TlsConnect;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::address::{Address, Place};
-use super::refused;
 use super::scram::ScramOnly;
 use super::tls::Tls;
+use super::{Again, refused};
 use crate::guard::{Guard, Trust};
 
 /// A connection, logged in. Closes when it is dropped.
@@ -50,7 +50,7 @@ impl Session {
         at: Endpoint<'_>,
         login: Login<'_>,
     ) -> Result<Self, DatabaseError> {
-        let address = Address::parse(at.address)?;
+        let address = Address::parse(at.kind, at.address)?;
         Self::open_at(guard, at, login, &address).await
     }
 
@@ -75,7 +75,7 @@ impl Session {
             }
             Place::Host(host, port) => {
                 let trust = Trust::from(at.authority);
-                let reached = guard.dial(host, *port, &trust).await;
+                let reached = guard.dial(host, *port, &trust, b"postgresql").await;
                 let (stream, tls) = reached.map_err(|error| refused(&error))?;
                 if let Some((connector, name)) = tls {
                     config.ssl_mode(SslMode::Require);
@@ -194,7 +194,7 @@ impl Session {
     pub(super) async fn drop_account(
         &self,
         account: &str,
-        (guard, at, root): (&Guard, Endpoint<'_>, Login<'_>),
+        (guard, at, root): Again<'_>,
     ) -> Result<(), DatabaseError> {
         if !self.has(account).await? {
             return Ok(());
@@ -210,7 +210,7 @@ impl Session {
         let emptied = emptied(&user, &heir);
         self.run(&format!("BEGIN; {emptied}; COMMIT")).await?;
         for name in self.other_databases(account).await? {
-            let address = Address { name, ..Address::parse(at.address)? };
+            let address = Address { name, ..Address::parse(at.kind, at.address)? };
             let other = Self::open_at(guard, at, root, &address).await?;
             other.run(&format!("BEGIN; {emptied}; COMMIT")).await?;
         }

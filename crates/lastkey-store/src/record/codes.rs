@@ -76,6 +76,7 @@ codes! {
     }
     database_code, database: DatabaseKind {
         PostgreSql = 1,
+        MariaDb = 2,
     }
     lease_step_code, lease_step: LeaseStep {
         Making = 1,

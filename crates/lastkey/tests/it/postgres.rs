@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::process::{Running, not_run};
 
 /// Who runs it when the tests are root, which PostgreSQL refuses to be.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// A running server; it ends when it is dropped.
 pub(crate) struct Postgres {
@@ -102,12 +102,12 @@ impl Postgres {
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
 /// A command that runs as nobody when the tests are root.
-fn unprivileged(program: &Path) -> Command {
+pub(crate) fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/tmp").env_clear().env("LC_ALL", "C").env("TZ", "UTC");
     if is_root() {
