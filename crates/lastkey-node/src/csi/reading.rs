@@ -109,6 +109,7 @@ impl Provider {
             values.insert(source, value);
         }
         if !is_live {
+            self.metrics.gave_in_outage();
             tracing::warn!(
                 namespace = asked.namespace,
                 pod = asked.pod,
