@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::dialect::Personality;
 use super::held::{Held, Slot, check_pod, end_of};
+use super::metrics::Metrics;
 use super::outage::Shelf;
 use super::plan::{Plan, Source};
 use super::reading::{Failed, INTERNAL, Reader};
@@ -71,6 +72,7 @@ pub struct Provider {
     /// A volume is there, or holds something else.
     pub(super) wake: Notify,
     pub(super) begun_at: Instant,
+    pub(super) metrics: Metrics,
 }
 
 impl Provider {
@@ -86,8 +88,8 @@ impl Provider {
         let outage = outage.map(|one| Shelf::new(one.bound).map(|shelf| (shelf, one.judge)));
         let outage = outage.transpose()?;
         let (volumes, untold, wake) = (Mutex::default(), Mutex::default(), Notify::new());
-        let begun_at = Instant::now();
-        Ok(Self { config, service, volumes, outage, untold, wake, begun_at })
+        let (begun_at, metrics) = (Instant::now(), Metrics::new(&config.version));
+        Ok(Self { config, service, volumes, outage, untold, wake, begun_at, metrics })
     }
 
     /// The files of a volume.
@@ -124,6 +126,7 @@ impl Provider {
         if let Some(held) = &*held
             && self.is_good(held, asked, &token_hash)
         {
+            self.metrics.answered_from_memory();
             return Ok(self.answer(slot, held));
         }
         match self.make(personality, &plan, asked, token, held.as_ref()).await {
@@ -266,7 +269,8 @@ impl Provider {
         let reader = Reader { session: session.as_ref(), identity: identity.as_ref() };
         let (values, is_live) = self.read_all(plan, asked, reader).await?;
         let ask_after = values.values().flatten().filter_map(|read| read.ask_after).min();
-        let (files, values) = rendered(plan, asked, values).await?;
+        let (mut files, values) = rendered(plan, asked, values).await?;
+        keep_bytes(&mut files, before);
         let (seen, versions) = versions_of(&values);
         Ok(Held {
             personality,
@@ -298,6 +302,17 @@ impl Provider {
         })?;
         let role = role.replace("{namespace}", &asked.namespace);
         Ok(role.replace("{serviceaccount}", &asked.service_account))
+    }
+}
+
+/// What is made with random bytes stays as it is while it is made of the same.
+fn keep_bytes(files: &mut [Rendered], before: Option<&Held>) {
+    let before = before.map_or(&[][..], |held| &held.files);
+    for file in files.iter_mut().filter(|file| file.is_random) {
+        let is_same = |old: &&Rendered| old.path == file.path && old.version == file.version;
+        if let Some(old) = before.iter().find(is_same) {
+            file.contents = old.contents.expose(SecretVec::copy_of);
+        }
     }
 }
 

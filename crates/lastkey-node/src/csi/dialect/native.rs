@@ -110,7 +110,11 @@ fn content(entry: &Entry<'_>, source: Source) -> Result<Content, Refusal> {
             return Err(entry.refuse("field", "is one of `field`, `query` and `fields`: give one"));
         }
     };
-    Ok(Content::One { source, part, format: format(entry)? })
+    let format = format(entry)?;
+    if format == Format::Pkcs12 && part != Part::Whole {
+        return Err(entry.refuse("format", "pkcs12 goes neither with `field` nor with `query`"));
+    }
+    Ok(Content::One { source, part, format })
 }
 
 /// The same object as it was before the last change, in a file beside it. A secret that was never
@@ -178,12 +182,15 @@ fn format(entry: &Entry<'_>) -> Result<Format, Refusal> {
         Some("yaml") => Ok(Format::Yaml),
         Some("dotenv") => Ok(Format::Dotenv),
         Some("properties") => Ok(Format::Properties),
-        Some("pkcs12" | "jks") => Err(entry.refuse(
+        Some("pkcs12") => Ok(Format::Pkcs12),
+        Some("jks") => Err(entry.refuse(
             "format",
-            "pkcs12 and jks are not made here: put the key store into the secret as bytes, and \
-             mount it raw",
+            "jks is not made here; Java reads pkcs12 as well, or put the key store into the secret \
+             as bytes and mount it raw",
         )),
-        Some(_) => Err(entry.refuse("format", "is none of raw, json, yaml, dotenv, properties")),
+        Some(_) => {
+            Err(entry.refuse("format", "is none of raw, json, yaml, dotenv, properties, pkcs12"))
+        }
     }
 }
 
@@ -261,7 +268,7 @@ mod tests {
             ("- {secret: a, mode: '0999'}", "objects[0].mode"),
             ("- {secret: a, field: x, query: y}", "give one"),
             ("- {secret: a, version: 1, stage: x}", "give one"),
-            ("- {secret: a, format: pkcs12}", "key store"),
+            ("- {secret: a, format: jks}", "pkcs12"),
             ("- {secret: a, optional: maybe}", "neither true nor false"),
             ("- {template: x}", "objects[0].path is missing"),
             ("- x", "objects[0] is no object"),
