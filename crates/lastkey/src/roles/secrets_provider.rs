@@ -173,6 +173,7 @@ async fn serve_all(
         ready.push_str(&format!("; metrics on http://{}", page.local_addr()?));
         tokio::spawn(lastkey_node::page::serve(Arc::clone(&provider), page));
     }
+    hardening::release_code();
     say::line(&ready)?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: no new connections, accepted requests are finished");
