@@ -18,17 +18,16 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const PLAIN: &str = "text/plain; charset=utf-8";
 const MAX_CONNECTIONS: usize = 16;
 const HEAD_TIME: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a page shows: states, no key and nothing of a request.
+/// What is shown of a door. Nothing of a request, and no secret.
 pub trait Shown: Send + Sync + 'static {
-    /// In the form of OpenMetrics.
+    /// Everything that is counted, in OpenMetrics text.
     fn metrics(&self) -> String;
 
-    /// Whether it does its work now, and lines for a person.
+    /// Whether it does its work, and lines for people.
     fn readiness(&self) -> (bool, String);
 }
 
@@ -36,7 +35,7 @@ pub trait Shown: Send + Sync + 'static {
 ///
 /// # Errors
 /// When the runtime cannot take the listener over.
-pub async fn serve(shown: Arc<impl Shown>, listener: std::net::TcpListener) -> io::Result<()> {
+pub async fn serve<S: Shown>(shown: Arc<S>, listener: std::net::TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -58,7 +57,7 @@ pub async fn serve(shown: Arc<impl Shown>, listener: std::net::TcpListener) -> i
     }
 }
 
-async fn connection(shown: Arc<impl Shown>, stream: TcpStream) {
+async fn connection<S: Shown>(shown: Arc<S>, stream: TcpStream) {
     let service = service_fn(move |request| {
         let answer = answer(&*shown, &request);
         async { Ok::<_, Infallible>(answer) }
@@ -72,16 +71,17 @@ async fn connection(shown: Arc<impl Shown>, stream: TcpStream) {
     }
 }
 
-fn answer(shown: &impl Shown, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer<S: Shown>(shown: &S, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let plain = "text/plain; charset=utf-8";
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => text(StatusCode::OK, OPEN_METRICS, shown.metrics()),
-        (&Method::GET, "/healthz") => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
+        (&Method::GET, "/healthz") => text(StatusCode::OK, plain, "ok\n".to_owned()),
         (&Method::GET, "/readyz") => {
             let (ready, lines) = shown.readiness();
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            text(status, PLAIN, lines)
+            text(status, plain, lines)
         }
-        _ => text(StatusCode::NOT_FOUND, PLAIN, "not found\n".to_owned()),
+        _ => text(StatusCode::NOT_FOUND, plain, "not found\n".to_owned()),
     }
 }
 

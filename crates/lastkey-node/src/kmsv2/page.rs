@@ -1,7 +1,7 @@
-//! What the page of the plugin shows.
+//! What the plugin shows of itself.
 //!
 //! Room      `node`.
-//! Holds     States and hashes, no key id and nothing of a request.
+//! Holds     Shows states and hashes, no key id and nothing of a request.
 
 use std::sync::Arc;
 

@@ -31,6 +31,7 @@ mod system;
 mod table;
 mod volume;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -319,6 +320,8 @@ fn start(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .enable_all()
         .build()
         .map_err(|cause| Failure::io("start", cause))?;
+    // Behind a pointer the code of all commands is there once; the runtime would have it thrice.
+    let command: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(command);
     let outcome = runtime.block_on(command);
     // A thread may still wait for input that never comes; it ends with the process.
     runtime.shutdown_background();

@@ -392,6 +392,7 @@ fn every_command_does_what_it_says() {
         "init",
         "kms-plugin",
         "secret scan-pack",
+        "secret sync",
         "secrets-provider",
         "server",
         "volumes",

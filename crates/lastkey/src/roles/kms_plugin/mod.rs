@@ -18,7 +18,6 @@ use anyhow::{Context as _, ensure};
 use lastkey_checks::boot::Plugin;
 use lastkey_client::Addr;
 use lastkey_node::kmsv2::{Metrics, Page, Provider, refresh, serve};
-use lastkey_node::page;
 use lastkey_node::ports::KeyOps;
 use lastkey_node::socket::{self, Peers, Socket};
 use tokio::signal::unix::{SignalKind, signal};
@@ -203,8 +202,9 @@ async fn serve_all(
     let mut ready = "lastkey kms-plugin serves".to_owned();
     if let Some(page) = page {
         ready.push_str(&format!("; metrics on http://{}", page.local_addr()?));
-        tokio::spawn(page::serve(Arc::new(Page { metrics, providers }), page));
+        tokio::spawn(lastkey_node::page::serve(Arc::new(Page { metrics, providers }), page));
     }
+    hardening::release_code();
     say::line(&ready)?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: no new connections, accepted requests are finished");
