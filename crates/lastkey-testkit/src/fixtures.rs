@@ -155,6 +155,7 @@ pub fn every_record() -> Vec<Record> {
         Record::Clock(ClockRecord::kept(Elapsed(77), last, hold)),
     ]
     .into_iter()
+    .chain(identity_records())
     .chain(access_records())
     .chain([Record::Holding(holding(1, "prod"))])
     .chain(secret_records())
@@ -206,30 +207,24 @@ fn secret_records() -> Vec<Record> {
     ]
 }
 
-/// The records of who may come in and as what, with everything that they can have.
-fn access_records() -> Vec<Record> {
-    let keys = || TokenKeys {
-        jwks: r#"{"keys":[]}"#.to_owned(),
-        url: Some("https://keys.example/jwks".to_owned()),
-        authority: Some("-----BEGIN CERTIFICATE-----".to_owned()),
-    };
+/// The records of those who are believed and of whom they let in, with everything that they can
+/// have.
+fn identity_records() -> Vec<Record> {
     vec![
+        Record::Cluster(cluster()),
         Record::Cluster(Cluster {
-            name: name("prod"),
-            issuers: vec!["https://kubernetes.default.svc".to_owned()],
-            audiences: vec!["lastkey".to_owned()],
-            keys: keys(),
-            max_token_secs: 86_400,
-            created_at: CREATED,
+            name: name("test"),
+            kubelet_authorities: Some("-----BEGIN CERTIFICATE-----".to_owned()),
+            ..cluster()
         }),
+        Record::Provider(provider()),
         Record::Provider(Provider {
-            name: name("ci"),
-            issuer: "https://ci.example".to_owned(),
-            audiences: vec!["lastkey".to_owned()],
-            keys: keys(),
-            subject_claim: "sub".to_owned(),
-            groups_claim: "groups".to_owned(),
-            created_at: CREATED,
+            name: name("spire"),
+            issuer: String::new(),
+            audiences: Vec::new(),
+            keys: TokenKeys { url: None, authority: None, ..token_keys() },
+            trust_domain: Some("prod.example".to_owned()),
+            ..provider()
         }),
         Record::Role(role()),
         Record::Role(Role {
@@ -240,6 +235,54 @@ fn access_records() -> Vec<Record> {
             },
             ..role()
         }),
+        Record::Role(Role {
+            name: name("mesh"),
+            holders: RoleHolders::Spiffe {
+                provider: name("spire"),
+                ids: vec!["spiffe://prod.example/ns/shop/*".to_owned()],
+            },
+            ..role()
+        }),
+    ]
+}
+
+fn token_keys() -> TokenKeys {
+    TokenKeys {
+        jwks: r#"{"keys":[]}"#.to_owned(),
+        url: Some("https://keys.example/jwks".to_owned()),
+        authority: Some("-----BEGIN CERTIFICATE-----".to_owned()),
+    }
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        name: name("prod"),
+        issuers: vec!["https://kubernetes.default.svc".to_owned()],
+        audiences: vec!["lastkey".to_owned()],
+        keys: token_keys(),
+        max_token_secs: 86_400,
+        created_at: CREATED,
+        kubelet_authorities: None,
+    }
+}
+
+fn provider() -> Provider {
+    Provider {
+        name: name("ci"),
+        issuer: "https://ci.example".to_owned(),
+        audiences: vec!["lastkey".to_owned()],
+        keys: token_keys(),
+        subject_claim: "sub".to_owned(),
+        groups_claim: "groups".to_owned(),
+        created_at: CREATED,
+        trust_domain: None,
+    }
+}
+
+/// The records of what may be done and by which people and machines, with everything that they can
+/// have.
+fn access_records() -> Vec<Record> {
+    vec![
         Record::Policy(Policy {
             name: name("base"),
             text: "permit (principal, action, resource);".to_owned(),

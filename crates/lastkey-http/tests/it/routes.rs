@@ -123,6 +123,7 @@ const BODIES: &[(&str, &str)] = &[
     ("get /v1/sys/nodes/{name}", ""),
     ("put /v1/sys/nodes/{name}", r#"{"cluster":"here"}"#),
     ("delete /v1/sys/nodes/{name}", ""),
+    ("post /v1/sys/node-authority/rotate", ""),
     ("get /v1/iam/providers", ""),
     ("get /v1/iam/providers/{name}", ""),
     ("put /v1/iam/providers/{name}", r#"{"issuer":"https://p","audiences":["a"],"jwks":"JWKS"}"#),

@@ -58,6 +58,7 @@ mod sealing;
 mod secret_sync;
 mod secrets;
 mod shutdown;
+mod spiffe;
 mod time;
 mod transport;
 mod tree;
