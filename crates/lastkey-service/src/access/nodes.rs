@@ -163,11 +163,12 @@ impl Engine {
     }
 
     /// Whether the certificate at the other end of a connection is of a node that was let go:
-    /// removed, or revoked. Who shows it is known, since TLS has found it to be one of ours; one
-    /// that was replaced or is over says nothing about the node.
+    /// removed, or revoked. TLS has verified it, so it is refused by name; one that was replaced or
+    /// is over says nothing about the node. Either way nobody is let in by it.
     pub(crate) fn was_let_go(&self, peer: &Peer) -> bool {
         let Some(shown) = &peer.certificate else { return false };
-        let Some(node) = self.nodes.get(&shown.node) else { return true };
+        let Some(name) = &shown.node else { return false };
+        let Some(node) = self.nodes.get(name) else { return true };
         let held = node.certificate_of(&shown.fingerprint);
         held.is_some_and(|held| self.sessions.is_node_revoked(&node.name, held.issued_at))
     }
