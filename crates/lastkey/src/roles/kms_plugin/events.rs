@@ -137,7 +137,7 @@ mod tests {
             happening: Happening::Refused { code: "KeyState".to_owned(), message },
         };
         let event = refused("the key is disabled".to_owned()).event("cp-1");
-        assert_eq!(event["eventTime"], "2026-09-21T13:33:21.000000Z");
+        assert_eq!(event["eventTime"], "2026-09-21T14:13:21.000000Z");
         assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("KeyRefused")));
         assert_eq!(event["regarding"]["name"], "cp-1");
         assert!(event["note"].as_str().unwrap().starts_with("etcd: the key service refuses"));
