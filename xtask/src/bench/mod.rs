@@ -3,6 +3,7 @@
 //! Ratios are medians of paired runs (A B A B); their range is shown beside them. Absolute
 //! figures mean little on a shared machine. Servers are pinned to core 0, load to core 1.
 
+mod custody;
 mod files;
 mod findings;
 mod http;
@@ -65,6 +66,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     findings::rows(&mut report, &binary)?;
     let scratch = programs::Scratch::new()?;
     backups(&mut report, scratch.path())?;
+    custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
     served(&mut report, &binary, scratch.path())?;
     report.print();
     Ok(())
