@@ -12,9 +12,10 @@ use crate::access::{
 use crate::audit::archive::LogHead;
 use crate::backup::{BackupId, BackupRecord, Tombstone};
 use crate::database::Database;
-use crate::holding::Holding;
+use crate::holding::{Holding, Inventory};
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
+use crate::lease::{DatabaseRole, Lease, LeaseId};
 use crate::principal::Principal;
 use crate::seal_record::SealBook;
 use crate::secret_item::{SecretDue, SecretId, SecretItem, SecretName, SecretPath, SecretVersion};
@@ -189,10 +190,28 @@ impl RecordPath {
         Self(format!("database/{name}"))
     }
 
+    /// A role of a database.
+    #[must_use]
+    pub fn database_role(name: &Name) -> Self {
+        Self(format!("database-role/{name}"))
+    }
+
+    /// A lease of a role.
+    #[must_use]
+    pub fn lease(role: &Name, id: LeaseId) -> Self {
+        Self(format!("lease/{role}/{id}"))
+    }
+
     /// What a place was last reported to hold under a key.
     #[must_use]
     pub fn holding(key: KeyId, place: &Name) -> Self {
         Self(format!("holding/{key}/{place}"))
+    }
+
+    /// The same, by name.
+    #[must_use]
+    pub fn inventory(key: KeyId, place: &Name) -> Self {
+        Self(format!("inventory/{key}/{place}"))
     }
 
     /// Counts the changes of who may come in and as what.
@@ -319,6 +338,12 @@ impl PathRange {
         Self { prefix: format!("holding/{key}/"), after: None, limit }
     }
 
+    /// The same, by name.
+    #[must_use]
+    pub fn inventories(key: KeyId, limit: usize) -> Self {
+        Self { prefix: format!("inventory/{key}/"), after: None, limit }
+    }
+
     /// What is due with secrets, soonest first.
     #[must_use]
     pub fn secrets_due(limit: usize) -> Self {
@@ -329,6 +354,13 @@ impl PathRange {
     #[must_use]
     pub fn rotations_due(limit: usize) -> Self {
         Self { prefix: "rotation-due/".to_owned(), after: None, limit }
+    }
+
+    /// Leases of a role, after one of them.
+    #[must_use]
+    pub fn leases(role: &Name, after: Option<LeaseId>, limit: usize) -> Self {
+        let after = after.map(|id| RecordPath::lease(role, id));
+        Self { prefix: format!("lease/{role}/"), after, limit }
     }
 
     /// Whether a path lies in the range, its limit aside.
@@ -450,8 +482,14 @@ pub enum Record {
     RotationDue(RotationDue),
     /// A database.
     Database(Database),
+    /// What accounts of a database are made like.
+    DatabaseRole(DatabaseRole),
+    /// An account of a database that was made for one caller.
+    Lease(Box<Lease>),
     /// What a place was last reported to hold under a key.
     Holding(Holding),
+    /// The same, by name.
+    Inventory(Inventory),
     /// What is remembered of the seals.
     SealBook(SealBook),
     /// Where the audit log stood.

@@ -75,7 +75,7 @@ fn rotate(admin: &mut Connection, keyring: bool) -> anyhow::Result<Value> {
 
 fn wait_until_renewed(admin: &mut Connection) -> anyhow::Result<()> {
     loop {
-        let seals = admin.get("/v1/sys/seals")?;
+        let seals = admin.send("GET", "/v1/sys/seals", "")?;
         let epoch = seals.get("epoch").context("no epoch")?;
         if seals.get("records_from") == Some(epoch) {
             return Ok(());

@@ -35,18 +35,19 @@ impl Connection {
     /// # Errors
     /// When the answer is no success.
     pub(crate) fn post(&mut self, path: &str, body: &str) -> anyhow::Result<serde_json::Value> {
-        self.call("POST", path, body)
+        self.send("POST", path, body)
     }
 
-    /// Gets JSON.
+    /// The same by another method.
     ///
     /// # Errors
     /// When the answer is no success.
-    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<serde_json::Value> {
-        self.call("GET", path, "")
-    }
-
-    fn call(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<serde_json::Value> {
+    pub(crate) fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> anyhow::Result<serde_json::Value> {
         let request = request(method, path, &self.token, body);
         self.stream.get_mut().write_all(request.as_bytes())?;
         let mut status = String::new();

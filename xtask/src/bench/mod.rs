@@ -3,6 +3,7 @@
 //! Ratios are medians of paired runs (A B A B); their range is shown beside them. Absolute
 //! figures mean little on a shared machine. Servers are pinned to core 0, load to core 1.
 
+mod access;
 mod custody;
 mod files;
 mod findings;
@@ -66,6 +67,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     findings::rows(&mut report, &binary)?;
     let scratch = programs::Scratch::new()?;
     backups(&mut report, scratch.path())?;
+    access::audit_log(&mut report, scratch.path())?;
     custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
     served(&mut report, &binary, scratch.path())?;
     report.print();
@@ -74,12 +76,17 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
 
 fn in_process(report: &mut Report) -> anyhow::Result<()> {
     let figures = programs::example("lastkey-crypto", "crypto_bench", &["blob"], Some(1))?;
+    let volumes = programs::example("lastkey-node", "csi_bench", &[], Some(1))?;
+    let p99 = volumes.get("csi.p99_ms")?;
+    report.add(Row::at_most("mount of 10 objects out of memory, p99", p99, "ms", 5.0));
+    let memory = volumes.get("csi.memory_mib")?;
+    report.add(Row::at_most("250 pods with 10 objects each", memory, "MiB", 20.0));
     for (what, name) in [("Encrypt", "seal"), ("Decrypt", "open")] {
         let figure = figures.get(&format!("blob.{name}_32_bytes_per_second"))?;
         let what = format!("{what} 32 bytes in process, one core");
         report.add(Row::rate(what, figure, "/s", 500_000.0));
     }
-    Ok(())
+    access::in_process(report)
 }
 
 /// A backup of a large store, and its trial restore.
@@ -122,6 +129,7 @@ fn served(report: &mut Report, binary: &Path, scratch: &Path) -> anyhow::Result<
     let one = ours.make_keys(1)?;
     against_axum(report, &ours, "decrypt, 1 key", "/v1/decrypt", &one.ciphertexts)?;
     against_axum(report, &ours, "encrypt, 1 key", "/v1/encrypt", &one.plaintexts)?;
+    access::full_path(report, &ours, &one.ciphertexts)?;
     durable_audit(report, &ours, binary, &scratch.join("durable"))?;
     let many = ours.make_keys(MANY_KEYS)?;
     against_axum(report, &ours, "decrypt, 10,000 keys", "/v1/decrypt", &many.ciphertexts)?;

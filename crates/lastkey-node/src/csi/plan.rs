@@ -79,6 +79,8 @@ pub(super) enum Part {
     Query(String),
     /// All of it as Vault answers a read, version 2 of its key-value store.
     VaultReply,
+    /// All of it as Vault answers a read of credentials.
+    VaultLease,
 }
 
 /// How fields are written into one file.
@@ -91,6 +93,8 @@ pub(super) enum Format {
     Yaml,
     Dotenv,
     Properties,
+    /// A key store.
+    Pkcs12,
 }
 
 /// How a value is written in its secret.

@@ -21,7 +21,8 @@ use super::access_v1::{
 };
 use super::backup_v1::{BackupV1, TombstoneV1};
 use super::database_v1::DatabaseV1;
-use super::holding_v1::HoldingV1;
+use super::holding_v1::{HoldingV1, InventoryV1};
+use super::lease_v1::{DatabaseRoleV1, LeaseV1};
 use super::rotation_v1::{RotationDueV1, SecretRotationV1};
 use super::seals_v1::SealBookV1;
 use super::secret_v1::{SecretDueV1, SecretV1, SecretValueV1, SecretVersionV1};
@@ -51,12 +52,15 @@ const SECRET_VERSION: u8 = 21;
 const SECRET_VALUE: u8 = 22;
 const SECRET_DUE: u8 = 23;
 const HOLDING: u8 = 28;
+const INVENTORY: u8 = 31;
 const AUDIT_HEAD: u8 = 32;
 const BACKUP: u8 = 33;
 const TOMBSTONE: u8 = 34;
 const SECRET_ROTATION: u8 = 40;
 const ROTATION_DUE: u8 = 41;
 const DATABASE: u8 = 42;
+const DATABASE_ROLE: u8 = 43;
+const LEASE: u8 = 44;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -89,6 +93,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::SecretValue(sealed) => append(out, SECRET_VALUE, &SecretValueV1 { sealed }),
         Record::SecretDue(due) => append(out, SECRET_DUE, &SecretDueV1::from(due)),
         Record::Holding(holding) => append(out, HOLDING, &HoldingV1::from(holding)),
+        Record::Inventory(inventory) => append(out, INVENTORY, &InventoryV1::from(inventory)),
         Record::AuditHead(head) => append(out, AUDIT_HEAD, &AuditHeadV1::from(head)),
         Record::Backup(backup) => append(out, BACKUP, &BackupV1::from(backup)),
         Record::Tombstone(tombstone) => append(out, TOMBSTONE, &TombstoneV1::from(tombstone)),
@@ -97,6 +102,8 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         }
         Record::RotationDue(due) => append(out, ROTATION_DUE, &RotationDueV1::from(due)),
         Record::Database(database) => append(out, DATABASE, &DatabaseV1::from(database)),
+        Record::DatabaseRole(role) => append(out, DATABASE_ROLE, &DatabaseRoleV1::from(role)),
+        Record::Lease(lease) => append(out, LEASE, &LeaseV1::from(&**lease)),
     }
 }
 
@@ -132,6 +139,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         SECRET_DUE => read::<SecretDueV1<'_>>(cbor)?.try_into().map(Record::SecretDue),
         HOLDING => read::<HoldingV1<'_>>(cbor)?.try_into().map(Record::Holding),
+        INVENTORY => read::<InventoryV1<'_>>(cbor)?.try_into().map(Record::Inventory),
         AUDIT_HEAD => read::<AuditHeadV1>(cbor).map(|head| Record::AuditHead(head.into())),
         BACKUP => read::<BackupV1<'_>>(cbor).map(|backup| Record::Backup(backup.into())),
         TOMBSTONE => read::<TombstoneV1>(cbor)?.try_into().map(Record::Tombstone),
@@ -141,6 +149,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         ROTATION_DUE => read::<RotationDueV1>(cbor)?.try_into().map(Record::RotationDue),
         DATABASE => read::<DatabaseV1<'_>>(cbor)?.try_into().map(Record::Database),
+        DATABASE_ROLE => read::<DatabaseRoleV1<'_>>(cbor)?.try_into().map(Record::DatabaseRole),
+        LEASE => {
+            let lease = read::<LeaseV1<'_>>(cbor)?.try_into();
+            lease.map(|lease| Record::Lease(Box::new(lease)))
+        }
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }

@@ -23,7 +23,11 @@ use lastkey_wire::native::backups::{
     BackupView, CreateBackupRequest, ListBackupsReply, RemoveBackupRequest,
 };
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
-use lastkey_wire::native::databases::{AddDatabaseRequest, DatabaseView, ListDatabasesReply};
+use lastkey_wire::native::databases::{
+    AddDatabaseRequest, AddDatabaseRoleRequest, DatabaseCredentialsReply, DatabaseRoleView,
+    DatabaseView, EndLeaseRequest, LeaseView, ListDatabaseRolesReply, ListDatabasesReply,
+    ListLeasesReply, MendReply,
+};
 use lastkey_wire::native::holdings::{
     DestroyVersionRequest, ForgetHoldingRequest, ImpactReply, ReportHoldingRequest,
 };
@@ -32,7 +36,9 @@ use lastkey_wire::native::keys::{
     ListKeysReply, PublicKeyReply, RemoveTagsRequest, RotationReply, ScheduleDeletionRequest,
     SetRotationRequest, SetTagsRequest, UpdateKeyRequest,
 };
-use lastkey_wire::native::nodes::{JoinTokenReply, ListNodesReply, NodeView, SetNodeRequest};
+use lastkey_wire::native::nodes::{
+    JoinTokenReply, ListNodesReply, NodeAuthorityView, NodeView, SetNodeRequest,
+};
 use lastkey_wire::native::operations::{
     DataKeyPairReply, DataKeyPairRequest, DataKeyReply, DataKeyRequest, DecryptReply,
     DecryptRequest, EncryptReply, EncryptRequest, MacReply, MacRequest, RandomReply, RandomRequest,
@@ -63,8 +69,8 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, backups, busy, databases, holdings, keys, nodes, operations, rotation,
-    seals, secrets, sessions, system, users, versions,
+    access, aliases, audit, backups, busy, databases, holdings, keys, leases, nodes, operations,
+    rotation, seals, secrets, sessions, system, users, versions,
 };
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
@@ -341,6 +347,24 @@ pub(crate) static ROUTES: &[Route] = &[
         "Draws a new password for the root account of a database."),
     body!(DELETE "/v1/databases/{name}", "secrets:UpdateDatabase", databases::remove, Empty => Empty,
         "Forgets a database; its accounts stay as they are."),
+    body!(POST "/v1/databases/{name}/mend", "secrets:UpdateDatabase", leases::mend, Empty => MendReply,
+        "Compares a database with its leases, and mends what is amiss."),
+    query!("/v1/database-roles", "secrets:ReadDatabaseRoles", leases::list_roles, PageQuery => ListDatabaseRolesReply,
+        "Lists what accounts of databases are made like."),
+    query!("/v1/database-roles/{name}", "secrets:ReadDatabaseRoles", leases::describe_role, DryRunQuery => DatabaseRoleView,
+        "Describes a role of a database."),
+    body!(PUT "/v1/database-roles/{name}", "secrets:UpdateDatabaseRole", leases::add_role, AddDatabaseRoleRequest => DatabaseRoleView,
+        "Makes a role of a database, after the database has tried it."),
+    body!(DELETE "/v1/database-roles/{name}", "secrets:UpdateDatabaseRole", leases::remove_role, Empty => Empty,
+        "Removes a role of a database; its leases end and their accounts are dropped."),
+    body!(POST "/v1/database-roles/{name}/credentials", "secrets:GetDatabaseCredentials", leases::issue, Empty => DatabaseCredentialsReply,
+        "An account of the database for the caller; a pod is given the same one again, and that lives on."),
+    query!("/v1/database-roles/{name}/leases", "secrets:ReadDatabaseRoles", leases::list, PageQuery => ListLeasesReply,
+        "Lists the leases of a role; never a password."),
+    body!(POST "/v1/database-roles/{name}/leases/{lease}/renew", "secrets:GetDatabaseCredentials", leases::renew, Empty => LeaseView,
+        "Lets a lease of the caller's own live on."),
+    body!(DELETE "/v1/database-roles/{name}/leases/{lease}", "secrets:RevokeDatabaseCredentials", leases::end, EndLeaseRequest => Empty,
+        "Ends a lease and drops its account; a holder may end his own."),
     body!(POST "/v1/watch/secrets", "secrets:ListSecrets", secrets::watch, WatchSecretsRequest => WatchSecretsReply,
         "Waits until one of these secrets has another current version."),
     body!(POST "/v1/sys/seal", "sys:Seal", system::seal, Empty => SealReply,
@@ -385,6 +409,8 @@ pub(crate) static ROUTES: &[Route] = &[
         "Makes a node known, and hands out the token that it joins with."),
     body!(DELETE "/v1/sys/nodes/{name}", "sys:UpdateNode", nodes::remove, Empty => Empty,
         "Removes a node; its certificate is void at once."),
+    body!(POST "/v1/sys/node-authority/rotate", "sys:RotateNodeAuthority", nodes::rotate_authority, Empty => NodeAuthorityView,
+        "Lets a new authority sign the certificates of nodes; those of the one before are good until they end."),
     query!("/v1/iam/providers", "iam:ReadProviders", access::list_providers, PageQuery => ListProvidersReply,
         "Lists other providers of identities."),
     query!("/v1/iam/providers/{name}", "iam:ReadProviders", access::describe_provider, DryRunQuery => ProviderView,

@@ -1,8 +1,9 @@
 //! The provider of secrets, and a driver that behaves as Secrets Store CSI 1.6 does.
 
+mod accounts;
 mod driver;
 mod mount;
 mod outage;
-mod push;
+pub(crate) mod push;
 mod real_driver;
 mod site;
