@@ -37,6 +37,7 @@ mod identity;
 mod issuer;
 mod kms_apiserver;
 mod kms_client;
+mod kms_migration;
 mod kms_node;
 mod kms_plugin;
 mod leases;
