@@ -90,16 +90,15 @@ impl Calls {
     pub(super) fn ask(self: &Arc<Self>, ask: Ask) -> Result<Answer, BackupError> {
         let calls = Arc::clone(self);
         let answer = self.wait(async move { calls.ask_patiently(&ask).await })?;
-        answer.map_err(|error| match error {
-            OutboundError::Redirect(host) => BackupError::Refused(format!(
-                "{}: {host} sends its callers elsewhere; is backup.s3.region right, and the \
-                 endpoint?",
-                self.place
-            )),
-            other => {
-                let (what, cause) = (self.place.clone(), chain(&other).into());
-                BackupError::Failed { doing: "reach", what, cause }
+        answer.map_err(|error| {
+            let (place, cause) = (self.place.clone(), chain(&error).into());
+            if let OutboundError::Redirect(host) = error {
+                return BackupError::Refused(format!(
+                    "{place}: {host} sends its callers elsewhere; is backup.s3.region right, and \
+                     the endpoint?"
+                ));
             }
+            BackupError::Failed { doing: "reach", what: place, cause }
         })
     }
 
