@@ -26,7 +26,7 @@ const SIZE: i64 = 96 << 20;
 const VOLUMES: u32 = 200;
 /// Sequential reads of this much are compared, so many times.
 const READ_MIB: u64 = 64;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 pub(super) fn follow(folder: &Path) {
     let site = Site::start(folder);
@@ -163,7 +163,7 @@ fn beside_cryptsetup(site: &Site, id: &str, at: &Path) {
         ours.push(read(&format!("/dev/dm-{}", number.trim())));
         site.csi.unstage(id, at).unwrap();
         let mut attach = Command::new("losetup");
-        attach.args(["-f", "--show", "--direct-io=on", "--sector-size", "4096"]);
+        attach.args(["-f", "--show", "--sector-size", "4096"]);
         let device = output(attach.arg(site.data(id)));
         let device = device.trim();
         let mut open = Command::new("cryptsetup");
