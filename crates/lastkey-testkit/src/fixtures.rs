@@ -10,7 +10,7 @@ use lastkey_core::access::{
 };
 use lastkey_core::audit::archive::LogHead;
 use lastkey_core::backup::{BackupPlace, BackupRecord, Tombstone, Written};
-use lastkey_core::holding::{HeldWhat, Holding};
+use lastkey_core::holding::{HeldThing, HeldWhat, Holding, Inventory};
 use lastkey_core::ids::{AliasName, InstanceId, KeyId, Name, RequestId, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, KeyUsage, Tags};
 use lastkey_core::ports::RecordKeys;
@@ -157,7 +157,7 @@ pub fn every_record() -> Vec<Record> {
     .into_iter()
     .chain(identity_records())
     .chain(access_records())
-    .chain([Record::Holding(holding(1, "prod"))])
+    .chain([Record::Holding(holding(1, "prod")), Record::Inventory(inventory(1, "node-1"))])
     .chain(secret_records())
     .chain(rotation::rotation_records())
     .collect()
@@ -359,6 +359,21 @@ pub fn holding(key: u64, place: &str) -> Holding {
         reported_by: "node:cp-1".to_owned(),
         overridden: false,
     }
+}
+
+/// What a node was reported to hold under a key, by name.
+///
+/// # Panics
+/// For a place that is no name.
+#[must_use]
+pub fn inventory(key: u64, place: &str) -> Inventory {
+    let thing = |name: &str, version| HeldThing {
+        name: name.to_owned(),
+        version: version_no(version),
+        about: vec![("claim".to_owned(), "shop/data".to_owned())],
+    };
+    let things = vec![thing("lks-1", 1), thing("lkv-1", 3)];
+    Inventory { key: key_id(key), place: Name::parse(place).expect("a name"), things }
 }
 
 fn user() -> User {

@@ -51,7 +51,7 @@ const BODIES: &[(&str, &str)] = &[
     ("get /v1/keys/{key}/impact", ""),
     (
         "put /v1/keys/{key}/holdings/{place}",
-        r#"{"what":"etcd-objects","versions":[{"version":1,"count":3}]}"#,
+        r#"{"what":"volumes","versions":[{"version":1,"count":1}],"things":[{"name":"v","version":1}]}"#,
     ),
     ("delete /v1/keys/{key}/holdings/{place}", r#"{"reason":"the cluster is gone"}"#),
     ("get /v1/keys/{key}/public-key", ""),

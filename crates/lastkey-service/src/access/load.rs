@@ -215,6 +215,7 @@ impl Parts {
             | Record::Lease(_)
             | Record::Access(_)
             | Record::Holding(_)
+            | Record::Inventory(_)
             | Record::AuditHead(_)
             | Record::Backup(_)
             | Record::Tombstone(_) => {}

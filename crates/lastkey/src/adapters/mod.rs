@@ -22,4 +22,6 @@ pub(crate) use remote_keys::RemoteKeys;
 pub(crate) use remote_secrets::RemoteSecrets;
 pub(crate) use servers::{Access, Token, parse_addr, trust_in};
 pub(crate) use system_entropy::SystemEntropySource;
-pub(crate) use volume_keys::VolumeKeyService;
+pub(crate) use volume_keys::{
+    DATA_KEYS_TAG, LINEAGE_ALIAS, LINEAGE_TAG, VolumeKeyService, data_keys, escrow_name,
+};
