@@ -162,6 +162,17 @@ impl Engine {
         is_good.then(|| Agent { node: node.name.clone(), cluster, fingerprint, has_previous })
     }
 
+    /// Whether the certificate at the other end of a connection is of a node that was let go:
+    /// removed, or revoked. TLS has verified it, so it is refused by name; one that was replaced or
+    /// is over says nothing about the node. Either way nobody is let in by it.
+    pub(crate) fn was_let_go(&self, peer: &Peer) -> bool {
+        let Some(shown) = &peer.certificate else { return false };
+        let Some(name) = &shown.node else { return false };
+        let Some(node) = self.nodes.get(name) else { return true };
+        let held = node.certificate_of(&shown.fingerprint);
+        held.is_some_and(|held| self.sessions.is_node_revoked(&node.name, held.issued_at))
+    }
+
     /// A node has shown a certificate: the one before it is void from now on, in the store as
     /// well, so that a start does not bring it back.
     pub(crate) async fn note_shown(&self, agent: &Agent) {

@@ -139,6 +139,8 @@ impl World {
 }
 
 const REFUSED: &str = "Unauthenticated";
+/// Who was removed or revoked is known, and told so.
+const LET_GO: &str = "AccessDenied";
 
 #[tokio::test]
 async fn session_by_node_agent_is_good_by_the_agent_of_the_pods_own_node_alone() {
@@ -171,11 +173,12 @@ async fn removed_node_and_its_pods_are_refused_on_connections_that_are_open() {
     world.who(&pod, &agent).await.unwrap();
     world.engine.remove_node(admin(), name("worker-1")).await.unwrap();
     assert_eq!(code(world.who(&pod, &agent).await), REFUSED);
-    assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+    assert_eq!(code(world.agent_itself(&agent).await), LET_GO);
     assert_eq!(code(world.renew(&agent).await), REFUSED);
     // One of the same name, made known again, does not bring the old certificate back.
     let again = world.agent("worker-1", &here).await;
     assert_eq!(code(world.who(&pod, &agent).await), REFUSED);
+    assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
     world.who(&pod, &again).await.unwrap();
 }
 
@@ -307,9 +310,9 @@ async fn removal_and_renewal_at_once_leave_no_certificate() {
         // Who is slower is told of the conflict, or finds nothing.
         while world.engine.remove_node(admin(), name("a")).await.is_err() {}
         let renewed = renewal.await.unwrap();
-        assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+        assert_eq!(code(world.agent_itself(&agent).await), LET_GO);
         if let Ok(renewed) = renewed {
-            assert_eq!(code(world.agent_itself(&world.peer(&renewed)).await), REFUSED);
+            assert_eq!(code(world.agent_itself(&world.peer(&renewed)).await), LET_GO);
         }
         assert_eq!(
             code(world.engine.read_named::<Node>(admin(), &name("a")).await),
@@ -338,7 +341,7 @@ async fn revoked_node_is_refused_until_it_joins_anew() {
         let (agent, other) = (world.agent("a", &here).await, world.agent("b", &here).await);
         let is_all = what == RevokedWhat::Everything;
         world.engine.revoke(admin(), what).await.unwrap();
-        assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+        assert_eq!(code(world.agent_itself(&agent).await), LET_GO);
         assert_eq!(code(world.renew(&agent).await), REFUSED);
         assert_eq!(world.agent_itself(&other).await.is_err(), is_all);
         world.clock.pass(Duration::from_secs(1));

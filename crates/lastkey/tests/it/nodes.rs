@@ -15,6 +15,7 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
+use tonic::Code;
 
 use crate::http::Http;
 use crate::kms_client::KmsClient;
@@ -277,6 +278,26 @@ fn kms_plugin_with_a_void_certificate_goes_on_by_its_local_keys() {
             status.as_ref().is_ok_and(|status| status.key_id != sealed.key_id)
         })
         .unwrap();
+}
+
+#[test]
+fn kms_plugin_of_a_removed_node_stops_and_forgets_until_the_node_joins_anew() {
+    let site = Site::found();
+    let (plugin, _) = plugin(&site, 0);
+    plugin.says("lastkey kms-plugin serves").unwrap();
+    let client = KmsClient::connect(&site.path("kms.sock"));
+    let key_id = client.ready();
+    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
+    site.ok("node remove cp-1");
+    let refused = client.wait("refused", Result::is_err).unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(client.encrypt(&[0x5E; 32]).unwrap_err().code(), Code::PermissionDenied);
+    client.decrypt(&sealed).unwrap_err();
+    site.invite("cp-1");
+    site.ok("node join cp-1 --token-file cp-1.token --out anew");
+    fs::rename(site.path("anew/node.pem"), site.path("cp-1/node.pem")).unwrap();
+    assert_eq!(client.ready(), key_id);
+    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
 }
 
 #[test]

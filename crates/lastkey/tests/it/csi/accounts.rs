@@ -22,11 +22,8 @@ fn site() -> (Site, FakeCluster) {
     (site, cluster)
 }
 
-#[test]
-fn pod_has_an_account_of_its_own_as_long_as_it_lives() {
-    let Some(postgres) = Postgres::start() else { return };
-    prepare(&postgres);
-    let (site, cluster) = site();
+/// The database `shop` with the role `shop-app`, for the pods of the site.
+fn make_role(site: &Site, postgres: &Postgres) {
     site.write("first", "first\n");
     site.ok(&format!(
         "database add shop --address {} --user lastkey --password-file first",
@@ -42,6 +39,14 @@ fn pod_has_an_account_of_its_own_as_long_as_it_lives() {
         ),
     );
     site.ok("policy put accounts accounts");
+}
+
+#[test]
+fn pod_has_an_account_of_its_own_as_long_as_it_lives() {
+    let Some(postgres) = Postgres::start() else { return };
+    prepare(&postgres);
+    let (site, cluster) = site();
+    make_role(&site, &postgres);
     site.put("prod/shop/host", b"db.example");
     let personalities = ["--personality", "lastkey,vault"];
     let mut provider = site.provider(&personalities);
