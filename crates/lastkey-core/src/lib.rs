@@ -12,6 +12,7 @@ pub mod database;
 pub mod holding;
 pub mod ids;
 pub mod key;
+pub mod leak;
 pub mod limits;
 pub mod outside;
 pub mod permit;

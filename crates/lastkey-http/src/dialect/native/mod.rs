@@ -14,6 +14,7 @@ mod encode;
 pub(crate) mod errors;
 mod holdings;
 mod keys;
+mod leaks;
 pub(crate) mod nodes;
 pub(crate) mod openapi;
 mod operations;
