@@ -3,10 +3,11 @@
 //! Room      `connect`. Implements `core::outside::Databases`.
 //! Source    `docs/rotation.md`, "Addresses"; docs/adr/0040-databases.md.
 //! Holds     a database is reached by TLS, on loopback, or by a unix socket, through the guard.
-//!           Names are quoted. A password leaves by SCRAM or as what the database keeps of it, never
-//!           in the clear, and a server that does not know it is not believed. Nothing takes longer than the deadline.
+//!           Names are quoted. A password leaves as an answer to a challenge or as what the database
+//!           keeps of it, never in the clear; a PostgreSQL that does not know it is not believed. Nothing takes longer than the deadline.
 
 mod address;
+mod mariadb;
 mod postgres;
 mod scram;
 mod tls;
@@ -15,9 +16,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lastkey_core::database::{DatabaseKind, Endpoint, Login};
-use lastkey_core::outside::{DatabaseError, Databases};
+use lastkey_core::outside::{DatabaseError, Databases, NewAccount};
 
-use self::postgres::Session;
 use crate::guard::{Guard, OutboundError};
 
 /// From the first packet to the last answer.
@@ -37,10 +37,34 @@ impl GuardedDatabases {
     }
 
     async fn open(&self, at: Endpoint<'_>, login: Login<'_>) -> Result<Session, DatabaseError> {
-        match at.kind {
-            DatabaseKind::PostgreSql => Session::open(&self.guard, at, login).await,
-        }
+        Ok(match at.kind {
+            DatabaseKind::PostgreSql => {
+                Session::PostgreSql(postgres::Session::open(&self.guard, at, login).await?)
+            }
+            DatabaseKind::MariaDb => {
+                Session::MariaDb(mariadb::Session::open(&self.guard, at, login).await?)
+            }
+        })
     }
+}
+
+/// A connection to one of them, logged in.
+enum Session {
+    PostgreSql(postgres::Session),
+    MariaDb(mariadb::Session),
+}
+
+/// How the same database is opened once more.
+type Again<'a> = (&'a Guard, Endpoint<'a>, Login<'a>);
+
+/// Does the same with whichever it is.
+macro_rules! with {
+    ($session:expr, $act:ident($($argument:expr),*)) => {
+        match $session {
+            Session::PostgreSql(session) => session.$act($($argument),*).await,
+            Session::MariaDb(mut session) => session.$act($($argument),*).await,
+        }
+    };
 }
 
 /// Lets something take so long and no longer.
@@ -63,7 +87,7 @@ impl Databases for GuardedDatabases {
         root: Login<'_>,
         account: Login<'_>,
     ) -> Result<(), DatabaseError> {
-        in_time(async { self.open(at, root).await?.set_password(account).await }).await
+        in_time(async { with!(self.open(at, root).await?, set_password(account)) }).await
     }
 
     async fn lock(
@@ -72,7 +96,54 @@ impl Databases for GuardedDatabases {
         root: Login<'_>,
         account: &str,
     ) -> Result<(), DatabaseError> {
-        in_time(async { self.open(at, root).await?.lock(account).await }).await
+        in_time(async { with!(self.open(at, root).await?, lock(account)) }).await
+    }
+
+    async fn make_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        new: NewAccount<'_>,
+    ) -> Result<(), DatabaseError> {
+        in_time(async { with!(self.open(at, root).await?, make_account(new)) }).await
+    }
+
+    async fn try_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        new: NewAccount<'_>,
+    ) -> Result<(), DatabaseError> {
+        in_time(async { with!(self.open(at, root).await?, try_account(new)) }).await
+    }
+
+    async fn extend_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+        lasts: Duration,
+    ) -> Result<bool, DatabaseError> {
+        in_time(async { with!(self.open(at, root).await?, extend(account, lasts)) }).await
+    }
+
+    async fn drop_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+    ) -> Result<(), DatabaseError> {
+        let again: Again<'_> = (&self.guard, at, root);
+        in_time(async { with!(self.open(at, root).await?, drop_account(account, again)) }).await
+    }
+
+    async fn accounts(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        prefix: &str,
+    ) -> Result<Vec<String>, DatabaseError> {
+        in_time(async { with!(self.open(at, root).await?, accounts(prefix)) }).await
     }
 }
 

@@ -167,8 +167,8 @@ impl Guard {
         Ok(Route { address, tls })
     }
 
-    /// Connects to a PostgreSQL server, and says how TLS begins there once it agrees to it; without
-    /// TLS on loopback.
+    /// Connects to a database that speaks `protocol`, and says how TLS begins there once it agrees to
+    /// it; without TLS on loopback.
     ///
     /// # Errors
     /// As [`Guard::route`]; [`OutboundError::Forbidden`], [`OutboundError::Reach`].
@@ -177,13 +177,14 @@ impl Guard {
         host: &str,
         port: u16,
         trust: &Trust,
+        protocol: &[u8],
     ) -> Result<(TcpStream, Option<(TlsConnector, ServerName<'static>)>), OutboundError> {
         let address = Address::of(host, port);
         if !self.allowed.allows(&address) {
             return Err(OutboundError::NotAllowed(address.host));
         }
         let tls = match address.is_secure {
-            true => Some(tls::connector(trust, None, (&address.host, b"postgresql"))?),
+            true => Some(tls::connector(trust, None, (&address.host, protocol))?),
             false => None,
         };
         let stream = Route { address, tls: None }.connect_tcp().await?;

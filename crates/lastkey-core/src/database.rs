@@ -16,6 +16,21 @@ pub const MAX_ADDRESS_LEN: usize = 2_048;
 pub enum DatabaseKind {
     /// PostgreSQL, 10 and later.
     PostgreSql,
+    /// MariaDB, 10.4 and later.
+    MariaDb,
+}
+
+impl DatabaseKind {
+    /// What an address speaks, and what follows that in it.
+    #[must_use]
+    pub fn of_address(address: &str) -> Option<(Self, &str)> {
+        let (scheme, rest) = address.split_once("://")?;
+        match scheme {
+            "postgresql" | "postgres" => Some((Self::PostgreSql, rest)),
+            "mariadb" | "mysql" => Some((Self::MariaDb, rest)),
+            _ => None,
+        }
+    }
 }
 
 /// A database that the service manages accounts of.

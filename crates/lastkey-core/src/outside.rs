@@ -4,6 +4,8 @@
 //! Holds     whoever is not asked says nothing: without a cluster's word a pod is neither there
 //!           nor gone.
 
+use core::time::Duration;
+
 use async_trait::async_trait;
 use lastkey_secret::SecretVec;
 
@@ -108,6 +110,21 @@ pub enum DatabaseError {
     Address(String),
 }
 
+/// An account that is made for one caller.
+#[derive(Clone, Copy, Debug)]
+pub struct NewAccount<'a> {
+    /// Its name and password.
+    pub login: Login<'a>,
+    /// The role there that it is a member of and acts as.
+    pub group: &'a str,
+    /// How long its password opens.
+    pub lasts: Duration,
+    /// What else is done to it, with places for the names of account and group.
+    pub statements: &'a [String],
+    /// What people who look at it are to read.
+    pub comment: &'a str,
+}
+
 /// Databases. Everything can be done twice: what is done already is no failure.
 #[async_trait]
 pub trait Databases: Send + Sync {
@@ -138,6 +155,63 @@ pub trait Databases: Send + Sync {
         root: Login<'_>,
         account: &str,
     ) -> Result<(), DatabaseError>;
+
+    /// Makes an account; one of this name that is there already becomes like it.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    async fn make_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        new: NewAccount<'_>,
+    ) -> Result<(), DatabaseError>;
+
+    /// Finds out whether such an account could be made and dropped again, and makes none.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    async fn try_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        new: NewAccount<'_>,
+    ) -> Result<(), DatabaseError>;
+
+    /// Lets the password of an account open for so long from now on; no when there is none.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    async fn extend_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+        lasts: Duration,
+    ) -> Result<bool, DatabaseError>;
+
+    /// Ends the connections of an account, leaves what it owns to its group and drops it. Nothing
+    /// that it owns is dropped with it.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    async fn drop_account(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+    ) -> Result<(), DatabaseError>;
+
+    /// The accounts whose names begin so.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    async fn accounts(
+        &self,
+        at: Endpoint<'_>,
+        root: Login<'_>,
+        prefix: &str,
+    ) -> Result<Vec<String>, DatabaseError>;
 }
 
 /// What a program that rotates a secret is to do.
@@ -272,6 +346,52 @@ impl Databases for Nobody {
     }
 
     async fn lock(&self, _: Endpoint<'_>, _: Login<'_>, _: &str) -> Result<(), DatabaseError> {
+        Err(no_database())
+    }
+
+    async fn make_account(
+        &self,
+        _: Endpoint<'_>,
+        _: Login<'_>,
+        _: NewAccount<'_>,
+    ) -> Result<(), DatabaseError> {
+        Err(no_database())
+    }
+
+    async fn try_account(
+        &self,
+        _: Endpoint<'_>,
+        _: Login<'_>,
+        _: NewAccount<'_>,
+    ) -> Result<(), DatabaseError> {
+        Err(no_database())
+    }
+
+    async fn extend_account(
+        &self,
+        _: Endpoint<'_>,
+        _: Login<'_>,
+        _: &str,
+        _: Duration,
+    ) -> Result<bool, DatabaseError> {
+        Err(no_database())
+    }
+
+    async fn drop_account(
+        &self,
+        _: Endpoint<'_>,
+        _: Login<'_>,
+        _: &str,
+    ) -> Result<(), DatabaseError> {
+        Err(no_database())
+    }
+
+    async fn accounts(
+        &self,
+        _: Endpoint<'_>,
+        _: Login<'_>,
+        _: &str,
+    ) -> Result<Vec<String>, DatabaseError> {
         Err(no_database())
     }
 }

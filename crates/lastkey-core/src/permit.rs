@@ -193,6 +193,16 @@ actions! {
     UpdateDatabase = "secrets:UpdateDatabase", true;
     /// Read databases; never a password.
     ReadDatabases = "secrets:ReadDatabases", false;
+    /// Say what accounts of a database are made like, or remove that.
+    UpdateDatabaseRole = "secrets:UpdateDatabaseRole", true;
+    /// Read roles of databases and their leases; never a password.
+    ReadDatabaseRoles = "secrets:ReadDatabaseRoles", false;
+    /// Have an account of a database made, and its lease renewed or ended.
+    GetDatabaseCredentials = "secrets:GetDatabaseCredentials", true;
+    /// End leases of others.
+    RevokeDatabaseCredentials = "secrets:RevokeDatabaseCredentials", true;
+    /// Renew and end leases when that is due, and mend what is amiss. The scheduler alone does this.
+    KeepDatabaseCredentials = "secrets:KeepDatabaseCredentials", true;
 }
 
 /// What an action is done to.
@@ -227,6 +237,8 @@ pub enum ResourceKind {
     Node,
     /// A database.
     Database,
+    /// What accounts of a database are made like.
+    DatabaseRole,
 }
 
 /// What is known of a question beside who, what and to what.

@@ -15,6 +15,7 @@ use crate::database::Database;
 use crate::holding::Holding;
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
+use crate::lease::{DatabaseRole, Lease, LeaseId};
 use crate::principal::Principal;
 use crate::seal_record::SealBook;
 use crate::secret_item::{SecretDue, SecretId, SecretItem, SecretName, SecretPath, SecretVersion};
@@ -189,6 +190,18 @@ impl RecordPath {
         Self(format!("database/{name}"))
     }
 
+    /// A role of a database.
+    #[must_use]
+    pub fn database_role(name: &Name) -> Self {
+        Self(format!("database-role/{name}"))
+    }
+
+    /// A lease of a role.
+    #[must_use]
+    pub fn lease(role: &Name, id: LeaseId) -> Self {
+        Self(format!("lease/{role}/{id}"))
+    }
+
     /// What a place was last reported to hold under a key.
     #[must_use]
     pub fn holding(key: KeyId, place: &Name) -> Self {
@@ -331,6 +344,13 @@ impl PathRange {
         Self { prefix: "rotation-due/".to_owned(), after: None, limit }
     }
 
+    /// Leases of a role, after one of them.
+    #[must_use]
+    pub fn leases(role: &Name, after: Option<LeaseId>, limit: usize) -> Self {
+        let after = after.map(|id| RecordPath::lease(role, id));
+        Self { prefix: format!("lease/{role}/"), after, limit }
+    }
+
     /// Whether a path lies in the range, its limit aside.
     #[must_use]
     pub fn contains(&self, path: &RecordPath) -> bool {
@@ -450,6 +470,10 @@ pub enum Record {
     RotationDue(RotationDue),
     /// A database.
     Database(Database),
+    /// What accounts of a database are made like.
+    DatabaseRole(DatabaseRole),
+    /// An account of a database that was made for one caller.
+    Lease(Box<Lease>),
     /// What a place was last reported to hold under a key.
     Holding(Holding),
     /// What is remembered of the seals.

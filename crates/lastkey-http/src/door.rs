@@ -154,6 +154,7 @@ impl Door {
         let engine = self.gate.engine().ok();
         self.metrics.scrape(&Levels {
             rotations: engine.as_ref().map(|engine| engine.rotation_totals()).unwrap_or_default(),
+            leases: engine.as_ref().map(|engine| engine.lease_totals()).unwrap_or_default(),
             seals: seals.iter().filter_map(known).collect(),
             backup,
             in_flight: self.requests.taken(),

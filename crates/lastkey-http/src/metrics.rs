@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lastkey_core::audit::archive::LogState;
 use lastkey_service::ops::backups::BackupStanding;
+use lastkey_service::ops::leases::LeaseTotals;
 use lastkey_service::ops::secrets::RotationTotals;
 use lastkey_wire::words::ErrorCode;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -52,6 +53,43 @@ struct RotationLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeaseLabels {
+    state: &'static str,
+}
+
+/// Accounts of databases that were made for one caller.
+#[derive(Default)]
+struct LeaseMetrics {
+    there: Family<LeaseLabels, Gauge>,
+    acts: Family<RotationLabels, Counter>,
+}
+
+impl LeaseMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let own = registry.sub_registry_with_prefix("lastkey_database");
+        own.register("leases", "Leases of accounts of databases by state", self.there.clone());
+        let help = "What was done with leases, since the server was unsealed";
+        own.register("lease_acts", help, self.acts.clone());
+    }
+
+    fn set(&self, totals: LeaseTotals) {
+        for (state, count) in [("in_use", totals.in_use), ("ending", totals.ending)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.there.get_or_create(&LeaseLabels { state }).set(count);
+        }
+        for (result, count) in [
+            ("made", totals.made),
+            ("renewed", totals.renewed),
+            ("ended", totals.ended),
+            ("failed", totals.failed),
+        ] {
+            let counter = self.acts.get_or_create(&RotationLabels { result });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What is known of a seal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct SealLabels {
@@ -76,6 +114,7 @@ pub(crate) struct Metrics {
     backups: BackupGauges,
     audit: AuditGauges,
     rotations: Family<RotationLabels, Counter>,
+    leases: LeaseMetrics,
 }
 
 /// Whether there is a backup.
@@ -153,6 +192,8 @@ pub(crate) struct Levels {
     pub(crate) audit: LogState,
     /// Rotations of secrets since the server was unsealed.
     pub(crate) rotations: RotationTotals,
+    /// Accounts of databases that were made for one caller.
+    pub(crate) leases: LeaseTotals,
 }
 
 impl Metrics {
@@ -181,6 +222,8 @@ impl Metrics {
         let rotations = Family::default();
         let help = "Rotations of secrets by result, since the server was unsealed";
         own.register("secret_rotations", help, rotations.clone());
+        let leases = LeaseMetrics::default();
+        leases.register(&mut registry);
         let backups = BackupGauges::default();
         backups.register(&mut registry);
         let audit = AuditGauges::default();
@@ -200,6 +243,7 @@ impl Metrics {
             backups,
             audit,
             rotations,
+            leases,
         }
     }
 
@@ -229,6 +273,7 @@ impl Metrics {
         }
         self.backups.set(levels.backup.as_ref());
         self.audit.set(&levels.audit);
+        self.leases.set(levels.leases);
         for (result, count) in
             [("done", levels.rotations.done), ("failed", levels.rotations.failed)]
         {
@@ -300,8 +345,17 @@ mod tests {
         let newest = Some(lastkey_core::time::Timestamp(1_700));
         let backup = Some(BackupStanding { newest, proven: 2, problem: None });
         let rotations = RotationTotals { done: 5, failed: 1 };
-        let levels =
-            Levels { in_flight: 3, connections: 4, sealed: true, seals, backup, audit, rotations };
+        let leases = LeaseTotals { in_use: 2, ending: 1, made: 4, renewed: 6, ended: 2, failed: 3 };
+        let levels = Levels {
+            in_flight: 3,
+            connections: 4,
+            sealed: true,
+            seals,
+            backup,
+            audit,
+            rotations,
+            leases,
+        };
         let text = String::from_utf8(metrics.scrape(&levels).to_vec()).unwrap();
         for line in [
             "lastkey_http_requests_total{operation=\"kms:Encrypt\",code=\"ok\"} 2",
@@ -317,6 +371,10 @@ mod tests {
             "lastkey_backup_failed 0",
             "lastkey_secret_rotations_total{result=\"done\"} 5",
             "lastkey_secret_rotations_total{result=\"failed\"} 1",
+            "lastkey_database_leases{state=\"in_use\"} 2",
+            "lastkey_database_leases{state=\"ending\"} 1",
+            "lastkey_database_lease_acts_total{result=\"renewed\"} 6",
+            "lastkey_database_lease_acts_total{result=\"failed\"} 3",
             "lastkey_audit_records 9",
             "lastkey_audit_unsigned_records 2",
             "lastkey_audit_refusing 0",

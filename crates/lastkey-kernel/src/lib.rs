@@ -1,11 +1,13 @@
-//! What encrypted volumes need of Linux: loop devices, the device mapper, the keyring, mounts.
+//! What we need of Linux and no library gives safely: loop devices, the device mapper, the
+//! keyring and mounts for encrypted volumes, and pages of our own code back.
 //!
-//! Room      `kernel`. Needs root and knows nothing of volumes, keys or Kubernetes. No program of
+//! Room      `kernel`. Mostly needs root, and knows nothing of volumes, keys or Kubernetes. No program of
 //!           others and no udev between us and the kernel.
 //! Holds     `unsafe` stands in `sys.rs` alone, behind functions that check what the kernel would
 //!           believe. A volume key reaches the kernel by the keyring, where nobody reads it again,
 //!           and is in no table.
 
+pub mod code;
 mod keyring;
 pub mod loop_device;
 pub mod mapper;

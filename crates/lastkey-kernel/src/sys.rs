@@ -1,16 +1,19 @@
-//! The only `unsafe` of the house: two system calls without a safe face in a library we have.
+//! The only `unsafe` of the house: system calls without a safe face in a library we have.
 //!
 //! Room      `kernel`.
-//! Source    ioctl(2), add_key(2), keyctl(2); linux/dm-ioctl.h, linux/loop.h.
+//! Source    ioctl(2), add_key(2), keyctl(2), munlock(2), madvise(2); linux/dm-ioctl.h,
+//!           linux/loop.h.
 //! Holds     No request reaches the kernel with a buffer shorter than what the kernel reads or
 //!           writes, and none of those here carries a pointer in its buffer.
 
-#![expect(unsafe_code, reason = "ioctl and add_key have no safe face; see each SAFETY")]
+#![expect(unsafe_code, reason = "ioctl, add_key and madvise have no safe face; see each SAFETY")]
 
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
+
+use crate::code::OwnCode;
 
 /// Length of `struct dm_ioctl`.
 pub(crate) const DM_HEAD_LEN: usize = 312;
@@ -110,6 +113,22 @@ pub(crate) fn forget_key(number: i32) {
         libc::syscall(libc::SYS_keyctl, KEYCTL_INVALIDATE, number);
         libc::syscall(libc::SYS_keyctl, KEYCTL_UNLINK, number, KEY_SPEC_THREAD_KEYRING);
     }
+}
+
+/// Takes code of the program out of locked memory and its pages out of the process.
+///
+/// # Errors
+/// What the kernel answers.
+pub(crate) fn release_code(code: OwnCode) -> io::Result<()> {
+    let start = code.start() as *mut libc::c_void;
+    // SAFETY: the range is a mapping of the program's own file that is executable and not
+    // writable, so that its pages are those of the file and nothing else: what is dropped comes
+    // back from the file when it is next used. The mapping of a program stays until it ends, so
+    // that nothing else can have come to lie there since it was listed.
+    let answers = unsafe {
+        [libc::munlock(start, code.len()), libc::madvise(start, code.len(), libc::MADV_DONTNEED)]
+    };
+    if answers == [0, 0] { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

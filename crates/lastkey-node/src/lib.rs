@@ -9,5 +9,6 @@ mod client_check;
 pub mod csi;
 pub mod grpc;
 pub mod kmsv2;
+pub mod page;
 pub mod ports;
 pub mod socket;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lastkey_secret::{SecretArray, SecretVec};
@@ -118,6 +119,8 @@ pub enum Which {
     Stage(String),
     /// The one with this number, from 1.
     Number(u32),
+    /// No secret: the account of a database that the pod has by the role of this name.
+    Account,
 }
 
 /// What a pod holds while its token is good: the right to read in its name.
@@ -153,6 +156,8 @@ pub struct ReadSecret {
     pub made_at: String,
     /// The value.
     pub value: ReadValue,
+    /// After so long it is asked for again, so that it lives on; `None` when it lives by itself.
+    pub ask_after: Option<Duration>,
 }
 
 /// A value.

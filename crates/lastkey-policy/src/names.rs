@@ -42,7 +42,7 @@ types! {
     ServiceAccount, User, Subject, Node, Service,
     Namespace, Cluster, Group, Role, Provider,
     Key, Alias, KeyGroup, Instance, Policy, EncryptionContext, Secret, SecretPath,
-    Database,
+    Database, DatabaseRole,
 }
 
 static CEDAR_TYPES: LazyLock<Vec<Arc<EntityType>>> = LazyLock::new(|| {
@@ -120,5 +120,6 @@ const fn type_of(kind: ResourceKind) -> Type {
         ResourceKind::User => Type::User,
         ResourceKind::Node => Type::Node,
         ResourceKind::Database => Type::Database,
+        ResourceKind::DatabaseRole => Type::DatabaseRole,
     }
 }

@@ -27,6 +27,7 @@ use crate::holders::Holders;
 use crate::keyring::{CacheOfIds, Keyring, LoadedKey, Opened, cache_of_ids};
 use crate::ops::databases::RootTurns;
 use crate::ops::fetch_keys::Fetches;
+use crate::ops::leases::Leases;
 use crate::ops::secrets::{NODES_AT_ONCE, Turns, WATCHES_AT_ONCE};
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
@@ -90,6 +91,8 @@ pub struct Engine {
     pub(crate) turns: Turns,
     /// Whose root accounts are being used.
     pub(crate) root_turns: RootTurns,
+    /// Whose accounts of databases are being worked on.
+    pub(crate) leases: Leases,
     /// The same for agents of nodes, of whom each needs one all the time.
     pub(crate) node_watches: Semaphore,
     /// Who holds which version of a secret.
@@ -157,6 +160,7 @@ impl Engine {
             watches: Semaphore::new(WATCHES_AT_ONCE),
             turns: Turns::default(),
             root_turns: RootTurns::default(),
+            leases: Leases::default(),
             node_watches: Semaphore::new(NODES_AT_ONCE),
             holders,
             retiring: watch::Sender::new(false),

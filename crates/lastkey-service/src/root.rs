@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use lastkey_core::audit::archive::LogSigners;
 use lastkey_core::audit::note::{KeyKind, NoteSigner};
 use lastkey_core::ids::{InstanceId, KeyId, Name, VersionNo};
+use lastkey_core::lease::LeaseId;
 use lastkey_core::ports::{Cause, EntropySource, RecordKeys};
 use lastkey_core::seal_record::{Bootstrap, Instance, KeyringEntry, RootWrap};
 use lastkey_core::secret_item::SecretId;
@@ -253,6 +254,8 @@ pub(crate) enum SecretPlace<'a> {
     Webhook(SecretId),
     /// The password of the root account of a database.
     DatabaseRoot(&'a Name),
+    /// The password of an account of a database that was made by a role.
+    Lease(&'a Name, LeaseId),
 }
 
 impl SecretPlace<'_> {
@@ -275,6 +278,11 @@ impl SecretPlace<'_> {
             Self::DatabaseRoot(name) => {
                 aad.push(5);
                 aad.extend_from_slice(name.as_str().as_bytes());
+            }
+            Self::Lease(role, id) => {
+                aad.push(6);
+                aad.extend_from_slice(&id.0);
+                aad.extend_from_slice(role.as_str().as_bytes());
             }
         }
         aad

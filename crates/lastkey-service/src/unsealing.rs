@@ -20,6 +20,7 @@ use crate::custody::Custody;
 use crate::engine::{Engine, Keys};
 use crate::error::Error;
 use crate::gathering::Gathered;
+use crate::ops::leases::run_leases;
 use crate::ops::secrets::run_rotations;
 use crate::root::{KeyringKeys, RootKey};
 use crate::seal_authority::{CHANGED, is_of_version_1};
@@ -288,15 +289,20 @@ impl Gate {
         let renewing = renewal::run(Arc::clone(&engine), renewal_stopped);
         let (stop_rotations, rotations_stopped) = oneshot::channel();
         let rotating = run_rotations(Arc::clone(&engine), rotations_stopped);
+        let (stop_leases, leases_stopped) = oneshot::channel();
+        let tending = run_leases(Arc::clone(&engine), leases_stopped);
         let working = jobs::run(Arc::clone(&engine), stopped);
         let jobs = tokio::spawn(async move {
             let (renewing, rotating) = (tokio::spawn(renewing), tokio::spawn(rotating));
+            let tending = tokio::spawn(tending);
             working.await;
             // They may have ended by themselves; then nobody listens.
             let _ = stop_renewal.send(());
             let _ = stop_rotations.send(());
+            let _ = stop_leases.send(());
             let _ = renewing.await;
             let _ = rotating.await;
+            let _ = tending.await;
         });
         *self.retired.lock().await = Some(retired);
         *self.state() = SealState::Unsealed(Running { engine, jobs, stop_jobs });

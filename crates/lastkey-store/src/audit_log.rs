@@ -137,7 +137,7 @@ impl AuditLog {
             refusing: false,
         };
         let (to_builder, inbox) = sync_channel(MAX_BUILDING);
-        let Recovered { segment, tree, groups, signed, .. } = recovered;
+        let Recovered { segment, tree, segments, signed, .. } = recovered;
         *published.tail() = Tail::of(&tree, &[]);
         *published.signed.lock().map_err(|_| io::Error::other("poisoned"))? = signed;
         let mut builder = Builder {
@@ -152,8 +152,8 @@ impl AuditLog {
             kept_at: None,
             partials: Vec::new(),
         };
-        for group in &groups {
-            builder.add(group, files::write_file)?;
+        for found in segments {
+            found.read(|group| builder.add(group, files::write_if_other))?;
         }
         let writer = Writer {
             buffer: Arc::clone(&buffer),

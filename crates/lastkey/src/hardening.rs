@@ -1,7 +1,9 @@
-//! What the process denies itself: core dumps, being read by others of the same user, swap.
+//! What the process denies itself: core dumps, being read by others of the same user, swap; and
+//! the memory that it gives back.
 //!
 //! Room      the binary.
 
+use lastkey_kernel::code;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
@@ -30,6 +32,14 @@ pub(crate) fn lock_memory() -> Result<(), String> {
     }
     let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     mlockall(all).map_err(|error| format!("the kernel refuses: {error}"))
+}
+
+/// Gives the memory back that the code of the start takes, and takes all code out of what is
+/// locked: it is no secret, and is read from its file again where it is used.
+pub(crate) fn release_code() {
+    if let Err(error) = code::release() {
+        tracing::debug!(%error, "the code of the start stays in memory");
+    }
 }
 
 /// Whether the process has CAP_IPC_LOCK (capabilities(7), bit 14).

@@ -72,6 +72,11 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
 
 fn in_process(report: &mut Report) -> anyhow::Result<()> {
     let figures = programs::example("lastkey-crypto", "crypto_bench", &["blob"], Some(1))?;
+    let volumes = programs::example("lastkey-node", "csi_bench", &[], Some(1))?;
+    let p99 = volumes.get("csi.p99_ms")?;
+    report.add(Row::at_most("mount of 10 objects out of memory, p99", p99, "ms", 5.0));
+    let memory = volumes.get("csi.memory_mib")?;
+    report.add(Row::at_most("250 pods with 10 objects each", memory, "MiB", 20.0));
     for (what, name) in [("Encrypt", "seal"), ("Decrypt", "open")] {
         let figure = figures.get(&format!("blob.{name}_32_bytes_per_second"))?;
         let what = format!("{what} 32 bytes in process, one core");

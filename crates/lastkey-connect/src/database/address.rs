@@ -1,10 +1,12 @@
 //! Addresses of databases, as operators write them.
 //!
 //! Room      `connect`, inside.
-//! Source    PostgreSQL, 34.1.1.2 "Connection URIs", of which this is the part that names a place.
+//! Source    PostgreSQL, 34.1.1.2 "Connection URIs", of which this is the part that names a place; the
+//!           same for MariaDB.
 
 use std::path::PathBuf;
 
+use lastkey_core::database::DatabaseKind;
 use lastkey_core::outside::DatabaseError;
 
 /// Where a database listens.
@@ -25,17 +27,24 @@ pub(super) struct Address {
     pub(super) name: String,
 }
 
-/// The port that PostgreSQL has when nobody says otherwise.
-const PORT: u16 = 5_432;
+/// The port that a database has when nobody says otherwise.
+const fn port_of(kind: DatabaseKind) -> u16 {
+    match kind {
+        DatabaseKind::PostgreSql => 5_432,
+        DatabaseKind::MariaDb => 3_306,
+    }
+}
 
 impl Address {
-    /// Reads `postgresql://HOST[:PORT]/NAME` or `postgresql:///NAME?host=/FOLDER[&port=PORT]`.
+    /// Reads `postgresql://HOST[:PORT]/NAME` or `postgresql:///NAME?host=/FOLDER[&port=PORT]`; or
+    /// `mariadb://HOST[:PORT]/NAME` or `mariadb:///NAME?socket=/FILE`.
     ///
     /// # Errors
     /// [`DatabaseError::Address`].
-    pub(super) fn parse(text: &str) -> Result<Self, DatabaseError> {
-        let rest = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
-        let rest = rest.ok_or_else(|| bad("it does not begin with postgresql://"))?;
+    pub(super) fn parse(kind: DatabaseKind, text: &str) -> Result<Self, DatabaseError> {
+        let (kind, rest) = DatabaseKind::of_address(text)
+            .filter(|(found, _)| *found == kind)
+            .ok_or_else(|| bad("it begins neither with postgresql:// nor with mariadb://"))?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, name) = path.split_once('/').ok_or_else(|| bad("it names no database"))?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
@@ -47,12 +56,16 @@ impl Address {
         if authority.contains('@') {
             return Err(bad("it names a user; that is told apart"));
         }
-        let place = if authority.is_empty() { socket(query)? } else { host(authority, query)? };
+        let place = match kind {
+            _ if !authority.is_empty() => host(authority, query, port_of(kind))?,
+            DatabaseKind::PostgreSql => socket(query)?,
+            DatabaseKind::MariaDb => socket_file(query)?,
+        };
         Ok(Self { place, name: name.to_owned() })
     }
 }
 
-fn host(authority: &str, query: &str) -> Result<Place, DatabaseError> {
+fn host(authority: &str, query: &str, usual: u16) -> Result<Place, DatabaseError> {
     if !query.is_empty() {
         return Err(bad("a host takes no options"));
     }
@@ -62,7 +75,7 @@ fn host(authority: &str, query: &str) -> Result<Place, DatabaseError> {
     };
     let port = match port.strip_prefix(':') {
         Some(port) => port.parse().map_err(|_| bad("its port is none"))?,
-        None if port.is_empty() => PORT,
+        None if port.is_empty() => usual,
         None => return Err(bad("its host is malformed")),
     };
     if host.is_empty() || port == 0 {
@@ -72,7 +85,7 @@ fn host(authority: &str, query: &str) -> Result<Place, DatabaseError> {
 }
 
 fn socket(query: &str) -> Result<Place, DatabaseError> {
-    let (mut folder, mut port) = (None, PORT);
+    let (mut folder, mut port) = (None, port_of(DatabaseKind::PostgreSql));
     for option in query.split('&') {
         match option.split_once('=') {
             Some(("host", path)) if path.starts_with('/') => folder = Some(PathBuf::from(path)),
@@ -84,6 +97,13 @@ fn socket(query: &str) -> Result<Place, DatabaseError> {
     Ok(Place::Socket(folder.join(format!(".s.PGSQL.{port}"))))
 }
 
+fn socket_file(query: &str) -> Result<Place, DatabaseError> {
+    match query.split_once('=') {
+        Some(("socket", path)) if path.starts_with('/') => Ok(Place::Socket(PathBuf::from(path))),
+        Some(_) | None => Err(bad("it names neither a host nor ?socket=/FILE")),
+    }
+}
+
 fn bad(why: &str) -> DatabaseError {
     DatabaseError::Address(format!("this is no address of a database: {why}"))
 }
@@ -91,6 +111,9 @@ fn bad(why: &str) -> DatabaseError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const POSTGRESQL: DatabaseKind = DatabaseKind::PostgreSql;
+    const MARIADB: DatabaseKind = DatabaseKind::MariaDb;
 
     #[test]
     fn hosts_and_sockets_are_read() {
@@ -101,9 +124,13 @@ mod tests {
             ("postgresql://[::1]/shop", Place::Host("::1".to_owned(), 5_432)),
             ("postgresql:///shop?host=/run/pg", Place::Socket("/run/pg/.s.PGSQL.5432".into())),
             ("postgresql:///shop?host=/a&port=7", Place::Socket("/a/.s.PGSQL.7".into())),
+            ("mariadb://DB/shop", Place::Host("db".to_owned(), 3_306)),
+            ("mysql://db:7/shop", Place::Host("db".to_owned(), 7)),
+            ("mariadb:///shop?socket=/run/m.sock", Place::Socket("/run/m.sock".into())),
         ] {
             let expected = Address { place, name: "shop".to_owned() };
-            assert_eq!(Address::parse(text).ok(), Some(expected), "{text}");
+            let kind = if text.starts_with('m') { MARIADB } else { POSTGRESQL };
+            assert_eq!(Address::parse(kind, text).ok(), Some(expected), "{text}");
         }
     }
 
@@ -112,7 +139,8 @@ mod tests {
         for text in [
             "",
             "db/shop",
-            "mysql://db/shop",
+            "mariadb://db/shop",
+            "sqlite://db/shop",
             "postgresql://db",
             "postgresql://db/",
             "postgresql://u:p@db/shop",
@@ -126,7 +154,10 @@ mod tests {
             "postgresql://[::1]6/a",
             "postgresql://:5/shop",
         ] {
-            assert!(Address::parse(text).is_err(), "{text}");
+            assert!(Address::parse(POSTGRESQL, text).is_err(), "{text}");
+        }
+        for text in ["mariadb:///shop", "mariadb:///shop?socket=m", "mariadb://db/shop?socket=/m"] {
+            assert!(Address::parse(MARIADB, text).is_err(), "{text}");
         }
     }
 }

@@ -7,9 +7,11 @@
 //!           a password, never the password. No statement waits for a lock until it is forgotten.
 
 use std::io;
+use std::time::Duration;
 
 use lastkey_core::database::{Endpoint, Login};
-use lastkey_core::outside::DatabaseError;
+use lastkey_core::lease::{GROUP_PLACE, USER_PLACE};
+use lastkey_core::outside::{DatabaseError, NewAccount};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password::scram_sha_256;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,9 +23,9 @@ use tokio_postgres::tls::TlsConnect;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::address::{Address, Place};
-use super::refused;
 use super::scram::ScramOnly;
 use super::tls::Tls;
+use super::{Again, refused};
 use crate::guard::{Guard, Trust};
 
 /// A connection, logged in. Closes when it is dropped.
@@ -48,7 +50,16 @@ impl Session {
         at: Endpoint<'_>,
         login: Login<'_>,
     ) -> Result<Self, DatabaseError> {
-        let address = Address::parse(at.address)?;
+        let address = Address::parse(at.kind, at.address)?;
+        Self::open_at(guard, at, login, &address).await
+    }
+
+    async fn open_at(
+        guard: &Guard,
+        at: Endpoint<'_>,
+        login: Login<'_>,
+        address: &Address,
+    ) -> Result<Self, DatabaseError> {
         let mut config = Config::new();
         config.user(login.account).dbname(&address.name).application_name("lastkey");
         login.password.expose(|password| {
@@ -64,7 +75,7 @@ impl Session {
             }
             Place::Host(host, port) => {
                 let trust = Trust::from(at.authority);
-                let reached = guard.dial(host, *port, &trust).await;
+                let reached = guard.dial(host, *port, &trust, b"postgresql").await;
                 let (stream, tls) = reached.map_err(|error| refused(&error))?;
                 if let Some((connector, name)) = tls {
                     config.ssl_mode(SslMode::Require);
@@ -112,6 +123,141 @@ impl Session {
     pub(super) async fn lock(&self, account: &str) -> Result<(), DatabaseError> {
         self.run(&format!("ALTER ROLE {} NOLOGIN PASSWORD NULL", escape_identifier(account))).await
     }
+
+    /// Makes an account, or makes the one that is there like it.
+    pub(super) async fn make_account(&self, new: NewAccount<'_>) -> Result<(), DatabaseError> {
+        let made = self.statements(new).await?;
+        self.run(&format!("BEGIN;\n{made}\n; COMMIT")).await
+    }
+
+    /// Makes an account and drops it, all of it in a transaction that is taken back.
+    pub(super) async fn try_account(&self, new: NewAccount<'_>) -> Result<(), DatabaseError> {
+        let (made, account) = (self.statements(new).await?, escape_identifier(new.login.account));
+        let group = escape_identifier(new.group);
+        let joined = format!("GRANT {account} TO CURRENT_USER");
+        let dropped = format!("{joined}; {}; DROP ROLE {account}", emptied(&account, &group));
+        self.run(&format!("BEGIN;\n{made}\n; {dropped}; ROLLBACK")).await
+    }
+
+    /// What makes an account. Whatever it makes belongs to the group, since it acts as the group.
+    async fn statements(&self, new: NewAccount<'_>) -> Result<String, DatabaseError> {
+        let NewAccount { login, group, lasts, statements, comment } = new;
+        let (user, verifier) = (escape_identifier(login.account), verifier(login));
+        let (ends, role) = (escape_literal(&self.end_after(lasts).await?), escape_literal(group));
+        let quoted = escape_identifier(group);
+        let verb = if self.has(login.account).await? { "ALTER" } else { "CREATE" };
+        let mut all = vec![
+            format!("{verb} ROLE {user} LOGIN PASSWORD {verifier} VALID UNTIL {ends}"),
+            format!("GRANT {quoted} TO {user}"),
+            format!("ALTER ROLE {user} SET role = {role}"),
+            format!("COMMENT ON ROLE {user} IS {}", escape_literal(comment)),
+        ];
+        let filled = |text: &String| {
+            let bare = text.trim_end().trim_end_matches(';');
+            bare.replace(USER_PLACE, &user).replace(GROUP_PLACE, &quoted)
+        };
+        all.extend(statements.iter().map(filled));
+        // A line of its own, should a statement end with a comment.
+        Ok(all.join("\n;"))
+    }
+
+    /// When something ends that lasts so long from now on, by the clock of the database.
+    async fn end_after(&self, lasts: Duration) -> Result<String, DatabaseError> {
+        let seconds = lasts.as_secs_f64();
+        let sql = "SELECT (now() + make_interval(secs => $1))::text";
+        let row = self.client.query_one(sql, &[&seconds]).await;
+        row.and_then(|row| row.try_get(0)).map_err(|error| failed(&error, ""))
+    }
+
+    async fn has(&self, account: &str) -> Result<bool, DatabaseError> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname::text = $1)";
+        let row = self.client.query_one(sql, &[&account]).await;
+        row.and_then(|row| row.try_get(0)).map_err(|error| failed(&error, ""))
+    }
+
+    /// Lets the password of an account open for so long; no when there is none.
+    pub(super) async fn extend(
+        &self,
+        account: &str,
+        lasts: Duration,
+    ) -> Result<bool, DatabaseError> {
+        if !self.has(account).await? {
+            return Ok(false);
+        }
+        let ends = escape_literal(&self.end_after(lasts).await?);
+        let user = escape_identifier(account);
+        self.run(&format!("ALTER ROLE {user} LOGIN VALID UNTIL {ends}")).await.map(|()| true)
+    }
+
+    /// Drops an account and nothing that it owns, also in other databases of the server, which are
+    /// opened as this one was.
+    pub(super) async fn drop_account(
+        &self,
+        account: &str,
+        (guard, at, root): Again<'_>,
+    ) -> Result<(), DatabaseError> {
+        if !self.has(account).await? {
+            return Ok(());
+        }
+        self.lock(account).await?;
+        let user = escape_identifier(account);
+        // Who is a member may end its connections and hand on what it owns.
+        self.run(&format!("GRANT {user} TO CURRENT_USER")).await?;
+        let ended = "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE \
+                     usename::text = $1";
+        self.client.query(ended, &[&account]).await.map_err(|error| failed(&error, ""))?;
+        let heir = self.heir(account).await?;
+        let emptied = emptied(&user, &heir);
+        self.run(&format!("BEGIN; {emptied}; COMMIT")).await?;
+        for name in self.other_databases(account).await? {
+            let address = Address { name, ..Address::parse(at.kind, at.address)? };
+            let other = Self::open_at(guard, at, root, &address).await?;
+            other.run(&format!("BEGIN; {emptied}; COMMIT")).await?;
+        }
+        self.run(&format!("DROP ROLE IF EXISTS {user}")).await
+    }
+
+    /// Who takes over what an account owns, quoted: the role that it acts as, or else we.
+    async fn heir(&self, account: &str) -> Result<String, DatabaseError> {
+        let sql = "SELECT substr(setting, 6) FROM pg_catalog.pg_roles, unnest(rolconfig) \
+                   AS setting WHERE rolname::text = $1 AND setting LIKE 'role=%'";
+        let found = self.client.query_opt(sql, &[&account]).await;
+        let found = found.and_then(|row| row.map(|row| row.try_get(0)).transpose());
+        let group: Option<String> = found.map_err(|error| failed(&error, ""))?;
+        match group {
+            Some(group) if self.has(&group).await? => Ok(escape_identifier(&group)),
+            Some(_) | None => Ok("CURRENT_USER".to_owned()),
+        }
+    }
+
+    /// Other databases of the server in which something depends on an account.
+    async fn other_databases(&self, account: &str) -> Result<Vec<String>, DatabaseError> {
+        let sql = "SELECT DISTINCT d.datname::text FROM pg_catalog.pg_shdepend s JOIN \
+                   pg_catalog.pg_database d ON d.oid = s.dbid JOIN pg_catalog.pg_roles r ON r.oid = \
+                   s.refobjid WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND \
+                   r.rolname::text = $1 AND d.datname <> current_database()";
+        self.texts(sql, account).await
+    }
+
+    /// The accounts whose names begin so.
+    pub(super) async fn accounts(&self, prefix: &str) -> Result<Vec<String>, DatabaseError> {
+        let sql = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE \
+                   left(rolname::text, length($1::text)) = $1::text ORDER BY 1";
+        self.texts(sql, prefix).await
+    }
+
+    async fn texts(&self, sql: &str, parameter: &str) -> Result<Vec<String>, DatabaseError> {
+        let rows = self.client.query(sql, &[&parameter]).await;
+        let rows = rows.map_err(|error| failed(&error, ""))?;
+        let texts = rows.iter().map(|row| row.try_get(0));
+        texts.collect::<Result<_, _>>().map_err(|error| failed(&error, ""))
+    }
+}
+
+/// Hands on what an account owns, and takes away what it was granted. The order matters: what was
+/// handed on is not dropped.
+fn emptied(user: &str, heir: &str) -> String {
+    format!("REASSIGN OWNED BY {user} TO {heir}; DROP OWNED BY {user}")
 }
 
 /// What the server keeps of a password, quoted.

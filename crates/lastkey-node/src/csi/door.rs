@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 use lastkey_wire::grpc::csi_provider::{
     MountRequest, MountResponse, SERVICE, VersionRequest, VersionResponse,
 };
+use lastkey_wire::grpc::health::{self, HealthCheckRequest, HealthCheckResponse, SERVING};
 use tokio::sync::watch;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 use super::dialect::Personality;
 use super::provider::Provider;
@@ -75,6 +76,9 @@ impl grpc::Door for Desk {
 impl grpc::Line for Line {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let limit = MAX_MESSAGE_LEN;
+        if method_of(&request, health::SERVICE) == Some("Check") {
+            return unary(request, limit, async |asked| health_of(&asked)).await;
+        }
         match method_of(&request, SERVICE) {
             Some("Version") => {
                 unary(request, limit, async move |_: VersionRequest| Ok(self.version())).await
@@ -83,7 +87,8 @@ impl grpc::Line for Line {
                 unary(request, limit, async move |asked| self.mount(asked).await).await
             }
             Some(_) | None => {
-                Status::unimplemented("only v1alpha1.CSIDriverProvider is served here").into_http()
+                let served = "v1alpha1.CSIDriverProvider and grpc.health.v1.Health/Check";
+                Status::unimplemented(format!("only {served} are served here")).into_http()
             }
         }
     }
@@ -103,14 +108,50 @@ impl Line {
         let started = Instant::now();
         let (provider, personality) = (Arc::clone(&self.provider), self.personality);
         let mounting = tokio::spawn(async move { provider.mount(personality, &asked).await });
-        match mounting.await {
+        let mounted = mounting.await;
+        let took = started.elapsed();
+        let answer = match mounted {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(refusal)) => {
-                let took = started.elapsed().as_millis();
+                let took = took.as_millis();
                 tracing::warn!(reason = %refusal, took, "a volume was refused");
                 Err(refusal.status())
             }
             Err(_) => Err(Status::internal("the provider has failed; look at its log")),
-        }
+        };
+        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        self.provider.metrics.mounted(personality.name(), word_of(code), took);
+        answer
+    }
+}
+
+/// Whether a service is served here.
+fn health_of(asked: &HealthCheckRequest) -> Result<HealthCheckResponse, Status> {
+    match asked.service.as_str() {
+        "" | SERVICE => Ok(HealthCheckResponse { status: SERVING }),
+        _ => Err(Status::not_found("no such service is served here")),
+    }
+}
+
+/// What a volume can end with, as the documents of gRPC write it.
+fn word_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::NotFound => "NOT_FOUND",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => "INTERNAL",
     }
 }

@@ -38,7 +38,10 @@ pub(super) fn as_json(fields: &BTreeMap<String, SecretVec>) -> Result<Value, For
 pub(super) fn write(fields: &Map<String, Value>, format: Format) -> Result<Vec<u8>, FormatError> {
     let mut text = String::new();
     match format {
-        Format::Raw | Format::Json => text = Value::Object(fields.clone()).to_string(),
+        // A key store is made of fields as they are, and never of their JSON.
+        Format::Raw | Format::Json | Format::Pkcs12 => {
+            text = Value::Object(fields.clone()).to_string()
+        }
         Format::Yaml => {
             for (name, value) in fields {
                 text.push_str(&format!("{}: {value}\n", Value::from(name.as_str())));

@@ -11,6 +11,8 @@ mod dialect;
 mod door;
 mod format;
 mod held;
+mod keystore;
+mod metrics;
 mod outage;
 mod plan;
 mod provider;

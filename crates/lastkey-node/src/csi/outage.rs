@@ -102,7 +102,8 @@ impl Shelf {
         let kept = all.get(&place)?;
         let bytes = self.key.unwrap(&place, &kept.sealed).ok()?;
         let value = parted(bytes, kept.fields.as_deref())?;
-        Some(ReadSecret { version: kept.version, made_at: kept.made_at.clone(), value })
+        let (version, made_at) = (kept.version, kept.made_at.clone());
+        Some(ReadSecret { version, made_at, value, ask_after: None })
     }
 
     /// The service has refused a value.
@@ -140,6 +141,7 @@ fn place(identity: &Identity, source: &Source) -> [u8; 32] {
     let which = match &source.which {
         Which::Stage(stage) => format!("stage\0{stage}"),
         Which::Number(number) => format!("number\0{number}"),
+        Which::Account => "account".to_owned(),
     };
     let Identity { role, namespace, service_account } = identity;
     let parts = [role, namespace, service_account, &source.name, &which];
@@ -190,7 +192,7 @@ mod tests {
 
     fn read(text: &str) -> ReadSecret {
         let value = ReadValue::Opaque(SecretVec::copy_of(text.as_bytes()));
-        ReadSecret { version: 3, made_at: "t".to_owned(), value }
+        ReadSecret { version: 3, made_at: "t".to_owned(), value, ask_after: None }
     }
 
     fn text(found: Option<ReadSecret>) -> Option<Vec<u8>> {
@@ -262,7 +264,7 @@ mod tests {
         let fields = [("a", "hunter2"), ("b", ""), ("c", "x")];
         let fields = fields.map(|(name, v)| (name.to_owned(), SecretVec::copy_of(v.as_bytes())));
         let value = ReadValue::Fields(fields.into());
-        let secret = ReadSecret { version: 1, made_at: String::new(), value };
+        let secret = ReadSecret { version: 1, made_at: String::new(), value, ask_after: None };
         shelf.put(&identity("a"), &current("s"), &secret);
         let found = shelf.find(&identity("a"), &current("s")).unwrap();
         let ReadValue::Fields(found) = found.value else { panic!() };

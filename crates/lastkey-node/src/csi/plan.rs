@@ -91,6 +91,8 @@ pub(super) enum Format {
     Yaml,
     Dotenv,
     Properties,
+    /// A key store.
+    Pkcs12,
 }
 
 /// How a value is written in its secret.

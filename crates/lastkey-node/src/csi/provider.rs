@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::dialect::Personality;
 use super::held::{Held, Slot, check_pod, end_of};
+use super::metrics::Metrics;
 use super::outage::Shelf;
 use super::plan::{Plan, Source};
 use super::reading::{Failed, INTERNAL, Reader};
@@ -71,6 +72,7 @@ pub struct Provider {
     /// A volume is there, or holds something else.
     pub(super) wake: Notify,
     pub(super) begun_at: Instant,
+    pub(super) metrics: Metrics,
 }
 
 impl Provider {
@@ -86,8 +88,8 @@ impl Provider {
         let outage = outage.map(|one| Shelf::new(one.bound).map(|shelf| (shelf, one.judge)));
         let outage = outage.transpose()?;
         let (volumes, untold, wake) = (Mutex::default(), Mutex::default(), Notify::new());
-        let begun_at = Instant::now();
-        Ok(Self { config, service, volumes, outage, untold, wake, begun_at })
+        let (begun_at, metrics) = (Instant::now(), Metrics::new(&config.version));
+        Ok(Self { config, service, volumes, outage, untold, wake, begun_at, metrics })
     }
 
     /// The files of a volume.
@@ -124,6 +126,7 @@ impl Provider {
         if let Some(held) = &*held
             && self.is_good(held, asked, &token_hash)
         {
+            self.metrics.answered_from_memory();
             return Ok(self.answer(slot, held));
         }
         match self.make(personality, &plan, asked, token, held.as_ref()).await {
@@ -153,6 +156,7 @@ impl Provider {
             && held.token_hash == *token
             && SystemTime::now() < held.token_ends_at
             && (is_told || held.made_at.elapsed() < RECHECK)
+            && held.ask_again_at.is_none_or(|at| Instant::now() < at)
     }
 
     /// The driver writes what it is answered.
@@ -264,7 +268,9 @@ impl Provider {
         };
         let reader = Reader { session: session.as_ref(), identity: identity.as_ref() };
         let (values, is_live) = self.read_all(plan, asked, reader).await?;
-        let (files, values) = rendered(plan, asked, values).await?;
+        let ask_after = values.values().flatten().filter_map(|read| read.ask_after).min();
+        let (mut files, values) = rendered(plan, asked, values).await?;
+        keep_bytes(&mut files, before);
         let (seen, versions) = versions_of(&values);
         Ok(Held {
             personality,
@@ -278,6 +284,7 @@ impl Provider {
             seen,
             versions,
             made_at: Instant::now(),
+            ask_again_at: ask_after.map(|pause| Instant::now() + pause),
             is_untold: !is_live || values.keys().any(is_untold),
         })
     }
@@ -295,6 +302,17 @@ impl Provider {
         })?;
         let role = role.replace("{namespace}", &asked.namespace);
         Ok(role.replace("{serviceaccount}", &asked.service_account))
+    }
+}
+
+/// What is made with random bytes stays as it is while it is made of the same.
+fn keep_bytes(files: &mut [Rendered], before: Option<&Held>) {
+    let before = before.map_or(&[][..], |held| &held.files);
+    for file in files.iter_mut().filter(|file| file.is_random) {
+        let is_same = |old: &&Rendered| old.path == file.path && old.version == file.version;
+        if let Some(old) = before.iter().find(is_same) {
+            file.contents = old.contents.expose(SecretVec::copy_of);
+        }
     }
 }
 
@@ -319,6 +337,8 @@ fn versions_of(values: &Values) -> (BTreeMap<String, Option<u32>>, BTreeMap<Stri
         let stage = match &source.which {
             Which::Stage(stage) => stage.as_str(),
             Which::Number(_) => "",
+            // No secret, so nobody tells of its changes or counts who holds it.
+            Which::Account => continue,
         };
         if stage == "current" {
             seen.insert(source.name.clone(), version);
@@ -340,7 +360,8 @@ fn versions_of(values: &Values) -> (BTreeMap<String, Option<u32>>, BTreeMap<Stri
 /// and with it at `previous`, is watched.
 fn is_untold(source: &Source) -> bool {
     match &source.which {
-        Which::Number(_) => false,
+        // Asked for again in time.
+        Which::Number(_) | Which::Account => false,
         Which::Stage(stage) => !matches!(stage.as_str(), "current" | "previous"),
     }
 }

@@ -55,8 +55,9 @@ pub(super) fn of_object(object: &str, who: &str, error: &SecretError) -> Refusal
             ))
         }
         SecretError::Refused { code, message } if is_no(code) => Refusal::Denied(format!(
-            "object {object} for {who}: {message} ({code}). Either there is no such secret, or no \
-             policy permits secrets:GetSecret on it; try `lastkey can get-secret`"
+            "object {object} for {who}: {message} ({code}). Either there is no such secret or role \
+             of a database, or no policy permits secrets:GetSecret or \
+             secrets:GetDatabaseCredentials on it; try `lastkey can get-secret`"
         )),
         SecretError::Refused { code, message } => {
             Refusal::Unready(format!("object {object} for {who}: {message} ({code})"))

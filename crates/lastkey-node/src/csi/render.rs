@@ -18,7 +18,7 @@ use super::plan::{
     Content, Encoding, Format, MAX_FILES, Part, Source, Wanted, check_apart, check_path,
 };
 use super::refusal::Refusal;
-use super::{format, query, template};
+use super::{format, keystore, query, template};
 use crate::ports::{ReadSecret, ReadValue};
 
 /// A driver reads answers of 4 MiB; this is without what frames them.
@@ -41,6 +41,8 @@ pub(super) struct Rendered {
     pub(super) mode: u32,
     pub(super) contents: SecretVec,
     pub(super) version: String,
+    /// It was made with random bytes: of the same secrets it would be another one.
+    pub(super) is_random: bool,
 }
 
 /// Why an object gives no file.
@@ -106,8 +108,9 @@ fn render(wanted: &Wanted, values: &Values, who: &str) -> Result<Vec<Rendered>, 
             .map(|(path, bytes)| {
                 check_path(&path, object)?;
                 let version = version(wanted, &path, values);
-                let (object, mode) = (object.clone(), wanted.mode);
-                Ok(Rendered { path, object, mode, contents: SecretVec::take(bytes), version })
+                let (object, mode, is_random) = (object.clone(), wanted.mode, is_random(wanted));
+                let contents = SecretVec::take(bytes);
+                Ok(Rendered { path, object, mode, contents, version, is_random })
             })
             .collect(),
         Err(Gap::Absent(_)) if wanted.is_optional => Ok(Vec::new()),
@@ -124,7 +127,10 @@ fn render(wanted: &Wanted, values: &Values, who: &str) -> Result<Vec<Rendered>, 
 fn files(wanted: &Wanted, values: &Values) -> Result<Vec<(String, Vec<u8>)>, Gap> {
     match &wanted.content {
         Content::One { source, part, format } => {
-            let bytes = one(value(source, values)?, part, *format)?;
+            let bytes = match (value(source, values)?, part, format) {
+                (read, Part::Whole, Format::Pkcs12) => key_store(source, read)?,
+                (read, _, _) => one(read, part, *format)?,
+            };
             Ok(vec![(wanted.path.clone(), decoded(bytes, wanted.encoding)?)])
         }
         Content::Each { source } => each(value(source, values)?, wanted),
@@ -153,7 +159,7 @@ fn files(wanted: &Wanted, values: &Values) -> Result<Vec<(String, Vec<u8>)>, Gap
 
 fn value<'a>(source: &Source, values: &'a Values) -> Result<&'a ReadSecret, Gap> {
     let found = values.get(source).and_then(Option::as_deref);
-    found.ok_or_else(|| Gap::Absent(format!("the secret {} is not there", source.name)))
+    found.ok_or_else(|| Gap::Absent(format!("{} is not there", source.name)))
 }
 
 fn one(read: &ReadSecret, part: &Part, format: Format) -> Result<Vec<u8>, Gap> {
@@ -192,6 +198,15 @@ fn whole(read: &ReadSecret, format: Format) -> Result<Vec<u8>, Gap> {
             | Value::Array(_) => Err(wrong(format::FormatError::Whole)),
         },
     }
+}
+
+/// A key store, under the last part of the name of the secret.
+fn key_store(source: &Source, read: &ReadSecret) -> Result<Vec<u8>, Gap> {
+    let ReadValue::Fields(fields) = &read.value else {
+        return Err(wrong(format::FormatError::Whole));
+    };
+    let alias = source.name.rsplit('/').next().unwrap_or(&source.name);
+    keystore::pkcs12(alias, fields).map_err(|error| Gap::Wrong(error.to_string()))
 }
 
 fn field(read: &ReadSecret, name: &str) -> Result<Vec<u8>, Gap> {
@@ -284,6 +299,10 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     pairs.collect()
 }
 
+const fn is_random(wanted: &Wanted) -> bool {
+    matches!(wanted.content, Content::One { format: Format::Pkcs12, .. })
+}
+
 /// Versions of the secrets, readable, and a hash over everything that makes the content.
 fn version(wanted: &Wanted, path: &str, values: &Values) -> String {
     let mut numbers = Vec::new();
@@ -308,7 +327,8 @@ mod tests {
     use super::*;
 
     fn read(value: ReadValue, version: u32) -> Option<Arc<ReadSecret>> {
-        Some(Arc::new(ReadSecret { version, made_at: "2026".to_owned(), value }))
+        let made_at = "2026".to_owned();
+        Some(Arc::new(ReadSecret { version, made_at, value, ask_after: None }))
     }
 
     fn opaque(text: &str) -> Option<Arc<ReadSecret>> {

@@ -48,7 +48,7 @@ impl SecretOps for Service {
         Ok(PodSession { bearer: SecretVec::copy_of(b"b"), ends_at })
     }
 
-    async fn read(&self, _: &PodSession, _: &str, _: &Which) -> Result<ReadSecret, SecretError> {
+    async fn read(&self, _: &PodSession, _: &str, of: &Which) -> Result<ReadSecret, SecretError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let reads = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_reads.fetch_max(reads, Ordering::SeqCst);
@@ -56,7 +56,8 @@ impl SecretOps for Service {
         self.reads.fetch_sub(1, Ordering::SeqCst);
         let version = self.version.load(Ordering::SeqCst) + 1;
         let value = ReadValue::Opaque(SecretVec::take(format!("value {version}").into_bytes()));
-        Ok(ReadSecret { version, made_at: String::new(), value })
+        let ask_after = (*of == Which::Account).then_some(Duration::from_secs(600));
+        Ok(ReadSecret { version, made_at: String::new(), value, ask_after })
     }
 
     async fn watch(&self, question: &Question) -> Result<News, SecretError> {
@@ -139,6 +140,21 @@ async fn volume_is_answered_from_memory_for_its_own_token_alone() {
     let stolen = provider.mount(Personality::Lastkey, &request("v", &token("u", 2))).await;
     assert!(stolen.unwrap_err().to_string().contains("another pod"));
     assert_eq!(service.calls(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn account_of_a_database_is_asked_for_again_in_time_and_not_before() {
+    let (service, provider) = provider(None);
+    let mut asked = request("u", &token("u", 1));
+    asked.attributes = asked.attributes.replace("secret: a/b", "database: shop-app, path: db");
+    mounted(&provider, &asked).await;
+    let calls = service.calls();
+    tokio::time::sleep(Duration::from_secs(599)).await;
+    mounted(&provider, &asked).await;
+    assert_eq!(service.calls(), calls);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    mounted(&provider, &asked).await;
+    assert!(service.calls() > calls);
 }
 
 #[tokio::test(start_paused = true)]

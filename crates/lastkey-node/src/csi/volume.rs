@@ -226,6 +226,7 @@ mod tests {
 
     fn file(path: &str, text: &str) -> Rendered {
         Rendered {
+            is_random: false,
             path: path.to_owned(),
             object: String::new(),
             mode: 0o440,

@@ -171,6 +171,7 @@ impl Provider {
     ) {
         match answer {
             Ok(Answer { news, is_heard }) => {
+                self.metrics.watch(true);
                 match is_heard {
                     Some(true) => {
                         memory.sent = Some(digest);
@@ -184,6 +185,7 @@ impl Provider {
                 self.take(news.changed, memory).await;
             }
             Err(SecretError::Away(cause)) => {
+                self.metrics.watch(false);
                 tracing::debug!(cause, "the service does not answer the watch");
                 // It may be another process by then, which was told nothing.
                 memory.sent = None;
@@ -202,6 +204,7 @@ impl Provider {
                     "the service does not tell this node of changes; volumes are renewed when the \
                      kubelet asks. Permit secrets:ListSecrets to nodes"
                 );
+                self.metrics.watch(false);
                 self.mark_untold();
                 memory.sent = None;
                 sleep(DENIED).await;
@@ -262,7 +265,11 @@ impl Provider {
 
     /// Renews a volume; no when that may succeed later.
     async fn renewed_or_told(&self, slot: &Slot) -> bool {
-        let Err(failed) = self.renew(slot).await else { return true };
+        let Err(failed) = self.renew(slot).await else {
+            self.metrics.renewed("ok");
+            return true;
+        };
+        self.metrics.renewed("failed");
         let pod = slot.told().pod.map(|pod| pod.pod_uid).unwrap_or_default();
         tracing::warn!(pod, reason = %failed.refusal, "a volume stays as it is");
         !failed.is_away

@@ -201,6 +201,8 @@ impl Parts {
             | Record::SecretRotation(_)
             | Record::RotationDue(_)
             | Record::Database(_)
+            | Record::DatabaseRole(_)
+            | Record::Lease(_)
             | Record::Access(_)
             | Record::Holding(_)
             | Record::AuditHead(_)

@@ -24,6 +24,7 @@ pub mod generate_mac;
 mod generate_random;
 pub mod holdings;
 pub mod import;
+pub mod leases;
 pub mod log_in;
 pub mod named;
 pub mod nodes;

@@ -1,5 +1,5 @@
 //! Use cases for what administrators make and name: clusters, providers, roles, policies, nodes,
-//! databases.
+//! databases and their roles.
 //!
 //! Room      `service`.
 //! Holds     a change of who may come in and as what is judged as a whole before it is written:
@@ -11,10 +11,11 @@ use std::sync::Arc;
 use lastkey_core::access::{Cluster, Node, Policy, Provider, Revocation, RevokedWhat, Role, User};
 use lastkey_core::database::Database;
 use lastkey_core::ids::Name;
+use lastkey_core::lease::DatabaseRole;
 use lastkey_core::permit::{
-    Action, ReadClusters, ReadDatabases, ReadNodes, ReadPolicies, ReadProviders, ReadRoles,
-    ReadUsers, Resource, ResourceKind, UpdateCluster, UpdateDatabase, UpdateNode, UpdatePolicy,
-    UpdateProvider, UpdateRole, UpdateUser,
+    Action, ReadClusters, ReadDatabaseRoles, ReadDatabases, ReadNodes, ReadPolicies, ReadProviders,
+    ReadRoles, ReadUsers, Resource, ResourceKind, UpdateCluster, UpdateDatabase,
+    UpdateDatabaseRole, UpdateNode, UpdatePolicy, UpdateProvider, UpdateRole, UpdateUser,
 };
 use lastkey_core::ports::{Expected, Revision, StoreError, Write};
 use lastkey_core::record::{PathRange, Record, RecordPath};
@@ -80,6 +81,7 @@ named! {
     User, "user", UpdateUser, ReadUsers;
     Node, "node", UpdateNode, ReadNodes;
     Database, "database", UpdateDatabase, ReadDatabases;
+    DatabaseRole, "database-role", UpdateDatabaseRole, ReadDatabaseRoles;
 }
 
 fn path_of<T: Named>(name: &Name) -> RecordPath {

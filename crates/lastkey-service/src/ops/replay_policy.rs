@@ -295,8 +295,12 @@ fn named(target: &str) -> Resource {
         "policy" => Some(ResourceKind::Policy),
         "user" => Some(ResourceKind::User),
         "node" => Some(ResourceKind::Node),
+        "database" => Some(ResourceKind::Database),
+        "database-role" => Some(ResourceKind::DatabaseRole),
         _ => None,
     };
+    // What follows is a lease of the role.
+    let target = target.split_once('#').map_or(target, |(target, _)| target);
     let split = target.split_once('/');
     let found = split.and_then(|(word, name)| Some((kind(word)?, name.to_owned())));
     found.map_or(Resource::Instance, |(kind, name)| Resource::Named(kind, name))
@@ -314,5 +318,13 @@ mod tests {
         assert_eq!(secret("secret/a/b/"), Some(path));
         assert_eq!(secret("secret/"), Some(Resource::Instance));
         assert_eq!((secret("secret/a and 2 more"), secret("role/a")), (None, None));
+    }
+
+    #[test]
+    fn a_target_of_databases_is_the_database_or_the_role() {
+        let of = |kind, name: &str| Resource::Named(kind, name.to_owned());
+        assert_eq!(named("database/shop"), of(ResourceKind::Database, "shop"));
+        assert_eq!(named("database-role/app#0a"), of(ResourceKind::DatabaseRole, "app"));
+        assert_eq!(named("witness/a"), Resource::Instance);
     }
 }

@@ -13,6 +13,7 @@ mod deletion;
 mod holdings;
 mod import;
 mod keys;
+mod leases;
 mod lifecycle;
 mod nodes;
 mod operations;

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use lastkey_core::ids::{AliasName, KeyRef, RequestId};
 use lastkey_core::key::{Description, KeyUsage, Tags};
-use lastkey_core::outside::{Issuers, Nobody};
+use lastkey_core::outside::{Clusters, Issuers, Nobody};
 use lastkey_core::ports::EntropySource;
 use lastkey_core::principal::{Caller, Principal, Source};
 use lastkey_core::time::{Reading, Timestamp};
@@ -56,6 +56,11 @@ pub(crate) async fn world() -> World {
 
 /// The same, which asks these issuers for keys.
 pub(crate) async fn world_asking(issuers: Arc<dyn Issuers>) -> World {
+    world_among(issuers, Arc::new(Nobody)).await
+}
+
+/// The same among these clusters.
+pub(crate) async fn world_among(issuers: Arc<dyn Issuers>, clusters: Arc<dyn Clusters>) -> World {
     let audit = Arc::new(MemoryAudit::default());
     let reading = Reading { wall: Timestamp(1_800_000_000), since_boot: 1_000, boot: [3; 16] };
     let clock = Arc::new(FixedClock::at(reading));
@@ -66,7 +71,7 @@ pub(crate) async fn world_asking(issuers: Arc<dyn Issuers>) -> World {
         clock: clock.clone(),
         entropy: Arc::new(RealEntropy),
         issuers,
-        clusters: Arc::new(Nobody),
+        clusters,
         databases: databases.clone(),
         webhooks: webhooks.clone(),
         claims: Arc::new(FakeClaims),

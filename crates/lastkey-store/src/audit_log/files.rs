@@ -51,6 +51,19 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.map_err(named("write", path))
 }
 
+/// The same, unless the file is there as it should be: at a start, nearly all of them are, and to
+/// write one again costs a hundred times what it costs to read it.
+///
+/// # Errors
+/// An I/O error that names it.
+pub(super) fn write_if_other(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match read_if_there(path, bytes.len() as u64) {
+        Ok(Some(found)) if found == bytes => Ok(()),
+        // Whatever else is there, or cannot be read, is replaced.
+        Ok(_) | Err(_) => write_file(path, bytes),
+    }
+}
+
 /// Replaces a file, durably.
 ///
 /// # Errors

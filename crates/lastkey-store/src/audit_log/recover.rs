@@ -19,7 +19,7 @@ use super::builder::{Signed, make_dirs};
 use super::files::{Layout, private_file, read_if_there, sync_dir};
 use super::tail::{LogHashes, Tail, read_tile};
 use super::verify::whole_notes;
-use super::wal::{BadSegment, Group, Scanned, Segment, scan, segments, zero_filled};
+use super::wal::{BadSegment, Group, GroupAt, Scanned, Segment, scan, segments, zero_filled};
 
 /// Why a log does not open. `Display` says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -46,13 +46,30 @@ pub enum OpenLogError {
 /// A log as it was found.
 pub(super) struct Recovered {
     pub(super) segment: Segment,
-    /// The tree up to the first record of `groups` that is not in a full bundle.
+    /// The tree up to the first record of `segments` that is not in a full bundle.
     pub(super) tree: Tree,
-    /// Records from there on and some before, as they stand in the segments.
-    pub(super) groups: Vec<Group>,
+    /// Records from there on and some before, where they stand.
+    pub(super) segments: Vec<Found>,
     pub(super) signed: Signed,
     /// Records in the log.
     pub(super) end: u64,
+}
+
+/// A segment that was found, and its groups.
+pub(super) struct Found {
+    path: PathBuf,
+    groups: Vec<GroupAt>,
+}
+
+impl Found {
+    /// The groups, one after the other: a segment is long, and is not kept in memory.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn read(self, mut use_it: impl FnMut(&Group) -> io::Result<()>) -> io::Result<()> {
+        let bytes = fs::read(&self.path)?;
+        self.groups.into_iter().try_for_each(|group| use_it(&group.read(&bytes)?))
+    }
 }
 
 /// Length of the first segment of a new log: small, so that a small installation stays small.
@@ -69,31 +86,31 @@ pub(super) fn recover(layout: &Layout) -> Result<Recovered, OpenLogError> {
     let all = segments(&layout.wal())?;
     let Some((first, _)) = all.first().cloned() else { return begin(layout, signed) };
     let damaged = |first_bad, what: String| damaged(layout, first_bad, what);
-    let (mut groups, mut end, mut last) = (Vec::new(), first, None);
+    let (mut found, mut end, mut last) = (Vec::new(), first, None);
     for (first, path) in all {
         if first != end {
             return Err(damaged(end, format!("the segment of record {end} is missing")));
         }
         let bytes = fs::read(&path)?;
-        let Scanned { groups: found, end: len, torn } = scan(&bytes, first).map_err(|error| {
+        let Scanned { groups, end: len, torn } = scan(&bytes, first).map_err(|error| {
             let (BadSegment::Header(at) | BadSegment::Group(at)) = error;
             damaged(at, format!("{}: {error}", path.display()))
         })?;
-        end = found.last().map_or(first, Group::end);
+        end = groups.last().map_or(first, GroupAt::end);
         if torn {
             tracing::warn!(record = end, "a group that was never acknowledged is cut off");
         }
-        groups.extend(found);
-        last = Some((path, len));
+        last = Some((path.clone(), len));
+        found.push(Found { path, groups });
     }
     let tree = tree_before(layout, first).map_err(|what| damaged(what.0, what.1))?;
     let (path, at) = last.ok_or_else(|| io::Error::other("no segment"))?;
     let segment = Segment::resume(path, at)?;
-    check_signed(layout, &tree, &groups, &signed, end)?;
+    check_signed(layout, &tree, &found, &signed, end)?;
     Ok(Recovered {
         segment,
         tree,
-        groups,
+        segments: found,
         signed: signed.map_or_else(Signed::default, |s| s.1),
         end,
     })
@@ -140,8 +157,8 @@ fn begin(layout: &Layout, signed: SignedRoot) -> Result<Recovered, OpenLogError>
     let file = zero_filled(&path, FIRST_SEGMENT_LEN)?;
     let segment = Segment::begin(&layout.wal(), &path, file, 0)?;
     sync_dir(&layout.dir)?;
-    let (tree, groups) = (Tree::default(), Vec::new());
-    Ok(Recovered { segment, tree, groups, signed: Signed::default(), end: 0 })
+    let (tree, segments) = (Tree::default(), Vec::new());
+    Ok(Recovered { segment, tree, segments, signed: Signed::default(), end: 0 })
 }
 
 /// The tree of the full bundles before the oldest segment, from the tiles alone. On failure, the
@@ -175,7 +192,7 @@ fn subtree(layout: &Layout, level: u8, number: u64) -> Result<Hash, (u64, String
 fn check_signed(
     layout: &Layout,
     tree: &Tree,
-    groups: &[Group],
+    found: &[Found],
     signed: &SignedRoot,
     end: u64,
 ) -> Result<(), OpenLogError> {
@@ -189,14 +206,12 @@ fn check_signed(
         let tail = Tail::of(&tree, &[]);
         tree_root(&LogHashes { layout, tail: &tail }, checkpoint.size)?
     } else {
-        let known = |group: &Group| {
+        let known = |group: &GroupAt| {
             usize::try_from(tree.size().saturating_sub(group.first)).unwrap_or(usize::MAX)
         };
-        let leaves: Vec<_> = groups
-            .iter()
-            .flat_map(|group| group.leaves.iter().skip(known(group)))
-            .copied()
-            .collect();
+        let groups = found.iter().flat_map(|segment| &segment.groups);
+        let leaves = groups.flat_map(|group| group.leaves.iter().skip(known(group)));
+        let leaves: Vec<_> = leaves.copied().collect();
         let more = usize::try_from(checkpoint.size - tree.size()).unwrap_or(usize::MAX);
         for leaf in leaves.iter().take(more) {
             tree.push(*leaf, |_| Ok::<_, io::Error>(()))?;

@@ -1,7 +1,8 @@
 //! The log as its users see it: durable, in order, provable, and closed to those who change it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use lastkey_core::audit::Phase;
 use lastkey_core::audit::archive::{Filter, LogSigners, Search};
@@ -74,6 +75,25 @@ async fn what_is_recorded_is_read_back_in_order() {
     assert_eq!(names(&log).await, expected);
     fill(&log, 600, 10).await;
     assert_eq!(log.search(all()).await.unwrap().end, 610);
+}
+
+#[tokio::test]
+async fn a_start_writes_what_a_crash_has_left_half_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 600).await;
+    drop(log);
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    let (whole, half) = (dir.path().join("tile/entries/000"), dir.path().join("tile/entries/001"));
+    let written = fs::read(&half).unwrap();
+    for (path, len) in [(&whole, None), (&half, Some(100))] {
+        let file = File::options().write(true).open(path).unwrap();
+        len.map_or(Ok(()), |len| file.set_len(len)).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    drop(open(dir.path()));
+    assert_eq!(fs::read(&half).unwrap(), written);
+    assert_eq!(fs::metadata(&whole).unwrap().modified().unwrap(), long_ago);
 }
 
 #[tokio::test]

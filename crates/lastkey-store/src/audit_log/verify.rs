@@ -20,7 +20,7 @@ use super::archive::{Bundles, beginning, search_in};
 use super::files::{Layout, read_if_there};
 use super::keeper::{PRUNED, minimum_index};
 use super::tail::MAX_BUNDLE_LEN;
-use super::wal::{BadSegment, Group, scan, segments};
+use super::wal::{BadSegment, Group, GroupAt, scan, segments};
 
 /// Where the files of a log are read from, by the names of C2SP tlog-tiles.
 pub trait LogFiles {
@@ -51,7 +51,10 @@ impl LogDir {
     pub fn search(&self, search: &Search) -> Result<Found, VerifyError> {
         let mut held = Vec::new();
         for (first, path) in segments(&Layout { dir: self.0.clone() }.wal()).unwrap_or_default() {
-            held.extend(read_segment(&path, first)?);
+            let (bytes, groups) = read_segment(&path, first)?;
+            for group in groups {
+                held.push(group.read(&bytes)?);
+            }
         }
         Ok(search_in(&Offline { dir: self, held }, search)?)
     }
@@ -133,21 +136,21 @@ impl LogFiles for LogDir {
                 let at = end.unwrap_or(first);
                 return Err(bad(at, format!("the segment of record {at} is missing")));
             }
-            let found = read_segment(&path, first)?;
-            end = Some(found.last().map_or(first, Group::end));
+            let (_, found) = read_segment(&path, first)?;
+            end = Some(found.last().map_or(first, GroupAt::end));
             groups.extend(found.into_iter().map(|group| (group.first, group.leaves)));
         }
         Ok(groups)
     }
 }
 
-fn read_segment(path: &Path, first: u64) -> Result<Vec<Group>, VerifyError> {
+fn read_segment(path: &Path, first: u64) -> Result<(Vec<u8>, Vec<GroupAt>), VerifyError> {
     let bytes = std::fs::read(path)?;
     let scanned = scan(&bytes, first).map_err(|error| {
         let (BadSegment::Header(at) | BadSegment::Group(at)) = error;
         bad(at, format!("{}: {error}", path.display()))
     })?;
-    Ok(scanned.groups)
+    Ok((bytes, scanned.groups))
 }
 
 /// What is wrong with a log.

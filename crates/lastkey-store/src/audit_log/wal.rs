@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -37,9 +38,7 @@ pub(super) struct Group {
 impl Group {
     /// A group of these records; `None` when the bytes end within one.
     pub(super) fn of(first: u64, bytes: Vec<u8>) -> Option<Self> {
-        let leaves: Option<Vec<_>> =
-            Records::of(&bytes).map(|record| record.map(leaf_hash)).collect();
-        Some(Self { first, leaves: leaves?, bytes })
+        Some(Self { first, leaves: leaves_of(&bytes)?, bytes })
     }
 
     /// Number of the record after its last.
@@ -49,11 +48,45 @@ impl Group {
 
     /// The header that stands before it in a segment.
     pub(super) fn header(&self) -> [u8; HEADER_LEN] {
-        let count = u32::try_from(self.leaves.len()).unwrap_or(u32::MAX);
-        let len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        let fields = [&self.first.to_be_bytes()[..], &count.to_be_bytes(), &len.to_be_bytes()];
-        header(GROUP_MAGIC, &fields.concat(), self.leaves.as_flattened())
+        group_header(self.first, &self.leaves, self.bytes.len())
     }
+}
+
+/// A group where it was found in a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct GroupAt {
+    /// Number of its first record.
+    pub(super) first: u64,
+    /// The hashes of the records.
+    pub(super) leaves: Vec<Hash>,
+    records: Range<usize>,
+}
+
+impl GroupAt {
+    /// Number of the record after its last.
+    pub(super) fn end(&self) -> u64 {
+        self.first.saturating_add(self.leaves.len() as u64)
+    }
+
+    /// The group itself, from the segment that it was found in.
+    ///
+    /// # Errors
+    /// When this is a shorter one.
+    pub(super) fn read(self, segment: &[u8]) -> io::Result<Group> {
+        let bytes = segment.get(self.records).ok_or(io::ErrorKind::UnexpectedEof)?.to_vec();
+        Ok(Group { first: self.first, bytes, leaves: self.leaves })
+    }
+}
+
+fn group_header(first: u64, leaves: &[Hash], len: usize) -> [u8; HEADER_LEN] {
+    let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    let fields = [&first.to_be_bytes()[..], &count.to_be_bytes(), &len.to_be_bytes()];
+    header(GROUP_MAGIC, &fields.concat(), leaves.as_flattened())
+}
+
+fn leaves_of(bytes: &[u8]) -> Option<Vec<Hash>> {
+    Records::of(bytes).map(|record| record.map(leaf_hash)).collect()
 }
 
 fn header(magic: &[u8; 8], fields: &[u8], content: &[u8]) -> [u8; HEADER_LEN] {
@@ -169,7 +202,7 @@ impl Segment {
 #[derive(Debug)]
 pub(super) struct Scanned {
     /// The whole groups, in order.
-    pub(super) groups: Vec<Group>,
+    pub(super) groups: Vec<GroupAt>,
     /// Where they end, in bytes.
     pub(super) end: u64,
     /// Whether a group was begun and not finished after them.
@@ -197,8 +230,8 @@ pub(super) fn scan(bytes: &[u8], first: u64) -> Result<Scanned, BadSegment> {
     }
     let (mut groups, mut end, mut next) = (Vec::new(), HEADER_LEN, first);
     loop {
-        let rest = bytes.get(end..).unwrap_or_default();
-        let Some(group) = read_group(rest, next) else {
+        let Some(group) = find_group(bytes, end, next) else {
+            let rest = bytes.get(end..).unwrap_or_default();
             let torn = claims(rest).is_some_and(|first| first == next);
             return if continues(rest, next) {
                 Err(BadSegment::Group(next))
@@ -206,21 +239,24 @@ pub(super) fn scan(bytes: &[u8], first: u64) -> Result<Scanned, BadSegment> {
                 Ok(Scanned { groups, end: end as u64, torn })
             };
         };
-        end += HEADER_LEN + group.bytes.len();
-        next = group.end();
+        (end, next) = (group.records.end, group.end());
         groups.push(group);
     }
 }
 
-fn read_group(bytes: &[u8], expected: u64) -> Option<Group> {
-    let (head, rest) = bytes.split_first_chunk::<HEADER_LEN>()?;
+/// The group of record `expected`, if it begins at `at` and is whole.
+fn find_group(bytes: &[u8], at: usize, expected: u64) -> Option<GroupAt> {
+    let (head, rest) = bytes.get(at..)?.split_first_chunk::<HEADER_LEN>()?;
     if claims(head)? != expected {
         return None;
     }
     let len = u32::from_be_bytes(head.get(20..24)?.try_into().ok()?);
     let body = rest.get(..usize::try_from(len).ok()?)?;
-    let group = Group::of(expected, body.to_vec())?;
-    (group.header() == *head && !group.leaves.is_empty()).then_some(group)
+    let leaves = leaves_of(body)?;
+    let is_whole = group_header(expected, &leaves, body.len()) == *head && !leaves.is_empty();
+    let start = at + HEADER_LEN;
+    let records = start..start + body.len();
+    is_whole.then_some(GroupAt { first: expected, leaves, records })
 }
 
 /// The number of the first record of the group that seems to begin here.
@@ -243,8 +279,8 @@ fn continues(bytes: &[u8], expected: u64) -> bool {
         windows.filter(|(_, window)| window == GROUP_MAGIC).map(move |(at, _)| start + at)
     });
     starts.any(|at| {
-        let rest = bytes.get(at..).unwrap_or_default();
-        claims(rest).is_some_and(|first| first > expected && read_group(rest, first).is_some())
+        let first = claims(bytes.get(at..).unwrap_or_default());
+        first.is_some_and(|first| first > expected && find_group(bytes, at, first).is_some())
     })
 }
 
@@ -300,7 +336,7 @@ mod tests {
 
     fn ends(bytes: &[u8]) -> Result<(u64, bool), BadSegment> {
         let scanned = scan(bytes, 5)?;
-        Ok((scanned.groups.last().map_or(5, Group::end), scanned.torn))
+        Ok((scanned.groups.last().map_or(5, GroupAt::end), scanned.torn))
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use lastkey_core::database::DatabaseKind;
 use lastkey_core::holding::HeldWhat;
 use lastkey_core::key::KeyUsage;
+use lastkey_core::lease::LeaseStep;
 use lastkey_core::record::DueWhat;
 use lastkey_core::secret_item::{SecretDueWhat, ValueKind};
 use lastkey_core::secret_rotation::{RotationDueWhat, Step};
@@ -75,6 +76,12 @@ codes! {
     }
     database_code, database: DatabaseKind {
         PostgreSql = 1,
+        MariaDb = 2,
+    }
+    lease_step_code, lease_step: LeaseStep {
+        Making = 1,
+        InUse = 2,
+        Ending = 3,
     }
     held_code, held: HeldWhat {
         EtcdObjects = 1,

@@ -12,6 +12,7 @@ pub mod bootstrap;
 mod codes;
 mod database_v1;
 mod holding_v1;
+mod lease_v1;
 mod rotation_v1;
 mod seals_v1;
 mod secret_v1;

@@ -22,6 +22,7 @@ use super::access_v1::{
 use super::backup_v1::{BackupV1, TombstoneV1};
 use super::database_v1::DatabaseV1;
 use super::holding_v1::HoldingV1;
+use super::lease_v1::{DatabaseRoleV1, LeaseV1};
 use super::rotation_v1::{RotationDueV1, SecretRotationV1};
 use super::seals_v1::SealBookV1;
 use super::secret_v1::{SecretDueV1, SecretV1, SecretValueV1, SecretVersionV1};
@@ -57,6 +58,8 @@ const TOMBSTONE: u8 = 34;
 const SECRET_ROTATION: u8 = 40;
 const ROTATION_DUE: u8 = 41;
 const DATABASE: u8 = 42;
+const DATABASE_ROLE: u8 = 43;
+const LEASE: u8 = 44;
 
 /// Appends kind and CBOR.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -97,6 +100,8 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         }
         Record::RotationDue(due) => append(out, ROTATION_DUE, &RotationDueV1::from(due)),
         Record::Database(database) => append(out, DATABASE, &DatabaseV1::from(database)),
+        Record::DatabaseRole(role) => append(out, DATABASE_ROLE, &DatabaseRoleV1::from(role)),
+        Record::Lease(lease) => append(out, LEASE, &LeaseV1::from(&**lease)),
     }
 }
 
@@ -141,6 +146,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         ROTATION_DUE => read::<RotationDueV1>(cbor)?.try_into().map(Record::RotationDue),
         DATABASE => read::<DatabaseV1<'_>>(cbor)?.try_into().map(Record::Database),
+        DATABASE_ROLE => read::<DatabaseRoleV1<'_>>(cbor)?.try_into().map(Record::DatabaseRole),
+        LEASE => {
+            let lease = read::<LeaseV1<'_>>(cbor)?.try_into();
+            lease.map(|lease| Record::Lease(Box::new(lease)))
+        }
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lastkey_core::database::{Endpoint, Login};
 use lastkey_core::leak::{Claim, Claims, PROOF_LEN};
-use lastkey_core::outside::{DatabaseError, Databases, HookCall, HookError, Webhooks};
+use lastkey_core::outside::{DatabaseError, Databases, HookCall, HookError, NewAccount, Webhooks};
 use lastkey_core::secret_item::ValueKind;
 use lastkey_secret::SecretVec;
 
@@ -42,6 +43,7 @@ struct State {
     failing: Option<&'static str>,
     is_late: bool,
     late: Vec<(String, Vec<u8>)>,
+    losing: Option<&'static str>,
 }
 
 impl FakeDatabases {
@@ -59,6 +61,22 @@ impl FakeDatabases {
     /// Refuses calls of this name from now on; `None` for none.
     pub fn fail(&self, call: Option<&'static str>) {
         self.state().failing = call;
+    }
+
+    /// Does calls of this name from now on, and their answers are lost; `None` for none.
+    pub fn lose(&self, call: Option<&'static str>) {
+        self.state().losing = call;
+    }
+
+    /// Drops an account behind the service's back.
+    pub fn remove(&self, account: &str) {
+        self.state().accounts.remove(account);
+    }
+
+    /// The accounts that there are.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.state().accounts.keys().cloned().collect()
     }
 
     /// From now on sets passwords later, and does not answer: it waits for a lock.
@@ -133,6 +151,71 @@ impl Databases for FakeDatabases {
         *state.accounts.get_mut(account).ok_or_else(|| no_account(account))? = None;
         Ok(())
     }
+
+    async fn make_account(
+        &self,
+        _: Endpoint<'_>,
+        root: Login<'_>,
+        new: NewAccount<'_>,
+    ) -> Result<(), DatabaseError> {
+        let mut state = self.enter("make_account")?;
+        is_let_in(&state, root)?;
+        let password = new.login.password.expose(<[u8]>::to_vec);
+        state.accounts.insert(new.login.account.to_owned(), Some(password));
+        answered(&state, "make_account", ())
+    }
+
+    async fn try_account(
+        &self,
+        _: Endpoint<'_>,
+        root: Login<'_>,
+        _: NewAccount<'_>,
+    ) -> Result<(), DatabaseError> {
+        is_let_in(&*self.enter("try_account")?, root)
+    }
+
+    async fn extend_account(
+        &self,
+        _: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+        _: Duration,
+    ) -> Result<bool, DatabaseError> {
+        let state = self.enter("extend_account")?;
+        is_let_in(&state, root)?;
+        Ok(state.accounts.contains_key(account))
+    }
+
+    async fn drop_account(
+        &self,
+        _: Endpoint<'_>,
+        root: Login<'_>,
+        account: &str,
+    ) -> Result<(), DatabaseError> {
+        let mut state = self.enter("drop_account")?;
+        is_let_in(&state, root)?;
+        state.accounts.remove(account);
+        answered(&state, "drop_account", ())
+    }
+
+    async fn accounts(
+        &self,
+        _: Endpoint<'_>,
+        root: Login<'_>,
+        prefix: &str,
+    ) -> Result<Vec<String>, DatabaseError> {
+        let state = self.enter("accounts")?;
+        is_let_in(&state, root)?;
+        Ok(state.accounts.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+    }
+}
+
+/// An answer, unless it is lost on the way.
+fn answered<T>(state: &State, call: &'static str, answer: T) -> Result<T, DatabaseError> {
+    if state.losing == Some(call) {
+        return Err(DatabaseError::Away("it did not answer in time".to_owned()));
+    }
+    Ok(answer)
 }
 
 /// A program that rotates: takes what it is given, and fails at a step when told to.

@@ -6,6 +6,7 @@
 pub mod csi;
 pub mod csi_provider;
 pub mod etcd;
+pub mod health;
 pub mod kmsv2;
 
 /// What every message can do: be encoded and decoded.

@@ -68,6 +68,24 @@ impl RemoteSecrets {
     }
 }
 
+impl RemoteSecrets {
+    /// The account that a pod has by a role of a database.
+    async fn account(&self, session: &PodSession, role: &str) -> Result<ReadSecret, SecretError> {
+        let ask = |client: Client| async move { client.database_credentials(role).await };
+        let reply = self.ask_as(session, ask).await?;
+        let text = |text: &str| SecretVec::copy_of(text.as_bytes());
+        let fields = [
+            ("username".to_owned(), text(&reply.lease.username)),
+            ("password".to_owned(), reply.password.0),
+            ("address".to_owned(), text(&reply.address)),
+        ];
+        // An account that was ended and made again has the same name and another password.
+        let made_at = format!("{} {}", reply.lease.created_at, reply.lease.id);
+        let ask_after = Some(Duration::from_secs(reply.lease.renew_in));
+        Ok(ReadSecret { version: 1, made_at, value: ReadValue::Fields(fields.into()), ask_after })
+    }
+}
+
 #[async_trait]
 impl SecretOps for RemoteSecrets {
     async fn open_session(&self, token: &SecretVec, role: &str) -> Result<PodSession, SecretError> {
@@ -100,6 +118,7 @@ impl SecretOps for RemoteSecrets {
             Which::Number(number) => {
                 SecretValueQuery { version: Some(*number), ..SecretValueQuery::default() }
             }
+            Which::Account => return self.account(session, name).await,
         };
         let query = &query;
         let read = |client: Client| async move { client.get_secret(name, query).await };
@@ -144,5 +163,5 @@ fn read_of(reply: SecretValueReply) -> Result<ReadSecret, SecretError> {
         }
         (_, _) => return Err(SecretError::Away("a value that is none".into())),
     };
-    Ok(ReadSecret { version: reply.version, made_at: reply.created_at, value })
+    Ok(ReadSecret { version: reply.version, made_at: reply.created_at, value, ask_after: None })
 }

@@ -2,6 +2,9 @@
 //!
 //! Room      `lastkey`.
 
+mod lease;
+mod role;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -42,6 +45,26 @@ pub(crate) enum DatabaseCommand {
         #[command(flatten)]
         dry_run: DryRunArgs,
     },
+    /// Compare a database with its leases, and mend what is amiss
+    Mend {
+        /// Name of the database
+        name: String,
+        #[command(flatten)]
+        dry_run: DryRunArgs,
+    },
+    /// Say what accounts of a database are made like for those who ask
+    #[command(subcommand)]
+    Role(role::RoleCommand),
+    /// Have an account of a database made, by a role
+    Creds {
+        /// Name of the role
+        role: String,
+        #[command(flatten)]
+        dry_run: DryRunArgs,
+    },
+    /// List, renew and end what was made so
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
     /// Forget a database; nobody knows the password of its root account then
     Remove {
         /// Name of the database
@@ -102,6 +125,12 @@ pub(crate) async fn run(command: DatabaseCommand, session: &Session) -> Result<(
         DatabaseCommand::RotateRoot { name, dry_run } => {
             session.settle_and_show(client.rotate_database_root(&name), dry_run).await
         }
+        DatabaseCommand::Mend { name, dry_run } => {
+            session.settle_and_show(client.mend_database(&name), dry_run).await
+        }
+        DatabaseCommand::Role(command) => role::run(command, session).await,
+        DatabaseCommand::Creds { role, dry_run } => lease::creds(&role, dry_run, session).await,
+        DatabaseCommand::Lease(command) => lease::run(command, session).await,
         DatabaseCommand::Remove { name, yes, dry_run } => {
             if !yes && !dry_run.dry_run {
                 let question = "Forget it? Nobody knows the password of its root account then.";

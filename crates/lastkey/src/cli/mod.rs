@@ -30,6 +30,7 @@ mod signature;
 mod system;
 mod table;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -315,6 +316,8 @@ fn start(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .enable_all()
         .build()
         .map_err(|cause| Failure::io("start", cause))?;
+    // Behind a pointer the code of all commands is there once; the runtime would have it thrice.
+    let command: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(command);
     let outcome = runtime.block_on(command);
     // A thread may still wait for input that never comes; it ends with the process.
     runtime.shutdown_background();

@@ -4,6 +4,7 @@
 //! Holds     The process does not end because a server is away: pods that run keep what they have,
 //!           and pods that start are told why they wait.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,10 @@ pub(crate) struct Args {
     /// Leave mounted volumes alone until the kubelet asks for them again.
     #[arg(long)]
     no_push: bool,
+    /// Serve /metrics, /healthz and /readyz over HTTP on this loopback address, such as
+    /// 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
     /// An audience of tokens that mean us (repeatable).
     #[arg(long = "audience", value_name = "NAME", default_value = "lastkey")]
     audiences: Vec<String>,
@@ -73,6 +78,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
              node alone will be refused"
         );
     }
+    let page = args.metrics.map(listen).transpose()?;
     let sockets = open(args)?;
     if let Err(reason) = hardening::lock_memory() {
         tracing::warn!(reason, "the memory is not locked: secrets may reach the swap space");
@@ -91,7 +97,13 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     let provider = Arc::new(Provider::new(config, service, outage(args)?)?);
     // One thread: there is little to do, and nobody waits for a second one to wake up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve_all(sockets, provider))
+    runtime.block_on(serve_all(sockets, provider, page))
+}
+
+/// Nobody elsewhere is to read what a node does.
+fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    ensure!(addr.ip().is_loopback(), "--metrics takes a loopback address, and {addr} is none");
+    TcpListener::bind(addr).with_context(|| format!("cannot listen on {addr}"))
 }
 
 /// What is done for pods that start while no server answers.
@@ -144,6 +156,7 @@ fn open(args: &Args) -> anyhow::Result<Vec<(Personality, Socket)>> {
 async fn serve_all(
     sockets: Vec<(Personality, Socket)>,
     provider: Arc<Provider>,
+    page: Option<TcpListener>,
 ) -> anyhow::Result<()> {
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stopping, stopped) = watch::channel(false);
@@ -155,7 +168,13 @@ async fn serve_all(
         serving.spawn(serve(socket.listener, socket.peers, personality, provider, stopped));
     }
     tokio::spawn(Arc::clone(&provider).watch());
-    say::line("lastkey secrets-provider serves")?;
+    let mut ready = "lastkey secrets-provider serves".to_owned();
+    if let Some(page) = page {
+        ready.push_str(&format!("; metrics on http://{}", page.local_addr()?));
+        tokio::spawn(lastkey_node::page::serve(Arc::clone(&provider), page));
+    }
+    hardening::release_code();
+    say::line(&ready)?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: no new connections, accepted requests are finished");
     // Nobody may listen any more.

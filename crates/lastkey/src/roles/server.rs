@@ -5,6 +5,7 @@
 use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,7 +94,9 @@ pub(crate) fn start(
         tracing::warn!(%reason, "memory is not locked: keys may reach the swap");
     }
     let runtime = runtime()?;
-    let outcome = runtime.block_on(serve(config, ready));
+    // Behind a pointer its code is there once; each kind of runtime would have it thrice.
+    let server: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(serve(config, ready));
+    let outcome = runtime.block_on(server);
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
@@ -137,6 +140,7 @@ async fn serve(
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     let (addresses, unsealed) = (server.local_addrs(), gate.engine().is_ok());
+    hardening::release_code();
     ready(&Started { addresses, unsealed, gate: Arc::clone(&gate) })?;
 
     let keeping = tokio::spawn(keep_backups(Arc::clone(&gate), config.backup.schedule));

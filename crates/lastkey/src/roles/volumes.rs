@@ -120,6 +120,7 @@ async fn serve_until_stopped(socket: socket::Socket, driver: Arc<Driver>) -> any
     let (stopping, stopped) = watch::channel(false);
     let guarding = Handle::current().spawn(guard(Arc::clone(&driver), stopped.clone()));
     let serving = tokio::spawn(serve(socket, driver, stopped));
+    hardening::release_code();
     say::line("lastkey volumes serves")?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: volumes stay open, accepted requests are finished");

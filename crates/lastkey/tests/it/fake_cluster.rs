@@ -61,10 +61,15 @@ impl FakeCluster {
 
     /// Lines of a configuration that let a server ask this cluster as `prod`.
     pub(crate) fn config(&self, folder: &std::path::Path, more: &str) -> String {
+        self.config_as("prod", folder, more)
+    }
+
+    /// The same by another name.
+    pub(crate) fn config_as(&self, name: &str, folder: &std::path::Path, more: &str) -> String {
         let token = folder.join("api-token");
         std::fs::write(&token, "reviewer\n").unwrap();
         format!(
-            "[[cluster]]\nname = 'prod'\nserver = '{}'\ntoken_file = '{}'\n{more}\n",
+            "[[cluster]]\nname = '{name}'\nserver = '{}'\ntoken_file = '{}'\n{more}\n",
             self.url,
             token.display()
         )

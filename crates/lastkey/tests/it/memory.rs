@@ -117,3 +117,38 @@ fn sealed_server_has_no_key_left_in_its_memory() {
     server.cli("seal").ok();
     assert_eq!(found(server.process.id(), &keys), [""; 0]);
 }
+
+/// What the kernel says of the mappings of a process whose line ends so: the lengths in a field.
+fn kib(smaps: &str, mapping: &str, field: &str) -> Vec<u64> {
+    let mut is_it = false;
+    let mut lengths = Vec::new();
+    for line in smaps.lines() {
+        if let Some(length) = line.strip_prefix(field) {
+            let length = length.trim_matches([':', ' ', 'k', 'B']);
+            lengths.extend(is_it.then(|| length.parse::<u64>().unwrap()));
+        } else if line.split(' ').next().is_some_and(|range| range.contains('-')) {
+            is_it = line.ends_with(mapping);
+        }
+    }
+    lengths
+}
+
+#[test]
+fn server_locks_its_memory_but_not_its_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let installation = Installation::found(folder.path());
+    let server = installation.serve_unsealed("");
+    let process = format!("/proc/{}", server.process.id());
+    let smaps = fs::read_to_string(format!("{process}/smaps")).unwrap_or_default();
+    let heap = kib(&smaps, "[heap]", "Locked");
+    if heap.iter().sum::<u64>() == 0 {
+        let text = b"\nSKIPPED server_locks_its_memory_but_not_its_code: needs root\n";
+        return std::io::stderr().write_all(text).unwrap();
+    }
+    assert_eq!(heap, kib(&smaps, "[heap]", "Rss"));
+    let program = fs::read_link(format!("{process}/exe")).unwrap();
+    let code = smaps.lines().filter(|line| line.ends_with(program.to_str().unwrap()));
+    let code: Vec<_> = code.filter(|line| line.contains(" r-xp ")).collect();
+    assert_eq!(code.len(), 1, "{code:?}");
+    assert_eq!(kib(&smaps, code[0], "Locked"), [0]);
+}

@@ -390,6 +390,7 @@ fn every_command_does_what_it_says() {
         "init",
         "kms-plugin",
         "secret scan-pack",
+        "secret sync",
         "secrets-provider",
         "server",
         "volumes",

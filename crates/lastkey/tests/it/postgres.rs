@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::process::{Running, not_run};
 
 /// Who runs it when the tests are root, which PostgreSQL refuses to be.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// A running server; it ends when it is dropped.
 pub(crate) struct Postgres {
@@ -61,12 +61,13 @@ impl Postgres {
         format!("postgresql:///shop?host={}", self.folder.path().display())
     }
 
-    fn psql(&self, user: &str, password: &str, sql: &str) -> std::process::Output {
+    /// `psql` by somebody, with a statement.
+    pub(crate) fn psql(&self, (user, password): (&str, &str), at: &str, sql: &str) -> Command {
         let mut psql = Command::new(self.programs.join("psql"));
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", user, "-d"]);
-        let database = if sql.starts_with("CREATE DATABASE") { "postgres" } else { "shop" };
-        psql.arg(database).arg("-h").arg(self.folder.path()).args(["-c", sql]);
-        psql.env("PGPASSWORD", password).stdin(Stdio::null()).output().unwrap()
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", at]);
+        psql.arg("-h").arg(self.folder.path()).args(["-c", sql]);
+        psql.env("PGPASSWORD", password).stdin(Stdio::null());
+        psql
     }
 
     /// Does something as its administrator.
@@ -78,14 +79,21 @@ impl Postgres {
     /// The one value that a query answers.
     #[track_caller]
     pub(crate) fn one(&self, sql: &str) -> String {
-        let done = self.psql("postgres", "postgres", sql);
+        let at = if sql.starts_with("CREATE DATABASE") { "postgres" } else { "shop" };
+        self.one_at(at, sql)
+    }
+
+    /// The same in another database of the server.
+    #[track_caller]
+    pub(crate) fn one_at(&self, at: &str, sql: &str) -> String {
+        let done = self.psql(("postgres", "postgres"), at, sql).output().unwrap();
         assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     }
 
     /// Whether an account can log in by this password.
     pub(crate) fn lets_in(&self, account: &str, password: &str) -> bool {
-        self.psql(account, password, "SELECT 1").status.success()
+        self.psql((account, password), "shop", "SELECT 1").output().unwrap().status.success()
     }
 
     /// What it has logged, every statement included.
@@ -94,12 +102,12 @@ impl Postgres {
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
 /// A command that runs as nobody when the tests are root.
-fn unprivileged(program: &Path) -> Command {
+pub(crate) fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/tmp").env_clear().env("LC_ALL", "C").env("TZ", "UTC");
     if is_root() {

@@ -11,7 +11,7 @@ use lastkey_wire::native::query::{DryRunQuery, PageQuery};
 use super::access::{marker, page};
 use super::decode::{Ask, RequestBody};
 use super::encode::rfc3339;
-use crate::problem::Problem;
+use crate::problem::{Problem, Syntax};
 
 impl RequestBody for AddDatabaseRequest {}
 
@@ -42,8 +42,11 @@ pub(super) async fn describe(ask: &Ask, _: DryRunQuery) -> Result<DatabaseView, 
 
 /// `PUT /v1/databases/{name}`
 pub(super) async fn add(ask: &Ask, body: AddDatabaseRequest) -> Result<DatabaseView, Problem> {
+    let (kind, _) = DatabaseKind::of_address(&body.address).ok_or_else(|| {
+        Syntax::field("address", "expected postgresql://HOST/NAME or mariadb://HOST/NAME")
+    })?;
     let request = DatabaseRequest {
-        kind: DatabaseKind::PostgreSql,
+        kind,
         address: body.address,
         authority: body.authority,
         root: body.user,

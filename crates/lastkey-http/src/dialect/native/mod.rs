@@ -15,6 +15,7 @@ pub(crate) mod errors;
 mod holdings;
 mod keys;
 mod leaks;
+mod leases;
 pub(crate) mod nodes;
 pub(crate) mod openapi;
 mod operations;

@@ -139,6 +139,7 @@ fn path_parameters(path: &str) -> Vec<Value> {
             "version" => ("integer", "A key version, from 1."),
             "record" => ("string", "Number of a record, or the id of a request."),
             "file" => ("string", "A file of the log, as C2SP tlog-tiles names it; slashes stay."),
+            "lease" => ("string", "A lease, 32 hexadecimal digits."),
             "alias" => ("string", "An alias, percent-encoded: `alias%2Fapp`."),
             _ => ("string", "A key id, or an alias, percent-encoded: `alias%2Fapp`."),
         };

@@ -23,7 +23,11 @@ use lastkey_wire::native::backups::{
     BackupView, CreateBackupRequest, ListBackupsReply, RemoveBackupRequest,
 };
 use lastkey_wire::native::batch::{BatchReply, BatchRequest};
-use lastkey_wire::native::databases::{AddDatabaseRequest, DatabaseView, ListDatabasesReply};
+use lastkey_wire::native::databases::{
+    AddDatabaseRequest, AddDatabaseRoleRequest, DatabaseCredentialsReply, DatabaseRoleView,
+    DatabaseView, EndLeaseRequest, LeaseView, ListDatabaseRolesReply, ListDatabasesReply,
+    ListLeasesReply, MendReply,
+};
 use lastkey_wire::native::holdings::{
     DestroyVersionRequest, ForgetHoldingRequest, ImpactReply, ReportHoldingRequest,
 };
@@ -64,8 +68,8 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, backups, busy, databases, holdings, keys, leaks, nodes, operations,
-    rotation, seals, secrets, sessions, system, users, versions,
+    access, aliases, audit, backups, busy, databases, holdings, keys, leaks, leases, nodes,
+    operations, rotation, seals, secrets, sessions, system, users, versions,
 };
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
@@ -342,6 +346,24 @@ pub(crate) static ROUTES: &[Route] = &[
         "Draws a new password for the root account of a database."),
     body!(DELETE "/v1/databases/{name}", "secrets:UpdateDatabase", databases::remove, Empty => Empty,
         "Forgets a database; its accounts stay as they are."),
+    body!(POST "/v1/databases/{name}/mend", "secrets:UpdateDatabase", leases::mend, Empty => MendReply,
+        "Compares a database with its leases, and mends what is amiss."),
+    query!("/v1/database-roles", "secrets:ReadDatabaseRoles", leases::list_roles, PageQuery => ListDatabaseRolesReply,
+        "Lists what accounts of databases are made like."),
+    query!("/v1/database-roles/{name}", "secrets:ReadDatabaseRoles", leases::describe_role, DryRunQuery => DatabaseRoleView,
+        "Describes a role of a database."),
+    body!(PUT "/v1/database-roles/{name}", "secrets:UpdateDatabaseRole", leases::add_role, AddDatabaseRoleRequest => DatabaseRoleView,
+        "Makes a role of a database, after the database has tried it."),
+    body!(DELETE "/v1/database-roles/{name}", "secrets:UpdateDatabaseRole", leases::remove_role, Empty => Empty,
+        "Removes a role of a database; its leases end and their accounts are dropped."),
+    body!(POST "/v1/database-roles/{name}/credentials", "secrets:GetDatabaseCredentials", leases::issue, Empty => DatabaseCredentialsReply,
+        "An account of the database for the caller; a pod is given the same one again, and that lives on."),
+    query!("/v1/database-roles/{name}/leases", "secrets:ReadDatabaseRoles", leases::list, PageQuery => ListLeasesReply,
+        "Lists the leases of a role; never a password."),
+    body!(POST "/v1/database-roles/{name}/leases/{lease}/renew", "secrets:GetDatabaseCredentials", leases::renew, Empty => LeaseView,
+        "Lets a lease of the caller's own live on."),
+    body!(DELETE "/v1/database-roles/{name}/leases/{lease}", "secrets:RevokeDatabaseCredentials", leases::end, EndLeaseRequest => Empty,
+        "Ends a lease and drops its account; a holder may end his own."),
     body!(POST "/v1/watch/secrets", "secrets:ListSecrets", secrets::watch, WatchSecretsRequest => WatchSecretsReply,
         "Waits until one of these secrets has another current version."),
     body!(POST "/v1/confirm/leaks", "secrets:ConfirmLeak", leaks::confirm, ConfirmLeaksRequest => ConfirmLeaksReply,

@@ -12,9 +12,24 @@ use super::{Entry, others};
 use crate::ports::Which;
 
 const PARAMETERS: [&str; 3] = ["objects", "role", "audience"];
-const OF_OBJECT: [&str; 15] = [
-    "secret", "path", "field", "query", "fields", "prefix", "format", "stage", "version",
-    "previous", "encoding", "mode", "optional", "template", "secrets",
+const OF_OBJECT: [&str; 17] = [
+    "secret",
+    "database",
+    "databases",
+    "path",
+    "field",
+    "query",
+    "fields",
+    "prefix",
+    "format",
+    "stage",
+    "version",
+    "previous",
+    "encoding",
+    "mode",
+    "optional",
+    "template",
+    "secrets",
 ];
 
 pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<Plan, Refusal> {
@@ -38,9 +53,11 @@ pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<P
 }
 
 fn object(entry: &Entry<'_>, mode: u32, files: &mut Vec<Wanted>) -> Result<(), Refusal> {
-    let name = entry.needed("secret")?;
-    let which = which(entry)?;
-    let source = Source { name: name.clone(), which };
+    let source = match entry.text("database")? {
+        Some(role) => account(entry, role)?,
+        None => Source { name: entry.needed("secret")?, which: which(entry)? },
+    };
+    let name = source.name.clone();
     let content = content(entry, source)?;
     let is_each = matches!(content, Content::Each { .. });
     let path = match entry.text(if is_each { "prefix" } else { "path" })? {
@@ -63,6 +80,16 @@ fn object(entry: &Entry<'_>, mode: u32, files: &mut Vec<Wanted>) -> Result<(), R
     Ok(())
 }
 
+/// The account that the pod has by a role of a database.
+fn account(entry: &Entry<'_>, role: String) -> Result<Source, Refusal> {
+    for name in ["secret", "stage", "version", "previous"] {
+        if entry.has(name) {
+            return Err(entry.refuse(name, "does not go with `database`"));
+        }
+    }
+    Ok(Source { name: role, which: Which::Account })
+}
+
 fn which(entry: &Entry<'_>) -> Result<Which, Refusal> {
     match (entry.version("version")?, entry.text("stage")?) {
         (Some(_), Some(_)) => Err(entry.refuse("stage", "is given beside `version`: give one")),
@@ -83,7 +110,11 @@ fn content(entry: &Entry<'_>, source: Source) -> Result<Content, Refusal> {
             return Err(entry.refuse("field", "is one of `field`, `query` and `fields`: give one"));
         }
     };
-    Ok(Content::One { source, part, format: format(entry)? })
+    let format = format(entry)?;
+    if format == Format::Pkcs12 && part != Part::Whole {
+        return Err(entry.refuse("format", "pkcs12 goes neither with `field` nor with `query`"));
+    }
+    Ok(Content::One { source, part, format })
 }
 
 /// The same object as it was before the last change, in a file beside it. A secret that was never
@@ -106,19 +137,15 @@ fn previous(entry: &Entry<'_>, wanted: &Wanted) -> Result<Wanted, Refusal> {
 
 fn template(entry: &Entry<'_>, mode: u32) -> Result<Wanted, Refusal> {
     let path = entry.needed("path")?;
-    for name in ["secret", "field", "query", "fields", "format", "previous", "encoding"] {
+    for name in ["secret", "database", "field", "query", "fields", "format", "previous", "encoding"]
+    {
         if entry.has(name) {
             return Err(entry.refuse(name, "does not go with `template`"));
         }
     }
-    let mut sources = Vec::new();
-    for (alias, node) in entry.node("secrets").entries() {
-        let name = node.text().ok_or_else(|| {
-            let problem = format!("has no name of a secret for `{alias}`");
-            entry.refuse("secrets", &problem)
-        })?;
-        sources.push((alias.to_string(), current(name)));
-    }
+    let mut sources = aliases(entry, "secrets", current)?;
+    let account = |role: &str| Source { name: role.to_owned(), which: Which::Account };
+    sources.extend(aliases(entry, "databases", account)?);
     let text = entry.long_text("template")?.filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| entry.refuse("template", "is missing"))?;
     Ok(Wanted {
@@ -131,6 +158,23 @@ fn template(entry: &Entry<'_>, mode: u32) -> Result<Wanted, Refusal> {
     })
 }
 
+/// The names under which a template knows what it is made of.
+fn aliases(
+    entry: &Entry<'_>,
+    parameter: &str,
+    source: impl Fn(&str) -> Source,
+) -> Result<Vec<(String, Source)>, Refusal> {
+    let mut sources = Vec::new();
+    for (alias, node) in entry.node(parameter).entries() {
+        let name = node.text().ok_or_else(|| {
+            let problem = format!("has no name for `{alias}`");
+            entry.refuse(parameter, &problem)
+        })?;
+        sources.push((alias.to_string(), source(name)));
+    }
+    Ok(sources)
+}
+
 fn format(entry: &Entry<'_>) -> Result<Format, Refusal> {
     match entry.text("format")?.as_deref() {
         None | Some("raw") => Ok(Format::Raw),
@@ -138,12 +182,15 @@ fn format(entry: &Entry<'_>) -> Result<Format, Refusal> {
         Some("yaml") => Ok(Format::Yaml),
         Some("dotenv") => Ok(Format::Dotenv),
         Some("properties") => Ok(Format::Properties),
-        Some("pkcs12" | "jks") => Err(entry.refuse(
+        Some("pkcs12") => Ok(Format::Pkcs12),
+        Some("jks") => Err(entry.refuse(
             "format",
-            "pkcs12 and jks are not made here: put the key store into the secret as bytes, and \
-             mount it raw",
+            "jks is not made here; Java reads pkcs12 as well, or put the key store into the secret \
+             as bytes and mount it raw",
         )),
-        Some(_) => Err(entry.refuse("format", "is none of raw, json, yaml, dotenv, properties")),
+        Some(_) => {
+            Err(entry.refuse("format", "is none of raw, json, yaml, dotenv, properties, pkcs12"))
+        }
     }
 }
 
@@ -186,6 +233,21 @@ mod tests {
     }
 
     #[test]
+    fn account_of_a_database_is_an_object_and_goes_into_templates() {
+        let plan = of("\
+- {database: shop-app, path: db/password, field: password}
+- {path: url, template: '{{ db.username }}', databases: {db: shop-app}}
+")
+        .unwrap();
+        let account = Source { name: "shop-app".to_owned(), which: Which::Account };
+        assert!(plan.files.iter().all(|file| file.content.sources() == [&account]));
+        for bad in ["secret: a", "stage: current", "version: 1", "previous: true"] {
+            let said = of(&format!("- {{database: shop-app, {bad}}}")).unwrap_err().to_string();
+            assert!(said.contains("does not go with `database`"), "{said}");
+        }
+    }
+
+    #[test]
     fn previous_adds_a_file_that_may_be_missing() {
         let plan = of("- {secret: a/b, previous: true}").unwrap();
         let paths: Vec<_> = plan.files.iter().map(|f| (f.path.as_str(), f.is_optional)).collect();
@@ -206,7 +268,7 @@ mod tests {
             ("- {secret: a, mode: '0999'}", "objects[0].mode"),
             ("- {secret: a, field: x, query: y}", "give one"),
             ("- {secret: a, version: 1, stage: x}", "give one"),
-            ("- {secret: a, format: pkcs12}", "key store"),
+            ("- {secret: a, format: jks}", "pkcs12"),
             ("- {secret: a, optional: maybe}", "neither true nor false"),
             ("- {template: x}", "objects[0].path is missing"),
             ("- x", "objects[0] is no object"),

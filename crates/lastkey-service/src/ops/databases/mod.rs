@@ -7,5 +7,5 @@
 mod root;
 mod set;
 
-pub(crate) use self::root::RootTurns;
+pub(crate) use self::root::{Root, RootTurns};
 pub use self::set::DatabaseRequest;

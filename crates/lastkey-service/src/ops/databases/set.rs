@@ -180,9 +180,15 @@ impl Engine {
     /// account any more if it was drawn here.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
-    /// [`Error::Internal`].
+    /// [`Error::Invalid`] while there are roles or leases of it; [`Error::Denied`],
+    /// [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn remove_database(self: &Arc<Self>, call: &Call, name: Name) -> Result<(), Error> {
+        let resource = Resource::Named(ResourceKind::Database, name.as_str().to_owned());
+        if self.may::<UpdateDatabase>(call, resource) && self.is_leased(&name).await? {
+            let problem = "there are roles of this database, or leases that were not ended: delete \
+                           the roles first (`lastkey database role list`)";
+            return Err(Error::invalid("name", problem));
+        }
         let removed = self.change_named::<Database>(call, name, |before| {
             before.current.ok_or(Error::Denied)?;
             Ok(Planned::remove())

@@ -9,6 +9,7 @@ mod pack;
 mod read;
 mod rotation;
 mod show;
+mod sync;
 mod write;
 
 use clap::Subcommand;
@@ -60,6 +61,8 @@ pub(crate) enum SecretCommand {
     /// Say how and when a secret rotates
     #[command(subcommand)]
     Rotation(rotation::RotationCommand),
+    /// Keep Kubernetes Secrets as secrets are here, for those who need them
+    Sync(sync::SyncArgs),
     /// Delete a secret; it can be restored for some days
     Delete(change::DeleteArgs),
     /// Restore a deleted secret
@@ -93,6 +96,7 @@ pub(crate) async fn run(command: SecretCommand, session: &Session) -> Result<(),
         SecretCommand::Move(args) => change::rename(args, session).await,
         SecretCommand::Rotate(args) => rotation::rotate(args, session).await,
         SecretCommand::Rotation(command) => rotation::run(command, session).await,
+        SecretCommand::Sync(args) => sync::sync(args, session).await,
         SecretCommand::Delete(args) => change::delete(args, session).await,
         SecretCommand::Restore(args) => change::restore(args, session).await,
         SecretCommand::Destroy(args) => change::destroy(args, session).await,

@@ -202,8 +202,9 @@ async fn serve_all(
     let mut ready = "lastkey kms-plugin serves".to_owned();
     if let Some(page) = page {
         ready.push_str(&format!("; metrics on http://{}", page.local_addr()?));
-        tokio::spawn(Arc::new(Page { metrics, providers }).serve(page));
+        tokio::spawn(lastkey_node::page::serve(Arc::new(Page { metrics, providers }), page));
     }
+    hardening::release_code();
     say::line(&ready)?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: no new connections, accepted requests are finished");

@@ -1,5 +1,6 @@
 //! The provider of secrets, and a driver that behaves as Secrets Store CSI 1.6 does.
 
+mod accounts;
 mod driver;
 mod mount;
 mod outage;

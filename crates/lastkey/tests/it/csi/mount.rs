@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use tonic::Code;
 
-use crate::csi::driver::Published;
+use crate::csi::driver::{Pod, Published};
 use crate::csi::push::until;
 use crate::csi::site::{Site, class, class_of, content};
 use crate::process::run;
@@ -229,4 +229,46 @@ fn classes_written_for_other_providers_mount_as_they_are() {
         }
     }
     drop(provider);
+}
+
+/// Made here, read by OpenSSL.
+#[test]
+fn key_store_is_one_that_openssl_opens_and_stays_the_same_bytes() {
+    let site = Site::found();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["shop.example".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let (key, certificate) = (key.serialize_pem(), certificate.pem());
+    let fields = [
+        ("tls.key", key.as_str()),
+        ("tls.crt", &certificate),
+        ("ca.crt", &certificate),
+        ("password", "hunter2"),
+    ];
+    site.put_fields("prod/shop/tls", &fields);
+    let _provider = site.provider(&["--audience", "lastkey", "--audience", "vault"]);
+    let mut driver = site.driver();
+    let class = class("- {secret: prod/shop/tls, format: pkcs12, path: store.p12}");
+    let mut store = |pod: &Pod| {
+        driver.publish(pod, &class).unwrap();
+        let file = driver.target(pod).join("store.p12");
+        (fs::read(&file).unwrap(), file)
+    };
+    let mut pod = site.pod("pod-1");
+    let (bytes, file) = store(&pod);
+    let mut openssl = crate::process::command("openssl");
+    openssl.args(["pkcs12", "-passin", "pass:hunter2", "-nodes", "-in"]).arg(file);
+    let said = run(&mut openssl, b"").ok();
+    let begins = "-----BEGIN ";
+    assert_eq!(said.matches(&format!("{begins}CERTIFICATE")).count(), 2, "{said}");
+    let inner = |pem: &str| pem.lines().nth(1).unwrap().to_owned();
+    for pem in [&key, &certificate] {
+        assert!(said.contains(&inner(pem)), "{said}");
+    }
+    assert!(said.contains("friendlyName: tls"), "{said}");
+    // Another token of the pod: everything is read anew, and the file stays as it is.
+    let opened = site.audited("sts:OpenSession");
+    pod.tokens = site.pod_of("pod-1", "vault", "api").tokens;
+    assert_eq!(store(&pod).0, bytes);
+    assert_eq!(site.audited("sts:OpenSession"), opened + 1);
 }

@@ -19,10 +19,18 @@ impl Site {
     /// With the role `shop` for the account shop/api, by the agent of the pod's own node alone.
     #[track_caller]
     pub(crate) fn found() -> Self {
+        Self::found_with(|_, _| String::new())
+    }
+
+    /// The same with more lines of configuration, by the folder and the key set of the cluster.
+    #[track_caller]
+    pub(crate) fn found_with(lines: impl FnOnce(&Path, &str) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let installation = Installation::found(folder.path());
-        let server = serve(&installation, "");
-        let site = Self { folder, installation, server, issuer: Issuer::new() };
+        let issuer = Issuer::new();
+        let lines = lines(folder.path(), &issuer.jwks());
+        let server = serve(&installation, &lines);
+        let site = Self { folder, installation, server, issuer };
         site.write("jwks", &site.issuer.jwks());
         let actions = "Action::\"secrets:GetSecret\", Action::\"secrets:ListSecrets\"";
         site.write(

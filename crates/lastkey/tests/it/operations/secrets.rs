@@ -102,8 +102,25 @@ fn rotation(r: &mut Recorder) {
     for route in ["get /v1/databases/{name}", "delete /v1/databases/{name}"] {
         r.answer(route, &["shop"], Value::Null).refused(403, "AccessDenied");
     }
-    let route = "post /v1/databases/{name}/rotate-root";
-    r.answer(route, &["shop"], Value::Null).refused(403, "AccessDenied");
+    for route in ["post /v1/databases/{name}/rotate-root", "post /v1/databases/{name}/mend"] {
+        r.answer(route, &["shop"], Value::Null).refused(403, "AccessDenied");
+    }
+    let body = json!({ "database": "shop", "group": "shop_rw" });
+    r.answer("put /v1/database-roles/{name}", &["app"], body).refused(403, "AccessDenied");
+    assert_eq!(r.call("get /v1/database-roles", &[], Value::Null)["roles"], json!([]));
+    for route in ["get", "delete"] {
+        let route = format!("{route} /v1/database-roles/{{name}}");
+        r.answer(&route, &["app"], Value::Null).refused(403, "AccessDenied");
+    }
+    let route = "post /v1/database-roles/{name}/credentials";
+    r.answer(route, &["app"], Value::Null).refused(403, "AccessDenied");
+    let lease = "0123456789abcdef0123456789abcdef";
+    let leases = "/v1/database-roles/{name}/leases";
+    assert_eq!(r.call(&format!("get {leases}"), &["app"], Value::Null)["leases"], json!([]));
+    for route in [format!("post {leases}/{{lease}}/renew"), format!("delete {leases}/{{lease}}")] {
+        r.answer(&route, &["app", lease], Value::Null).refused(403, "AccessDenied");
+        r.answer(&route, &["app", "1"], Value::Null).refused(400, "InvalidRequest");
+    }
 }
 
 /// What is claimed here is nobody's value; what is right is told by `scan_pack`.
@@ -224,7 +241,20 @@ fn rotation_commands(s: &mut Shell) {
     let refused = s.run(&format!("{add} --password-file first"), b"");
     assert!(refused.failed(1).contains("/nowhere"), "{}", refused.stderr);
     assert!(s.ok("database list").contains("none"));
-    for line in ["show shop", "rotate-root shop", "remove shop --yes"] {
+    assert!(s.ok("database role list").contains("none"));
+    assert!(s.ok("database lease list app").contains("none"));
+    for line in [
+        "show shop",
+        "rotate-root shop",
+        "mend shop",
+        "remove shop --yes",
+        "role create app --database shop --member-of shop_rw",
+        "role show app",
+        "role delete app",
+        "creds app",
+        "lease renew app 0123456789abcdef0123456789abcdef",
+        "lease revoke app 0123456789abcdef0123456789abcdef",
+    ] {
         assert_eq!(s.run(&format!("database {line}"), b"").code, Some(4), "{line}");
     }
 }

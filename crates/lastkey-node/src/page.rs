@@ -1,0 +1,93 @@
+//! Metrics and health of a door, over HTTP on a loopback address.
+//!
+//! Room      `node`.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const MAX_CONNECTIONS: usize = 16;
+const HEAD_TIME: Duration = Duration::from_secs(5);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is shown of a door. Nothing of a request, and no secret.
+pub trait Shown: Send + Sync + 'static {
+    /// Everything that is counted, in OpenMetrics text.
+    fn metrics(&self) -> String;
+
+    /// Whether it does its work, and lines for people.
+    fn readiness(&self) -> (bool, String);
+}
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until the end of the process.
+///
+/// # Errors
+/// When the runtime cannot take the listener over.
+pub async fn serve<S: Shown>(shown: Arc<S>, listener: std::net::TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let seat = Arc::clone(&seats).acquire_owned().await.map_err(io::Error::other)?;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shown = Arc::clone(&shown);
+                tokio::spawn(async move {
+                    connection(shown, stream).await;
+                    drop(seat);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection for metrics");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection<S: Shown>(shown: Arc<S>, stream: TcpStream) {
+    let service = service_fn(move |request| {
+        let answer = answer(&*shown, &request);
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = serving.await {
+        tracing::debug!(%error, "a connection for metrics ended early");
+    }
+}
+
+fn answer<S: Shown>(shown: &S, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let plain = "text/plain; charset=utf-8";
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/metrics") => text(StatusCode::OK, OPEN_METRICS, shown.metrics()),
+        (&Method::GET, "/healthz") => text(StatusCode::OK, plain, "ok\n".to_owned()),
+        (&Method::GET, "/readyz") => {
+            let (ready, lines) = shown.readiness();
+            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            text(status, plain, lines)
+        }
+        _ => text(StatusCode::NOT_FOUND, plain, "not found\n".to_owned()),
+    }
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
