@@ -103,7 +103,7 @@ def make():
         "texts": [{"text": text.hex(), "labels": labels} for text, labels in texts],
         "proof_key": key.hex(),
         "value": values[0].hex(),
-        "secret": ids[0][0].hex(),
+        "identity": ids[0][0].hex(),
         "version": ids[0][1],
         "proofs": [prove(key, *ids[0], kind, stretch).hex() for kind in (RAW, DECODED)],
     }

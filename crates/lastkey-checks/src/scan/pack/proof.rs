@@ -95,7 +95,7 @@ mod tests {
     fn proofs_are_those_of_another_program() {
         let vector = vector();
         let array = |field: &str| -> [u8; 32] { bytes(&vector[field]).try_into().unwrap() };
-        let secret = bytes(&vector["secret"]).try_into().unwrap();
+        let secret = bytes(&vector["identity"]).try_into().unwrap();
         let version = vector["version"].as_u64().unwrap() as u32;
         let (key, value) = (ProofKey::new(&array("proof_key")), bytes(&vector["value"]));
         for (at, kind) in [Kind::Raw, Kind::Decoded].into_iter().enumerate() {
