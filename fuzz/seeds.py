@@ -17,6 +17,7 @@ RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
 
 
 CHECKS = ROOT.parent / "crates/lastkey-checks/tests/data"
+KEPT = ROOT.parent / "crates/lastkey-node/tests/vectors/kept.json"
 
 SCAN_PACK = ROOT.parent / "crates/lastkey-checks/tests/vectors/scan_pack.json"
 
@@ -120,3 +121,7 @@ for number, case in enumerate(PACK["texts"], 1):
 write_bytes("etcd", "database", (CHECKS / "etcd-mixed.db").read_bytes())
 for number, vector in enumerate(load(CHECKS / "kmsv2.json")["vectors"], 1):
     write("etcd", f"sealed_{number}", vector["etcd_value_hex"])
+for vector in load(KEPT)["vectors"]:
+    write("kmsv2_kept", vector["name"], vector["file"])
+# What a file holds, which no mutation of the file itself reaches.
+write("kmsv2_kept", "content", "00" * 32 + "0003" + "6c6b31" + "0001" + "aa" + "0000" + "0001" + "bb" * 64)

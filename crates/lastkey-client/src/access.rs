@@ -12,14 +12,14 @@ use lastkey_wire::native::{
         WhoCanReply, WhoCanRequest,
     },
     nodes::{
-        JoinRequest, JoinTokenReply, ListNodesReply, NodeCertificateReply, NodeView, RenewRequest,
-        SetNodeRequest,
+        JoinRequest, JoinTokenReply, ListNodesReply, NodeAuthorityView, NodeCertificateReply,
+        NodeView, RenewRequest, SetNodeRequest,
     },
     query::PageQuery,
     sessions::{
-        BurnReply, BurnRequest, EnrolReply, EnrolRequest, ListRevocationsReply, LoginRequest,
-        ProviderReply, ProviderRequest, RevocationView, RevokeRequest, TokenReply, TokenRequest,
-        WhoAmIReply,
+        BurnReply, BurnRequest, CertificateRequest, EnrolReply, EnrolRequest, ListRevocationsReply,
+        LoginRequest, ProviderReply, ProviderRequest, RevocationView, RevokeRequest, TokenReply,
+        TokenRequest, WhoAmIReply,
     },
     users::{AddUserRequest, EnrolmentReply, ListUsersReply, UpdateUserRequest, UserView},
 };
@@ -166,6 +166,15 @@ impl Client {
         self.post("/v1/sts/token", request)
     }
 
+    /// Opens a session for the workload whose certificate is the identity of this client. Needs no
+    /// other credential.
+    pub fn present_certificate<'a>(
+        &'a self,
+        request: &'a CertificateRequest,
+    ) -> Call<'a, &'a CertificateRequest, TokenReply> {
+        self.post("/v1/sts/certificate", request)
+    }
+
     /// Where people of a provider log in. Needs no credential.
     pub fn login_provider<'a>(
         &'a self,
@@ -241,7 +250,14 @@ impl Client {
         self.post("/v1/sts/revoke", request)
     }
 
-    /// Exchanges a node's one-time token for its certificate. Needs no other credential.
+    /// Lets a new authority sign the certificates of nodes.
+    pub fn rotate_node_authority(&self) -> Bare<'_, NodeAuthorityView> {
+        let path = "/v1/sys/node-authority/rotate".to_owned();
+        Call::route(self.transport(), Method::POST, path)
+    }
+
+    /// Exchanges a node's one-time token, or the certificate of its kubelet as the identity of this
+    /// client, for its certificate. Needs no other credential.
     pub fn join_node<'a>(
         &'a self,
         request: &'a JoinRequest,

@@ -9,8 +9,7 @@ use lastkey_wire::{
         Empty,
         aliases::{ListAliasesReply, SetAliasRequest},
         holdings::{
-            DestroyVersionRequest, ForgetHoldingRequest, HeldVersion, ImpactReply,
-            ReportHoldingRequest,
+            DestroyVersionRequest, ForgetHoldingRequest, ImpactReply, ReportHoldingRequest,
         },
         keys::{
             CreateKeyRequest, ImportParametersReply, ImportParametersRequest, ImportRequest,
@@ -20,7 +19,7 @@ use lastkey_wire::{
         query::PageQuery,
         versions::{ListVersionsReply, VersionView},
     },
-    words::{HeldWhat, ImportAlgorithm},
+    words::ImportAlgorithm,
 };
 
 use crate::{
@@ -187,12 +186,10 @@ impl Client {
         &self,
         key: &str,
         place: &str,
-        what: HeldWhat,
-        versions: Vec<HeldVersion>,
+        report: ReportHoldingRequest,
     ) -> Call<'_, ReportHoldingRequest, Empty> {
         let path = key_path(key, &format!("/holdings/{}", escape(place)));
-        Call::route(self.transport(), Method::PUT, path)
-            .with_body(ReportHoldingRequest { what, versions })
+        Call::route(self.transport(), Method::PUT, path).with_body(report)
     }
 
     /// Forgets what a place was reported to hold under a key.

@@ -38,7 +38,8 @@ pub const NODE_JOIN_SECS: u64 = 3_600;
 /// Where the keys come from that tokens are signed by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenKeys {
-    /// The key set, as JSON (RFC 7517): given by hand, or the last one that was fetched.
+    /// The key set, as JSON (RFC 7517), or the bundle of a trust domain: given by hand, or the last
+    /// one that was fetched.
     pub jwks: String,
     /// Where it is fetched from again; `None` when it is given by hand.
     pub url: Option<String>,
@@ -67,18 +68,21 @@ pub struct Cluster {
     pub max_token_secs: u64,
     /// When it was named first.
     pub created_at: Timestamp,
+    /// The authorities of its kubelets, in PEM, if its nodes may join by their certificates.
+    pub kubelet_authorities: Option<String>,
 }
 
-/// Another provider of identities: OpenID Connect, or anything that signs JWTs.
+/// Another provider of identities: OpenID Connect, anything that signs JWTs, or a SPIFFE trust
+/// domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
     /// Its name here.
     pub name: Name,
     /// What `iss` must be.
     pub issuer: String,
-    /// What `aud` must be, one of these.
+    /// What `aud` must be, one of these; none, and no token is taken.
     pub audiences: Vec<String>,
-    /// Its keys.
+    /// Its keys; of a trust domain its bundle.
     pub keys: TokenKeys,
     /// The claim that holds the subject's name.
     pub subject_claim: String,
@@ -86,6 +90,8 @@ pub struct Provider {
     pub groups_claim: String,
     /// When it was named first.
     pub created_at: Timestamp,
+    /// The SPIFFE trust domain that it speaks for: certificates of its workloads are taken.
+    pub trust_domain: Option<String>,
 }
 
 /// Who may open sessions for a role.
@@ -107,6 +113,13 @@ pub enum RoleHolders {
         provider: Name,
         /// Claim and value.
         claims: BTreeMap<String, String>,
+    },
+    /// Workloads of the trust domain of a provider.
+    Spiffe {
+        /// The provider.
+        provider: Name,
+        /// Their SPIFFE ids; one that ends with `/*` stands for all below its path.
+        ids: Vec<String>,
     },
 }
 
@@ -233,6 +246,20 @@ pub struct NodeAuthority {
     pub created_at: Timestamp,
     /// The certificate of the authority before it, which signs no more.
     pub previous: Option<Vec<u8>>,
+}
+
+impl NodeAuthority {
+    /// When the last certificate has ended that the authority before this one signed.
+    #[must_use]
+    pub const fn overlap_ends(&self) -> Timestamp {
+        Timestamp(self.created_at.0.saturating_add(NODE_CERTIFICATE_SECS))
+    }
+
+    /// Whether certificates of an authority before this one can be good.
+    #[must_use]
+    pub fn overlaps(&self, now: Timestamp) -> bool {
+        self.previous.is_some() && now < self.overlap_ends()
+    }
 }
 
 /// Age at which another authority of nodes takes the place of one, in seconds: a year.

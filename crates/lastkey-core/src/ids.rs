@@ -7,6 +7,7 @@ use core::fmt;
 use core::num::NonZeroU32;
 use core::str::FromStr;
 
+use lastkey_crypto::entropy::{Entropy, EntropyError};
 use uuid::Uuid;
 
 /// The text is not a well-formed name of its kind. `Display` says what is allowed.
@@ -237,9 +238,36 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Identity of one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Identity of one session: the number of the epoch whose keys seal it and 96 random bits. Both
+/// forms of one session and the audit log have the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
+
+impl SessionId {
+    /// Draws an id in an epoch.
+    ///
+    /// # Errors
+    /// [`EntropyError`].
+    pub fn draw(epoch: u32, entropy: &mut dyn Entropy) -> Result<Self, EntropyError> {
+        let mut id = [0; 16];
+        entropy.fill(&mut id)?;
+        let (front, _) = id.split_at_mut(4);
+        front.copy_from_slice(&epoch.to_be_bytes());
+        Ok(Self(id))
+    }
+
+    /// Number of the epoch whose keys seal the session.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.0.first_chunk().map_or(0, |front| u32::from_be_bytes(*front))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({self})")
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -139,6 +139,8 @@ actions! {
     UpdateNode = "sys:UpdateNode", true;
     /// Read nodes.
     ReadNodes = "sys:ReadNodes", false;
+    /// Let another authority sign the certificates of nodes.
+    RotateNodeAuthority = "sys:RotateNodeAuthority", true;
     /// Name another provider of identities, or change or remove it.
     UpdateProvider = "iam:UpdateProvider", true;
     /// Read providers of identities.

@@ -42,8 +42,9 @@ pub enum Kind {
     User,
     /// A machine that agents run on: `node:NAME`.
     Node,
-    /// A subject of another provider of identities: `oidc:PROVIDER/SUBJECT`; a user of this
-    /// machine on the unix socket: `unix:UID`, of the provider `unix`.
+    /// A subject of another provider of identities: `oidc:PROVIDER/SUBJECT`; a workload of a trust
+    /// domain: its SPIFFE id, of the provider `spiffe`; a user of this machine on the unix socket:
+    /// `unix:UID`, of the provider `unix`.
     Federated {
         /// The provider, by its name here.
         provider: String,
@@ -51,6 +52,9 @@ pub enum Kind {
         subject: String,
     },
 }
+
+/// The provider that workloads of trust domains are subjects of, by their SPIFFE ids.
+pub const SPIFFE: &str = "spiffe";
 
 /// The facts of a ServiceAccount token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,20 +234,23 @@ pub struct SignedHead {
 pub struct Peer {
     /// Its address; `None` on a unix socket.
     pub address: Option<IpAddr>,
-    /// Its certificate, if it showed one that the authority of nodes has signed.
+    /// Its certificate, if it showed one that somebody known here has signed.
     pub certificate: Option<PeerCertificate>,
     /// The user of the process there, as the kernel says, if the operator lets him in by that.
     pub user: Option<u32>,
 }
 
-/// A certificate that TLS verified when the connection was made. Whether it is still the one of
-/// its node is asked anew for each call.
+/// A certificate that TLS verified when the connection was made: its holder has the key, and one of
+/// those who are known here vouches for it. Which of them, and whether it is good for what is asked,
+/// is judged anew by whoever uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerCertificate {
     /// SHA-256 of it.
     pub fingerprint: [u8; 32],
-    /// The node that it names.
-    pub node: Name,
+    /// The node of this installation that it names. Whoever signed it may have written that.
+    pub node: Option<Name>,
+    /// It, and the certificates between it and an authority, in DER.
+    pub chain: Vec<Vec<u8>>,
 }
 
 /// Where a call came from.

@@ -12,7 +12,7 @@ use crate::access::{
 use crate::audit::archive::LogHead;
 use crate::backup::{BackupId, BackupRecord, Tombstone};
 use crate::database::Database;
-use crate::holding::Holding;
+use crate::holding::{Holding, Inventory};
 use crate::ids::{AliasName, KeyId, Name, VersionNo};
 use crate::key::Key;
 use crate::lease::{DatabaseRole, Lease, LeaseId};
@@ -208,6 +208,12 @@ impl RecordPath {
         Self(format!("holding/{key}/{place}"))
     }
 
+    /// The same, by name.
+    #[must_use]
+    pub fn inventory(key: KeyId, place: &Name) -> Self {
+        Self(format!("inventory/{key}/{place}"))
+    }
+
     /// Counts the changes of who may come in and as what.
     #[must_use]
     pub fn access() -> Self {
@@ -330,6 +336,12 @@ impl PathRange {
     #[must_use]
     pub fn holdings(key: KeyId, limit: usize) -> Self {
         Self { prefix: format!("holding/{key}/"), after: None, limit }
+    }
+
+    /// The same, by name.
+    #[must_use]
+    pub fn inventories(key: KeyId, limit: usize) -> Self {
+        Self { prefix: format!("inventory/{key}/"), after: None, limit }
     }
 
     /// What is due with secrets, soonest first.
@@ -476,6 +488,8 @@ pub enum Record {
     Lease(Box<Lease>),
     /// What a place was last reported to hold under a key.
     Holding(Holding),
+    /// The same, by name.
+    Inventory(Inventory),
     /// What is remembered of the seals.
     SealBook(SealBook),
     /// Where the audit log stood.

@@ -14,7 +14,7 @@ mod idle;
 mod limits;
 mod listener;
 mod metrics;
-mod node_peers;
+mod peers;
 mod problem;
 mod request_id;
 mod router;

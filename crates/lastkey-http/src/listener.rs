@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::connection::{Phase, handshake, serve};
 use crate::door::Door;
-use crate::node_peers::shown_by;
+use crate::peers::shown_by;
 use crate::tls::TlsHandle;
 
 /// Where to listen.

@@ -125,7 +125,12 @@ mod tests {
             Error::AlreadyExists,
             Error::LimitExceeded("50"),
             Error::DeletionProtected,
-            Error::KeyNeeded { place: Name::parse("prod").unwrap(), count: 1 },
+            Error::KeyNeeded {
+                place: Name::parse("prod").unwrap(),
+                count: 1,
+                what: "objects",
+                among: String::new(),
+            },
             Error::ClockHeld,
             Error::Outside("it refuses".into()),
             Error::Sealed,

@@ -47,7 +47,7 @@ impl Server {
         let mut bound = Vec::with_capacity(config.listeners.len());
         for listen in config.listeners {
             if let Listen::Tcp { tls: Some(tls), .. } = &listen {
-                tls.admit_nodes_of(&gate);
+                tls.admit_clients_of(&gate);
             }
             bound.push(Bound::open(listen).await?);
         }

@@ -14,8 +14,8 @@ use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
 use lastkey_wire::native::nodes::{JoinRequest, NodeCertificateReply, RenewRequest};
 use lastkey_wire::native::sessions::{
-    BurnReply, BurnRequest, EnrolReply, EnrolRequest, LoginRequest, ProviderReply, ProviderRequest,
-    TokenReply, TokenRequest,
+    BurnReply, BurnRequest, CertificateRequest, EnrolReply, EnrolRequest, LoginRequest,
+    ProviderReply, ProviderRequest, TokenReply, TokenRequest,
 };
 use lastkey_wire::native::system::{
     ClockHold, HealthReply, ReadyReply, SealView, StatusReply, UnsealReply, UnsealRequest,
@@ -64,6 +64,7 @@ enum Page {
     OpenApi,
     Metrics,
     Token,
+    Certificate,
     Provider,
     Login,
     Enrol,
@@ -137,6 +138,16 @@ pub(crate) static PUBLIC: &[PublicRoute] = &[
     },
     PublicRoute {
         method: Method::POST,
+        path: "/v1/sts/certificate",
+        operation: "sts:PresentCertificate",
+        summary: "Opens a session for the workload whose certificate is on the connection.",
+        request: Some(SchemaGenerator::subschema_for::<CertificateRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<TokenReply>),
+        always: false,
+        page: Page::Certificate,
+    },
+    PublicRoute {
+        method: Method::POST,
         path: "/v1/sts/provider",
         operation: "sts:ReadProvider",
         summary: "Tells where people of a provider log in.",
@@ -179,7 +190,7 @@ pub(crate) static PUBLIC: &[PublicRoute] = &[
         method: Method::POST,
         path: "/v1/nodes/join",
         operation: "sys:JoinNode",
-        summary: "Exchanges the one-time token of a node for its certificate.",
+        summary: "Exchanges the one-time token of a node, or the certificate of its kubelet, for its certificate.",
         request: Some(SchemaGenerator::subschema_for::<JoinRequest>),
         reply: Some(SchemaGenerator::subschema_for::<NodeCertificateReply>),
         always: false,
@@ -245,6 +256,10 @@ where
         Page::Token => {
             let engine = door.gate().engine()?;
             sessions::token(&engine, json_body(request).await?, peer, id).await
+        }
+        Page::Certificate => {
+            let engine = door.gate().engine()?;
+            sessions::certificate(&engine, json_body(request).await?, peer, id).await
         }
         Page::Provider => {
             let engine = door.gate().engine()?;

@@ -16,7 +16,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::node_peers::NodePeers;
+use crate::peers::Peers;
 
 /// Why a TLS identity cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum TlsError {
 #[derive(Clone)]
 pub struct TlsHandle {
     config: Arc<RwLock<Arc<ServerConfig>>>,
-    peers: Arc<NodePeers>,
+    peers: Arc<Peers>,
 }
 
 impl TlsHandle {
@@ -45,14 +45,14 @@ impl TlsHandle {
     /// # Errors
     /// [`TlsError`].
     pub fn from_pem(chain: &[u8], key: &SecretVec) -> Result<Self, TlsError> {
-        let peers = Arc::new(NodePeers::default());
+        let peers = Arc::new(Peers::default());
         let config = Arc::new(RwLock::new(config(chain, key, &peers)?));
         Ok(Self { config, peers })
     }
 
-    /// Takes certificates of the nodes of this service from now on.
-    pub(crate) fn admit_nodes_of(&self, gate: &Arc<Gate>) {
-        self.peers.admit_nodes_of(gate);
+    /// Takes certificates of the clients of this service from now on.
+    pub(crate) fn admit_clients_of(&self, gate: &Arc<Gate>) {
+        self.peers.admit_clients_of(gate);
     }
 
     /// Replaces the identity for connections to come.
@@ -81,7 +81,7 @@ impl fmt::Debug for TlsHandle {
 fn config(
     chain: &[u8],
     key: &SecretVec,
-    peers: &Arc<NodePeers>,
+    peers: &Arc<Peers>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<_, _>>()

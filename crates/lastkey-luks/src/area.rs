@@ -57,6 +57,17 @@ pub(crate) fn decrypt(key: &SecretVec, area: &mut [u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Decrypts the first sector of data, however long it is.
+pub(crate) fn decrypt_sector(key: &SecretVec, sector: &mut [u8]) -> Result<(), Error> {
+    whole_sectors(sector)?;
+    let len = sector.len();
+    match Xts::of(key)? {
+        Xts::Aes128(xts) => xts.decrypt_area(sector, len, 0, get_tweak_default),
+        Xts::Aes256(xts) => xts.decrypt_area(sector, len, 0, get_tweak_default),
+    }
+    Ok(())
+}
+
 fn whole_sectors(area: &[u8]) -> Result<(), Error> {
     if area.len().is_multiple_of(SECTOR_LEN) {
         Ok(())

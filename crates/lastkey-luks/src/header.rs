@@ -9,8 +9,9 @@
 use lastkey_crypto::entropy::Entropy;
 use lastkey_secret::{SecretVec, ct_eq};
 use serde_json::Value;
-use uuid::Builder;
+use uuid::{Builder, Uuid};
 
+use crate::area::decrypt_sector;
 use crate::binary::{BINARY_LEN, Binary, COPY_LENS, Which, claimed_len, has_magic, padded, text};
 use crate::error::{Error, io_while};
 use crate::kdf::{ROUNDS, pbkdf2};
@@ -23,6 +24,7 @@ use crate::{DATA_OFFSET, VOLUME_KEY_LEN};
 const COPY_LEN: u64 = 16_384;
 const BINARY_LEN_U64: u64 = 4_096;
 const DIGEST_LEN: usize = 32;
+const DATA_SECTOR_LEN: usize = 4_096;
 const ANOTHER_LENGTH: Error = Error::Unsupported("a volume key of another length");
 
 /// The key that encrypts the sectors.
@@ -30,6 +32,26 @@ const ANOTHER_LENGTH: Error = Error::Unsupported("a volume key of another length
 pub struct VolumeKey(SecretVec);
 
 impl VolumeKey {
+    /// A volume key that was kept elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for another length than ours.
+    pub fn take(key: SecretVec) -> Result<Self, Error> {
+        if key.len() == VOLUME_KEY_LEN { Ok(Self(key)) } else { Err(ANOTHER_LENGTH) }
+    }
+
+    /// The first sector of the data behind a header of ours, decrypted: by it a person or a program
+    /// sees whether key and device belong together.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Unsupported`].
+    pub fn first_sector(&self, medium: &dyn Medium) -> Result<SecretVec, Error> {
+        SecretVec::try_fill(DATA_SECTOR_LEN, |sector| {
+            medium.read_at(sector, DATA_OFFSET).map_err(io_while("read the data"))?;
+            decrypt_sector(&self.0, sector)
+        })
+    }
+
     /// Lends the bytes for the length of one call.
     pub fn expose<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> R {
         self.0.expose(use_bytes)
@@ -104,6 +126,39 @@ impl Header {
         token: impl FnOnce(u32) -> KmsToken,
         entropy: &mut dyn Entropy,
     ) -> Result<(Self, VolumeKey), Error> {
+        let volume_key = VolumeKey(SecretVec::try_fill(VOLUME_KEY_LEN, |key| {
+            entropy.fill(key).map_err(|_| Error::Primitive)
+        })?);
+        let made = Self::make(medium, format, None, &volume_key, secret, token, entropy)?;
+        Ok((made, volume_key))
+    }
+
+    /// The same for a volume that is there, and whose header is lost: with its key and its UUID.
+    ///
+    /// # Errors
+    /// As [`Header::format`]; also for a UUID that is none.
+    pub fn restore(
+        medium: &dyn Medium,
+        format: Format<'_>,
+        uuid: &str,
+        volume_key: &VolumeKey,
+        secret: &SecretVec,
+        token: impl FnOnce(u32) -> KmsToken,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, Error> {
+        let uuid = Uuid::try_parse(uuid).map_err(|_| Error::Unsupported("a UUID that is none"))?;
+        Self::make(medium, format, Some(uuid), volume_key, secret, token, entropy)
+    }
+
+    fn make(
+        medium: &dyn Medium,
+        format: Format<'_>,
+        uuid: Option<Uuid>,
+        volume_key: &VolumeKey,
+        secret: &SecretVec,
+        token: impl FnOnce(u32) -> KmsToken,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, Error> {
         let len = medium.len().map_err(io_while("tell the length of the device"))?;
         let sectors = u64::from(format.sector_size);
         if !matches!(format.sector_size, 512 | 4_096) {
@@ -112,11 +167,8 @@ impl Header {
         if len < DATA_OFFSET.saturating_add(sectors) || !len.is_multiple_of(sectors) {
             return Err(Error::TooShort);
         }
-        let volume_key = VolumeKey(SecretVec::try_fill(VOLUME_KEY_LEN, |key| {
-            entropy.fill(key).map_err(|_| Error::Primitive)
-        })?);
         let mut header = Self {
-            binary: Box::new(fresh_binary(format, entropy)?),
+            binary: Box::new(fresh_binary(format, uuid, entropy)?),
             metadata: Metadata::fresh(
                 COPY_LEN - BINARY_LEN_U64,
                 DATA_OFFSET - 2 * COPY_LEN,
@@ -130,10 +182,10 @@ impl Header {
         let digest = pbkdf2("sha256", ROUNDS, &salt, &volume_key.0, DIGEST_LEN)?;
         let digest = Digest::new(ROUNDS, salt, digest.expose(<[u8]>::to_vec));
         header.metadata.put("digests", 0, &digest)?;
-        let slot = header.add_slot(medium, &volume_key, secret, entropy)?;
+        let slot = header.add_slot(medium, volume_key, secret, entropy)?;
         header.put_token(None, &token(slot))?;
         header.store(medium)?;
-        Ok((header, volume_key))
+        Ok(header)
     }
 
     /// Reads the newest whole copy; `None` when there is no LUKS2 header at all.
@@ -346,11 +398,15 @@ impl Header {
     }
 }
 
-fn fresh_binary(format: Format<'_>, entropy: &mut dyn Entropy) -> Result<Binary, Error> {
+fn fresh_binary(
+    format: Format<'_>,
+    uuid: Option<Uuid>,
+    entropy: &mut dyn Entropy,
+) -> Result<Binary, Error> {
     let (mut salt, mut id) = ([0; 64], [0; 16]);
     entropy.fill(&mut salt).map_err(|_| Error::Primitive)?;
     entropy.fill(&mut id).map_err(|_| Error::Primitive)?;
-    let uuid = Builder::from_random_bytes(id).into_uuid().to_string();
+    let uuid = uuid.unwrap_or_else(|| Builder::from_random_bytes(id).into_uuid()).to_string();
     let too_long = Error::Unsupported("a label of more than 47 bytes");
     let (Some(label), Some(subsystem), Some(uuid)) =
         (padded(format.label), padded(format.subsystem), padded(&uuid))

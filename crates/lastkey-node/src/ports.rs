@@ -80,6 +80,86 @@ pub trait KeyOps: Send + Sync {
     async fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError>;
 }
 
+/// Something that happens to a provider of the KMS v2 plugin and that an operator wants to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// New seeds are protected under another version from now on.
+    Promoted {
+        /// The version.
+        version: u32,
+        /// The key id as metrics show it.
+        key_id_hash: String,
+    },
+    /// The service answers again.
+    Answers,
+    /// The service is silent, for longer than a restart of it takes.
+    Silent {
+        /// How long local keys may be used without it, from its last word on.
+        bound: Duration,
+    },
+    /// The service was silent for longer than local keys may be used.
+    SilentTooLong,
+    /// The service says no.
+    Refused {
+        /// The code of the refusal.
+        code: String,
+        /// What it said; no secret.
+        message: String,
+    },
+}
+
+impl Happening {
+    /// In one word, for programs.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Promoted { .. } => "KeyVersionPromoted",
+            Self::Answers => "KeyServiceAnswers",
+            Self::Silent { .. } => "KeyServiceSilent",
+            Self::SilentTooLong => "KeyServiceSilentTooLong",
+            Self::Refused { .. } => "KeyRefused",
+        }
+    }
+
+    /// Whether somebody should look after it.
+    #[must_use]
+    pub const fn is_warning(&self) -> bool {
+        match self {
+            Self::Promoted { .. } | Self::Answers => false,
+            Self::Silent { .. } | Self::SilentTooLong | Self::Refused { .. } => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Happening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Promoted { version, key_id_hash } => {
+                write!(f, "version {version} protects new data, key id hash {key_id_hash}")
+            }
+            Self::Answers => f.write_str("the key service answers again"),
+            Self::Silent { bound } => write!(
+                f,
+                "the key service does not answer; local keys are used, at most {} s after its last word",
+                bound.as_secs()
+            ),
+            Self::SilentTooLong => f.write_str(
+                "the key service was silent for longer than outage.bound_seconds; nothing is encrypted or decrypted until it answers",
+            ),
+            Self::Refused { code, message } => write!(
+                f,
+                "the key service refuses: {message} ({code}); the API server stops writing within 3 minutes"
+            ),
+        }
+    }
+}
+
+/// Tells operators what happens.
+pub trait Herald: Send + Sync {
+    /// Takes it up at once, and tells it when it can.
+    fn tell(&self, provider: &str, happening: Happening);
+}
+
 /// Seals a key to the machine that this process runs on, so that it opens there alone.
 #[async_trait]
 pub trait MachineSeal: Send + Sync {

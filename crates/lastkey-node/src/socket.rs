@@ -105,6 +105,22 @@ pub fn open(path: &Path, group: Option<u32>) -> Result<Socket, SocketError> {
     Ok(Socket { listener, peers, lock: Some(lock) })
 }
 
+/// The same for a folder in which somebody looks at every socket that appears, as the kubelet does:
+/// it is bound under its own name alone.
+///
+/// # Errors
+/// [`SocketError`].
+pub fn open_in_place(path: &Path) -> Result<Socket, SocketError> {
+    let failed = |source| SocketError::Io { path: path.to_owned(), source };
+    check_folder(path)?;
+    let lock = lock(path)?;
+    check_place(path)?;
+    remove_if_socket(path).map_err(failed)?;
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    permit(path, None).map_err(failed)?;
+    Ok(Socket { listener, peers: Peers::RootAndSelf, lock: Some(lock) })
+}
+
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -208,6 +224,20 @@ mod tests {
         let _socket = open(&path, None).unwrap();
         UnixStream::connect(&path).unwrap();
         assert!(!beside(&path, ".new").exists());
+    }
+
+    #[test]
+    fn socket_in_place_takes_the_name_of_a_dead_one_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let first = open_in_place(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert!(matches!(open_in_place(&path), Err(SocketError::InUse(_))));
+        drop(first);
+        let names = std::fs::read_dir(folder.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "the socket and its lock: {names:?}");
     }
 
     #[test]

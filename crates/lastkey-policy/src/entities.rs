@@ -14,7 +14,7 @@ use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use lastkey_core::permit::{Facts, KeyFacts, Resource};
-use lastkey_core::principal::{Bound, Identity, Kind, Principal, Session, Workload};
+use lastkey_core::principal::{Bound, Identity, Kind, Principal, SPIFFE, Workload};
 use lastkey_core::secret_item::paths_above;
 use lastkey_core::time::Timestamp;
 
@@ -157,16 +157,12 @@ impl Call {
     pub(crate) fn new(
         (who, what): (&Standing, &Standing),
         action: &Known,
-        session: Option<&Session>,
-        workload: Option<&Workload>,
+        identity: &Identity,
         facts: &Facts<'_>,
         needs: Needs,
     ) -> Option<Self> {
-        let context = if needs.context {
-            context(session, workload, facts, needs)?
-        } else {
-            Context::empty()
-        };
+        let context =
+            if needs.context { context(identity, facts, needs)? } else { Context::empty() };
         let ec = if needs.encryption_context { Some(encryption_context(facts)?) } else { None };
         Self::assemble(Some(who), what, (action, needs.entities), Some(context), ec)
     }
@@ -255,12 +251,7 @@ fn ec_uid() -> Option<Arc<EntityUID>> {
 
 /// The context of a call. What is absent in the schema's sense is left out; what no policy of the
 /// slice reads is left out too.
-fn context(
-    session: Option<&Session>,
-    workload: Option<&Workload>,
-    facts: &Facts<'_>,
-    needs: Needs,
-) -> Option<Context> {
+fn context(identity: &Identity, facts: &Facts<'_>, needs: Needs) -> Option<Context> {
     let mut all: BTreeMap<_, Value> = BTreeMap::new();
     if needs.now {
         all.insert("now".into(), time_value(facts.now)?);
@@ -274,25 +265,16 @@ fn context(
         all.insert("ec".into(), Value::new(ec_uid()?, None));
     }
     if needs.session {
-        add_session(
-            &mut |name, value| drop(all.insert(name.into(), value)),
-            session,
-            workload,
-            facts,
-        );
+        add_session(&mut |name, value| drop(all.insert(name.into(), value)), identity, facts);
     }
     Some(Context::Value(Arc::new(all)))
 }
 
-fn add_session(
-    add: &mut dyn FnMut(&'static str, Value),
-    session: Option<&Session>,
-    workload: Option<&Workload>,
-    facts: &Facts<'_>,
-) {
+fn add_session(add: &mut dyn FnMut(&'static str, Value), identity: &Identity, facts: &Facts<'_>) {
+    let (session, workload) = (identity.session.as_ref(), workload_of(identity));
     let methods = session.map_or(&[][..], |session| &session.methods);
     add("methods", Value::set(methods.iter().map(|method| Value::from(method.as_str())), None));
-    add("authStrength", Value::from(strength(session, workload)));
+    add("authStrength", Value::from(strength(identity)));
     if let Some(session) = session {
         add("sessionAge", Value::from(facts.now.seconds_since(session.issued_at)));
         if let Some(at) = session.second_factor_at {
@@ -308,11 +290,23 @@ fn add_session(
 }
 
 /// 0: nothing but possession of a token; 1: one factor, or a workload's own token; 2: two factors.
-fn strength(session: Option<&Session>, workload: Option<&Workload>) -> i64 {
-    match session {
+fn strength(identity: &Identity) -> i64 {
+    let is_workload = match &identity.kind {
+        Kind::Workload(_) => true,
+        Kind::Federated { provider, .. } => provider == SPIFFE,
+        Kind::System | Kind::User | Kind::Node => false,
+    };
+    match &identity.session {
         Some(session) if session.second_factor_at.is_some() => 2,
-        Some(session) if workload.is_some() || !session.methods.is_empty() => 1,
+        Some(session) if is_workload || !session.methods.is_empty() => 1,
         Some(_) | None => 0,
+    }
+}
+
+fn workload_of(identity: &Identity) -> Option<&Workload> {
+    match &identity.kind {
+        Kind::Workload(workload) => Some(workload),
+        Kind::System | Kind::User | Kind::Node | Kind::Federated { .. } => None,
     }
 }
 

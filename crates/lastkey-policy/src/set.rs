@@ -10,7 +10,7 @@ use std::sync::Arc;
 use cedar_policy_core::ast::{Effect, Literal, Policy, Value, ValueKind};
 use cedar_policy_core::evaluator::Evaluator;
 use lastkey_core::permit::{Decision, DecisionPoint, Question, Why};
-use lastkey_core::principal::{Identity, Kind, Principal, Workload};
+use lastkey_core::principal::Principal;
 use quick_cache::sync::Cache;
 
 use crate::actions::Action;
@@ -458,22 +458,7 @@ pub(crate) fn call(
     standings: (&Standing, &Standing),
     needs: Needs,
 ) -> Option<Call> {
-    let session = question.who.session();
-    Call::new(
-        standings,
-        action.known()?,
-        session,
-        workload_of(question.who.identity()),
-        question.facts,
-        needs,
-    )
-}
-
-fn workload_of(identity: &Identity) -> Option<&Workload> {
-    match &identity.kind {
-        Kind::Workload(workload) => Some(workload),
-        Kind::System | Kind::User | Kind::Node | Kind::Federated { .. } => None,
-    }
+    Call::new(standings, action.known()?, question.who.identity(), question.facts, needs)
 }
 
 pub(crate) fn narrowing_of<'q>(question: &Question<'q>) -> Option<&'q Arc<str>> {

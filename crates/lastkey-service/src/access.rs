@@ -6,6 +6,7 @@
 
 mod load;
 mod nodes;
+mod peers;
 mod sessions;
 
 use std::collections::HashMap;
@@ -18,12 +19,18 @@ use lastkey_core::ports::{Expected, Write};
 use lastkey_core::principal::Limit;
 use lastkey_core::record::{Record, RecordPath};
 use lastkey_policy::PolicySet;
+use lastkey_trust::authorities::Authorities;
 use lastkey_trust::oidc::IssuerTrust;
 use lastkey_trust::service_account::ClusterTrust;
+use lastkey_trust::svid::TrustDomain;
 
-pub(crate) use self::load::{bound, is_enrolled_administrator};
+pub(crate) use self::load::{
+    ROLE_DOCUMENT, bound, cluster_trust, is_enrolled_administrator, kubelet_authorities,
+    provider_trust,
+};
 pub use self::nodes::NodeTrust;
 pub(crate) use self::nodes::{Agent, Nodes, read_authority};
+pub use self::peers::PeerTrust;
 pub use self::sessions::Opening;
 pub(crate) use self::sessions::{Origin, SessionKeys, check_revocation};
 use crate::engine::Engine;
@@ -38,13 +45,38 @@ pub(crate) struct Access {
     pub(crate) policies: PolicySet,
     /// Whose ServiceAccount tokens are taken.
     pub(crate) clusters: HashMap<Name, ClusterTrust>,
+    /// By whose certificates nodes may join, for each cluster that lets them.
+    pub(crate) kubelets: HashMap<Name, Authorities>,
     /// Whose other tokens are taken.
-    pub(crate) providers: HashMap<Name, IssuerTrust>,
+    pub(crate) providers: HashMap<Name, ProviderTrust>,
     /// What sessions can be opened for.
     pub(crate) roles: HashMap<Name, Role>,
 }
 
+/// What is trusted of a provider.
+pub(crate) struct ProviderTrust {
+    /// Its tokens, if it signs any.
+    pub(crate) tokens: Option<IssuerTrust>,
+    /// The certificates of its workloads, if it speaks for a trust domain.
+    pub(crate) domain: Option<TrustDomain>,
+}
+
+impl ProviderTrust {
+    /// The trust domain that it speaks for.
+    fn domain(&self) -> Option<&str> {
+        self.domain.as_ref().map(|domain| domain.name.as_str())
+    }
+}
+
 impl Access {
+    /// The certificates, in DER, of those whose certificates for clients are taken, the authority
+    /// of nodes apart.
+    pub(crate) fn authorities(&self) -> impl Iterator<Item = &[u8]> {
+        let domains = self.providers.values().filter_map(|provider| provider.domain.as_ref());
+        let domains = domains.map(|domain| &domain.authorities);
+        domains.chain(self.kubelets.values()).flat_map(Authorities::certificates)
+    }
+
     /// The write that counts this state as the next one.
     pub(crate) fn count(&self) -> Write {
         let record = Some(Record::Access(self.changes));

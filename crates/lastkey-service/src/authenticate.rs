@@ -76,7 +76,8 @@ impl Engine {
     /// Finds out who calls, and from where.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] without a valid credential; [`Error::Unavailable`].
+    /// [`Error::Unauthenticated`] without a valid credential; [`Error::Denied`] for a node that was
+    /// let go and shows nothing else; [`Error::Unavailable`].
     pub async fn authenticate(
         &self,
         presented: &Presented,
@@ -96,7 +97,10 @@ impl Engine {
             Presented::Nothing => {
                 let agent = from.agent.map(Agent::principal);
                 let who = agent.or_else(|| from.peer.user.map(local_user));
-                return who.ok_or(Error::Unauthenticated);
+                return who.ok_or_else(|| match self.was_let_go(from.peer) {
+                    true => Error::Denied,
+                    false => Error::Unauthenticated,
+                });
             }
             Presented::Unreadable => return Err(Error::Unauthenticated),
             Presented::Signed(head) => self.sessions.open_signed(head, from, self.clock.wall()),

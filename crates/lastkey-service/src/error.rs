@@ -67,12 +67,16 @@ pub enum Error {
     #[error("the key is protected against deletion")]
     DeletionProtected,
     /// A place outside was last reported to hold things under the key or version.
-    #[error("still needed: {place} was last reported to hold {count} objects under it")]
+    #[error("still needed: {place} was last reported to hold {count} {what} under it{among}")]
     KeyNeeded {
         /// The place.
         place: Name,
         /// How many.
         count: u64,
+        /// Of what, such as `objects`.
+        what: &'static str,
+        /// One of them by name, as the end of the sentence; empty when the place names none.
+        among: String,
     },
     /// The wall clock jumped, and nothing is destroyed or expires until an operator confirms it.
     #[error("the wall clock jumped; nothing expires until an operator confirms it")]

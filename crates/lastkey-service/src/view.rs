@@ -2,7 +2,7 @@
 //!
 //! Room      `service`.
 
-use lastkey_core::holding::Holding;
+use lastkey_core::holding::{Holding, Inventory};
 use lastkey_core::ids::{AliasName, KeyId};
 use lastkey_core::key::Key;
 use lastkey_core::time::{ClockRecord, Timestamp};
@@ -37,6 +37,8 @@ impl KeyView {
 pub struct Impact {
     /// The key, and what places hold under it.
     pub key: KeyView,
+    /// The same by name, where places name what they hold.
+    pub inventories: Vec<Inventory>,
     /// Secrets that have a value under it.
     pub secrets: u64,
     /// Values of secrets under it.

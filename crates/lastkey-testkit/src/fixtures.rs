@@ -10,7 +10,7 @@ use lastkey_core::access::{
 };
 use lastkey_core::audit::archive::LogHead;
 use lastkey_core::backup::{BackupPlace, BackupRecord, Tombstone, Written};
-use lastkey_core::holding::{HeldWhat, Holding};
+use lastkey_core::holding::{HeldThing, HeldWhat, Holding, Inventory};
 use lastkey_core::ids::{AliasName, InstanceId, KeyId, Name, RequestId, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, KeyUsage, Tags};
 use lastkey_core::ports::RecordKeys;
@@ -155,8 +155,9 @@ pub fn every_record() -> Vec<Record> {
         Record::Clock(ClockRecord::kept(Elapsed(77), last, hold)),
     ]
     .into_iter()
+    .chain(identity_records())
     .chain(access_records())
-    .chain([Record::Holding(holding(1, "prod"))])
+    .chain([Record::Holding(holding(1, "prod")), Record::Inventory(inventory(1, "node-1"))])
     .chain(secret_records())
     .chain(rotation::rotation_records())
     .collect()
@@ -206,30 +207,24 @@ fn secret_records() -> Vec<Record> {
     ]
 }
 
-/// The records of who may come in and as what, with everything that they can have.
-fn access_records() -> Vec<Record> {
-    let keys = || TokenKeys {
-        jwks: r#"{"keys":[]}"#.to_owned(),
-        url: Some("https://keys.example/jwks".to_owned()),
-        authority: Some("-----BEGIN CERTIFICATE-----".to_owned()),
-    };
+/// The records of those who are believed and of whom they let in, with everything that they can
+/// have.
+fn identity_records() -> Vec<Record> {
     vec![
+        Record::Cluster(cluster()),
         Record::Cluster(Cluster {
-            name: name("prod"),
-            issuers: vec!["https://kubernetes.default.svc".to_owned()],
-            audiences: vec!["lastkey".to_owned()],
-            keys: keys(),
-            max_token_secs: 86_400,
-            created_at: CREATED,
+            name: name("test"),
+            kubelet_authorities: Some("-----BEGIN CERTIFICATE-----".to_owned()),
+            ..cluster()
         }),
+        Record::Provider(provider()),
         Record::Provider(Provider {
-            name: name("ci"),
-            issuer: "https://ci.example".to_owned(),
-            audiences: vec!["lastkey".to_owned()],
-            keys: keys(),
-            subject_claim: "sub".to_owned(),
-            groups_claim: "groups".to_owned(),
-            created_at: CREATED,
+            name: name("spire"),
+            issuer: String::new(),
+            audiences: Vec::new(),
+            keys: TokenKeys { url: None, authority: None, ..token_keys() },
+            trust_domain: Some("prod.example".to_owned()),
+            ..provider()
         }),
         Record::Role(role()),
         Record::Role(Role {
@@ -240,6 +235,54 @@ fn access_records() -> Vec<Record> {
             },
             ..role()
         }),
+        Record::Role(Role {
+            name: name("mesh"),
+            holders: RoleHolders::Spiffe {
+                provider: name("spire"),
+                ids: vec!["spiffe://prod.example/ns/shop/*".to_owned()],
+            },
+            ..role()
+        }),
+    ]
+}
+
+fn token_keys() -> TokenKeys {
+    TokenKeys {
+        jwks: r#"{"keys":[]}"#.to_owned(),
+        url: Some("https://keys.example/jwks".to_owned()),
+        authority: Some("-----BEGIN CERTIFICATE-----".to_owned()),
+    }
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        name: name("prod"),
+        issuers: vec!["https://kubernetes.default.svc".to_owned()],
+        audiences: vec!["lastkey".to_owned()],
+        keys: token_keys(),
+        max_token_secs: 86_400,
+        created_at: CREATED,
+        kubelet_authorities: None,
+    }
+}
+
+fn provider() -> Provider {
+    Provider {
+        name: name("ci"),
+        issuer: "https://ci.example".to_owned(),
+        audiences: vec!["lastkey".to_owned()],
+        keys: token_keys(),
+        subject_claim: "sub".to_owned(),
+        groups_claim: "groups".to_owned(),
+        created_at: CREATED,
+        trust_domain: None,
+    }
+}
+
+/// The records of what may be done and by which people and machines, with everything that they can
+/// have.
+fn access_records() -> Vec<Record> {
+    vec![
         Record::Policy(Policy {
             name: name("base"),
             text: "permit (principal, action, resource);".to_owned(),
@@ -316,6 +359,21 @@ pub fn holding(key: u64, place: &str) -> Holding {
         reported_by: "node:cp-1".to_owned(),
         overridden: false,
     }
+}
+
+/// What a node was reported to hold under a key, by name.
+///
+/// # Panics
+/// For a place that is no name.
+#[must_use]
+pub fn inventory(key: u64, place: &str) -> Inventory {
+    let thing = |name: &str, version| HeldThing {
+        name: name.to_owned(),
+        version: version_no(version),
+        about: vec![("claim".to_owned(), "shop/data".to_owned())],
+    };
+    let things = vec![thing("lks-1", 1), thing("lkv-1", 3)];
+    Inventory { key: key_id(key), place: Name::parse(place).expect("a name"), things }
 }
 
 fn user() -> User {

@@ -135,6 +135,30 @@ pub enum JwksError {
     Empty,
 }
 
+/// What the keys of a set are for, as their `use` says.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    /// Any tokens: `sig`, or nothing is said.
+    Signatures,
+    /// Tokens of a trust domain: `jwt-svid`.
+    JwtSvid,
+}
+
+/// The entries of a set, of whatever kind.
+///
+/// # Errors
+/// [`JwksError::TooLong`], [`JwksError::Malformed`], [`JwksError::TooManyKeys`].
+pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Value>, JwksError> {
+    if bytes.len() > MAX_SET_LEN {
+        return Err(JwksError::TooLong);
+    }
+    let mut object = strict_json::parse_object(bytes).ok_or(JwksError::Malformed)?;
+    let Some(Value::Array(entries)) = object.remove("keys") else {
+        return Err(JwksError::Malformed);
+    };
+    if entries.len() > MAX_KEYS { Err(JwksError::TooManyKeys) } else { Ok(entries) }
+}
+
 /// The public keys of one issuer.
 pub struct KeySet(Vec<VerifyKey>);
 
@@ -153,19 +177,18 @@ impl KeySet {
     /// # Errors
     /// [`JwksError`] by variant; a set is taken whole or not at all.
     pub fn parse(bytes: &[u8]) -> Result<Self, JwksError> {
-        if bytes.len() > MAX_SET_LEN {
-            return Err(JwksError::TooLong);
-        }
-        let mut object = strict_json::parse_object(bytes).ok_or(JwksError::Malformed)?;
-        let Some(Value::Array(entries)) = object.remove("keys") else {
-            return Err(JwksError::Malformed);
-        };
-        if entries.len() > MAX_KEYS {
-            return Err(JwksError::TooManyKeys);
-        }
+        Self::of(&entries(bytes)?, Purpose::Signatures)
+    }
+
+    /// The keys of one purpose among the entries of a set.
+    ///
+    /// # Errors
+    /// As [`KeySet::parse`].
+    pub(crate) fn of(entries: &[Value], purpose: Purpose) -> Result<Self, JwksError> {
         let mut keys: Vec<VerifyKey> = Vec::with_capacity(entries.len());
-        for entry in &entries {
-            let Some(key) = parse_key(entry.as_object().ok_or(JwksError::Malformed)?)? else {
+        for entry in entries {
+            let members = entry.as_object().ok_or(JwksError::Malformed)?;
+            let Some(key) = parse_key(members, purpose)? else {
                 continue;
             };
             if key.key_id.is_some() && keys.iter().any(|other| other.key_id == key.key_id) {
@@ -222,11 +245,11 @@ impl fmt::Debug for VerifyKey {
 
 type Members = Map<String, Value>;
 
-fn parse_key(members: &Members) -> Result<Option<VerifyKey>, JwksError> {
+fn parse_key(members: &Members, purpose: Purpose) -> Result<Option<VerifyKey>, JwksError> {
     if PRIVATE_MEMBERS.iter().any(|name| members.contains_key(*name)) {
         return Err(JwksError::PrivateKey);
     }
-    if !is_for_verification(members)? {
+    if !is_for_verification(members, purpose)? {
         return Ok(None);
     }
     let parsed = match text(members, "kty")?.ok_or(JwksError::BadKey("kty"))? {
@@ -252,8 +275,12 @@ fn bytes(members: &Members, name: &'static str) -> Result<Vec<u8>, JwksError> {
     b64::decode(text.as_bytes()).ok_or(JwksError::BadKey(name))
 }
 
-fn is_for_verification(members: &Members) -> Result<bool, JwksError> {
-    let by_use = text(members, "use")?.is_none_or(|one| one == "sig");
+fn is_for_verification(members: &Members, purpose: Purpose) -> Result<bool, JwksError> {
+    let said = text(members, "use")?;
+    let by_use = match purpose {
+        Purpose::Signatures => said.is_none_or(|one| one == "sig"),
+        Purpose::JwtSvid => said == Some("jwt-svid"),
+    };
     let by_operations = match members.get("key_ops") {
         None => true,
         Some(value) => {

@@ -7,9 +7,11 @@
 //! Holds     A caller learns that a credential was refused and never why; the audit log learns
 //!           the word. Nothing of a token is believed before its signature was verified.
 
+pub mod authorities;
 pub mod glob;
 pub mod jwks;
 pub mod jwt;
+pub mod kubelet;
 pub mod node_authority;
 pub mod oidc;
 pub mod refusal;
@@ -17,6 +19,7 @@ pub mod revocation;
 pub mod service_account;
 pub mod session;
 pub mod sigv4;
+pub mod svid;
 pub mod totp;
 pub mod x509;
 

@@ -56,6 +56,10 @@ pub enum Refusal {
     UidMismatch,
     /// A certificate without the one URI name that is asked for.
     NameMissing,
+    /// A certificate whose key is for something else.
+    UsageNotAllowed,
+    /// A name of another trust domain.
+    TrustDomainMismatch,
 }
 
 impl Refusal {
@@ -87,6 +91,8 @@ impl Refusal {
             Self::NonceMismatch => "nonce_mismatch",
             Self::UidMismatch => "uid_mismatch",
             Self::NameMissing => "name_missing",
+            Self::UsageNotAllowed => "usage_not_allowed",
+            Self::TrustDomainMismatch => "trust_domain_mismatch",
         }
     }
 }

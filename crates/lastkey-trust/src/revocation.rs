@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 
 use lastkey_core::access::{Revocation, RevokedWhat};
-use lastkey_core::ids;
 use lastkey_core::time::Timestamp;
 
 use crate::session::{Session, Subject, Workload};
@@ -103,7 +102,7 @@ impl Revocations {
     /// others up to the moment of the entry.
     #[must_use]
     pub fn is_revoked(&self, session: &Session) -> Option<&'static str> {
-        let id = || Some(RevokedWhat::Session(ids::SessionId(session.id.0).to_string()));
+        let id = || Some(RevokedWhat::Session(session.id.to_string()));
         if self.find(Kind::Session, id).is_some() {
             return Some("revoked_session");
         }

@@ -16,8 +16,8 @@ use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use lastkey_core::ids::SessionId;
 use lastkey_core::time::Timestamp;
-use lastkey_crypto::entropy::{Entropy, EntropyError};
 
 pub use caveat::{Caveat, CaveatError, MAX_CAVEATS, Narrowing, attenuate};
 pub use codec::{decode_session, encode_session};
@@ -40,43 +40,6 @@ pub const MAX_LIFETIME: Duration = Duration::from_secs(43_200);
 pub const MAX_POLICY_LEN: usize = 2_048;
 /// Longest encoded session, in bytes.
 pub const MAX_ENCODED_LEN: usize = 4_096;
-
-/// Identity of one session: the number of its epoch and 96 random bits. Both forms of one session
-/// and the audit log have the same.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(pub [u8; 16]);
-
-impl SessionId {
-    /// Draws an id in an epoch.
-    ///
-    /// # Errors
-    /// [`EntropyError`].
-    pub fn draw(epoch: u32, entropy: &mut dyn Entropy) -> Result<Self, EntropyError> {
-        let mut id = [0; 16];
-        entropy.fill(&mut id)?;
-        let (front, _) = id.split_at_mut(4);
-        front.copy_from_slice(&epoch.to_be_bytes());
-        Ok(Self(id))
-    }
-
-    /// Number of the epoch whose keys seal the session.
-    #[must_use]
-    pub fn epoch(&self) -> u32 {
-        self.0.first_chunk().map_or(0, |front| u32::from_be_bytes(*front))
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionId({self})")
-    }
-}
 
 /// One session: facts that were verified when it began. No secret is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -126,10 +126,36 @@ pub struct Peer {
 /// [`Refusal::Malformed`]; [`Refusal::NameMissing`] without exactly one URI name, or with a CA
 /// certificate; [`Refusal::Expired`].
 pub fn read_peer(leaf_der: &[u8], now: Timestamp) -> Result<Peer, Refusal> {
-    let (rest, leaf) = X509Certificate::from_der(leaf_der).map_err(|_| Refusal::Malformed)?;
-    if !rest.is_empty() {
-        return Err(Refusal::Malformed);
-    }
+    peer(&parse(leaf_der)?, leaf_der, now)
+}
+
+/// Reads the leaf certificate of a workload (X.509-SVID), whoever has signed it.
+///
+/// # Errors
+/// As [`read_peer`]; [`Refusal::UsageNotAllowed`] unless its key is for signatures, and not for
+/// those of certificates.
+pub fn read_svid(leaf_der: &[u8], now: Timestamp) -> Result<Peer, Refusal> {
+    let leaf = parse(leaf_der)?;
+    let peer = peer(&leaf, leaf_der, now)?;
+    if allows_signatures_alone(&leaf)? { Ok(peer) } else { Err(Refusal::UsageNotAllowed) }
+}
+
+/// Whether the key of a certificate is for signatures, and not for those of certificates.
+pub(crate) fn allows_signatures_alone(leaf: &X509Certificate<'_>) -> Result<bool, Refusal> {
+    let usage = leaf.key_usage().map_err(|_| Refusal::Malformed)?;
+    Ok(usage.is_some_and(|usage| {
+        let usage = usage.value;
+        usage.digital_signature() && !usage.key_cert_sign() && !usage.crl_sign()
+    }))
+}
+
+/// Reads a certificate that fills these bytes.
+pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {
+    let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| Refusal::Malformed)?;
+    if rest.is_empty() { Ok(certificate) } else { Err(Refusal::Malformed) }
+}
+
+fn peer(leaf: &X509Certificate<'_>, leaf_der: &[u8], now: Timestamp) -> Result<Peer, Refusal> {
     if leaf.is_ca() {
         return Err(Refusal::NameMissing);
     }
@@ -138,7 +164,7 @@ pub fn read_peer(leaf_der: &[u8], now: Timestamp) -> Result<Peer, Refusal> {
     if now >= expires_at {
         return Err(Refusal::Expired);
     }
-    let id = SpiffeId::parse(only_uri(&leaf)?)?;
+    let id = SpiffeId::parse(only_uri(leaf)?)?;
     Ok(Peer { id, fingerprint: fingerprint(leaf_der), expires_at })
 }
 

@@ -4,21 +4,23 @@
 //! Source    CSI 1.13, "Controller Service RPC".
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
-use lastkey_luks::{DATA_OFFSET, Medium as _};
+use lastkey_luks::{DATA_OFFSET, Header, Medium as _};
 use lastkey_wire::grpc::csi::{
     Confirmed, ContentSource, ContentSourceKind, CreateVolumeReply, CreateVolumeRequest,
     ExpandReply, ExpandRequest, GetCapacityReply, GetCapacityRequest, Id, Int64, ListVolumesReply,
     ListVolumesRequest, Topology, TopologyRequirement, ValidateReply, ValidateRequest, Volume,
 };
 
+use crate::back_end::Fill;
 use crate::disk::Disk;
 use crate::driver::Driver;
 use crate::fault::{Fault, Kind, io_while, key_fault};
 use crate::locks::Held;
-use crate::record::{Fs, Source, VolumeRecord};
+use crate::record::{Fs, Source, VolumeRecord, Wraps};
 use crate::request::{Capability, Class, SECTOR_LEN, required, size};
-use crate::shelf::Fill;
 use crate::snapshots::copy_fault;
 
 /// Stays free for what else lies on the file system: one part in so many.
@@ -32,6 +34,7 @@ struct Origin {
     bound_to: Option<String>,
     fs: Option<Fs>,
     formatted: bool,
+    wraps: Option<Wraps>,
 }
 
 impl Driver {
@@ -46,6 +49,7 @@ impl Driver {
             return Err(Fault::invalid(format!("the attribute {name:.64} cannot be chosen here")));
         }
         self.require_reachable(request.accessibility.as_ref())?;
+        self.require_not_ours(&class)?;
         let _held = self.locks.take(&format!("name {name}"))?;
         let fs = capabilities.iter().find_map(Capability::fs).or(class.fs);
         let source = source(request.content_source.as_ref())?;
@@ -69,6 +73,12 @@ impl Driver {
                     source: origin.as_ref().map(|origin| origin.source.clone()),
                     bound_to: origin.as_ref().and_then(|origin| origin.bound_to.clone()),
                     formatted: origin.as_ref().is_some_and(|origin| origin.formatted),
+                    wraps: origin.as_ref().and_then(|origin| origin.wraps.clone()),
+                    ready: false,
+                    escrow: None,
+                    claim: class.claim.map(|(namespace, name)| format!("{namespace}/{name}")),
+                    pods: BTreeMap::new(),
+                    deleting: false,
                 };
                 self.add(&record, origin.as_ref())?;
                 record
@@ -121,6 +131,7 @@ impl Driver {
                     bound_to: of.bound_to.clone().or(of.formatted.then(|| of.id.clone())),
                     fs: of.fs,
                     formatted: of.formatted,
+                    wraps: of.wraps.clone(),
                     source,
                 }
             }
@@ -134,30 +145,59 @@ impl Driver {
                     bound_to: of.formatted.then(|| of.bound_to.clone()),
                     fs: of.fs,
                     formatted: of.formatted,
+                    wraps: of.wraps,
                     source,
                 }
             }
         })
     }
 
+    /// The data of the key service on a volume that the key service opens would wait for itself.
+    fn require_not_ours(&self, class: &Class) -> Result<(), Fault> {
+        let Some((namespace, name)) = &class.claim else { return Ok(()) };
+        if !self.config.refused_namespaces.contains(namespace) {
+            return Ok(());
+        }
+        Err(Fault::precondition(format!(
+            "the claim {name:.253} is in the namespace {namespace:.63}, where the key service runs: a \
+             volume that it has to open itself would never open. Use another StorageClass there"
+        )))
+    }
+
     pub(crate) fn delete_volume(&self, request: &Id) -> Result<(), Fault> {
         let id = required("volume_id", &request.id)?;
         let _held = self.locks.take(id)?;
-        let Some(record) = self.volumes.get(id) else { return Ok(()) };
+        let Some(mut record) = self.volumes.get(id) else { return Ok(()) };
         if self.mapping(id)?.is_some() {
             return Err(Fault::precondition(format!("{id} is in use on this node")));
         }
         let data = self.volumes.data(id);
+        if !record.deleting {
+            if !self.back_end.is_certain() {
+                require_ours(&record, &data)?;
+            }
+            record.deleting = true;
+            self.remember(&record)?;
+        }
         self.machine.detach(&data).map_err(io_while("let go of the device"))?;
         let _lineage = self.lock_lineage(record.lineage.as_deref())?;
         let heirs = self.heirs(&record);
         if let Some(lineage) = record.lineage.as_deref().filter(|_| heirs.is_empty()) {
+            self.report_ended(lineage);
             let ended = self.keys.end_lineage(lineage);
             ended.map_err(|error| key_fault(lineage, error))?;
         }
         // Copies by reference keep what they share.
         let disk = Disk::open(&data).map_err(io_while("open the volume"))?;
-        disk.wipe(DATA_OFFSET).map_err(io_while("wipe the header"))?;
+        disk.blank().map_err(io_while("wipe the header"))?;
+        // A logical volume that somebody has open is not removed.
+        drop(disk);
+        if record.escrow.is_some()
+            && let Err(error) = self.keys.drop_header(id)
+        {
+            // It opens nothing once the lineage's key is gone.
+            self.complain(id, &key_fault(&record.key, error));
+        }
         self.volumes.remove(id).map_err(io_while("remove the volume"))?;
         tracing::info!(volume = id, lineage = record.lineage, heirs = heirs.len(), "deleted");
         Ok(())
@@ -238,12 +278,20 @@ impl Driver {
         let mut record = self.volume(id)?;
         let wanted = size(Some(range), record.capacity)?;
         if wanted > record.capacity {
-            if wanted - record.capacity > self.free()? {
+            // A device may be longer than what was asked of it.
+            let there = Disk::open(&self.volumes.data(id)).map_err(io_while("open the volume"))?;
+            let missing = wanted.saturating_add(DATA_OFFSET).saturating_sub(len_of(&there)?);
+            if missing > self.free()? {
                 let message = format!("{wanted} bytes are more than this node has left");
                 return Err(Fault::new(Kind::Exhausted, message));
             }
             let grown = self.volumes.grow(id, wanted.saturating_add(DATA_OFFSET));
-            grown.map_err(io_while("make the volume larger"))?;
+            grown.map_err(|error| {
+                if error.kind() == io::ErrorKind::Unsupported {
+                    return Fault::new(Kind::OutOfRange, error.to_string());
+                }
+                io_while("make the volume larger")(error)
+            })?;
             record.capacity = wanted;
             self.remember(&record)?;
         }
@@ -258,7 +306,7 @@ impl Driver {
     pub(crate) fn free(&self) -> Result<u64, Fault> {
         let left = || {
             let owed = self.volumes.owed()?.saturating_add(self.snapshots.owed()?);
-            let room = self.volumes.room()?;
+            let room = self.back_end.room()?;
             Ok(room.saturating_sub(room / RESERVE).saturating_sub(owed))
         };
         left().map_err(io_while("ask how much room there is"))
@@ -361,6 +409,29 @@ pub(crate) fn page(
     let more = end < ids.len() && len > 0;
     let last = ids.get(end.wrapping_sub(1)).filter(|_| more);
     Ok((start..end, last.map(|id| (*id).to_owned()).unwrap_or_default()))
+}
+
+/// Devices may have other names after a restart: what is to be wiped bears the volume's header, or
+/// nothing.
+fn require_ours(record: &VolumeRecord, data: &Path) -> Result<(), Fault> {
+    let disk = Disk::open(data).map_err(io_while("open the volume"))?;
+    let is_ours = match Header::read(&disk)? {
+        Some(header) => {
+            let tokens = header.tokens()?;
+            let is_its = |volume: &str| tokens.iter().any(|(_, token)| token.volume == volume);
+            is_its(&record.id) || record.bound_to.as_deref().is_some_and(is_its)
+        }
+        None => !record.formatted && disk.is_blank().map_err(io_while("read the volume"))?,
+    };
+    if is_ours {
+        return Ok(());
+    }
+    Err(Fault::precondition(format!(
+        "{} leads to a device without the header of {}: nothing was wiped. Put the right device \
+         there, or wipe it yourself and remove the folder",
+        data.display(),
+        record.id
+    )))
 }
 
 /// Length of a device or file, in bytes.

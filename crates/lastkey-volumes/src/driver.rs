@@ -2,19 +2,24 @@
 //!
 //! Room      `volumes`.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 use lastkey_kernel::mapper::Mapping;
 
+use crate::back_end::BackEnd;
 use crate::fault::{Fault, Kind, io_while};
+use crate::keep::Postponed;
 use crate::locks::Locks;
-use crate::ports::{Machine, VolumeKeys};
+use crate::metrics::{Counted, Counts};
+use crate::ports::{KeyInfo, Machine, VolumeKeys};
 use crate::record::{SnapshotRecord, VolumeRecord};
+use crate::reports::Reports;
 use crate::shelf::Shelf;
 
 /// The file of the folder that a running driver holds the lock of.
@@ -33,8 +38,10 @@ pub struct Config {
     pub cluster: String,
     /// The key of classes that name none: id or alias.
     pub default_key: String,
-    /// Where volumes lie.
+    /// Where their records lie, and volumes that are files.
     pub folder: PathBuf,
+    /// Namespaces whose claims are refused: those of the key service.
+    pub refused_namespaces: Vec<String>,
 }
 
 /// One node's driver.
@@ -42,9 +49,17 @@ pub struct Driver {
     pub(crate) config: Config,
     pub(crate) keys: Arc<dyn VolumeKeys>,
     pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) back_end: Arc<dyn BackEnd>,
     pub(crate) volumes: Shelf<VolumeRecord>,
     pub(crate) snapshots: Shelf<SnapshotRecord>,
     pub(crate) locks: Locks,
+    pub(crate) reports: Reports,
+    pub(crate) postponed: Postponed,
+    pub(crate) counts: Counts,
+    /// Keys of classes, by id, as they were described last.
+    known: Mutex<BTreeMap<String, KeyInfo>>,
+    /// What was said last of each volume that something is wrong with.
+    complaints: Mutex<BTreeMap<String, String>>,
     /// Locked for as long as the driver lives.
     _folder: File,
 }
@@ -58,12 +73,61 @@ impl Driver {
         config: Config,
         keys: Arc<dyn VolumeKeys>,
         machine: Arc<dyn Machine>,
+        back_end: Arc<dyn BackEnd>,
     ) -> io::Result<Self> {
         let folder = lock_folder(&config.folder)?;
-        let volumes = Shelf::open(&config.folder)?;
-        let snapshots = Shelf::open(&config.folder)?;
-        let locks = Locks::default();
-        Ok(Self { config, keys, machine, volumes, snapshots, locks, _folder: folder })
+        let volumes = Shelf::open(&config.folder, Arc::clone(&back_end))?;
+        let snapshots = Shelf::open(&config.folder, Arc::clone(&back_end))?;
+        let reports = Reports::open(&config.folder)?;
+        let counts = Counts::default();
+        let keys = Arc::new(Counted::new(keys, counts.clone()));
+        let driver = Self {
+            config,
+            keys,
+            machine,
+            back_end,
+            volumes,
+            snapshots,
+            locks: Locks::default(),
+            reports,
+            postponed: Postponed::default(),
+            counts,
+            known: Mutex::default(),
+            complaints: Mutex::default(),
+            _folder: folder,
+        };
+        driver.sweep_inline()?;
+        Ok(driver)
+    }
+
+    pub(crate) fn lock_known(&self) -> MutexGuard<'_, BTreeMap<String, KeyInfo>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what is wrong with a volume, once for as long as it is the same.
+    pub(crate) fn complain(&self, id: &str, fault: &Fault) {
+        let said = fault.to_string();
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.get(id) != Some(&said) {
+            let cause = fault.cause.as_ref().map(ToString::to_string);
+            tracing::warn!(volume = id, cause, "{fault}");
+            complaints.insert(id.to_owned(), said);
+        }
+    }
+
+    /// Nothing is wrong with a volume any more.
+    pub(crate) fn is_well(&self, id: &str) {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// With how many something is wrong.
+    pub(crate) fn complaints_len(&self) -> usize {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// What is wrong with a volume, if it was said.
+    pub(crate) fn complaint(&self, id: &str) -> Option<String> {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     /// A fresh id with a prefix.
@@ -102,7 +166,11 @@ impl Driver {
         for name in &names {
             let found = self.keys.describe(name);
             match found.map_err(|error| crate::fault::key_fault(name, error))? {
-                Some(key) if key.usable => return Ok(key.id),
+                Some(key) if key.usable => {
+                    let id = key.id.clone();
+                    self.lock_known().insert(id.clone(), key);
+                    return Ok(id);
+                }
                 Some(_) => {
                     let message = format!("the key {name:.300} is disabled or to be deleted");
                     return Err(Fault::precondition(message));

@@ -12,7 +12,7 @@ use lastkey_kernel::mounts::{Fill, Mount};
 use lastkey_luks::VolumeKey;
 use lastkey_secret::SecretVec;
 
-use crate::ports::{Context, KeyError, KeyInfo, Machine, VolumeKeys};
+use crate::ports::{Context, KeyError, KeyInfo, Machine, Thing, VolumeKeys};
 use crate::record::Fs;
 
 #[derive(Default)]
@@ -187,7 +187,7 @@ pub(crate) enum Mood {
     Denied,
 }
 
-/// Wraps by writing key and context before the secret.
+/// Wraps by writing key, version and context before the secret.
 pub(crate) struct FakeKeys(pub(crate) Mutex<Keys>);
 
 pub(crate) struct Keys {
@@ -196,6 +196,24 @@ pub(crate) struct Keys {
     pub(crate) known: BTreeMap<String, String>,
     pub(crate) disabled: BTreeSet<String>,
     pub(crate) ended: BTreeSet<String>,
+    /// Primary versions that are not 1.
+    pub(crate) primary: BTreeMap<String, u32>,
+    /// Versions that are gone.
+    pub(crate) destroyed: BTreeSet<(String, u32)>,
+    /// How often new data keys were asked for.
+    pub(crate) data_keys: u32,
+    /// The last report about each key.
+    pub(crate) reports: BTreeMap<String, Vec<Thing>>,
+    /// How many reports there were.
+    pub(crate) reported: usize,
+    /// Headers in escrow.
+    pub(crate) headers: BTreeMap<String, Vec<u8>>,
+}
+
+impl Keys {
+    fn primary(&self, key: &str) -> u32 {
+        self.primary.get(key).copied().unwrap_or(1)
+    }
 }
 
 impl FakeKeys {
@@ -205,8 +223,18 @@ impl FakeKeys {
             known.insert((*alias).to_owned(), (*id).to_owned());
             known.insert((*id).to_owned(), (*id).to_owned());
         }
-        let (disabled, ended) = (BTreeSet::new(), BTreeSet::new());
-        Self(Mutex::new(Keys { mood: Mood::Well, known, disabled, ended }))
+        Self(Mutex::new(Keys {
+            mood: Mood::Well,
+            known,
+            disabled: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            primary: BTreeMap::new(),
+            destroyed: BTreeSet::new(),
+            data_keys: 0,
+            reports: BTreeMap::new(),
+            reported: 0,
+            headers: BTreeMap::new(),
+        }))
     }
 
     fn ask(&self) -> Result<std::sync::MutexGuard<'_, Keys>, KeyError> {
@@ -223,8 +251,8 @@ fn refused(code: &str) -> KeyError {
     KeyError::Refused { code: code.to_owned(), message: "no".to_owned() }
 }
 
-fn prefix(key: &str, context: &Context) -> Vec<u8> {
-    let mut prefix = format!("{key}|").into_bytes();
+fn prefix(key: &str, version: u32, context: &Context) -> Vec<u8> {
+    let mut prefix = format!("{key}@{version}|").into_bytes();
     context.iter().for_each(|(name, value)| prefix.extend(format!("{name}={value};").bytes()));
     prefix.push(b'|');
     prefix
@@ -236,6 +264,8 @@ impl VolumeKeys for FakeKeys {
         Ok(keys.known.get(key).map(|id| KeyInfo {
             id: id.clone(),
             usable: !keys.disabled.contains(id) && !keys.ended.contains(id),
+            primary: Some(keys.primary(id)),
+            data_keys: keys.data_keys,
         }))
     }
 
@@ -248,27 +278,61 @@ impl VolumeKeys for FakeKeys {
     }
 
     fn end_lineage(&self, key: &str) -> Result<(), KeyError> {
-        self.ask()?.ended.insert(key.to_owned());
+        let mut keys = self.ask()?;
+        if keys.reports.get(key).is_some_and(|things| !things.is_empty()) {
+            return Err(refused("KeyNeeded"));
+        }
+        keys.ended.insert(key.to_owned());
         Ok(())
     }
 
     fn wrap(&self, key: &str, secret: &SecretVec, context: &Context) -> Result<Vec<u8>, KeyError> {
-        if self.ask()?.disabled.contains(key) {
+        let keys = self.ask()?;
+        if keys.disabled.contains(key) {
             return Err(refused("KeyState"));
         }
-        let mut wrapped = prefix(key, context);
+        let mut wrapped = prefix(key, keys.primary(key), context);
         secret.expose(|secret| wrapped.extend_from_slice(secret));
         Ok(wrapped)
     }
 
     fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError> {
         let keys = self.ask()?;
-        let end = wrapped.iter().position(|byte| *byte == b'|').ok_or(KeyError::Undecryptable)?;
-        let key = String::from_utf8_lossy(&wrapped[..end]).into_owned();
-        if keys.disabled.contains(&key) || keys.ended.contains(&key) {
+        let (key, version) = under(wrapped).ok_or(KeyError::Undecryptable)?;
+        let is_gone = keys.destroyed.contains(&(key.clone(), version));
+        if keys.disabled.contains(&key) || keys.ended.contains(&key) || is_gone {
             return Err(refused("KeyState"));
         }
-        let secret = wrapped.strip_prefix(prefix(&key, context).as_slice());
+        let secret = wrapped.strip_prefix(prefix(&key, version, context).as_slice());
         secret.map(SecretVec::copy_of).ok_or(KeyError::Undecryptable)
     }
+
+    fn version_of(&self, wrapped: &[u8]) -> Option<u32> {
+        under(wrapped).map(|(_, version)| version)
+    }
+
+    fn report(&self, key: &str, _: &str, things: &[Thing]) -> Result<(), KeyError> {
+        let mut keys = self.ask()?;
+        keys.reported += 1;
+        keys.reports.insert(key.to_owned(), things.to_vec());
+        Ok(())
+    }
+
+    fn keep_header(&self, volume: &str, _: &str, header: &SecretVec) -> Result<(), KeyError> {
+        self.ask()?.headers.insert(volume.to_owned(), header.expose(<[u8]>::to_vec));
+        Ok(())
+    }
+
+    fn drop_header(&self, volume: &str) -> Result<(), KeyError> {
+        self.ask()?.headers.remove(volume);
+        Ok(())
+    }
+}
+
+/// Key and version of a wrapped secret.
+fn under(wrapped: &[u8]) -> Option<(String, u32)> {
+    let end = wrapped.iter().position(|byte| *byte == b'|')?;
+    let text = String::from_utf8_lossy(&wrapped[..end]).into_owned();
+    let (key, version) = text.rsplit_once('@')?;
+    Some((key.to_owned(), version.parse().ok()?))
 }

@@ -96,7 +96,11 @@ impl Driver {
             return *usable;
         }
         let usable = match self.keys.describe(key) {
-            Ok(Some(info)) => Some(info.usable),
+            Ok(Some(info)) => {
+                let usable = info.usable;
+                self.lock_known().insert(key.to_owned(), info);
+                Some(usable)
+            }
             // A destroyed key is still described. This one is hidden from us, which is no order.
             Ok(None) => {
                 tracing::warn!(key, "the key service does not show this key to this node");

@@ -6,19 +6,28 @@
 //! Holds     A file system is made once in the life of a volume. One call at a time works on a
 //!           volume. Every call can be repeated after being cut short anywhere.
 
+mod back_end;
 mod controller;
 mod disk;
 mod door;
 mod driver;
+mod escrow;
 #[cfg(test)]
 mod fake;
 mod fault;
 mod guard;
+mod inline;
+mod keep;
 mod linux;
 mod locks;
+mod lvm;
+mod metrics;
 mod node;
 pub mod ports;
+mod raw;
 mod record;
+mod registration;
+mod reports;
 mod request;
 mod shelf;
 mod snapshots;
@@ -26,10 +35,17 @@ mod snapshots;
 mod tests;
 mod unlock;
 
+pub use back_end::{BackEnd, Files, Fill};
 pub use disk::Disk;
 pub use door::serve;
 pub use driver::{Config, Driver};
+pub use escrow::EscrowHeader;
 pub use fault::{Fault, Kind};
 pub use guard::guard;
+pub use keep::keep;
 pub use linux::Linux;
-pub use record::{Fs, SnapshotRecord, Source, VolumeRecord};
+pub use lvm::Lvm;
+pub use metrics::Metrics;
+pub use raw::Raw;
+pub use record::{Fs, SnapshotRecord, Source, VolumeRecord, Wraps};
+pub use registration::register;

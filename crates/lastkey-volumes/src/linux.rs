@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,14 +26,22 @@ pub struct Linux;
 
 impl Machine for Linux {
     fn attach(&self, file: &Path) -> io::Result<PathBuf> {
-        loop_device::attach(file)
+        device(file)?.map_or_else(|| loop_device::attach(file), Ok)
     }
 
     fn detach(&self, file: &Path) -> io::Result<()> {
-        loop_device::detach(file)
+        match device(file) {
+            Ok(None) => loop_device::detach(file),
+            Ok(Some(_)) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn grow(&self, file: &Path) -> io::Result<()> {
+        if device(file)?.is_some() {
+            return Ok(());
+        }
         loop_device::find(&file.canonicalize()?)?
             .map_or(Ok(()), |device| loop_device::grow(&device))
     }
@@ -94,7 +102,7 @@ impl Machine for Linux {
                 run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "nodiscard"]).arg(device))?
             }
             Fs::Xfs => run(Command::new("mkfs.xfs").args(["-q", "-f", "-K"]).arg(device))?,
-        }
+        };
         File::options().write(true).open(device)?.sync_all()
     }
 
@@ -103,6 +111,7 @@ impl Machine for Linux {
             Fs::Ext4 => run(Command::new("resize2fs").arg(device)),
             Fs::Xfs => run(Command::new("xfs_growfs").arg(at)),
         }
+        .map(drop)
     }
 
     fn mount(&self, device: &Path, at: &Path, fs: Fs, options: &[String]) -> io::Result<()> {
@@ -126,14 +135,21 @@ impl Machine for Linux {
     }
 }
 
-/// A program without a shell; what it complained of is in the error.
-fn run(command: &mut Command) -> io::Result<()> {
+/// The device that a path leads to; none for a file.
+fn device(path: &Path) -> io::Result<Option<PathBuf>> {
+    let path = path.canonicalize()?;
+    let is_device = std::fs::metadata(&path)?.file_type().is_block_device();
+    Ok(is_device.then_some(path))
+}
+
+/// A program without a shell: what it said, or in the error what it complained of.
+pub(crate) fn run(command: &mut Command) -> io::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let done = command.output().map_err(|error| {
         io::Error::new(error.kind(), format!("{name} does not start ({error}); is it installed?"))
     })?;
     if done.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
     let complaint: String =
         String::from_utf8_lossy(&done.stderr).trim().chars().take(COMPLAINT_LEN).collect();

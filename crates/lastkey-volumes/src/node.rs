@@ -21,8 +21,9 @@ use crate::controller::len_of;
 use crate::disk::Disk;
 use crate::driver::Driver;
 use crate::fault::{Fault, Kind, io_while};
+use crate::inline::is_inline;
 use crate::record::{Fs, VolumeRecord};
-use crate::request::{Access, Capability, required, size};
+use crate::request::{Access, Capability, pod, required, size};
 use crate::unlock::{LAYOUT, Unlocked};
 
 const BYTES: i32 = 1;
@@ -45,7 +46,7 @@ impl Driver {
         match &capability.access {
             Access::Block => {
                 self.require_content(&record, &unlocked, Content::Block)?;
-                unlocked.advance(&disk, State::Ready, Content::Block)
+                unlocked.advance(&disk, State::Ready, Content::Block)?;
             }
             Access::Mount { fs, flags } => {
                 if self.is_mounted(at, &mapping)? {
@@ -54,9 +55,14 @@ impl Driver {
                 let fs = fs.or(record.fs).unwrap_or(Fs::Ext4);
                 self.prepare_fs(&record, &mapping, &disk, &mut unlocked, fs)?;
                 self.mount(&record, &mapping, at, fs, flags)?;
-                unlocked.advance(&disk, State::Ready, content_of(fs))
+                unlocked.advance(&disk, State::Ready, content_of(fs))?;
             }
         }
+        if !record.ready {
+            record.ready = true;
+            self.remember(&record)?;
+        }
+        Ok(())
     }
 
     /// The mapping of a volume: the one that is there, when it is the right one, or a new one.
@@ -104,7 +110,8 @@ impl Driver {
         let number =
             self.machine.number(device).map_err(io_while("ask for the device's number"))?;
         let sectors = u64::from(LAYOUT.sector_size);
-        let len = len_of(disk)?.saturating_sub(LAYOUT.offset);
+        // What holds it may be longer: logical volumes have whole extents, devices their own length.
+        let len = len_of(disk)?.saturating_sub(LAYOUT.offset).min(record.capacity);
         Ok(CryptTable {
             encryption: ENCRYPTION.to_owned(),
             device: number,
@@ -216,6 +223,9 @@ impl Driver {
     }
 
     pub(crate) fn publish(&self, request: &PublishRequest) -> Result<(), Fault> {
+        if is_inline(&request.context) {
+            return self.publish_inline(request);
+        }
         let id = required("volume_id", &request.volume_id)?;
         let target = Path::new(required("target_path", &request.target_path)?);
         let capability = Capability::parse(request.capability.as_ref())?;
@@ -231,7 +241,7 @@ impl Driver {
             ));
         }
         let _held = self.locks.take(id)?;
-        self.volume(id)?;
+        let mut record = self.volume(id)?;
         let not_staged = || Fault::precondition(format!("{id} is not staged on this node"));
         let mapping = self.mapping(id)?.ok_or_else(not_staged)?;
         let from = match capability.access {
@@ -259,7 +269,12 @@ impl Driver {
             )));
         }
         make_target(target, &from).map_err(io_while("make the target path"))?;
-        self.machine.bind(&from, target, read_only).map_err(io_while("show the volume"))
+        self.machine.bind(&from, target, read_only).map_err(io_while("show the volume"))?;
+        if let Some(pod) = pod(&request.context) {
+            record.pods.insert(request.target_path.clone(), pod);
+            self.remember(&record)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn unpublish(&self, request: &UndoRequest) -> Result<(), Fault> {
@@ -281,24 +296,35 @@ impl Driver {
         };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_while("remove the target path")(error))
+                return Err(io_while("remove the target path")(error));
             }
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => {}
         }
+        self.end_inline(id)?;
+        if let Some(mut record) = self.volumes.get(id)
+            && record.pods.remove(&request.path).is_some()
+        {
+            self.remember(&record)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn stats(&self, request: &StatsRequest) -> Result<StatsReply, Fault> {
         let id = required("volume_id", &request.volume_id)?;
         let path = Path::new(required("volume_path", &request.volume_path)?);
-        let record = self.volume(id)?;
-        let mapping = self.mapping(id)?;
+        let inline = self.inline_mapping(id)?;
+        let mapping = if inline.is_some() {
+            inline
+        } else {
+            self.volume(id).and_then(|_| self.mapping(id))?
+        };
         let mount = self.mount_at(path)?;
         let (Some(mapping), Some(mount)) = (mapping, mount) else {
             let message = format!("{id} is not to be seen at {}", path.display());
             return Err(Fault::new(Kind::NotFound, message));
         };
         let condition = if mapping.suspended {
-            let key = &record.key;
+            let key = self.volumes.get(id).map(|record| record.key).unwrap_or_default();
             let message = format!("frozen: the key {key} is disabled");
             Condition { abnormal: true, message }
         } else {

@@ -3,6 +3,7 @@
 //! Room      `volumes`. Calls block: each call of CSI has a thread of its own, and is not cut short
 //!           when its caller hangs up.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,21 @@ pub struct KeyInfo {
     pub id: String,
     /// Whether it may protect and recover now.
     pub usable: bool,
+    /// The version that protects new data; none while there is none.
+    pub primary: Option<u32>,
+    /// How many times new data keys were asked for, for all volumes under it.
+    pub data_keys: u32,
+}
+
+/// A volume or snapshot as the service is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thing {
+    /// Its id.
+    pub name: String,
+    /// The version of the key that it is under.
+    pub version: u32,
+    /// What a person wants to know of it, by name.
+    pub about: BTreeMap<&'static str, String>,
 }
 
 /// What is asked of the key service.
@@ -55,6 +71,28 @@ pub trait VolumeKeys: Send + Sync {
     /// # Errors
     /// [`KeyError`].
     fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError>;
+
+    /// The version of its key that a wrapped secret is under; none when it is none.
+    fn version_of(&self, wrapped: &[u8]) -> Option<u32>;
+
+    /// Says what a place holds under a key, in place of what it said before. From then on the key is
+    /// not destroyed while something is under it.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    fn report(&self, key: &str, place: &str, things: &[Thing]) -> Result<(), KeyError>;
+
+    /// Keeps the header of a volume, under the key of its class, in place of the one before.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    fn keep_header(&self, volume: &str, key: &str, header: &SecretVec) -> Result<(), KeyError>;
+
+    /// Lets the header of a volume go, in the time of its lineage's key. None is no error.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    fn drop_header(&self, volume: &str) -> Result<(), KeyError>;
 }
 
 /// What is asked of the machine. All of it can be repeated.

@@ -2,6 +2,8 @@
 //!
 //! Room      `volumes`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A file system.
@@ -43,6 +45,20 @@ impl Source {
     }
 }
 
+/// Under what the data key of a header is wrapped, as it was read last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wraps {
+    /// Id of the key of the class.
+    pub key: String,
+    /// Its version.
+    pub version: u32,
+    /// Version of the lineage's key.
+    pub lineage_version: u32,
+    /// Which data key it is: as many were asked for when it was drawn.
+    pub data_key: u32,
+}
+
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +83,24 @@ pub struct VolumeRecord {
     pub bound_to: Option<String>,
     /// Whether a header was written once. From then on none is ever written where none is found.
     pub formatted: bool,
+    /// Under what its data key is; none before there is a header, and until that was looked at.
+    #[serde(default)]
+    pub wraps: Option<Wraps>,
+    /// Whether it was mounted once, or handed to a pod as a device.
+    #[serde(default)]
+    pub ready: bool,
+    /// Which wrapping the header in escrow has.
+    #[serde(default)]
+    pub escrow: Option<Wraps>,
+    /// The claim that it was made for: namespace and name.
+    #[serde(default)]
+    pub claim: Option<String>,
+    /// Pods that see it, by the path.
+    #[serde(default)]
+    pub pods: BTreeMap<String, String>,
+    /// Whether its deletion has begun: it needs no key any more.
+    #[serde(default)]
+    pub deleting: bool,
 }
 
 /// A snapshot.
@@ -93,4 +127,10 @@ pub struct SnapshotRecord {
     pub fs: Option<Fs>,
     /// Of the volume.
     pub formatted: bool,
+    /// Under what the data key in it is.
+    #[serde(default)]
+    pub wraps: Option<Wraps>,
+    /// Of the volume.
+    #[serde(default)]
+    pub claim: Option<String>,
 }

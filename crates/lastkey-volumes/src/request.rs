@@ -19,6 +19,9 @@ const USUAL_LEN: u64 = 1 << 30;
 const LEAST_LEN: u64 = 1 << 20;
 const MAX_NAME_LEN: usize = 256;
 
+/// What an inline volume has in bytes when its pod names no size.
+const USUAL_INLINE_LEN: u64 = 1 << 30;
+
 /// Parameters that other drivers' classes have and that mean nothing for a local disk.
 const IGNORED: [&str; 20] = [
     "alibabacloud.com/createdisk-arn",
@@ -51,11 +54,13 @@ pub(crate) struct Class {
     pub(crate) key: Option<String>,
     pub(crate) fs: Option<Fs>,
     pub(crate) discards: bool,
+    /// Namespace and name of the claim, when the provisioner tells them.
+    pub(crate) claim: Option<(String, String)>,
 }
 
 impl Class {
     pub(crate) fn parse(parameters: &BTreeMap<String, String>) -> Result<Self, Fault> {
-        let mut class = Self { key: None, fs: None, discards: false };
+        let mut class = Self { key: None, fs: None, discards: false, claim: claim(parameters) };
         let mut overriding = None;
         for (name, value) in parameters {
             match name.as_str() {
@@ -73,6 +78,75 @@ impl Class {
         class.key = overriding.or(class.key);
         Ok(class)
     }
+}
+
+/// What a pod says of an inline volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inline {
+    /// In bytes.
+    pub(crate) len: u64,
+    pub(crate) fs: Option<Fs>,
+}
+
+impl Inline {
+    pub(crate) fn parse(attributes: &BTreeMap<String, String>) -> Result<Self, Fault> {
+        let mut inline = Self { len: USUAL_INLINE_LEN, fs: None };
+        for (name, value) in attributes {
+            match name.as_str() {
+                "encrypted" => must_be_on(value)?,
+                "size" => inline.len = quantity(value)?,
+                "fsType" | "fstype" | "csi.storage.k8s.io/fstype" => inline.fs = fs(value)?,
+                "kmsKeyId" | "kmskeyid" => {
+                    return Err(Fault::invalid(
+                        "an inline volume has a key of its own that nobody keeps: kmsKeyId is for \
+                         claims",
+                    ));
+                }
+                other if is_ignored(other) => {}
+                other => {
+                    return Err(Fault::invalid(format!("the attribute {other:.64} is not known")));
+                }
+            }
+        }
+        Ok(inline)
+    }
+}
+
+/// A size as Kubernetes writes it: `500Mi`, `2G`, or bytes.
+fn quantity(text: &str) -> Result<u64, Fault> {
+    let wrong = || Fault::invalid(format!("size is {text:.32?}: give one such as 500Mi or 2Gi"));
+    let text_only = text.trim();
+    let end = text_only.find(|c: char| !c.is_ascii_digit()).unwrap_or(text_only.len());
+    let (number, unit) = text_only.split_at_checked(end).ok_or_else(wrong)?;
+    let factor: u64 = match unit {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    let bytes = bytes.filter(|bytes| *bytes >= LEAST_LEN).ok_or_else(wrong)?;
+    bytes.checked_next_multiple_of(SECTOR_LEN).ok_or_else(wrong)
+}
+
+/// As `--extra-create-metadata` has the provisioner say it.
+fn claim(parameters: &BTreeMap<String, String>) -> Option<(String, String)> {
+    let of = |name| parameters.get(name).and_then(|value| some_text(value));
+    of("csi.storage.k8s.io/pvc/namespace").zip(of("csi.storage.k8s.io/pvc/name"))
+}
+
+/// The pod that a volume is shown to, as kubelet says it with `podInfoOnMount`.
+pub(crate) fn pod(context: &BTreeMap<String, String>) -> Option<String> {
+    let of = |name| context.get(name).and_then(|value| some_text(value));
+    let (namespace, name) =
+        of("csi.storage.k8s.io/pod.namespace").zip(of("csi.storage.k8s.io/pod.name"))?;
+    Some(format!("{namespace}/{name}"))
 }
 
 fn is_ignored(name: &str) -> bool {
@@ -236,8 +310,32 @@ mod tests {
         let class = class.unwrap();
         assert_eq!(class.key.as_deref(), Some("0d1a2b3c-4d5e-6f70-8192-a3b4c5d6e7f8"));
         assert_eq!((class.fs, class.discards), (Some(Fs::Ext4), false));
+        assert_eq!(class.claim, None, "half of a name");
+        let claim = parameters(&[
+            ("csi.storage.k8s.io/pvc/name", "claim"),
+            ("csi.storage.k8s.io/pvc/namespace", "shop"),
+        ]);
+        let claim = Class::parse(&claim).unwrap().claim;
+        assert_eq!(claim, Some(("shop".to_owned(), "claim".to_owned())));
         assert!(Class::parse(&parameters(&[("discard", "true")])).unwrap().discards);
         assert_eq!(Class::parse(&BTreeMap::new()).unwrap().key, None);
+    }
+
+    #[test]
+    fn inline_volumes_say_their_size_as_kubernetes_does() {
+        let len = |size: &str| Inline::parse(&parameters(&[("size", size)])).map(|one| one.len);
+        assert_eq!(len("500Mi").unwrap(), 500 << 20);
+        assert_eq!(len("2G").unwrap(), 2_000_003_072, "whole sectors");
+        assert_eq!(len("1048576").unwrap(), 1 << 20);
+        assert_eq!(Inline::parse(&BTreeMap::new()).unwrap().len, 1 << 30);
+        for bad in ["", "Mi", "1", "-1Gi", "1.5Gi", "1Pi", "99999999999Ti", "1 Gi"] {
+            assert!(len(bad).is_err(), "{bad}");
+        }
+        for (name, value) in [("kmsKeyId", "k"), ("encrypted", "false"), ("other", "x")] {
+            assert!(Inline::parse(&parameters(&[(name, value)])).is_err(), "{name}");
+        }
+        let kubelet = parameters(&[("csi.storage.k8s.io/ephemeral", "true"), ("fsType", "xfs")]);
+        assert_eq!(Inline::parse(&kubelet).unwrap().fs, Some(Fs::Xfs));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Where volumes lie: a folder for each, with its record and its data.
 //!
-//! Room      `volumes`. The back end of files; a device for a file is the machine's.
+//! Room      `volumes`. What the data lies on is the back end's; a device for a file the machine's.
 //! Holds     A folder appears under its name when it is whole and durable, and goes in one step.
 
 use std::collections::BTreeMap;
@@ -8,13 +8,12 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone, statvfs};
-use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::back_end::{BackEnd, Fill};
 use crate::record::{SnapshotRecord, VolumeRecord};
 
 const RECORD: &str = "record.json";
@@ -57,34 +56,23 @@ impl Entry for SnapshotRecord {
     }
 }
 
-/// What the data of a new entry begins with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fill<'a> {
-    /// Zeros.
-    Nothing,
-    /// A copy of this file, by reference where the file system can.
-    Copy(&'a Path),
-    /// The same, or nothing: the file is in use and may not be read for long.
-    Reference(&'a Path),
-}
-
 /// All entries of a kind.
-#[derive(Debug)]
 pub(crate) struct Shelf<T> {
     folder: PathBuf,
+    back_end: Arc<dyn BackEnd>,
     entries: Mutex<BTreeMap<String, T>>,
 }
 
 impl<T: Entry> Shelf<T> {
     /// Opens the folder, or makes it; what was left half is removed.
-    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+    pub(crate) fn open(root: &Path, back_end: Arc<dyn BackEnd>) -> io::Result<Self> {
         let folder = root.join(T::FOLDER);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let mut entries = BTreeMap::new();
         for found in fs::read_dir(&folder)? {
             let found = found?;
             if found.file_name().to_string_lossy().starts_with(HALF) {
-                fs::remove_dir_all(found.path())?;
+                discard(&*back_end, &found.path())?;
                 continue;
             }
             let path = found.path().join(RECORD);
@@ -93,7 +81,7 @@ impl<T: Entry> Shelf<T> {
             })?;
             entries.insert(entry.id().to_owned(), entry);
         }
-        Ok(Self { folder, entries: Mutex::new(entries) })
+        Ok(Self { folder, back_end, entries: Mutex::new(entries) })
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<T> {
@@ -118,30 +106,23 @@ impl<T: Entry> Shelf<T> {
     pub(crate) fn add(&self, entry: &T, len: u64, fill: Fill<'_>) -> io::Result<()> {
         let half = self.folder.join(format!("{HALF}{}", entry.id()));
         if half.exists() {
-            fs::remove_dir_all(&half)?;
+            discard(&*self.back_end, &half)?;
         }
         DirBuilder::new().mode(0o700).create(&half)?;
-        let made = Self::fill(&half, entry, len, fill).and_then(|()| {
+        let made = self.fill(&half, entry, len, fill).and_then(|()| {
             fs::rename(&half, self.folder.join(entry.id()))?;
             File::open(&self.folder)?.sync_all()
         });
         if made.is_err() {
-            drop(fs::remove_dir_all(&half));
+            drop(discard(&*self.back_end, &half));
         }
         made?;
         self.lock().insert(entry.id().to_owned(), entry.clone());
         Ok(())
     }
 
-    fn fill(half: &Path, entry: &T, len: u64, fill: Fill<'_>) -> io::Result<()> {
-        let data = File::options().write(true).create_new(true).open(half.join(DATA))?;
-        match fill {
-            Fill::Nothing => {}
-            Fill::Copy(from) => copy(&File::open(from)?, &data)?,
-            Fill::Reference(from) => ioctl_ficlone(&data, File::open(from)?)?,
-        }
-        allocate(&data, len)?;
-        data.sync_all()?;
+    fn fill(&self, half: &Path, entry: &T, len: u64, fill: Fill<'_>) -> io::Result<()> {
+        self.back_end.make(&half.join(DATA), entry.id(), len, fill)?;
         write_record(half, entry)
     }
 
@@ -154,9 +135,7 @@ impl<T: Entry> Shelf<T> {
 
     /// Makes the data of an entry longer.
     pub(crate) fn grow(&self, id: &str, len: u64) -> io::Result<()> {
-        let data = File::options().write(true).open(self.data(id))?;
-        allocate(&data, len)?;
-        data.sync_all()
+        self.back_end.grow(&self.data(id), len)
     }
 
     /// Takes an entry away with its data.
@@ -165,13 +144,7 @@ impl<T: Entry> Shelf<T> {
         fs::rename(self.folder.join(id), &half)?;
         self.lock().remove(id);
         File::open(&self.folder)?.sync_all()?;
-        fs::remove_dir_all(half)
-    }
-
-    /// How many bytes new data can have.
-    pub(crate) fn room(&self) -> io::Result<u64> {
-        let told = statvfs(&self.folder)?;
-        Ok(told.f_bavail.saturating_mul(told.f_frsize))
+        discard(&*self.back_end, &half)
     }
 
     /// How many bytes the entries were promised that the disk does not hold for them: what pods gave
@@ -194,26 +167,10 @@ impl<T: Entry> Shelf<T> {
     }
 }
 
-/// By reference where the file system can, byte by byte elsewhere.
-fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
-    match ioctl_ficlone(to, from) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => {
-            io::copy(&mut from, &mut to).map(drop)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Takes the bytes from the disk now, so that a full disk is no error of a pod later.
-fn allocate(data: &File, len: u64) -> io::Result<()> {
-    match fallocate(data, FallocateFlags::empty(), 0, len) {
-        Ok(()) => Ok(()),
-        // This file system cannot.
-        Err(Errno::OPNOTSUPP) if data.metadata()?.len() < len => data.set_len(len),
-        Err(Errno::OPNOTSUPP) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+/// Removes a folder that is no entry yet, or none any more, with its data.
+fn discard(back_end: &dyn BackEnd, half: &Path) -> io::Result<()> {
+    back_end.remove(&half.join(DATA))?;
+    fs::remove_dir_all(half)
 }
 
 fn write_record(folder: &Path, entry: &impl Serialize) -> io::Result<()> {

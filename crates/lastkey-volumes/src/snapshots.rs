@@ -13,13 +13,13 @@ use lastkey_wire::grpc::csi::{
     Time,
 };
 
+use crate::back_end::Fill;
 use crate::controller::page;
 use crate::disk::Disk;
 use crate::driver::Driver;
 use crate::fault::{Fault, Kind, io_while, key_fault};
 use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::request::required;
-use crate::shelf::Fill;
 
 impl Driver {
     pub(crate) fn create_snapshot(
@@ -79,11 +79,13 @@ impl Driver {
             || (self.snapshots.all().iter())
                 .any(|other| other.lineage == record.lineage && other.id != record.id);
         if !shared {
+            self.report_ended(&record.lineage);
             let ended = self.keys.end_lineage(&record.lineage);
             ended.map_err(|error| key_fault(&record.lineage, error))?;
         }
         let disk = Disk::open(&self.snapshots.data(id)).map_err(io_while("open the snapshot"))?;
-        disk.wipe(DATA_OFFSET).map_err(io_while("wipe the header"))?;
+        disk.blank().map_err(io_while("wipe the header"))?;
+        drop(disk);
         self.snapshots.remove(id).map_err(io_while("remove the snapshot"))
     }
 
@@ -112,8 +114,8 @@ pub(crate) fn still(volume: &str) -> String {
 pub(crate) fn copy_fault(in_use: bool, error: io::Error) -> Fault {
     if in_use && error.kind() != io::ErrorKind::StorageFull {
         return Fault::precondition(format!(
-            "a volume in use can be copied on file systems with copies by reference alone, such as \
-             XFS and btrfs ({error}); stop the pod first"
+            "a volume in use can be copied where there are copies by reference alone, as on XFS, on \
+             btrfs and in thin pools ({error}); stop the pod first"
         ));
     }
     io_while("copy the volume")(error)
@@ -135,6 +137,8 @@ fn snapshot_of(record: &VolumeRecord, name: &str) -> Result<SnapshotRecord, Faul
         bound_to: record.bound_to.clone().unwrap_or_else(|| record.id.clone()),
         fs: record.fs,
         formatted: record.formatted,
+        wraps: record.wraps.clone(),
+        claim: record.claim.clone(),
     })
 }
 

@@ -14,10 +14,14 @@ use lastkey_wire::grpc::csi::{
     Nothing, PublishRequest, StageRequest, StatsRequest, UndoRequest, VolumeCapability,
 };
 
+use crate::back_end::Files;
 use crate::disk::Disk;
 use crate::driver::{Config, Driver};
 use crate::fake::{FakeKeys, FakeMachine, Mood};
 use crate::fault::{Fault, Kind};
+
+mod keys;
+mod life;
 
 const MIB: i64 = 1 << 20;
 
@@ -48,6 +52,11 @@ impl Node {
     /// A round of the kill switch, to its end.
     fn guard(&self) {
         self.driver.guard_once().into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    /// A round over data keys, escrow and reports.
+    fn keep(&self) {
+        self.driver.keep_until(&|| false);
     }
 
     fn disable(&self, key: &str) {
@@ -98,7 +107,8 @@ impl Node {
 }
 
 fn driver(folder: &Path, machine: &Arc<FakeMachine>, keys: &Arc<FakeKeys>) -> Arc<Driver> {
-    Arc::new(Driver::new(config(folder), keys.clone(), machine.clone()).unwrap())
+    let files = Arc::new(Files::new(folder.to_owned()));
+    Arc::new(Driver::new(config(folder), keys.clone(), machine.clone(), files).unwrap())
 }
 
 fn config(folder: &Path) -> Config {
@@ -109,6 +119,7 @@ fn config(folder: &Path) -> Config {
         cluster: "prod".to_owned(),
         default_key: "alias/volumes".to_owned(),
         folder: folder.to_owned(),
+        refused_namespaces: vec!["lastkey".to_owned()],
     }
 }
 
@@ -314,7 +325,9 @@ fn folder_has_one_driver_at_a_time() {
     let node = Node::set();
     let half = node.folder.path().join("volumes/.half-lkv-1");
     std::fs::create_dir(&half).unwrap();
-    let second = Driver::new(config(node.folder.path()), node.keys.clone(), node.machine.clone());
+    let files = Arc::new(Files::new(node.folder.path().to_owned()));
+    let second =
+        Driver::new(config(node.folder.path()), node.keys.clone(), node.machine.clone(), files);
     let refused = second.err().unwrap().to_string();
     assert!(refused.contains("another driver"), "{refused}");
     assert!(half.exists(), "what the first one is making");

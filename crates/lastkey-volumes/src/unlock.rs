@@ -5,31 +5,36 @@
 //! Holds     A header is written where one never was, and only over a device that this driver made
 //!           and that holds zeros. The data key is in memory for the length of one call.
 
+use std::time::Instant;
+
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 use lastkey_luks::{
-    Content, Copies, DATA_OFFSET, Format, Header, KmsToken, Medium as _, Segment, State, VolumeKey,
+    Content, Copies, DATA_OFFSET, Format, Header, KmsToken, Segment, State, VolumeKey,
 };
 use lastkey_secret::SecretVec;
 
 use crate::disk::Disk;
 use crate::driver::Driver;
 use crate::fault::{Fault, Kind, io_while, key_fault};
-use crate::record::VolumeRecord;
+use crate::ports::{KeyInfo, VolumeKeys};
+use crate::record::{VolumeRecord, Wraps};
 
 const DATA_KEY_LEN: usize = 64;
 /// Where the data of all volumes lies. A header is covered by no key, so that what it says of this
 /// has to be this.
 pub(crate) const LAYOUT: Segment = Segment { offset: DATA_OFFSET, size: None, sector_size: 4_096 };
-/// What is looked at of the data's beginning and end, in bytes.
-const PROBE_LEN: u64 = 1 << 20;
+/// What headers say of who made them.
+pub(crate) const SUBSYSTEM: &str = "lastkey";
 
-/// A volume whose key is at hand.
+/// A volume or snapshot whose key is at hand.
 pub(crate) struct Unlocked {
     pub(crate) header: Header,
     pub(crate) key: VolumeKey,
     /// The token, and its number.
     pub(crate) token: KmsToken,
     pub(crate) number: u32,
+    /// Under what its data key is.
+    pub(crate) wraps: Wraps,
 }
 
 impl Unlocked {
@@ -45,17 +50,47 @@ impl Unlocked {
         }
         self.token.state = state;
         self.token.content = content;
+        self.put(disk)
+    }
+
+    /// Writes the token as it is now.
+    pub(crate) fn put(&mut self, disk: &Disk) -> Result<(), Fault> {
         self.header.put_token(Some(self.number), &self.token)?;
         Ok(self.header.store(disk)?)
+    }
+}
+
+/// Whose header it is: what a token is looked for by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a> {
+    /// Id of the volume or snapshot.
+    pub(crate) id: &'a str,
+    /// The volume that the data key is bound to, when it is another one.
+    pub(crate) bound_to: Option<&'a str>,
+    /// Which data key is in it.
+    pub(crate) data_key: u32,
+}
+
+impl VolumeRecord {
+    pub(crate) fn owner(&self) -> Owner<'_> {
+        let data_key = self.wraps.as_ref().map_or(0, |wraps| wraps.data_key);
+        Owner { id: &self.id, bound_to: self.bound_to.as_deref(), data_key }
     }
 }
 
 impl Driver {
     /// Reads the header of a volume and unlocks it; the first time, makes both.
     pub(crate) fn unlock(&self, record: &mut VolumeRecord, disk: &Disk) -> Result<Unlocked, Fault> {
+        let began = Instant::now();
+        let unlocked = self.try_unlock(record, disk)?;
+        self.counts.unlocked(began.elapsed());
+        Ok(unlocked)
+    }
+
+    fn try_unlock(&self, record: &mut VolumeRecord, disk: &Disk) -> Result<Unlocked, Fault> {
         let found = match Header::read(disk) {
             Err(lastkey_luks::Error::Damaged(_)) if !record.formatted => None,
-            found => found?,
+            found => found.map_err(|error| damaged(record, error))?,
         };
         let Some(mut header) = found else { return self.format(record, disk) };
         if !record.formatted {
@@ -66,7 +101,7 @@ impl Driver {
             header.store(disk)?;
             tracing::warn!(volume = record.id, "a damaged copy of the header was written anew");
         }
-        let (mut unlocked, data_key) = self.open_header(record, disk, header)?;
+        let (mut unlocked, data_key) = self.open_header(record.owner(), disk, header)?;
         self.bind_anew(record, disk, &mut unlocked, &data_key)?;
         Ok(unlocked)
     }
@@ -74,12 +109,12 @@ impl Driver {
     /// The key of a volume that was opened before. Writes nothing, so that it needs no lock.
     pub(crate) fn key_again(&self, record: &VolumeRecord, disk: &Disk) -> Result<VolumeKey, Fault> {
         let header = Header::read(disk)?.ok_or_else(|| header_gone(record))?;
-        Ok(self.open_header(record, disk, header)?.0.key)
+        Ok(self.open_header(record.owner(), disk, header)?.0.key)
     }
 
-    fn open_header(
+    pub(crate) fn open_header(
         &self,
-        record: &VolumeRecord,
+        owner: Owner<'_>,
         disk: &Disk,
         header: Header,
     ) -> Result<(Unlocked, SecretVec), Fault> {
@@ -87,44 +122,34 @@ impl Driver {
             return Err(Fault::precondition(format!(
                 "the header of {} says that its data lies elsewhere than it was put: nothing was \
                  opened. Restore the header from a backup",
-                record.id
+                owner.id
             )));
         }
-        let (number, token) = self.token_of(record, &header)?;
-        let data_key = self.data_key(&token)?;
+        let (number, token) = token_of(owner, &header)?;
+        let context = context(DATA_KEY_USE, &token);
+        let inner = self.unwrap(&token.key, &token.wrapped, &context)?;
+        let wraps = Wraps {
+            key: token.key.clone(),
+            version: self.version_of(&token.wrapped),
+            lineage_version: inner.expose(|inner| self.version_of(inner)),
+            data_key: owner.data_key,
+        };
+        let data_key = inner.expose(|inner| self.unwrap(&token.lineage, inner, &context))?;
         let key = header.open(disk, &token.slots, &data_key)?;
-        Ok((Unlocked { header, key, token, number }, data_key))
+        Ok((Unlocked { header, key, token, number, wraps }, data_key))
     }
 
-    /// The token of this volume, or of the one that it was copied from.
-    fn token_of(&self, record: &VolumeRecord, header: &Header) -> Result<(u32, KmsToken), Fault> {
-        let tokens = header.tokens()?;
-        let of = |volume: &str| tokens.iter().find(|(_, token)| token.volume == volume).cloned();
-        let origin = record.bound_to.as_deref();
-        of(&record.id).or_else(|| origin.and_then(of)).ok_or_else(|| {
-            Fault::precondition(format!("the header of {} has no token of this volume", record.id))
-        })
+    fn unwrap(&self, key: &str, wrapped: &[u8], context: &Bound) -> Result<SecretVec, Fault> {
+        self.keys.unwrap(wrapped, context).map_err(|error| key_fault(key, error))
     }
 
-    fn data_key(&self, token: &KmsToken) -> Result<SecretVec, Fault> {
-        let context = context(token);
-        let unwrap = |key: &str, wrapped: &[u8]| {
-            self.keys.unwrap(wrapped, &context).map_err(|error| key_fault(key, error))
-        };
-        let inner = unwrap(&token.key, &token.wrapped)?;
-        inner.expose(|inner| unwrap(&token.lineage, inner))
+    /// The service makes no ciphertext that does not tell its version, and would open none.
+    fn version_of(&self, wrapped: &[u8]) -> u32 {
+        self.keys.version_of(wrapped).unwrap_or_default()
     }
 
-    fn wrap(&self, token: &KmsToken, data_key: &SecretVec) -> Result<Vec<u8>, Fault> {
-        let context = context(token);
-        let wrap = |key: &str, secret: &SecretVec| {
-            self.keys.wrap(key, secret, &context).map_err(|error| key_fault(key, error))
-        };
-        let inner = SecretVec::take(wrap(&token.lineage, data_key)?);
-        wrap(&token.key, &inner)
-    }
-
-    /// A clone, or a volume that got another key, has its data key bound to itself.
+    /// A clone, or a volume that got another key, has its data key bound to itself; one whose key
+    /// was rotated, under the version that is primary now.
     fn bind_anew(
         &self,
         record: &mut VolumeRecord,
@@ -132,18 +157,72 @@ impl Driver {
         unlocked: &mut Unlocked,
         data_key: &SecretVec,
     ) -> Result<(), Fault> {
-        let token = &mut unlocked.token;
+        let token = &unlocked.token;
         if token.volume != record.id || token.key != record.key {
-            record.id.clone_into(&mut token.volume);
-            record.key.clone_into(&mut token.key);
-            token.wrapped = self.wrap(token, data_key)?;
-            unlocked.header.put_token(Some(unlocked.number), token)?;
-            unlocked.header.store(disk)?;
+            self.wrap_anew(disk, unlocked, data_key, &record.id, &record.key)?;
+        } else if self.is_stale(&unlocked.wraps) {
+            // A node that may open and not protect still opens.
+            let wrapped = self.wrap_anew(disk, unlocked, data_key, &record.id, &record.key);
+            wrapped.unwrap_or_else(|fault| self.complain(&record.id, &fault));
         }
-        if record.bound_to.take().is_some() {
+        let is_bound = record.bound_to.take().is_some();
+        if is_bound || record.wraps.as_ref() != Some(&unlocked.wraps) {
+            record.wraps = Some(unlocked.wraps.clone());
             self.remember(record)?;
         }
         Ok(())
+    }
+
+    /// Wraps a data key under the versions that are primary, for a volume, and writes that down.
+    pub(crate) fn wrap_anew(
+        &self,
+        disk: &Disk,
+        unlocked: &mut Unlocked,
+        data_key: &SecretVec,
+        volume: &str,
+        key: &str,
+    ) -> Result<(), Fault> {
+        let mut token = unlocked.token.clone();
+        volume.clone_into(&mut token.volume);
+        key.clone_into(&mut token.key);
+        // New data keys are counted by each key for itself.
+        let is_same = unlocked.token.key == key;
+        let number = if is_same { unlocked.wraps.data_key } else { 0 };
+        let wraps = self.wrap(&mut token, data_key, number)?;
+        unlocked.token = token;
+        unlocked.put(disk)?;
+        unlocked.wraps = wraps;
+        Ok(())
+    }
+
+    /// Puts a data key, wrapped, into a token.
+    pub(crate) fn wrap(
+        &self,
+        token: &mut KmsToken,
+        data_key: &SecretVec,
+        number: u32,
+    ) -> Result<Wraps, Fault> {
+        let context = context(DATA_KEY_USE, token);
+        let inner = wrap_twice(&*self.keys, &token.lineage, &token.key, data_key, &context)?;
+        let lineage_version = self.version_of(&inner.0);
+        token.wrapped = inner.1;
+        Ok(Wraps {
+            key: token.key.clone(),
+            version: self.version_of(&token.wrapped),
+            lineage_version,
+            data_key: number,
+        })
+    }
+
+    /// Whether another version of the key protects new data by now, as far as it is known.
+    fn is_stale(&self, wraps: &Wraps) -> bool {
+        let primary = self.known(&wraps.key).and_then(|info| info.primary);
+        primary.is_some_and(|primary| primary != wraps.version)
+    }
+
+    /// The same, also when nobody has looked yet.
+    pub(crate) fn is_behind(&self, wraps: Option<&Wraps>) -> bool {
+        wraps.is_none_or(|wraps| self.is_stale(wraps))
     }
 
     fn format(&self, record: &mut VolumeRecord, disk: &Disk) -> Result<Unlocked, Fault> {
@@ -154,8 +233,7 @@ impl Driver {
         let lineage = record.lineage.clone().ok_or_else(|| {
             Fault::precondition(format!("{} was not made to its end; create it again", record.id))
         })?;
-        let data_key = SecretVec::try_fill(DATA_KEY_LEN, |key| SystemEntropy.fill(key))
-            .map_err(|_| Fault::new(Kind::Internal, "no randomness available"))?;
+        let data_key = fresh_data_key()?;
         let mut token = KmsToken {
             slots: Vec::new(),
             cluster: self.config.cluster.clone(),
@@ -166,37 +244,98 @@ impl Driver {
             state: State::Luks,
             content: Content::None,
         };
-        token.wrapped = self.wrap(&token, &data_key)?;
-        let label = format!("{:.47}", record.id);
+        let data_keys = self.known(&record.key).map_or(0, |info| info.data_keys);
+        let wraps = self.wrap(&mut token, &data_key, data_keys)?;
+        let label = label(&record.id);
         let format =
-            Format { label: &label, subsystem: "lastkey", sector_size: LAYOUT.sector_size };
+            Format { label: &label, subsystem: SUBSYSTEM, sector_size: LAYOUT.sector_size };
         let with_slot = |slot| KmsToken { slots: vec![slot], ..token.clone() };
         let (header, key) = Header::format(disk, format, &data_key, with_slot, &mut SystemEntropy)?;
         record.formatted = true;
+        record.wraps = Some(wraps.clone());
         self.remember(record)?;
         let found = header.tokens()?.into_iter().next();
         let (number, token) =
             found.ok_or_else(|| Fault::new(Kind::Internal, "the token is gone again"))?;
-        Ok(Unlocked { header, key, token, number })
+        Ok(Unlocked { header, key, token, number, wraps })
     }
 
     pub(crate) fn remember(&self, record: &VolumeRecord) -> Result<(), Fault> {
         self.volumes.put(record).map_err(io_while("write the record of a volume"))
     }
+
+    /// A key as it was described last.
+    pub(crate) fn known(&self, key: &str) -> Option<KeyInfo> {
+        self.lock_known().get(key).cloned()
+    }
+}
+
+/// A fresh data key.
+pub(crate) fn fresh_data_key() -> Result<SecretVec, Fault> {
+    SecretVec::try_fill(DATA_KEY_LEN, |key| SystemEntropy.fill(key))
+        .map_err(|_| Fault::new(Kind::Internal, "no randomness available"))
+}
+
+/// Under the lineage's key, and that under the class's; both wrappings.
+pub(crate) fn wrap_twice(
+    keys: &dyn VolumeKeys,
+    lineage: &str,
+    key: &str,
+    secret: &SecretVec,
+    context: &Bound,
+) -> Result<(Vec<u8>, Vec<u8>), Fault> {
+    let wrap = |key: &str, secret: &SecretVec| {
+        keys.wrap(key, secret, context).map_err(|error| key_fault(key, error))
+    };
+    let inner = wrap(lineage, secret)?;
+    let outer = wrap(key, &SecretVec::copy_of(&inner))?;
+    Ok((inner, outer))
+}
+
+/// What headers show of the volume.
+pub(crate) fn label(volume: &str) -> String {
+    format!("{volume:.47}")
+}
+
+/// The token of a volume, or of the one that it was copied from.
+fn token_of(owner: Owner<'_>, header: &Header) -> Result<(u32, KmsToken), Fault> {
+    let tokens = header.tokens()?;
+    let of = |volume: &str| tokens.iter().find(|(_, token)| token.volume == volume).cloned();
+    of(owner.id).or_else(|| owner.bound_to.and_then(of)).ok_or_else(|| {
+        Fault::precondition(format!("the header of {} has no token of this volume", owner.id))
+    })
 }
 
 fn header_gone(record: &VolumeRecord) -> Fault {
     Fault::precondition(format!(
-        "the header of {} is gone, and data may be behind it: nothing was written. Restore the \
-         header from a backup",
+        "the header of {0} is gone, and data may be behind it: nothing was written. Bring it back \
+         from escrow: lastkey volume restore-header {0} --device DEVICE",
         record.id
     ))
 }
 
-/// What the data key is bound to.
-fn context(token: &KmsToken) -> [(&'static str, String); 4] {
+fn damaged(record: &VolumeRecord, error: lastkey_luks::Error) -> Fault {
+    let is_damaged = matches!(error, lastkey_luks::Error::Damaged(_));
+    let fault = Fault::from(error);
+    if !is_damaged {
+        return fault;
+    }
+    let id = &record.id;
+    let message =
+        format!("{fault}; or from escrow: lastkey volume restore-header {id} --device DEVICE");
+    Fault { message, ..fault }
+}
+
+/// Names and values that a wrapped key is bound to.
+pub(crate) type Bound = [(&'static str, String); 4];
+
+/// What a data key is wrapped for.
+pub(crate) const DATA_KEY_USE: &str = "lastkey-volume";
+
+/// What a key of a volume is bound to.
+pub(crate) fn context(usage: &str, token: &KmsToken) -> Bound {
     [
-        ("use", "lastkey-volume".to_owned()),
+        ("use", usage.to_owned()),
         ("cluster", token.cluster.clone()),
         ("volume", token.volume.clone()),
         ("lineage", token.lineage.clone()),
@@ -205,16 +344,8 @@ fn context(token: &KmsToken) -> [(&'static str, String); 4] {
 
 /// Beginning and end of the data, so that a device with something on it is not formatted.
 fn require_zeros(disk: &Disk) -> Result<(), Fault> {
-    let doing = "look whether the device is empty";
-    let len = disk.len().map_err(io_while(doing))?;
-    let probe = PROBE_LEN.min(len.saturating_sub(DATA_OFFSET));
-    let probe_len = usize::try_from(probe).unwrap_or(0);
-    for offset in [DATA_OFFSET, len.saturating_sub(probe)] {
-        if !disk.is_zero(offset, probe_len).map_err(io_while(doing))? {
-            return Err(Fault::precondition(
-                "the device holds data and no header of ours: nothing was written",
-            ));
-        }
+    if disk.is_blank_behind_header().map_err(io_while("look whether the device is empty"))? {
+        return Ok(());
     }
-    Ok(())
+    Err(Fault::precondition("the device holds data and no header of ours: nothing was written"))
 }

@@ -197,6 +197,8 @@ words! {
     HeldWhat {
         /// Objects of a Kubernetes cluster in etcd, or in a snapshot of it.
         EtcdObjects = "etcd-objects",
+        /// Encrypted volumes of a node, and snapshots of them.
+        Volumes = "volumes",
     }
 
     /// What became of a claim to have seen a managed value.

@@ -35,7 +35,20 @@ impl Connection {
     /// # Errors
     /// When the answer is no success.
     pub(crate) fn post(&mut self, path: &str, body: &str) -> anyhow::Result<serde_json::Value> {
-        let request = request(path, &self.token, body);
+        self.send("POST", path, body)
+    }
+
+    /// The same by another method.
+    ///
+    /// # Errors
+    /// When the answer is no success.
+    pub(crate) fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> anyhow::Result<serde_json::Value> {
+        let request = request(method, path, &self.token, body);
         self.stream.get_mut().write_all(request.as_bytes())?;
         let mut status = String::new();
         self.stream.read_line(&mut status)?;
@@ -58,9 +71,9 @@ impl Connection {
     }
 }
 
-fn request(path: &str, token: &str, body: &str) -> String {
+fn request(method: &str, path: &str, token: &str, body: &str) -> String {
     format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )

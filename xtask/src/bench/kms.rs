@@ -49,6 +49,9 @@ pub(crate) fn rows(
     let one = load(&plugin.socket, "1")?;
     report.add(Row::at_most("KMS plugin, one caller, p50", one.get("kms.p50_us")?, "µs", 45.0));
     report.add(Row::at_most("KMS plugin, one caller, p99", one.get("kms.p99_us")?, "µs", 150.0));
+    // What the machine allows: the same caller of a bare service.
+    let rate = (one.get("kms.per_second")?, load(&bare.socket, "1")?.get("kms.per_second")?);
+    report.add(Row::against("KMS plugin, one caller", &[rate], "calls/s", "bare tonic", 0.70));
     let mut pairs = Vec::with_capacity(PAIRS);
     for _ in 0..PAIRS {
         let ours = load(&plugin.socket, MANY)?.get("kms.per_second")?;

@@ -3,6 +3,7 @@
 //! Ratios are medians of paired runs (A B A B); their range is shown beside them. Absolute
 //! figures mean little on a shared machine. Servers are pinned to core 0, load to core 1.
 
+mod access;
 mod files;
 mod findings;
 mod http;
@@ -65,6 +66,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     findings::rows(&mut report, &binary)?;
     let scratch = programs::Scratch::new()?;
     backups(&mut report, scratch.path())?;
+    access::audit_log(&mut report, scratch.path())?;
     served(&mut report, &binary, scratch.path())?;
     report.print();
     Ok(())
@@ -82,7 +84,7 @@ fn in_process(report: &mut Report) -> anyhow::Result<()> {
         let what = format!("{what} 32 bytes in process, one core");
         report.add(Row::rate(what, figure, "/s", 500_000.0));
     }
-    Ok(())
+    access::in_process(report)
 }
 
 /// A backup of a large store, and its trial restore.
@@ -125,6 +127,7 @@ fn served(report: &mut Report, binary: &Path, scratch: &Path) -> anyhow::Result<
     let one = ours.make_keys(1)?;
     against_axum(report, &ours, "decrypt, 1 key", "/v1/decrypt", &one.ciphertexts)?;
     against_axum(report, &ours, "encrypt, 1 key", "/v1/encrypt", &one.plaintexts)?;
+    access::full_path(report, &ours, &one.ciphertexts)?;
     durable_audit(report, &ours, binary, &scratch.join("durable"))?;
     let many = ours.make_keys(MANY_KEYS)?;
     against_axum(report, &ours, "decrypt, 10,000 keys", "/v1/decrypt", &many.ciphertexts)?;

@@ -131,7 +131,7 @@ impl Running {
     /// # Errors
     /// When a request fails.
     pub(crate) fn make_keys(&self, count: usize) -> anyhow::Result<Bodies> {
-        let mut connection = Connection::open(&self.address, &self.token)?;
+        let mut connection = self.connect()?;
         let mut bodies = Bodies { plaintexts: Vec::new(), ciphertexts: Vec::new() };
         for _ in 0..count {
             let key = connection.post("/v1/keys", "{}")?;
@@ -148,7 +148,20 @@ impl Running {
 
     /// As a target of load.
     pub(crate) fn target(&self) -> Target<'_> {
-        Target { address: &self.address, token: &self.token, pid: self.process.id() }
+        self.target_by(&self.token)
+    }
+
+    /// The same by another token.
+    pub(crate) fn target_by<'a>(&'a self, token: &'a str) -> Target<'a> {
+        Target { address: &self.address, token, pid: self.process.id() }
+    }
+
+    /// A connection of the administrator.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub(crate) fn connect(&self) -> anyhow::Result<Connection> {
+        Connection::open(&self.address, &self.token)
     }
 
     /// Keys made durably, by 16 clients.

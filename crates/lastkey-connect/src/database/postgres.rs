@@ -121,7 +121,7 @@ impl Session {
 
     /// Lets an account log in no more.
     pub(super) async fn lock(&self, account: &str) -> Result<(), DatabaseError> {
-        self.run(&format!("ALTER ROLE {} NOLOGIN PASSWORD NULL", escape_identifier(account))).await
+        self.run(&locking(account)).await
     }
 
     /// Makes an account, or makes the one that is there like it.
@@ -260,6 +260,11 @@ fn emptied(user: &str, heir: &str) -> String {
     format!("REASSIGN OWNED BY {user} TO {heir}; DROP OWNED BY {user}")
 }
 
+/// What ends the logins of an account.
+fn locking(account: &str) -> String {
+    format!("ALTER ROLE {} NOLOGIN PASSWORD NULL", escape_identifier(account))
+}
+
 /// What the server keeps of a password, quoted.
 fn verifier(login: Login<'_>) -> String {
     escape_literal(&login.password.expose(scram_sha_256))
@@ -289,4 +294,17 @@ fn undone(error: &Error) -> DatabaseError {
 fn chain(error: &dyn std::error::Error) -> String {
     let links = std::iter::successors(Some(error), |error| error.source());
     links.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CVE-2026-39946.
+    #[test]
+    fn attack_unquoted_identifier_in_the_statement_of_a_revocation() {
+        let statement = locking("a\"; DROP ROLE admin; --");
+        let quoted = "ALTER ROLE \"a\"\"; DROP ROLE admin; --\" NOLOGIN PASSWORD NULL";
+        assert_eq!(statement, quoted);
+    }
 }

@@ -9,6 +9,7 @@
     reason = "a helper that does not hold fails its test"
 )]
 
+mod certificates;
 mod client;
 mod life;
 mod limits;

@@ -51,7 +51,7 @@ const BODIES: &[(&str, &str)] = &[
     ("get /v1/keys/{key}/impact", ""),
     (
         "put /v1/keys/{key}/holdings/{place}",
-        r#"{"what":"etcd-objects","versions":[{"version":1,"count":3}]}"#,
+        r#"{"what":"volumes","versions":[{"version":1,"count":1}],"things":[{"name":"v","version":1}]}"#,
     ),
     ("delete /v1/keys/{key}/holdings/{place}", r#"{"reason":"the cluster is gone"}"#),
     ("get /v1/keys/{key}/public-key", ""),
@@ -127,6 +127,7 @@ const BODIES: &[(&str, &str)] = &[
     ("get /v1/sys/nodes/{name}", ""),
     ("put /v1/sys/nodes/{name}", r#"{"cluster":"here"}"#),
     ("delete /v1/sys/nodes/{name}", ""),
+    ("post /v1/sys/node-authority/rotate", ""),
     ("get /v1/iam/providers", ""),
     ("get /v1/iam/providers/{name}", ""),
     ("put /v1/iam/providers/{name}", r#"{"issuer":"https://p","audiences":["a"],"jwks":"JWKS"}"#),

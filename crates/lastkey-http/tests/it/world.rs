@@ -115,6 +115,7 @@ pub(crate) struct World {
     pub(crate) admin: String,
     pub(crate) gate: Arc<Gate>,
     pub(crate) audit: Arc<HeldAudit>,
+    pub(crate) clock: Arc<FixedClock>,
     pub(crate) addresses: Vec<Address>,
     stop: Option<oneshot::Sender<()>>,
     ended: Option<JoinHandle<Shutdown>>,
@@ -144,9 +145,10 @@ impl World {
             let_through: Semaphore::new(1_000_000),
             began: Semaphore::new(0),
         });
+        let clock = Arc::new(FixedClock::default());
         let ports = Ports {
             audit: Arc::clone(&audit) as _,
-            clock: Arc::new(FixedClock::default()),
+            clock: Arc::clone(&clock) as _,
             entropy: Arc::clone(&entropy) as _,
             issuers: Arc::new(Nobody),
             clusters: Arc::new(Nobody),
@@ -168,10 +170,14 @@ impl World {
             let id = lastkey_core::ids::RequestId([0; 16]);
             gate.unseal(id, SecretVec::copy_of(&KEYFILE)).await.unwrap();
         }
-        Self::serve(setup, gate, audit, admin).await
+        let (addresses, stop, ended) = Self::serve(setup, Arc::clone(&gate)).await;
+        Self { admin, gate, audit, clock, addresses, stop: Some(stop), ended: Some(ended) }
     }
 
-    async fn serve(setup: Setup, gate: Arc<Gate>, audit: Arc<HeldAudit>, admin: String) -> Self {
+    async fn serve(
+        setup: Setup,
+        gate: Arc<Gate>,
+    ) -> (Vec<Address>, oneshot::Sender<()>, JoinHandle<Shutdown>) {
         let mut listeners = setup.listeners;
         if listeners.is_empty() {
             listeners.push(Listen::Tcp { addr: ([127, 0, 0, 1], 0).into(), tls: None });
@@ -184,13 +190,13 @@ impl World {
             request_id_prefix: [9; 8],
             server_version: "1.2.3".to_owned(),
         };
-        let server = Server::bind(config, Arc::clone(&gate)).await.unwrap();
+        let server = Server::bind(config, gate).await.unwrap();
         let addresses = server.local_addrs();
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(server.run(async {
             stopped.await.ok();
         }));
-        Self { admin, gate, audit, addresses, stop: Some(stop), ended: Some(ended) }
+        (addresses, stop, ended)
     }
 
     /// The address of the first listener.

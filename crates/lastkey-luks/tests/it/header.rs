@@ -3,7 +3,10 @@
 use std::sync::LazyLock;
 
 use lastkey_crypto::entropy::SystemEntropy;
-use lastkey_luks::{Content, Copies, DATA_OFFSET, Error, Format, Header, MAX_SLOTS, Medium, State};
+use lastkey_luks::{
+    Content, Copies, DATA_OFFSET, Error, Format, Header, MAX_SLOTS, Medium, State, VolumeKey,
+};
+use lastkey_secret::SecretVec;
 use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 
 use crate::media::{Memory, Noise, secret, token};
@@ -35,6 +38,30 @@ fn header_gives_the_volume_key_to_its_secret_alone() {
         assert!(matches!(refused, Err(Error::WrongKey)));
     }
     assert_eq!(header.tokens().unwrap(), [(0, token(0))]);
+}
+
+#[test]
+fn lost_header_is_made_anew_for_the_key_and_identity_that_were_kept() {
+    let memory = Memory::new(LEN);
+    let (header, key) =
+        Header::format(&memory, FORMAT, &secret(1), token, &mut SystemEntropy).unwrap();
+    let uuid = header.uuid().to_owned();
+    memory.write_at(&vec![0; 32_768], 0).unwrap();
+    let kept = VolumeKey::take(key.expose(SecretVec::copy_of)).unwrap();
+    let restore = |uuid: &str, medium: &Memory| {
+        let noise = &mut SystemEntropy;
+        Header::restore(medium, FORMAT, uuid, &kept, &secret(2), token, noise)
+    };
+    assert!(restore("no uuid", &memory).is_err());
+    assert!(Header::read(&memory).unwrap().is_none());
+    restore(&uuid, &memory).unwrap();
+    let header = Header::read(&memory).unwrap().unwrap();
+    assert_eq!(header.uuid(), uuid);
+    assert!(header.open(&memory, &[], &secret(2)).unwrap().ct_eq(&key));
+    assert!(matches!(header.open(&memory, &[], &secret(1)), Err(Error::WrongKey)));
+    for len in [0, 63, 65] {
+        assert!(VolumeKey::take(SecretVec::copy_of(&vec![1; len])).is_err(), "{len}");
+    }
 }
 
 #[test]

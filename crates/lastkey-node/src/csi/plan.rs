@@ -79,6 +79,8 @@ pub(super) enum Part {
     Query(String),
     /// All of it as Vault answers a read, version 2 of its key-value store.
     VaultReply,
+    /// All of it as Vault answers a read of credentials.
+    VaultLease,
 }
 
 /// How fields are written into one file.

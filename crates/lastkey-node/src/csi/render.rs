@@ -178,6 +178,7 @@ fn one(read: &ReadSecret, part: &Part, format: Format) -> Result<Vec<u8>, Gap> {
                 }
             })
         }
+        Part::VaultLease => Ok(json!({ "data": json_of(read)? }).to_string().into_bytes()),
         Part::VaultReply => {
             let metadata = json!({ "version": read.version, "created_time": read.made_at });
             let reply = json!({ "data": { "data": json_of(read)?, "metadata": metadata } });

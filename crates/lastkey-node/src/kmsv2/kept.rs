@@ -1,11 +1,10 @@
 //! Local keys on disk, sealed to the machine: a node that is rebooted starts while the service is
 //! away.
 //!
-//! Room      `node`. What seals is a port; the file is ours.
+//! Room      `node`. What seals is a port; the bytes are `kept_file`.
 //! Source    docs/formats/kmsv2.md, "Local keys on disk"; ADR 37.
 //! Holds     What is kept is used only while the service is silent, not longer than the bound
-//!           after its last word by the wall clock, and is removed when the service refuses. A
-//!           file opens for its provider, key and cluster alone.
+//!           after its last word by the wall clock, and is removed when the service refuses.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -16,18 +15,13 @@ use std::time::Duration;
 
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 use lastkey_crypto::wrap::WrapKey;
-use lastkey_secret::{SecretArray, SecretVec};
+use lastkey_secret::SecretArray;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use tokio::sync::Mutex;
 
-use super::ciphertext::WrappedLocalKey;
-use crate::ports::{Cause, KeyInUse, MachineSeal};
-
-const MAGIC: [u8; 4] = *b"LKL\x01";
-const DOMAIN: &[u8] = b"lastkey/kmsv2/kept/v1\0";
-/// More than 256 local keys and everything beside them.
-const MAX_FILE_LEN: u64 = 65_536;
+use super::kept_file::{Damaged, KeptFile, MAX_FILE_LEN, Owner, Saved, header_of};
+use crate::ports::{Cause, MachineSeal};
 
 /// Why local keys were not kept, or not found.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +33,8 @@ pub(super) enum KeptError {
     #[error("this machine does not seal or open the local keys")]
     Seal(#[source] Cause),
     /// Not what was written, or of another provider.
-    #[error("the file of local keys is damaged, or of another provider")]
-    Damaged,
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
     /// The service was silent for too long, or the clock went back.
     #[error("the local keys on disk are older than the bound")]
     TooOld,
@@ -49,22 +43,10 @@ pub(super) enum KeptError {
     Entropy,
 }
 
-/// What is kept of a provider.
-pub(super) struct Saved {
-    /// The last word of the service, by the wall clock.
-    pub(super) heard_at: u64,
-    pub(super) key: KeyInUse,
-    pub(super) key_id: String,
-    pub(super) wrapped: WrappedLocalKey,
-    /// Local keys, by the hash of what the service has to unwrap for them.
-    pub(super) locals: Vec<([u8; 32], SecretArray<32>)>,
-}
-
 /// Where local keys are kept.
 pub(super) struct Kept {
     path: PathBuf,
-    /// What the file is bound to, beside its header.
-    bound_to: Vec<u8>,
+    owner: Owner,
     seal: Arc<dyn MachineSeal>,
     /// The key of the file, once it is sealed.
     opened: Mutex<Option<Opened>>,
@@ -82,14 +64,8 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Kept {
-    pub(super) fn new(
-        path: PathBuf,
-        (key, cluster): (&str, &str),
-        seal: Arc<dyn MachineSeal>,
-    ) -> Self {
-        let bound_to = [key, cluster]
-            .map(|text| [&(text.len() as u64).to_be_bytes()[..], text.as_bytes()].concat());
-        Self { path, bound_to: bound_to.concat(), seal, opened: Mutex::new(None) }
+    pub(super) fn new(path: PathBuf, owner: Owner, seal: Arc<dyn MachineSeal>) -> Self {
+        Self { path, owner, seal, opened: Mutex::new(None) }
     }
 
     /// Writes the file anew.
@@ -101,12 +77,11 @@ impl Kept {
         if opened.is_none() {
             *opened = Some(self.seal_new_key().await?);
         }
-        let Some(Opened { header, key }) = opened.as_ref() else { return Err(KeptError::Damaged) };
-        let wrapped = saved
-            .encode()
-            .expose(|bytes| key.wrap(&self.aad(header), bytes, &mut SystemEntropy))
+        let Some(Opened { header, key }) = opened.as_ref() else { return Err(Damaged.into()) };
+        let bytes = saved
+            .seal(header, key, &self.owner, &mut SystemEntropy)
             .map_err(|_| KeptError::Entropy)?;
-        let (path, bytes) = (self.path.clone(), [&header[..], &wrapped].concat());
+        let path = self.path.clone();
         blocking(move || write_whole(&path, &bytes)).await
     }
 
@@ -114,9 +89,8 @@ impl Kept {
         let key = SecretArray::try_fill(|bytes| SystemEntropy.fill(bytes));
         let key = key.map_err(|_| KeptError::Entropy)?;
         let sealed = self.seal.seal(&key).await.map_err(KeptError::Seal)?;
-        let len = u16::try_from(sealed.len()).map_err(|_| KeptError::Damaged)?;
-        let header = [&MAGIC[..], &len.to_be_bytes(), &sealed].concat();
-        let key = Arc::new(WrapKey::new(&key).map_err(|_| KeptError::Damaged)?);
+        let header = header_of(&sealed).ok_or(Damaged)?;
+        let key = Arc::new(WrapKey::new(&key).map_err(|_| Damaged)?);
         Ok(Opened { header, key })
     }
 
@@ -127,16 +101,15 @@ impl Kept {
     pub(super) async fn load(&self, now: u64, bound: Duration) -> Result<Saved, KeptError> {
         let path = self.path.clone();
         let bytes = blocking(move || read_private(&path)).await?;
-        let (header, sealed, wrapped) = parse(&bytes).ok_or(KeptError::Damaged)?;
-        let key = self.seal.unseal(sealed).await.map_err(KeptError::Seal)?;
-        let key = WrapKey::new(&key).map_err(|_| KeptError::Damaged)?;
-        let plain = key.unwrap(&self.aad(header), wrapped).map_err(|_| KeptError::Damaged)?;
-        let saved = plain.expose(Saved::decode).ok_or(KeptError::Damaged)?;
+        let file = KeptFile::parse(&bytes)?;
+        let key = self.seal.unseal(file.sealed).await.map_err(KeptError::Seal)?;
+        let key = WrapKey::new(&key).map_err(|_| Damaged)?;
+        let saved = file.open(&key, &self.owner)?;
         let age = now.checked_sub(saved.heard_at).ok_or(KeptError::TooOld)?;
         if Duration::from_secs(age) >= bound {
             return Err(KeptError::TooOld);
         }
-        let opened = Opened { header: header.to_vec(), key: Arc::new(key) };
+        let opened = Opened { header: file.header.to_vec(), key: Arc::new(key) };
         *self.opened.lock().await = Some(opened);
         Ok(saved)
     }
@@ -152,10 +125,6 @@ impl Kept {
             Ok(()) | Err(_) => {}
         }
     }
-
-    fn aad(&self, header: &[u8]) -> Vec<u8> {
-        [DOMAIN, &(header.len() as u64).to_be_bytes(), header, &self.bound_to].concat()
-    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -163,15 +132,6 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, KeptError> {
     let done = tokio::task::spawn_blocking(work).await;
     Ok(done.map_err(io::Error::other)??)
-}
-
-/// Header, sealed key, wrapped content.
-fn parse(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let rest = bytes.strip_prefix(&MAGIC)?;
-    let (len, rest) = rest.split_first_chunk::<2>()?;
-    let (sealed, wrapped) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
-    let header = bytes.get(..bytes.len().checked_sub(wrapped.len())?)?;
-    Some((header, sealed, wrapped))
 }
 
 /// A file of this user or root, that nobody else can read or write.
@@ -215,73 +175,15 @@ fn flags() -> i32 {
     i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0)
 }
 
-impl Saved {
-    fn encode(&self) -> SecretVec {
-        let texts = [self.key_id.as_bytes(), &self.wrapped.by_service, &self.wrapped.for_recovery];
-        let len =
-            34 + texts.iter().map(|text| 2 + text.len()).sum::<usize>() + 64 * self.locals.len();
-        // Of its final size at once: a buffer that grows leaves copies.
-        let mut out = Vec::with_capacity(len);
-        out.extend_from_slice(&self.heard_at.to_be_bytes());
-        out.extend_from_slice(&self.key.id);
-        out.extend_from_slice(&self.key.version.to_be_bytes());
-        out.extend_from_slice(&self.key.activation.to_be_bytes());
-        for text in texts {
-            // A ciphertext of a seed is at most 1,024 bytes, and holds all of these.
-            out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
-            out.extend_from_slice(text);
-        }
-        out.extend_from_slice(&u16::try_from(self.locals.len()).unwrap_or(0).to_be_bytes());
-        for (name, local) in &self.locals {
-            out.extend_from_slice(name);
-            local.expose(|local| out.extend_from_slice(local));
-        }
-        SecretVec::take(out)
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (heard_at, rest) = bytes.split_first_chunk::<8>()?;
-        let (id, rest) = rest.split_first_chunk::<16>()?;
-        let (version, rest) = rest.split_first_chunk::<4>()?;
-        let (activation, rest) = rest.split_first_chunk::<4>()?;
-        let (key_id, rest) = sized(rest)?;
-        let (by_service, rest) = sized(rest)?;
-        let (for_recovery, rest) = sized(rest)?;
-        let (count, mut rest) = rest.split_first_chunk::<2>()?;
-        let mut locals = Vec::new();
-        for _ in 0..u16::from_be_bytes(*count) {
-            let (name, local);
-            (name, rest) = rest.split_first_chunk::<32>()?;
-            (local, rest) = rest.split_first_chunk::<32>()?;
-            locals.push((*name, SecretArray::copy_of(local)));
-        }
-        let key = KeyInUse {
-            id: *id,
-            version: u32::from_be_bytes(*version),
-            activation: u32::from_be_bytes(*activation),
-        };
-        let wrapped = WrappedLocalKey {
-            by_service: by_service.to_vec(),
-            for_recovery: for_recovery.to_vec(),
-        };
-        let heard_at = u64::from_be_bytes(*heard_at);
-        let key_id = String::from_utf8(key_id.to_vec()).ok()?;
-        rest.is_empty().then_some(Self { heard_at, key, key_id, wrapped, locals })
-    }
-}
-
-fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = bytes.split_first_chunk::<2>()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use async_trait::async_trait;
 
+    use super::super::ciphertext::WrappedLocalKey;
     use super::*;
+    use crate::ports::KeyInUse;
 
     /// Seals by adding a number, which another machine does not know.
     struct Machine(u8);
@@ -299,7 +201,8 @@ mod tests {
     }
 
     fn kept(path: &Path, cluster: &str, machine: u8) -> Kept {
-        Kept::new(path.to_owned(), ("alias/etcd", cluster), Arc::new(Machine(machine)))
+        let owner = Owner::new("alias/etcd", cluster);
+        Kept::new(path.to_owned(), owner, Arc::new(Machine(machine)))
     }
 
     fn saved(heard_at: u64) -> Saved {
@@ -327,7 +230,7 @@ mod tests {
         assert_eq!(again.wrapped.for_recovery, [2; 384]);
         assert!(again.locals[0].1.ct_eq(&SecretArray::copy_of(&[4; 32])));
 
-        let damaged = |result| matches!(result, Err(KeptError::Damaged));
+        let damaged = |result| matches!(result, Err(KeptError::Damaged(_)));
         assert!(damaged(kept(&path, "stage", 1).load(2_000, HOUR).await.map(drop)));
         assert!(damaged(kept(&path, "prod", 2).load(2_000, HOUR).await.map(drop)));
         for (now, bound) in [(5_600, HOUR), (1_999, HOUR), (2_000, Duration::ZERO)] {
@@ -364,15 +267,5 @@ mod tests {
         std::fs::rename(&path, folder.path().join("elsewhere")).unwrap();
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
         assert!(here.load(1_000, HOUR).await.is_err());
-    }
-
-    #[test]
-    fn what_is_saved_is_read_whole_or_not_at_all() {
-        let bytes = saved(1).encode().expose(<[u8]>::to_vec);
-        assert!(Saved::decode(&bytes).is_some());
-        for len in 0..bytes.len() {
-            assert!(Saved::decode(&bytes[..len]).is_none(), "{len}");
-        }
-        assert!(Saved::decode(&[&bytes[..], &[0]].concat()).is_none());
     }
 }

@@ -9,11 +9,13 @@
 //!           What an operator refused (a disabled key, a lost right) is refused here within
 //!           seconds, and the local keys are dropped.
 
+mod announce;
 pub mod ciphertext;
 mod door;
 #[cfg(test)]
 mod fake;
 mod kept;
+pub mod kept_file;
 mod key_id;
 mod local_key;
 mod metrics;

@@ -15,15 +15,18 @@ use lastkey_secret::{SecretArray, SecretVec};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use super::announce::Announcer;
 use super::ciphertext::{
     Bound, Ciphertext, MAX_ANNOTATIONS_LEN, MAX_CIPHERTEXT_LEN, MAX_KEY_ID_LEN, SealError,
     WrappedLocalKey,
 };
-use super::kept::{Kept, Saved};
+use super::kept::Kept;
+use super::kept_file::{Owner, Saved};
+use super::key_id::key_id_hash;
 use super::local_key::{LocalKey, Ring};
 use super::metrics::{Metrics, ProviderMetrics};
 use super::refresh::annotations_of;
-use crate::ports::{KeyError, KeyInUse, KeyOps, MachineSeal};
+use crate::ports::{Happening, Herald, KeyError, KeyInUse, KeyOps, MachineSeal};
 
 /// How long the service may be silent before Status says so: a failover or a restart of a server
 /// should not make every API server unready.
@@ -75,6 +78,7 @@ pub struct Provider {
     unwraps: Semaphore,
     /// Where local keys outlive the process.
     pub(super) kept: Option<Kept>,
+    announcer: Announcer,
 }
 
 /// The port, with a `Debug` that says nothing.
@@ -182,6 +186,7 @@ impl Provider {
             told: None,
             left: BTreeSet::new(),
         };
+        let announcer = Announcer::new(&config.name, None);
         Self {
             config,
             keys: Keys(keys),
@@ -191,14 +196,22 @@ impl Provider {
             state: RwLock::new(state),
             unwraps: Semaphore::new(UNWRAPS_AT_ONCE),
             kept: None,
+            announcer,
         }
+    }
+
+    /// The same, with somebody who tells operators what happens to it.
+    #[must_use]
+    pub fn announced_by(self, herald: Arc<dyn Herald>) -> Self {
+        let announcer = Announcer::new(&self.config.name, Some(herald));
+        Self { announcer, ..self }
     }
 
     /// The same, which keeps its local keys in a file, sealed to the machine.
     #[must_use]
     pub fn keeping(self, file: PathBuf, seal: Arc<dyn MachineSeal>) -> Self {
-        let bound_to = (self.config.key.as_str(), self.config.cluster.as_str());
-        Self { kept: Some(Kept::new(file, bound_to, seal)), ..self }
+        let owner = Owner::new(&self.config.key, &self.config.cluster);
+        Self { kept: Some(Kept::new(file, owner, seal)), ..self }
     }
 
     /// Its name.
@@ -365,6 +378,7 @@ impl Provider {
         self.metrics.promoted(&active.key_id, active.key.version);
         let (name, key_id, version) = (self.name(), &active.key_id, active.key.version);
         tracing::info!(provider = name, key_id, version, "promoted");
+        self.announcer.tell(Happening::Promoted { version, key_id_hash: key_id_hash(key_id) });
         let mut state = self.write();
         if let Some(before) = state.told.replace(active.key_id.clone())
             && before != active.key_id
@@ -381,6 +395,7 @@ impl Provider {
         let before = std::mem::replace(&mut state.contact, Contact::Good);
         drop(state);
         self.metrics.contact(true, false);
+        self.announcer.tell(Happening::Answers);
         if before != Contact::Good {
             tracing::info!(provider = self.name(), "the key service answers");
         }
@@ -422,6 +437,7 @@ impl Provider {
             }
             (_, contact) => contact,
         };
+        let happening = happening(&contact, over, state.heard, self.config.bound);
         let changed = std::mem::replace(&mut state.contact, contact.clone()) != contact;
         let quiet = state.complained.is_some_and(|at| at.elapsed() < COMPLAINTS);
         if changed || !quiet {
@@ -431,6 +447,10 @@ impl Provider {
                 error = chain(error),
                 "the key service does not serve"
             );
+        }
+        drop(state);
+        if let Some(happening) = happening {
+            self.announcer.tell(happening);
         }
     }
 
@@ -473,6 +493,27 @@ impl Provider {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an operator is told of the state of the service; nothing of a silence that a restart of it
+/// explains.
+fn happening(
+    contact: &Contact,
+    over: bool,
+    heard: Option<Instant>,
+    bound: Duration,
+) -> Option<Happening> {
+    match contact {
+        Contact::Starting | Contact::Good => None,
+        Contact::Refused { code, message } => {
+            Some(Happening::Refused { code: code.clone(), message: message.clone() })
+        }
+        Contact::Away if over => Some(Happening::SilentTooLong),
+        Contact::Away => {
+            let silent = heard.is_some_and(|heard| heard.elapsed() >= SILENCE);
+            silent.then_some(Happening::Silent { bound })
+        }
     }
 }
 

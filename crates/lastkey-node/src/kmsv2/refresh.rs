@@ -16,7 +16,8 @@ use lastkey_secret::SecretVec;
 use tokio::time::{Instant, sleep};
 
 use super::ciphertext::WrappedLocalKey;
-use super::kept::{KeptError, Saved};
+use super::kept::KeptError;
+use super::kept_file::Saved;
 use super::key_id::key_id;
 use super::local_key::LocalKey;
 use super::provider::{Active, Provider, chain};

@@ -15,7 +15,7 @@ use super::ciphertext::{Bound, Ciphertext};
 use super::fake::{FakeKeys, Mood};
 use super::provider::Sealed;
 use super::*;
-use crate::ports::KeyOps;
+use crate::ports::{Happening, Herald, KeyOps};
 
 const SEED: [u8; 32] = [7; 32];
 const BOUND: Duration = Duration::from_secs(3_600);
@@ -122,6 +122,50 @@ async fn outage_is_told_and_ends_at_the_bound() {
     ten_seconds().await;
     assert_eq!(key_id(&provider), id, "the key is the same");
     open(&provider, &sealed).await.unwrap();
+}
+
+/// Keeps the reasons of what it is told.
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<&'static str>>);
+
+impl Herald for Heard {
+    fn tell(&self, provider: &str, happening: Happening) {
+        assert_eq!(provider, "etcd");
+        self.0.lock().unwrap().push(happening.reason());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn operators_are_told_once_of_what_changes_and_of_no_short_silence() {
+    let keys = Arc::new(FakeKeys::new());
+    let heard = Arc::new(Heard::default());
+    let told = || std::mem::take(&mut *heard.0.lock().unwrap());
+    let ops: Arc<dyn KeyOps> = keys.clone();
+    let provider = Provider::new(config(""), ops, &Metrics::new("test", false));
+    let provider = Arc::new(provider.announced_by(heard.clone()));
+    tokio::spawn(refresh(Arc::clone(&provider)));
+    seconds(1).await;
+    assert_eq!(told(), ["KeyVersionPromoted"]);
+    keys.mood(Mood::Away);
+    ten_seconds().await;
+    keys.mood(Mood::Serves);
+    ten_seconds().await;
+    assert_eq!(told(), [""; 0], "a restart of the service");
+    keys.mood(Mood::Away);
+    seconds(60).await;
+    assert_eq!(told(), ["KeyServiceSilent"]);
+    sleep(BOUND).await;
+    assert_eq!(told(), ["KeyServiceSilentTooLong"]);
+    keys.mood(Mood::Serves);
+    ten_seconds().await;
+    assert_eq!(told(), ["KeyVersionPromoted", "KeyServiceAnswers"]);
+    keys.mood(Mood::Disabled);
+    seconds(60).await;
+    assert_eq!(told(), ["KeyRefused"]);
+    keys.mood(Mood::Serves);
+    keys.rotate();
+    ten_seconds().await;
+    assert_eq!(told(), ["KeyVersionPromoted", "KeyServiceAnswers"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,15 +13,21 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_crypto::oaep::OaepKey;
 use lastkey_crypto::wrap::WrapKey;
 use lastkey_node::kmsv2::ciphertext::{Bound, Ciphertext};
-use lastkey_secret::SecretVec;
-use serde_json::Value;
+use lastkey_node::kmsv2::kept_file::{KeptFile, Owner, Saved};
+use lastkey_secret::{SecretArray, SecretVec};
+use serde_json::{Value, json};
 
-fn file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/kmsv2.json")
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name)
+}
+
+fn vectors(name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(file(name)).unwrap()).unwrap()
 }
 
 fn unhex(value: &Value) -> Vec<u8> {
@@ -48,7 +54,7 @@ fn seed_of(vector: &Value, recovery: &OaepKey) -> Option<Vec<u8>> {
 
 #[test]
 fn vectors_of_the_kms_plugin_open_or_are_refused() {
-    let vectors: Value = serde_json::from_slice(&std::fs::read(file()).unwrap()).unwrap();
+    let vectors = vectors("kmsv2.json");
     let material = SecretVec::take(unhex(&vectors["recovery_pkcs8"]));
     let recovery = OaepKey::new(MaterialSpec::Rsa3072, &material).unwrap();
     let each = vectors["vectors"].as_array().unwrap();
@@ -59,17 +65,77 @@ fn vectors_of_the_kms_plugin_open_or_are_refused() {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The content of a file of local keys, as vectors write it.
+fn written(saved: &Saved) -> Value {
+    let locals = saved.locals.iter();
+    let locals = locals.map(|(name, local)| [hex(name), local.expose(|local| hex(local))]);
+    json!({
+        "heard_at": saved.heard_at, "key": hex(&saved.key.id), "version": saved.key.version,
+        "activation": saved.key.activation, "key_id": saved.key_id,
+        "by_service": hex(&saved.wrapped.by_service),
+        "for_recovery": hex(&saved.wrapped.for_recovery),
+        "locals": locals.collect::<Vec<_>>(),
+    })
+}
+
+/// Draws what a vector was made with.
+struct Drawn<'a>(&'a [u8]);
+
+impl Entropy for Drawn<'_> {
+    fn fill(&mut self, dest: &mut [u8]) -> Result<(), EntropyError> {
+        dest.copy_from_slice(self.0.get(..dest.len()).ok_or(EntropyError)?);
+        Ok(())
+    }
+}
+
 #[test]
-fn python_reader_agrees_on_the_vectors_of_the_kms_plugin() {
+fn vectors_of_local_keys_on_disk_open_or_are_refused_and_are_what_is_written() {
+    let vectors = vectors("kept.json");
+    let each = vectors["vectors"].as_array().unwrap();
+    assert_eq!(each.len(), 26);
+    for vector in each {
+        let bytes = unhex(&vector["file"]);
+        let file_key = SecretArray::try_copy_of(&unhex(&vector["file_key"])).unwrap();
+        let file_key = WrapKey::new(&file_key).unwrap();
+        let text = |name: &str| vector[name].as_str().unwrap();
+        let owner = Owner::new(text("key"), text("cluster"));
+        let opened = KeptFile::parse(&bytes).and_then(|file| file.open(&file_key, &owner));
+        let content = opened.as_ref().map_or(Value::Null, written);
+        assert_eq!(content, vector["content"], "{}", vector["name"]);
+        let Ok(saved) = opened else { continue };
+        let header = KeptFile::parse(&bytes).unwrap().header;
+        let mut drawn = Drawn(&bytes[header.len()..]);
+        let again = saved.seal(header, &file_key, &owner, &mut drawn).unwrap();
+        assert_eq!(again, bytes, "{}", vector["name"]);
+    }
+}
+
+/// Asks a reader in Python, which knows the document alone.
+fn python_agrees(script: &str, name: &str, count: usize) {
     let has_library = Command::new("python3").args(["-c", "import cryptography"]).output();
     if !has_library.is_ok_and(|ended| ended.status.success()) {
         // Straight to the terminal: the harness keeps what the print macros say.
-        let skipped = b"\nSKIPPED python_reader_agrees: needs python3 with `cryptography`\n";
-        std::io::stderr().write_all(skipped).unwrap();
+        let skipped = format!("\nSKIPPED {script}: needs python3 with `cryptography`\n");
+        std::io::stderr().write_all(skipped.as_bytes()).unwrap();
         return;
     }
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/python/open_kmsv2.py");
-    let ended = Command::new("python3").arg("-B").arg(script).arg(file()).output().unwrap();
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/python").join(script);
+    let ended = Command::new("python3").arg("-B").arg(script).arg(file(name)).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stdout);
-    assert!(said.contains("9 vectors agree"), "{said}{}", String::from_utf8_lossy(&ended.stderr));
+    let agree = format!("{count} vectors agree");
+    assert!(said.contains(&agree), "{said}{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[test]
+fn python_reader_agrees_on_the_vectors_of_the_kms_plugin() {
+    python_agrees("open_kmsv2.py", "kmsv2.json", 9);
+}
+
+#[test]
+fn python_reader_agrees_on_the_vectors_of_local_keys_on_disk() {
+    python_agrees("open_kept.py", "kept.json", 26);
 }

@@ -15,13 +15,18 @@ use lastkey_core::principal::{Identity, Kind, Principal, Session};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
 use lastkey_policy::{Bootstrap, Document, DocumentKind, PolicySet, SECURITY_ADMINISTRATOR};
+use lastkey_trust::authorities::Authorities;
 use lastkey_trust::jwks::KeySet;
 use lastkey_trust::oidc::{Bound, IssuerTrust};
 use lastkey_trust::service_account::{ClusterTrust, LEEWAY};
+use lastkey_trust::svid::{Bundle, IdPattern, TrustDomain};
 
-use super::Access;
+use super::{Access, ProviderTrust};
 use crate::engine::Engine;
 use crate::error::Error;
+
+/// What the name of a role's policy begins with; the name of the role follows.
+pub(crate) const ROLE_DOCUMENT: &str = "role.";
 
 /// The kinds of record that a snapshot is made of.
 const KINDS: [&str; 6] = ["cluster", "node", "policy", "provider", "role", "user"];
@@ -31,7 +36,8 @@ const KINDS: [&str; 6] = ["cluster", "node", "policy", "provider", "role", "user
 struct Parts {
     documents: Vec<Document>,
     clusters: HashMap<Name, ClusterTrust>,
-    providers: HashMap<Name, IssuerTrust>,
+    kubelets: HashMap<Name, Authorities>,
+    providers: HashMap<Name, ProviderTrust>,
     roles: HashMap<Name, Role>,
     /// Nodes, and the clusters that they belong to.
     nodes: Vec<(Name, Name)>,
@@ -89,15 +95,16 @@ impl Access {
             parts.take(record)?;
         }
         parts.check_references()?;
+        parts.check_domains()?;
         let is_closed = was_enrolled || parts.is_enrolled;
         let bootstrap = if is_closed { Bootstrap::Closed } else { Bootstrap::Open };
-        let Parts { documents, clusters, providers, roles, people, .. } = parts;
+        let Parts { documents, clusters, kubelets, providers, roles, people, .. } = parts;
         let policies = match last {
             Some(last) => last.policies.recompile(&documents, bootstrap),
             None => PolicySet::compile(&documents, bootstrap),
         };
         let policies = policies.map_err(|error| Error::invalid("policy", error.to_string()))?;
-        let this = Self { changes, expected, policies, clusters, providers, roles };
+        let this = Self { changes, expected, policies, clusters, kubelets, providers, roles };
         if is_changed && !this.leaves_an_administrator(bootstrap, &people) {
             let message = "nobody would be left who may change policies";
             return Err(Error::invalid("policy", message));
@@ -159,6 +166,9 @@ impl Parts {
         match record {
             Record::Cluster(cluster) => {
                 let trust = cluster_trust(&cluster)?;
+                if let Some(authorities) = kubelet_authorities(&cluster)? {
+                    self.kubelets.insert(cluster.name.clone(), authorities);
+                }
                 self.clusters.insert(cluster.name, trust);
             }
             Record::Provider(provider) => {
@@ -167,7 +177,7 @@ impl Parts {
             }
             Record::Role(role) => {
                 self.documents.push(Document {
-                    name: format!("role.{}", role.name),
+                    name: format!("{ROLE_DOCUMENT}{}", role.name),
                     kind: DocumentKind::Role(role.name.as_str().to_owned()),
                     text: role.policy.clone(),
                 });
@@ -205,6 +215,7 @@ impl Parts {
             | Record::Lease(_)
             | Record::Access(_)
             | Record::Holding(_)
+            | Record::Inventory(_)
             | Record::AuditHead(_)
             | Record::Backup(_)
             | Record::Tombstone(_) => {}
@@ -236,7 +247,7 @@ impl Parts {
                 RoleHolders::ServiceAccounts { cluster, .. } => {
                     (self.clusters.contains_key(cluster), "cluster", cluster)
                 }
-                RoleHolders::Claims { provider, .. } => {
+                RoleHolders::Claims { provider, .. } | RoleHolders::Spiffe { provider, .. } => {
                     (self.providers.contains_key(provider), "provider", provider)
                 }
             };
@@ -244,6 +255,38 @@ impl Parts {
                 let message =
                     format!("role {} is for {what} {name}, which is not there", role.name);
                 return Err(Error::invalid(what, message));
+            }
+            if let RoleHolders::Spiffe { provider, ids } = &role.holders {
+                self.check_ids(&role.name, provider, ids)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids of a role are of the trust domain of its provider, which is that of no other: its
+    /// name says whose workload somebody is.
+    fn check_ids(&self, role: &Name, provider: &Name, ids: &[String]) -> Result<(), Error> {
+        let domain = |name| self.providers.get(name).and_then(ProviderTrust::domain);
+        let ours = domain(provider);
+        for id in ids {
+            let pattern = IdPattern::parse(id).map_err(|_| {
+                Error::invalid("spiffe_ids", format!("{id} is no SPIFFE id of a workload"))
+            })?;
+            if ours != Some(pattern.trust_domain()) {
+                let message = format!("role {role}: {id} is not of a trust domain of {provider}");
+                return Err(Error::invalid("spiffe_ids", message));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_domains(&self) -> Result<(), Error> {
+        let mut known = HashMap::new();
+        for (name, provider) in &self.providers {
+            let Some(domain) = provider.domain() else { continue };
+            if let Some(other) = known.insert(domain, name) {
+                let message = format!("{other} and {name} both speak for {domain}");
+                return Err(Error::invalid("trust_domain", message));
             }
         }
         Ok(())
@@ -268,19 +311,40 @@ pub(crate) fn cluster_trust(cluster: &Cluster) -> Result<ClusterTrust, Error> {
     })
 }
 
+/// By whose certificates the nodes of a cluster may join.
+///
+/// # Errors
+/// [`Error::Invalid`] for what is none.
+pub(crate) fn kubelet_authorities(cluster: &Cluster) -> Result<Option<Authorities>, Error> {
+    let pem = cluster.kubelet_authorities.as_deref();
+    let authorities = pem.map(Authorities::from_pem).transpose();
+    authorities.map_err(|error| Error::invalid("kubelet_ca", error.to_string()))
+}
+
 /// What a provider's record means, before the claims of a role.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a key set that is none.
-pub(crate) fn provider_trust(provider: &Provider) -> Result<IssuerTrust, Error> {
+/// [`Error::Invalid`] for a key set or bundle that is none.
+pub(crate) fn provider_trust(provider: &Provider) -> Result<ProviderTrust, Error> {
+    let Some(name) = provider.trust_domain.clone() else {
+        let tokens = Some(issuer_trust(provider, key_set(&provider.keys.jwks)?));
+        return Ok(ProviderTrust { tokens, domain: None });
+    };
+    let Bundle { authorities, tokens } = Bundle::parse(&provider.keys.jwks)
+        .map_err(|error| Error::invalid("jwks", error.to_string()))?;
+    let domain = TrustDomain { name, authorities: authorities.unwrap_or_default() };
+    let tokens = tokens.map(|keys| issuer_trust(provider, keys));
+    Ok(ProviderTrust { tokens, domain: Some(domain) })
+}
+
+fn issuer_trust(provider: &Provider, keys: KeySet) -> IssuerTrust {
     let (name, issuer) = (provider.name.as_str().to_owned(), provider.issuer.clone());
-    let trust = IssuerTrust::strict(name, issuer, String::new(), key_set(&provider.keys.jwks)?);
-    Ok(IssuerTrust {
+    IssuerTrust {
         audiences: provider.audiences.clone(),
         subject_claim: provider.subject_claim.clone(),
         groups_claim: Some(provider.groups_claim.clone()),
-        ..trust
-    })
+        ..IssuerTrust::strict(name, issuer, String::new(), keys)
+    }
 }
 
 /// What a role asks of a claim.

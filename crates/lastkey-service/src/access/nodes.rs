@@ -8,14 +8,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use lastkey_core::access::{NODE_CERTIFICATE_SECS, Node, NodeAuthority};
+use lastkey_core::access::{Node, NodeAuthority};
 use lastkey_core::ids::Name;
 use lastkey_core::ports::{Expected, Revision, Store, StoreError, Write};
-use lastkey_core::principal::{Identity, Kind, Peer, PeerCertificate, Principal};
+use lastkey_core::principal::{Identity, Kind, Peer, Principal};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
 use lastkey_trust::session::NodeAgent;
-use lastkey_trust::x509;
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -143,8 +142,8 @@ impl NodeTrust {
     /// The certificates, in DER, of those who may have signed one that is not over: the authority,
     /// and the one before it until the last that it signed has ended.
     pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
-        let overlap = self.authority.created_at.0.saturating_add(NODE_CERTIFICATE_SECS);
-        let previous = self.authority.previous.as_deref().filter(|_| self.now.0 < overlap);
+        let counts = self.authority.overlaps(self.now);
+        let previous = self.authority.previous.as_deref().filter(|_| counts);
         std::iter::once(self.authority.certificate.as_slice()).chain(previous)
     }
 }
@@ -154,13 +153,24 @@ impl Engine {
     pub(crate) fn agent(&self, peer: &Peer) -> Option<Agent> {
         let shown = peer.certificate.as_ref()?;
         let known = self.nodes.known.read().unwrap_or_else(PoisonError::into_inner);
-        let node = known.get(&shown.node)?;
+        let node = known.get(shown.node.as_ref()?)?;
         let held = node.certificate_of(&shown.fingerprint)?;
         let is_good = self.clock.wall() < held.expires_at
             && !self.sessions.is_node_revoked(&node.name, held.issued_at);
         let cluster = node.cluster.clone()?;
         let (fingerprint, has_previous) = (held.fingerprint, node.previous.is_some());
         is_good.then(|| Agent { node: node.name.clone(), cluster, fingerprint, has_previous })
+    }
+
+    /// Whether the certificate at the other end of a connection is of a node that was let go:
+    /// removed, or revoked. TLS has verified it, so it is refused by name; one that was replaced or
+    /// is over says nothing about the node. Either way nobody is let in by it.
+    pub(crate) fn was_let_go(&self, peer: &Peer) -> bool {
+        let Some(shown) = &peer.certificate else { return false };
+        let Some(name) = &shown.node else { return false };
+        let Some(node) = self.nodes.get(name) else { return true };
+        let held = node.certificate_of(&shown.fingerprint);
+        held.is_some_and(|held| self.sessions.is_node_revoked(&node.name, held.issued_at))
     }
 
     /// A node has shown a certificate: the one before it is void from now on, in the store as
@@ -197,6 +207,11 @@ impl Engine {
             tracing::error!(node = %name, %error, "a node could not be read; it is kept out");
         }
         self.nodes.set(name, read.ok().flatten().map(|(node, _)| node));
+        self.reload_authority().await;
+    }
+
+    /// Reads the authority again; one that cannot be read stays as it was known.
+    pub(crate) async fn reload_authority(&self) {
         if let Ok(Some((authority, _))) = read_authority(&*self.store).await {
             let mut place = self.nodes.authority.write().unwrap_or_else(PoisonError::into_inner);
             *place = Some(authority);
@@ -207,14 +222,5 @@ impl Engine {
     #[must_use]
     pub fn node_trust(&self) -> Option<NodeTrust> {
         Some(NodeTrust { authority: self.nodes.authority()?, now: self.clock.wall() })
-    }
-
-    /// Reads the certificate of a peer, in DER; TLS has verified it. `None` when it is not one of
-    /// a node of this installation.
-    #[must_use]
-    pub fn read_peer(&self, leaf: &[u8]) -> Option<PeerCertificate> {
-        let read = x509::read_peer(leaf, self.clock.wall()).ok()?;
-        let node = Name::parse(read.id.node_name(&self.instance.to_string())?).ok()?;
-        Some(PeerCertificate { fingerprint: read.fingerprint, node })
     }
 }

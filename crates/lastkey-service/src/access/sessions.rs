@@ -10,7 +10,7 @@ use lastkey_core::access::{MAX_SESSION_SECS, Revocation, RevokedWhat, SessionEpo
 use lastkey_core::ids::{Name, SessionId};
 use lastkey_core::ports::{Expected, Store, StoreError, Write};
 use lastkey_core::principal::{
-    Bound, Identity, Kind, Limit, Peer, Principal, Session, SignedHead, Workload,
+    Bound, Identity, Kind, Limit, Peer, Principal, SPIFFE, Session, SignedHead, Workload,
 };
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
@@ -152,13 +152,13 @@ impl SessionKeys {
     /// The session whose bearer token this is, good or not.
     pub(crate) fn holder_of_bearer(&self, bearer: &SecretVec) -> Option<SessionId> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        ring.holder_of_bearer(bearer).map(|session| SessionId(session.id.0))
+        ring.holder_of_bearer(bearer).map(|session| session.id)
     }
 
     /// The session whose secret this is.
     pub(crate) fn holder_of_triple(&self, id: &str, secret: &SecretVec) -> Option<SessionId> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        ring.holder_of_triple(id, secret).map(|id| SessionId(id.0))
+        ring.holder_of_triple(id, secret)
     }
 
     /// Whether the certificate of a node that was signed at this time is revoked.
@@ -215,7 +215,7 @@ fn presentation<'a>(
     Presentation {
         now,
         source: from.peer.address,
-        certificate: from.agent.map(|agent| &agent.fingerprint),
+        certificate: from.peer.certificate.as_ref().map(|shown| &shown.fingerprint),
         agent: from.agent.map(Agent::as_trusted),
         revocations,
     }
@@ -236,7 +236,7 @@ fn principal_of(session: session::Session, limits: Vec<Limit>) -> Principal {
     let name = session.subject.to_string();
     let (kind, groups, token_id) = subject_parts(session.subject);
     let session = Session {
-        id: SessionId(session.id.0),
+        id: session.id,
         role: session.role,
         issued_at: session.issued_at,
         expires_at: session.expires_at,
@@ -262,7 +262,7 @@ fn subject_parts(subject: Subject) -> (Kind, Vec<String>, Option<String>) {
         Subject::User(one) => (Kind::User, one.groups, None),
         Subject::Node { .. } => (Kind::Node, Vec::new(), None),
         Subject::Spiffe { id } => {
-            (Kind::Federated { provider: "spiffe".to_owned(), subject: id }, Vec::new(), None)
+            (Kind::Federated { provider: SPIFFE.to_owned(), subject: id }, Vec::new(), None)
         }
     }
 }

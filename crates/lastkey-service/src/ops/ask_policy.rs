@@ -5,15 +5,18 @@
 
 use std::sync::Arc;
 
-use lastkey_core::ids::{KeyId, KeyRef, SessionId};
+use lastkey_core::access::{Role, RoleHolders};
+use lastkey_core::ids::{KeyId, KeyRef, Name, SessionId};
 use lastkey_core::key::Tags;
 use lastkey_core::permit::{ALL_ACTIONS, Facts, KeyFacts, Question, ReadPolicies, Resource};
-use lastkey_core::principal::{Identity, Kind, Principal, Session, Workload};
+use lastkey_core::principal::{Identity, Kind, Principal, SPIFFE, Session, Workload};
 use lastkey_core::secret_item::{SecretName, SecretPath};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::context::EncryptionContext;
 pub use lastkey_policy::{Answer, WhoCan};
+use lastkey_trust::x509::SpiffeId;
 
+use crate::access::{Access, ROLE_DOCUMENT};
 use crate::audited::Trail;
 use crate::authenticate::LOCAL_USERS;
 use crate::call::Call;
@@ -97,11 +100,17 @@ impl Engine {
         Ok(Verdict { allowed, why: why.lines().map(str::to_owned).collect() })
     }
 
-    /// Everybody who may do something to a key, a secret or the installation.
+    /// Everybody who may do something to a key, a secret or the installation, and who can become
+    /// one of them in Kubernetes, in words.
     ///
     /// # Errors
     /// As [`Engine::can`].
-    pub async fn who_can(&self, call: &Call, action: &str, about: About) -> Result<WhoCan, Error> {
+    pub async fn who_can(
+        &self,
+        call: &Call,
+        action: &str,
+        about: About,
+    ) -> Result<(WhoCan, Vec<String>), Error> {
         let mut trail = Trail::of::<ReadPolicies>(self, call);
         let outcome = self.try_who_can(&mut trail, action, about).await;
         trail.close(self, outcome).await
@@ -112,12 +121,15 @@ impl Engine {
         trail: &mut Trail<'_>,
         action: &str,
         about: About,
-    ) -> Result<WhoCan, Error> {
+    ) -> Result<(WhoCan, Vec<String>), Error> {
         self.permit::<ReadPolicies>(trail, Resource::Instance)?;
         let action = known_action(action)?;
         let asked = self.asked_about(trail, about).await?;
         trail.call().go_on()?;
-        Ok(self.access.get().policies.who_can(action, &asked.resource, asked.facts()))
+        let access = self.access.get();
+        let found = access.policies.who_can(action, &asked.resource, asked.facts());
+        let become_one = access.becoming(&found.may);
+        Ok((found, become_one))
     }
 
     async fn asked_about(&self, trail: &mut Trail<'_>, about: About) -> Result<Asked, Error> {
@@ -147,6 +159,36 @@ impl Engine {
         let resource = Resource::Key(known.key.id);
         Ok(Asked { known: Some(known), ..Asked::of(resource) })
     }
+}
+
+impl Access {
+    /// Who can take the roles whose policies these are by what he may do in a cluster: Kubernetes
+    /// gives the token of an account to whoever may ask for it, or may run a pod as it.
+    fn becoming(&self, may: &[Answer]) -> Vec<String> {
+        let mut roles: Vec<_> = may
+            .iter()
+            .filter_map(|answer| answer.policy.strip_prefix(ROLE_DOCUMENT)?.split('#').next())
+            .filter_map(|name| self.roles.get(&Name::parse(name).ok()?))
+            .collect();
+        roles.sort_by_key(|role| &role.name);
+        roles.dedup_by_key(|role| &role.name);
+        roles.into_iter().filter_map(becoming).collect()
+    }
+}
+
+fn becoming(role: &Role) -> Option<String> {
+    let RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts } = &role.holders
+    else {
+        return None;
+    };
+    let listed = |all: &[String]| {
+        if all.iter().any(|one| one == "*") { "any".to_owned() } else { all.join(", ") }
+    };
+    let (accounts, namespaces, role) = (listed(service_accounts), listed(namespaces), &role.name);
+    Some(format!(
+        "whoever may create pods, or tokens of ServiceAccount {accounts}, in namespace {namespaces} \
+         of cluster {cluster} can take role {role}"
+    ))
 }
 
 /// What a question is about.
@@ -197,8 +239,8 @@ pub(crate) fn principal(
     now: Timestamp,
 ) -> Result<Principal, Error> {
     let kind = kind_of(&name).ok_or_else(|| {
-        let forms = "expected k8s:CLUSTER/NAMESPACE/NAME, user:NAME, node:NAME, unix:UID or \
-                     oidc:PROVIDER/SUBJECT";
+        let forms = "expected k8s:CLUSTER/NAMESPACE/NAME, user:NAME, node:NAME, unix:UID, \
+                     oidc:PROVIDER/SUBJECT or spiffe://TRUST-DOMAIN/PATH";
         Error::invalid("principal", forms)
     })?;
     let is_system = matches!(kind, Kind::System);
@@ -229,6 +271,10 @@ fn kind_of(name: &str) -> Option<Kind> {
         "node" => Some(Kind::Node),
         LOCAL_USERS => {
             Some(Kind::Federated { provider: kind.to_owned(), subject: rest.to_owned() })
+        }
+        SPIFFE => {
+            let id = SpiffeId::parse(name).ok()?;
+            Some(Kind::Federated { provider: kind.to_owned(), subject: id.as_str().to_owned() })
         }
         "oidc" => {
             let (provider, subject) = rest.split_once('/')?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use lastkey_core::access::{
     DEFAULT_SESSION_SECS, MAX_SESSION_SECS, MIN_SESSION_SECS, Provider, Role, RoleHolders,
 };
-use lastkey_core::ids::{Name, RequestId};
+use lastkey_core::ids::{Name, RequestId, SessionId};
 use lastkey_core::ports::{Cause, StoreError};
 use lastkey_core::principal::Peer;
 use lastkey_core::record::RecordPath;
@@ -21,7 +21,9 @@ use lastkey_policy::PolicySet;
 use lastkey_secret::SecretVec;
 use lastkey_trust::refusal::Refusal;
 use lastkey_trust::service_account::{ClusterTrust, ServiceAccountBinding};
-use lastkey_trust::session::{AuthStrength, Federated, Session, SessionId, Subject, Workload};
+use lastkey_trust::session::{AuthStrength, Federated, Session, Subject, Workload};
+use lastkey_trust::svid::IdPattern;
+use lastkey_trust::x509::SpiffeId;
 use lastkey_trust::{oidc, service_account};
 
 use crate::access::{Access, Opening, bound};
@@ -100,8 +102,10 @@ impl Engine {
             | Subject::Node { .. }
             | Subject::Spiffe { .. } => "",
         };
-        let mut entropy = self.ports.entropy.open();
-        let opening = self.sessions.seal(session(judged, request, now), &mut *entropy)?;
+        let Judged { role, subject, strength, .. } = judged;
+        let wishes = (request.duration, request.policy.clone());
+        let session = Session { strength, ..session(&role, subject, wishes, now) };
+        let opening = self.sessions.seal(session, &mut *self.ports.entropy.open())?;
         Ok(Opening { note, ..opening })
     }
 
@@ -119,6 +123,8 @@ impl Engine {
         let visit = Visit::of(self, id, peer, "sts:ReadProvider", format!("provider/{provider}"));
         let found = self.read_one::<Provider>(&RecordPath::provider(&provider)).await;
         let place = found.map_err(Refused::Other).and_then(|found| {
+            // Where no token is taken, nobody logs in.
+            let found = found.filter(|(provider, _)| !provider.audiences.is_empty());
             let (provider, _) = found.ok_or(Refused::Token("no_such_provider"))?;
             Ok(LoginPlace {
                 issuer: provider.issuer,
@@ -132,7 +138,9 @@ impl Engine {
     async fn refresh_keys_of(self: &Arc<Self>, role: &Name) {
         let whose = match self.access.get().roles.get(role).map(|role| &role.holders) {
             Some(RoleHolders::ServiceAccounts { cluster, .. }) => Whose::Cluster(cluster.clone()),
-            Some(RoleHolders::Claims { provider, .. }) => Whose::Provider(provider.clone()),
+            Some(RoleHolders::Claims { provider, .. } | RoleHolders::Spiffe { provider, .. }) => {
+                Whose::Provider(provider.clone())
+            }
             None => return,
         };
         self.refresh_keys(whose).await;
@@ -168,6 +176,13 @@ impl Access {
                 let bounds = claims.iter().map(|(c, v)| (c.clone(), vec![bound(v)])).collect();
                 let (subject, strength) = federated(self, provider, bounds, request, now)?;
                 (subject, strength, Vec::new())
+            }
+            RoleHolders::Spiffe { provider, ids } => {
+                let identity = identity(self, provider, request, now)?;
+                let id = SpiffeId::parse(&identity.subject)?;
+                admit_id(&id, ids)?;
+                let subject = Subject::Spiffe { id: id.as_str().to_owned() };
+                (subject, AuthStrength::default(), Vec::new())
             }
         };
         Ok(Judged { role: role.clone(), subject, strength, audiences })
@@ -242,8 +257,7 @@ fn federated(
     request: &Request,
     now: Timestamp,
 ) -> Result<(Subject, AuthStrength), Refused> {
-    let trust = access.providers.get(provider).ok_or(Refused::Other(Error::Internal(gone())))?;
-    let identity = oidc::verify(&request.token, trust, request.nonce.as_ref(), now)?;
+    let identity = identity(access, provider, request, now)?;
     for (claim, bounds) in &bound_claims {
         let value = identity.claims.at_path(claim).ok_or(Refusal::ClaimMissing)?;
         if !bounds.iter().any(|bound| bound.admits(value)) {
@@ -260,14 +274,41 @@ fn federated(
     Ok((subject, strength))
 }
 
+/// What a provider vouches for.
+fn identity(
+    access: &Access,
+    provider: &Name,
+    request: &Request,
+    now: Timestamp,
+) -> Result<oidc::Identity, Refused> {
+    let trust = access.providers.get(provider).ok_or_else(|| Error::Internal(gone()))?;
+    // A trust domain need not sign tokens.
+    let trust = trust.tokens.as_ref().ok_or(Refused::Token("no_tokens"))?;
+    Ok(oidc::verify(&request.token, trust, request.nonce.as_ref(), now)?)
+}
+
+/// Whether an id is one of those that a role is for.
+///
+/// # Errors
+/// [`Refusal::ClaimMismatch`].
+pub(crate) fn admit_id(id: &SpiffeId, ids: &[String]) -> Result<(), Refusal> {
+    let admits = |one: &String| IdPattern::parse(one).is_ok_and(|pattern| pattern.admits(id));
+    if ids.iter().any(admits) { Ok(()) } else { Err(Refusal::ClaimMismatch) }
+}
+
 /// A snapshot whose roles are checked names none that is not there.
-fn gone() -> Cause {
+pub(crate) fn gone() -> Cause {
     "a role is for somebody who is not there".into()
 }
 
-fn session(judged: Judged, request: &Request, now: Timestamp) -> Session {
-    let Judged { role, subject, strength, .. } = judged;
-    let asked = request.duration.map_or(DEFAULT_SESSION_SECS, |duration| duration.as_secs());
+/// A session of a role, as long and as narrow as is wished and the role allows.
+pub(crate) fn session(
+    role: &Role,
+    subject: Subject,
+    (duration, policy): (Option<Duration>, Option<String>),
+    now: Timestamp,
+) -> Session {
+    let asked = duration.map_or(DEFAULT_SESSION_SECS, |duration| duration.as_secs());
     let seconds = asked.min(role.max_session_secs).min(MAX_SESSION_SECS);
     Session {
         // The id is drawn when it is sealed.
@@ -277,9 +318,9 @@ fn session(judged: Judged, request: &Request, now: Timestamp) -> Session {
         issued_at: now,
         expires_at: Timestamp(now.0.saturating_add(seconds)),
         via_provider: role.by_node_agent,
-        policy: request.policy.clone(),
+        policy,
         sources: Vec::new(),
         certificate: None,
-        strength,
+        strength: AuthStrength::default(),
     }
 }

@@ -14,9 +14,9 @@ use lastkey_core::ids::Name;
 use lastkey_core::permit::RefreshKeys;
 use lastkey_core::ports::Cause;
 use lastkey_core::record::RecordPath;
-use lastkey_trust::jwks::KeySet;
 use lastkey_trust::oidc::Discovery;
 
+use crate::access::{cluster_trust, provider_trust};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::jobs::scheduled_call;
@@ -68,6 +68,8 @@ impl Fetches {
 trait HasKeys: Named {
     fn keys(&self) -> &TokenKeys;
     fn with_keys(self, keys: TokenKeys) -> Self;
+    /// Whether its keys can be used.
+    fn check_keys(&self) -> Result<(), Error>;
 }
 
 impl HasKeys for Cluster {
@@ -78,6 +80,10 @@ impl HasKeys for Cluster {
     fn with_keys(self, keys: TokenKeys) -> Self {
         Self { keys, ..self }
     }
+
+    fn check_keys(&self) -> Result<(), Error> {
+        cluster_trust(self).map(drop)
+    }
 }
 
 impl HasKeys for Provider {
@@ -87,6 +93,10 @@ impl HasKeys for Provider {
 
     fn with_keys(self, keys: TokenKeys) -> Self {
         Self { keys, ..self }
+    }
+
+    fn check_keys(&self) -> Result<(), Error> {
+        provider_trust(self).map(drop)
     }
 }
 
@@ -199,7 +209,7 @@ impl Engine {
             return Err("the key set is too long".into());
         }
         // A bad set leaves no trace but a line of the server's log.
-        drop(KeySet::parse(fetched.jwks.as_bytes())?);
+        known.with_keys(fetched.clone()).check_keys()?;
         let call = scheduled_call(self);
         let changed = self.change_named_as::<T, RefreshKeys>(&call, name.clone(), |before| {
             match before.current {

@@ -9,11 +9,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lastkey_core::holding::{BadHolding, HeldWhat, Holding, MAX_PLACES, Reason, check_versions};
+use lastkey_core::holding::{
+    BadHolding, HeldThing, HeldWhat, Holding, Inventory, MAX_PLACES, Reason, check_things,
+    check_versions,
+};
 use lastkey_core::ids::{KeyId, KeyRef, Name, VersionNo};
 use lastkey_core::limits::MAX_PAGE_LEN;
 use lastkey_core::permit::{DescribeKey, OverrideHolding, ReportHolding};
-use lastkey_core::ports::{Expected, Revision};
+use lastkey_core::ports::{Expected, Revision, Stored};
 use lastkey_core::record::{DueWhat, PathRange, Record, RecordPath};
 use lastkey_core::time::Elapsed;
 
@@ -34,6 +37,8 @@ pub struct Report {
     pub what: HeldWhat,
     /// How many under each version; a version that is left out has none.
     pub versions: Vec<(VersionNo, u64)>,
+    /// The same by name; empty when the place names nothing.
+    pub things: Vec<HeldThing>,
 }
 
 /// A report, and who brings it.
@@ -47,8 +52,8 @@ impl Engine {
     /// Takes the place of what a place was reported to hold under a key before.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for versions in disorder; [`Error::LimitExceeded`] for more than 256
-    /// places; [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
+    /// [`Error::Invalid`] for versions or things in disorder; [`Error::LimitExceeded`] for too many
+    /// of them, or more than 256 places; [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
     /// [`Error::Internal`].
     pub async fn report_holding(
         self: &Arc<Self>,
@@ -56,12 +61,10 @@ impl Engine {
         key: KeyRef,
         report: Report,
     ) -> Result<KeyView, Error> {
-        check_versions(&report.versions).map_err(|bad| match bad {
-            BadHolding::Versions => Error::invalid("versions", bad.to_string()),
-            BadHolding::TooManyVersions => {
-                Error::LimitExceeded("a report has at most 4096 versions of a key")
-            }
-        })?;
+        check_versions(&report.versions).map_err(bad_report)?;
+        if !report.things.is_empty() {
+            check_things(&report.things, &report.versions).map_err(bad_report)?;
+        }
         let by = call.caller.principal.name().to_owned();
         let plan = Plan::Report(Reported { report, by });
         self.change::<ReportHolding>(call, key, plan).await
@@ -98,7 +101,8 @@ impl Engine {
         let key = self.stored_key(trail, &permit).await?;
         trail.call().go_on()?;
         let (secrets, secret_versions) = self.secrets_under(key.id).await?;
-        Ok(Impact { key: self.whole_view(key).await?, secrets, secret_versions })
+        let inventories = self.inventories(key.id).await?;
+        Ok(Impact { key: self.whole_view(key).await?, inventories, secrets, secret_versions })
     }
 
     /// How many secrets have values under a key, and how many values that are.
@@ -136,6 +140,57 @@ impl Engine {
         holdings.collect()
     }
 
+    async fn inventories(&self, key: KeyId) -> Result<Vec<Inventory>, Error> {
+        let stored = self.store.scan(&PathRange::inventories(key, MAX_PLACES)).await?;
+        stored.into_iter().map(|stored| Ok(inventory_of(stored)?.0)).collect()
+    }
+
+    /// Puts names in the place of those that were reported before.
+    async fn put_inventory(
+        &self,
+        draft: &mut Draft,
+        place: &Name,
+        things: &[HeldThing],
+    ) -> Result<(), Error> {
+        let path = RecordPath::inventory(draft.key.id, place);
+        let before = self.store.get(&path).await?.map(inventory_of).transpose()?;
+        let fresh = (!things.is_empty()).then(|| {
+            let (key, place, things) = (draft.key.id, place.clone(), things.to_vec());
+            Record::Inventory(Inventory { key, place, things })
+        });
+        match (before, fresh) {
+            (None, None) => {}
+            (None, fresh) => draft.write(path, Expected::Absent, fresh),
+            (Some((_, revision)), fresh) => draft.write(path, Expected::At(revision), fresh),
+        }
+        Ok(())
+    }
+
+    /// The first thing by name that a place has under a version, or under any.
+    async fn example(
+        &self,
+        holding: &Holding,
+        version: Option<VersionNo>,
+    ) -> Result<Option<String>, Error> {
+        let path = RecordPath::inventory(holding.key, &holding.place);
+        let Some(stored) = self.store.get(&path).await? else { return Ok(None) };
+        let mut things = inventory_of(stored)?.0.things.into_iter();
+        let found = things.find(|thing| version.is_none_or(|version| version == thing.version));
+        Ok(found.map(|thing| {
+            let claim = thing.about.iter().find(|(name, _)| name == "claim");
+            let claim = claim.map(|(_, claim)| format!(" (claim {claim})")).unwrap_or_default();
+            format!("{}{claim}", thing.name)
+        }))
+    }
+
+    /// A refusal that names what is in the way.
+    async fn needed(&self, holding: &Holding, version: Option<VersionNo>) -> Result<Error, Error> {
+        let example = self.example(holding, version).await?;
+        let (count, what) = (holding.count(version), holding.what.noun());
+        let among = example.map(|name| format!(", {name} among them")).unwrap_or_default();
+        Ok(Error::KeyNeeded { place: holding.place.clone(), count, what, among })
+    }
+
     pub(crate) async fn plan_report(
         &self,
         draft: &mut Draft,
@@ -159,7 +214,7 @@ impl Engine {
         };
         let expected = before.map_or(Expected::Absent, |(_, revision)| Expected::At(*revision));
         draft.put_holding(holding, expected);
-        Ok(())
+        self.put_inventory(draft, &report.place, &report.things).await
     }
 
     pub(crate) async fn plan_forgetting(
@@ -174,7 +229,7 @@ impl Engine {
         };
         draft.note = Some(format!("forgets {place}: {}", why.as_str()));
         draft.write(path, Expected::At(stored.revision), None);
-        Ok(())
+        self.put_inventory(draft, place, &[]).await
     }
 
     /// Lets a version go, or a key when none is named, only when no place needs it, or in spite
@@ -192,7 +247,8 @@ impl Engine {
         let mut needing = self.holdings(draft.key.id).await?;
         needing.retain(|(holding, _)| holding.count(version) > 0);
         let Some(why) = in_spite else {
-            return needing.first().map_or(Ok(()), |(holding, _)| Err(needed(holding, version)));
+            let Some((holding, _)) = needing.first() else { return Ok(()) };
+            return Err(self.needed(holding, version).await?);
         };
         let places: Vec<&str> = needing.iter().map(|(one, _)| one.place.as_str()).collect();
         draft.note = Some(format!("in spite of {}: {}", listed(&places), why.as_str()));
@@ -216,7 +272,7 @@ impl Engine {
             return Ok(false);
         };
         let later = Elapsed(draft.clock.elapsed.0.saturating_add(PUT_OFF_SECONDS));
-        let note = format!("put off by a day: {}", needed(holding, None));
+        let note = format!("put off by a day: {}", self.needed(holding, None).await?);
         tracing::error!(key = %draft.key.id, place = %holding.place, "a destruction is {note}");
         draft.note = Some(note);
         if let Some(destruction) = &mut draft.key.destruction {
@@ -241,8 +297,22 @@ impl Engine {
 /// How long a destruction is put off.
 const PUT_OFF_SECONDS: u64 = 86_400;
 
-fn needed(holding: &Holding, version: Option<VersionNo>) -> Error {
-    Error::KeyNeeded { place: holding.place.clone(), count: holding.count(version) }
+fn inventory_of(stored: Stored) -> Result<(Inventory, Revision), Error> {
+    let Record::Inventory(inventory) = stored.record else { return Err(corrupt(stored.path)) };
+    Ok((inventory, stored.revision))
+}
+
+fn bad_report(bad: BadHolding) -> Error {
+    match bad {
+        BadHolding::Versions => Error::invalid("versions", bad.to_string()),
+        BadHolding::Things => Error::invalid("things", bad.to_string()),
+        BadHolding::TooManyVersions => {
+            Error::LimitExceeded("a report has at most 4096 versions of a key")
+        }
+        BadHolding::TooManyThings => {
+            Error::LimitExceeded("a report names at most 1000 things, in 512 KiB of text")
+        }
+    }
 }
 
 fn listed(places: &[&str]) -> String {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastkey_core::access::{DEFAULT_SESSION_SECS, MAX_SESSION_SECS, User};
-use lastkey_core::ids::{Name, RequestId};
+use lastkey_core::ids::{Name, RequestId, SessionId};
 use lastkey_core::ports::{Expected, Revision, StoreError, Write};
 use lastkey_core::principal::Peer;
 use lastkey_core::record::{Record, RecordPath};
 use lastkey_core::time::Timestamp;
 use lastkey_secret::SecretVec;
-use lastkey_trust::session::{self, AuthStrength, Session, SessionId, Subject};
+use lastkey_trust::session::{self, AuthStrength, Session, Subject};
 
 use crate::access::Opening;
 use crate::audited::Visit;

@@ -27,7 +27,9 @@ pub mod import;
 pub mod leases;
 pub mod log_in;
 pub mod named;
+pub mod node_authority;
 pub mod nodes;
+pub mod present_certificate;
 pub mod public_key;
 pub mod read_audit;
 pub mod reencrypt;
@@ -44,6 +46,6 @@ pub mod verify;
 pub mod verify_mac;
 pub mod witness;
 
-pub use crate::access::{NodeTrust, Opening};
+pub use crate::access::{NodeTrust, Opening, PeerTrust};
 pub use crate::change::{StateChange, VersionChange};
 pub use lastkey_trust::node_authority::SUBJECT_DER as NODE_AUTHORITY_SUBJECT;

@@ -9,26 +9,28 @@
 
 use std::sync::Arc;
 
-use lastkey_core::access::{Enrolment, NODE_AUTHORITY_SECS, NODE_JOIN_SECS, Node, NodeAuthority};
+use lastkey_core::access::{
+    Enrolment, NODE_AUTHORITY_SECS, NODE_JOIN_SECS, Node, NodeAuthority, RevokedWhat,
+};
 use lastkey_core::ids::{Name, RequestId};
-use lastkey_core::ports::{Expected, Revision, Write};
+use lastkey_core::ports::{Expected, Write};
 use lastkey_core::principal::Peer;
 use lastkey_core::record::{Record, RecordPath};
-use lastkey_core::time::Elapsed;
+use lastkey_core::time::{Elapsed, Timestamp};
 use lastkey_crypto::digest::sha256;
-use lastkey_crypto::material;
 use lastkey_secret::SecretVec;
+use lastkey_trust::kubelet;
 use lastkey_trust::node_authority::{self, Authority, Issued};
 use lastkey_trust::x509::SpiffeId;
 
-use crate::access::read_authority;
+use crate::access::Access;
 use crate::audited::Visit;
 use crate::authenticate::mint_token;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::ops::exchange_token::Refused;
-use crate::ops::named::Planned;
+use crate::ops::named::{Before, Planned};
 use crate::root::SecretPlace;
 use crate::sealing::detached;
 
@@ -56,6 +58,8 @@ pub struct Joined {
 enum Shown {
     /// Its one-time token.
     Token(SecretVec),
+    /// The certificate of its kubelet, with what is between that and an authority, in DER.
+    Kubelet { cluster: Name, chain: Vec<Vec<u8>> },
     /// The certificate that it has, by SHA-256.
     Certificate([u8; 32]),
 }
@@ -123,6 +127,28 @@ impl Engine {
         Arc::clone(self).certify(visit, attempt).await
     }
 
+    /// Exchanges the certificate of a node's kubelet, on the connection, for one of ours. A node that
+    /// is not known yet is made known. Runs to its end even when the caller goes away.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] whatever is wrong with name, cluster or certificate; else as
+    /// [`Engine::join_node`].
+    pub async fn join_by_kubelet(
+        self: &Arc<Self>,
+        id: RequestId,
+        peer: &Peer,
+        name: Name,
+        cluster: Name,
+        request: &[u8],
+    ) -> Result<Joined, Error> {
+        let request = parse_request(request)?;
+        self.spiffe_id(&name)?;
+        let visit = Visit::of(self, id, peer, "sys:JoinNode", format!("node/{name}"));
+        let chain = peer.certificate.as_ref().map(|shown| shown.chain.clone()).unwrap_or_default();
+        let shown = Shown::Kubelet { cluster, chain };
+        Arc::clone(self).certify(visit, Attempt { name, shown, request }).await
+    }
+
     /// Signs the next certificate of the node whose agent calls; the one that it shows is good
     /// until the node has shown the next one. Runs to its end even when the caller goes away.
     ///
@@ -153,47 +179,84 @@ impl Engine {
 
     async fn try_certify(&self, visit: &Visit, attempt: &Attempt) -> Result<Joined, Refused> {
         // Most of what is wrong is found before anybody has to wait for it.
-        let known = self.nodes.get(&attempt.name).ok_or(Refused::Token("no_such_node"))?;
-        self.check_shown(&attempt.shown, &known)?;
+        self.check_shown(attempt, self.nodes.get(&attempt.name), visit.at())?;
         // Held until the new certificate counts: a second use of the same token or certificate
         // waits here, and finds that it is over.
         let changing = self.access_changes.lock().await;
-        let path = RecordPath::node(&attempt.name);
-        let found = self.read_one::<Node>(&path).await?;
-        let (mut node, revision) = found.ok_or(Refused::Token("no_such_node"))?;
-        self.check_shown(&attempt.shown, &node)?;
+        let found = self.read_one::<Node>(&RecordPath::node(&attempt.name)).await?;
+        let (known, expected) = match found {
+            Some((node, revision)) => (Some(node), Expected::At(revision)),
+            None => (None, Expected::Absent),
+        };
+        let mut node = self.check_shown(attempt, known, visit.at())?;
         let spiffe_id = self.spiffe_id(&node.name)?;
         let (issued, authority) = self.sign_certificate(attempt)?;
         visit.intend(self).await?;
         node.join = None;
         node.previous = match &attempt.shown {
-            Shown::Token(_) => None,
+            Shown::Token(_) | Shown::Kubelet { .. } => None,
             Shown::Certificate(shown) => node.certificate_of(shown).cloned(),
         };
         node.certificate = Some(issued.kept);
-        self.write_node(path, &node, revision, authority).await?;
+        self.write_node(&node, expected, authority).await?;
         drop(changing);
         Ok(Joined { node, certificate: issued.der, spiffe_id })
     }
 
-    fn check_shown(&self, shown: &Shown, node: &Node) -> Result<(), Refused> {
-        match shown {
-            Shown::Token(token) => {
+    /// Whether what is shown is good for the node that it names; the node as it is known, or as it
+    /// is made known.
+    fn check_shown(
+        &self,
+        attempt: &Attempt,
+        known: Option<Node>,
+        now: Timestamp,
+    ) -> Result<Node, Refused> {
+        match (&attempt.shown, known) {
+            (Shown::Kubelet { cluster, chain }, known) => {
+                self.check_kubelet(&attempt.name, cluster, chain, now)?;
+                let node = known.unwrap_or_else(|| new_node(&attempt.name, cluster, now));
+                let is_of_cluster = node.cluster.as_ref() == Some(cluster);
+                if is_of_cluster { Ok(node) } else { Err(Refused::Token("other_cluster")) }
+            }
+            (Shown::Token(_) | Shown::Certificate(_), None) => Err(Refused::Token("no_such_node")),
+            (Shown::Token(token), Some(node)) => {
                 let join = node.join.as_ref().ok_or(Refused::Token("no_token"))?;
                 // Equality of hashes tells nothing of a token that somebody guesses at.
                 if token.expose(sha256) != join.code_hash {
                     return Err(Refused::Token("wrong_token"));
                 }
-                if self.clock.observe().elapsed >= join.expires {
-                    return Err(Refused::Token("expired"));
-                }
-                Ok(())
+                let is_over = self.clock.observe().elapsed >= join.expires;
+                if is_over { Err(Refused::Token("expired")) } else { Ok(node) }
             }
-            Shown::Certificate(fingerprint) => {
-                let held = node.certificate_of(fingerprint);
-                held.map(drop).ok_or(Refused::Token("superseded"))
+            (Shown::Certificate(fingerprint), Some(node)) => {
+                let is_good = node.certificate_of(fingerprint).is_some();
+                if is_good { Ok(node) } else { Err(Refused::Token("superseded")) }
             }
         }
+    }
+
+    fn check_kubelet(
+        &self,
+        name: &Name,
+        cluster: &Name,
+        chain: &[Vec<u8>],
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        let access = self.access.get();
+        let authorities = access.kubelets.get(cluster);
+        let authorities = authorities.ok_or(Refused::Token("no_kubelet_authorities"))?;
+        if chain.is_empty() {
+            return Err(Refused::Token("no_certificate"));
+        }
+        let kubelet = kubelet::verify(authorities, chain, now)?;
+        if kubelet.node != name.as_str() {
+            return Err(Refused::Token("other_node"));
+        }
+        // A node that was put out comes back by a certificate that was signed later.
+        if self.sessions.is_node_revoked(name, kubelet.issued_at) {
+            return Err(Refused::Token("revoked_node"));
+        }
+        Ok(())
     }
 
     /// Signs, by a new authority if there is none yet or the one that there is has served its time.
@@ -202,25 +265,16 @@ impl Engine {
         &self,
         attempt: &Attempt,
     ) -> Result<(Issued, Option<NodeAuthority>), Error> {
-        let internal = |error| Error::Internal(error);
         let (now, mut entropy) = (self.clock.wall(), self.ports.entropy.open());
         let place = SecretPlace::NodeAuthority;
         let (key, authority) = match self.nodes.authority() {
             Some(known) if now.0.saturating_sub(known.created_at.0) < NODE_AUTHORITY_SECS => {
                 let key = self.keyring.materials.unwrap_secret(place, &known.private_key);
-                (key.map_err(internal)?, None)
+                (key.map_err(Error::Internal)?, None)
             }
             before => {
-                let key = material::generate(node_authority::KEY_SPEC, &mut *entropy)
-                    .map_err(|error| Error::Internal(error.into()))?;
-                let private_key = self.keyring.materials.wrap_secret(place, &key, &mut *entropy);
-                let private_key = private_key.map_err(internal)?;
-                let certificate = Authority::open(&key)
-                    .and_then(|one| one.certificate(self.instance, now, &mut *entropy))
-                    .map_err(|error| Error::Internal(error.into()))?;
-                let previous = before.map(|before| before.certificate.clone());
-                let created_at = now;
-                (key, Some(NodeAuthority { private_key, certificate, created_at, previous }))
+                let (key, fresh) = self.make_authority(before.as_deref(), now)?;
+                (key, Some(fresh))
             }
         };
         let issued = Authority::open(&key).and_then(|one| {
@@ -231,34 +285,67 @@ impl Engine {
 
     async fn write_node(
         &self,
-        path: RecordPath,
         node: &Node,
-        revision: Revision,
+        expected: Expected,
         authority: Option<NodeAuthority>,
     ) -> Result<(), Error> {
-        let record = Some(Record::Node(node.clone()));
-        let mut batch = vec![Write { path, expected: Expected::At(revision), record }];
+        let (path, record) = (RecordPath::node(&node.name), Some(Record::Node(node.clone())));
+        let mut batch = vec![Write { path: path.clone(), expected, record: record.clone() }];
         if let Some(authority) = authority {
-            let stored = read_authority(&*self.store).await?;
-            // Another server may have made one meanwhile, which signed what counts there.
-            if stored.as_ref().map(|(stored, _)| stored) != self.nodes.authority().as_ref() {
+            let write = self.authority_write(authority).await;
+            if write.is_err() {
                 self.reload_node(&node.name).await;
-                return Err(Error::Conflict);
             }
-            let expected = stored.map_or(Expected::Absent, |(_, revision)| Expected::At(revision));
-            let record = Some(Record::NodeAuthority(authority));
-            batch.push(Write { path: RecordPath::node_authority(), expected, record });
+            batch.push(write?);
         }
+        // One more node is one more that its cluster is needed for.
+        let candidate = match expected {
+            Expected::Absent => Some(self.judge(&path, record).await?),
+            Expected::At(_) => None,
+        };
+        batch.extend(candidate.as_ref().map(Access::count));
         let committed = self.store.commit(batch).await;
         self.reload_node(&node.name).await;
         committed?;
+        if let Some(candidate) = candidate {
+            self.install(candidate);
+        }
         Ok(())
+    }
+
+    /// Removes a node; its certificate is void at once. Where the nodes of a cluster join by the
+    /// certificates of their kubelets, those that were signed until now are void as well.
+    ///
+    /// # Errors
+    /// As [`Engine::remove_named`].
+    pub async fn remove_node(self: &Arc<Self>, call: &Call, name: Name) -> Result<(), Error> {
+        let (engine, revoked) = (Arc::clone(self), RevokedWhat::Node(name.to_string()));
+        let plan = move |before: &Before<'_, Node>| {
+            let cluster = before.current.and_then(|node| node.cluster.as_ref());
+            let by_kubelet =
+                cluster.is_some_and(|name| engine.access.get().kubelets.contains_key(name));
+            let removed = Planned::remove();
+            Ok(if by_kubelet { removed.revoking(revoked) } else { removed })
+        };
+        self.change_named::<Node>(call, name, plan).await.map(drop)
     }
 
     fn spiffe_id(&self, name: &Name) -> Result<String, Error> {
         let id = SpiffeId::node(&self.instance.to_string(), name.as_str());
         let id = id.map_err(|_| Error::invalid("name", "a node has no @ in its name"))?;
         Ok(id.as_str().to_owned())
+    }
+}
+
+/// A node that joins for the first time.
+fn new_node(name: &Name, cluster: &Name, now: Timestamp) -> Node {
+    Node {
+        name: name.clone(),
+        cluster: Some(cluster.clone()),
+        join: None,
+        certificate: None,
+        created_at: now,
+        previous: None,
     }
 }
 

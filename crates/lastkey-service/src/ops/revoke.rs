@@ -16,6 +16,7 @@ use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::digest::sha256;
 use lastkey_secret::SecretVec;
+use lastkey_trust::kubelet::MAX_LIFETIME_SECS;
 
 use crate::access::check_revocation;
 use crate::audited::Trail;
@@ -233,7 +234,18 @@ impl Engine {
 
 /// A revocation of what was opened until now.
 pub(crate) fn revocation(what: RevokedWhat, now: Timestamp) -> Revocation {
-    // A day more than the longest session, so that clocks may differ.
-    let needed_until = Timestamp(now.0.saturating_add(MAX_SESSION_SECS + 86_400));
+    let longest = match what {
+        // The certificate of its kubelet, by which it may join, is good for longer.
+        RevokedWhat::Node(_) => MAX_LIFETIME_SECS,
+        RevokedWhat::Session(_)
+        | RevokedWhat::Pod(_)
+        | RevokedWhat::ServiceAccount(_)
+        | RevokedWhat::Role(_)
+        | RevokedWhat::Cluster(_)
+        | RevokedWhat::User(_)
+        | RevokedWhat::Everything => MAX_SESSION_SECS,
+    };
+    // A day more, so that clocks may differ.
+    let needed_until = Timestamp(now.0.saturating_add(longest + 86_400));
     Revocation { what, issued_until: now, needed_until }
 }

@@ -7,15 +7,20 @@
 use std::sync::Arc;
 
 use lastkey_core::access::{
-    Cluster, DEFAULT_TOKEN_SECS, MAX_POLICY_LEN, MAX_SESSION_SECS, MIN_SESSION_SECS, Policy,
-    Provider, Role, RoleHolders, TokenKeys,
+    Cluster, DEFAULT_TOKEN_SECS, MAX_JWKS_LEN, MAX_POLICY_LEN, MAX_SESSION_SECS, MIN_SESSION_SECS,
+    Policy, Provider, Role, RoleHolders, TokenKeys,
 };
 use lastkey_core::ids::Name;
 use lastkey_core::permit::{ReadPolicies, Resource, ResourceKind};
 use lastkey_core::ports::{Expected, StoreError, Write};
+use lastkey_core::principal::SPIFFE;
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_policy::{AUDIT_ADMINISTRATOR, SECURITY_ADMINISTRATOR, SYSTEM_ADMINISTRATOR};
+use lastkey_trust::jwks::KeySet;
+use lastkey_trust::svid::{Bundle, is_trust_domain};
+use lastkey_trust::x509::fingerprint;
 
+use crate::access::kubelet_authorities;
 use crate::audited::Trail;
 use crate::authenticate::LOCAL_USERS;
 use crate::call::Call;
@@ -35,17 +40,21 @@ pub struct ClusterRequest {
     pub keys: KeysFrom,
     /// Longest lifetime of a token, in seconds.
     pub max_token_secs: Option<u64>,
+    /// The authorities of its kubelets, in PEM.
+    pub kubelet_authorities: Option<String>,
 }
 
 /// What a provider shall be.
 #[derive(Clone, Debug)]
 pub struct ProviderRequest {
-    /// What `iss` must be.
-    pub issuer: String,
+    /// What `iss` must be; a trust domain need not sign tokens.
+    pub issuer: Option<String>,
     /// What `aud` must be.
     pub audiences: Vec<String>,
-    /// Its key set.
+    /// Its key set; of a trust domain its bundle.
     pub keys: KeysFrom,
+    /// The SPIFFE trust domain that it speaks for.
+    pub trust_domain: Option<String>,
     /// The claim of the subject.
     pub subject_claim: Option<String>,
     /// The claim of the groups.
@@ -89,6 +98,10 @@ impl Engine {
         let ours = format!("lastkey://{}", self.instance);
         check_list("issuers", &request.issuers, 1)?;
         check_list("audiences", &request.audiences, 0)?;
+        if request.kubelet_authorities.as_ref().is_some_and(|pem| pem.len() > MAX_JWKS_LEN) {
+            let message = format!("expected at most {MAX_JWKS_LEN} bytes");
+            return Err(Error::invalid("kubelet_ca", message));
+        }
         let max_token_secs = request.max_token_secs.unwrap_or(DEFAULT_TOKEN_SECS);
         if !(600..=90_000).contains(&max_token_secs) {
             return Err(Error::invalid("max_token_seconds", "expected 600 to 90000"));
@@ -99,14 +112,14 @@ impl Engine {
         let named = name.clone();
         let set = self.change_named::<Cluster>(call, name, move |before| {
             let created_at = before.current.map_or(before.now, |cluster| cluster.created_at);
-            let issuers = request.issuers;
             Ok(Planned::put(Cluster {
                 name: named,
-                issuers,
+                issuers: request.issuers,
                 audiences,
                 keys,
                 max_token_secs,
                 created_at,
+                kubelet_authorities: request.kubelet_authorities,
             }))
         });
         set.await?.ok_or_else(nothing_written)
@@ -122,13 +135,20 @@ impl Engine {
         name: Name,
         request: ProviderRequest,
     ) -> Result<Provider, Error> {
-        // Nobody else may speak for the users of this machine.
-        if name.as_str() == LOCAL_USERS {
-            return Err(Error::invalid("name", "this name is kept for users on the unix socket"));
+        // Nobody else may speak for the users of this machine, or for workloads.
+        if [LOCAL_USERS, SPIFFE].contains(&name.as_str()) {
+            let message = "this name is kept for users on the unix socket, or for SPIFFE ids";
+            return Err(Error::invalid("name", message));
         }
-        let issuer = request.issuer;
-        check_list("issuer", std::slice::from_ref(&issuer), 1)?;
-        check_list("audiences", &request.audiences, 1)?;
+        let trust_domain = request.trust_domain;
+        self.check_trust_domain(trust_domain.as_deref())?;
+        // What signs no tokens has neither issuer nor audience.
+        let signs = trust_domain.is_none() || request.issuer.is_some();
+        let issuer = request.issuer.unwrap_or_default();
+        if signs {
+            check_list("issuer", std::slice::from_ref(&issuer), 1)?;
+        }
+        check_list("audiences", &request.audiences, usize::from(signs))?;
         let subject_claim = request.subject_claim.unwrap_or_else(|| "sub".to_owned());
         let groups_claim = request.groups_claim.unwrap_or_else(|| "groups".to_owned());
         check_list("subject_claim", std::slice::from_ref(&subject_claim), 1)?;
@@ -146,9 +166,23 @@ impl Engine {
                 subject_claim,
                 groups_claim,
                 created_at,
+                trust_domain,
             }))
         });
         set.await?.ok_or_else(nothing_written)
+    }
+
+    fn check_trust_domain(&self, name: Option<&str>) -> Result<(), Error> {
+        let Some(name) = name else { return Ok(()) };
+        if !is_trust_domain(name) {
+            let message = "expected 1 to 255 characters of a-z 0-9 . _ -";
+            return Err(Error::invalid("trust_domain", message));
+        }
+        // Nodes have names of it.
+        if name == self.instance.to_string() {
+            return Err(Error::invalid("trust_domain", "this is the one of this installation"));
+        }
+        Ok(())
     }
 
     /// The keys of a cluster or provider. Nothing is fetched for a caller who may not write it
@@ -293,8 +327,30 @@ impl Engine {
 /// Ids of the keys in a key set that is known to be one.
 #[must_use]
 pub fn key_ids(jwks: &str) -> Vec<String> {
-    let keys = lastkey_trust::jwks::KeySet::parse(jwks.as_bytes());
-    keys.map(|keys| keys.key_ids().map(str::to_owned).collect()).unwrap_or_default()
+    KeySet::parse(jwks.as_bytes()).map(|keys| ids_of(&keys)).unwrap_or_default()
+}
+
+/// SHA-256 of the certificates of the authorities of a cluster's kubelets.
+#[must_use]
+pub fn kubelet_fingerprints(cluster: &Cluster) -> Vec<[u8; 32]> {
+    let authorities = kubelet_authorities(cluster).ok().flatten().unwrap_or_default();
+    authorities.certificates().map(fingerprint).collect()
+}
+
+/// Ids of the keys of a provider, and SHA-256 of the certificates of its authorities.
+#[must_use]
+pub fn provider_keys(provider: &Provider) -> (Vec<String>, Vec<[u8; 32]>) {
+    if provider.trust_domain.is_none() {
+        return (key_ids(&provider.keys.jwks), Vec::new());
+    }
+    let Ok(bundle) = Bundle::parse(&provider.keys.jwks) else { return Default::default() };
+    let authorities = bundle.authorities.unwrap_or_default();
+    let authorities = authorities.certificates().map(fingerprint).collect();
+    (bundle.tokens.as_ref().map(ids_of).unwrap_or_default(), authorities)
+}
+
+fn ids_of(keys: &KeySet) -> Vec<String> {
+    keys.key_ids().map(str::to_owned).collect()
 }
 
 /// A plan that writes something always gives it back.
@@ -336,5 +392,6 @@ fn check_holders(holders: &RoleHolders) -> Result<(), Error> {
                 claims.iter().flat_map(|(c, v)| [c.clone(), v.clone()]).collect();
             check_list("claims", &texts, 2)
         }
+        RoleHolders::Spiffe { ids, .. } => check_list("spiffe_ids", ids, 1),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lastkey_core::holding::{HeldWhat, Reason};
+use lastkey_core::holding::{HeldThing, HeldWhat, Reason};
 use lastkey_core::ids::{KeyRef, Name, VersionNo};
 use lastkey_core::key::DeletionWindow;
 use lastkey_core::ports::Store as _;
@@ -37,7 +37,7 @@ impl World {
     async fn report(&self, key: &KeyRef, from: &str, versions: &[(u32, u64)]) -> Result<(), Error> {
         let versions = versions.iter().map(|(number, count)| (version(*number), *count));
         let (place, what) = (place(from), HeldWhat::EtcdObjects);
-        let report = Report { place, what, versions: versions.collect() };
+        let report = Report { place, what, versions: versions.collect(), things: Vec::new() };
         self.engine.report_holding(admin(), key.clone(), report).await.map(drop)
     }
 
@@ -75,6 +75,49 @@ async fn a_version_that_the_last_report_shows_is_not_destroyed() {
 
     world.report(&key, "prod", &[(2, 12)]).await.unwrap();
     assert_eq!(destroy(None).await.unwrap().version.state, State::Destroyed);
+}
+
+#[tokio::test]
+async fn things_are_named_in_impact_and_refusals_until_the_next_report() {
+    let world = world().await;
+    let key = world.rotated().await;
+    let thing = |name: &str, number| HeldThing {
+        name: name.to_owned(),
+        version: version(number),
+        about: vec![("claim".to_owned(), "shop/data".to_owned())],
+    };
+    let report = async |versions: &[(u32, u64)], things: &[HeldThing]| {
+        let versions = versions.iter().map(|(number, count)| (version(*number), *count)).collect();
+        let (place, what) = (place("node-1"), HeldWhat::Volumes);
+        let report = Report { place, what, versions, things: things.to_vec() };
+        world.engine.report_holding(admin(), key.clone(), report).await.map(drop)
+    };
+    let named = async || {
+        let impact = world.engine.impact(admin(), key.clone()).await.unwrap();
+        let named = impact.inventories.into_iter().flat_map(|one| one.things);
+        named.map(|thing| thing.name).collect::<Vec<_>>()
+    };
+    let both = [thing("lkv-a", 2), thing("lkv-b", 1)];
+    report(&[(1, 1), (2, 1)], &both).await.unwrap();
+    assert_eq!(named().await, ["lkv-a", "lkv-b"]);
+    let destroy =
+        async || world.engine.destroy_key_version(admin(), key.clone(), version(1), None).await;
+    assert_eq!(
+        destroy().await.unwrap_err().to_string(),
+        "still needed: node-1 was last reported to hold 1 volumes under it, lkv-b (claim \
+         shop/data) among them"
+    );
+    // Counts and names are of one report.
+    assert_eq!(code(report(&[(1, 2)], &both).await), "InvalidRequest");
+    report(&[(2, 2)], &[thing("lkv-a", 2), thing("lkv-b", 2)]).await.unwrap();
+    destroy().await.unwrap();
+    report(&[], &[]).await.unwrap();
+    assert!(named().await.is_empty());
+    report(&[(2, 1)], &[thing("lkv-a", 2)]).await.unwrap();
+    let forgotten =
+        world.engine.forget_holding(admin(), key.clone(), place("node-1"), why().unwrap());
+    forgotten.await.unwrap();
+    assert!(named().await.is_empty());
 }
 
 #[tokio::test]
@@ -171,6 +214,7 @@ async fn only_who_may_reports_and_overrides_and_a_dry_run_does_neither() {
         place: place("prod"),
         what: HeldWhat::EtcdObjects,
         versions: vec![(version(1), 1)],
+        things: Vec::new(),
     };
     let stranger = call_by("stranger");
     let refused = world.engine.report_holding(&stranger, key.clone(), report.clone()).await;

@@ -75,6 +75,7 @@ async fn caller_who_goes_away_ends_neither_the_fetch_nor_the_pause_after_it() {
             authority: None,
         },
         max_token_secs: None,
+        kubelet_authorities: None,
     };
     world.engine.set_cluster(admin(), name.clone(), cluster).await.unwrap();
     let holders = RoleHolders::ServiceAccounts {

@@ -17,6 +17,7 @@ use lastkey_service::ops::exchange_token::Request;
 use lastkey_service::ops::fetch_keys::KeysFrom;
 use lastkey_service::ops::nodes::Joined;
 use lastkey_service::ops::set_access::{ClusterRequest, RoleRequest};
+use lastkey_testkit::fakes::Fault;
 use rcgen::{CertificateParams, KeyPair, SanType};
 
 use crate::world::{World, admin, code, world};
@@ -56,6 +57,7 @@ impl Cluster {
                 r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"k","x":"{x}"}}]}}"#
             )),
             max_token_secs: None,
+            kubelet_authorities: None,
         };
         world.engine.set_cluster(admin(), name(text), request).await.unwrap();
         let role = RoleRequest {
@@ -117,7 +119,7 @@ impl World {
 
     /// A connection with this certificate.
     fn peer(&self, joined: &Joined) -> Peer {
-        let certificate = self.engine.read_peer(&joined.certificate);
+        let certificate = self.engine.read_peer(vec![joined.certificate.clone()]);
         assert!(certificate.is_some());
         Peer { certificate, ..nobody() }
     }
@@ -137,6 +139,8 @@ impl World {
 }
 
 const REFUSED: &str = "Unauthenticated";
+/// Who was removed or revoked is known, and told so.
+const LET_GO: &str = "AccessDenied";
 
 #[tokio::test]
 async fn session_by_node_agent_is_good_by_the_agent_of_the_pods_own_node_alone() {
@@ -167,13 +171,14 @@ async fn removed_node_and_its_pods_are_refused_on_connections_that_are_open() {
     let agent = world.agent("worker-1", &here).await;
     let pod = here.pod(&world, "worker-1").await;
     world.who(&pod, &agent).await.unwrap();
-    world.engine.remove_named::<Node>(admin(), name("worker-1")).await.unwrap();
+    world.engine.remove_node(admin(), name("worker-1")).await.unwrap();
     assert_eq!(code(world.who(&pod, &agent).await), REFUSED);
-    assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+    assert_eq!(code(world.agent_itself(&agent).await), LET_GO);
     assert_eq!(code(world.renew(&agent).await), REFUSED);
     // One of the same name, made known again, does not bring the old certificate back.
     let again = world.agent("worker-1", &here).await;
     assert_eq!(code(world.who(&pod, &agent).await), REFUSED);
+    assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
     world.who(&pod, &again).await.unwrap();
 }
 
@@ -188,6 +193,17 @@ async fn agent_is_itself_without_a_credential_and_nobody_with_a_bad_one() {
     assert_eq!(code(unreadable), REFUSED);
     let wrong = SecretVec::copy_of(b"wrong");
     assert_eq!(code(world.who(&wrong, &agent).await), REFUSED);
+}
+
+#[tokio::test]
+async fn login_of_a_pod_writes_nothing_to_the_store() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    (0..3).for_each(|_| world.store.records().fail_next(Fault::Full));
+    for node in ["worker-1", "worker-2", "worker-3"] {
+        let pod = here.pod(&world, node).await;
+        assert!(!pod.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -292,11 +308,11 @@ async fn removal_and_renewal_at_once_leave_no_certificate() {
             tokio::task::yield_now().await;
         }
         // Who is slower is told of the conflict, or finds nothing.
-        while world.engine.remove_named::<Node>(admin(), name("a")).await.is_err() {}
+        while world.engine.remove_node(admin(), name("a")).await.is_err() {}
         let renewed = renewal.await.unwrap();
-        assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+        assert_eq!(code(world.agent_itself(&agent).await), LET_GO);
         if let Ok(renewed) = renewed {
-            assert_eq!(code(world.agent_itself(&world.peer(&renewed)).await), REFUSED);
+            assert_eq!(code(world.agent_itself(&world.peer(&renewed)).await), LET_GO);
         }
         assert_eq!(
             code(world.engine.read_named::<Node>(admin(), &name("a")).await),
@@ -325,7 +341,7 @@ async fn revoked_node_is_refused_until_it_joins_anew() {
         let (agent, other) = (world.agent("a", &here).await, world.agent("b", &here).await);
         let is_all = what == RevokedWhat::Everything;
         world.engine.revoke(admin(), what).await.unwrap();
-        assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+        assert_eq!(code(world.agent_itself(&agent).await), LET_GO);
         assert_eq!(code(world.renew(&agent).await), REFUSED);
         assert_eq!(world.agent_itself(&other).await.is_err(), is_all);
         world.clock.pass(Duration::from_secs(1));
@@ -360,7 +376,7 @@ async fn certificate_names_its_own_node_whatever_is_asked_for() {
     let token = world.invite("a", &here).await;
     let joined = world.engine.join_node(ID, &nobody(), name("a"), token, request.der()).await;
     let joined = joined.unwrap();
-    assert_eq!(world.peer(&joined).certificate.unwrap().node, name("a"));
+    assert_eq!(world.peer(&joined).certificate.unwrap().node, Some(name("a")));
     assert!(joined.spiffe_id.ends_with("/node/a"), "{}", joined.spiffe_id);
 }
 

@@ -70,6 +70,8 @@ pub(super) struct ClusterV1<'a> {
     max_token_secs: u64,
     #[n(5)]
     created_at: u64,
+    #[b(6)]
+    kubelet_authorities: Option<&'a str>,
 }
 
 impl<'a> From<&'a Cluster> for ClusterV1<'a> {
@@ -81,6 +83,7 @@ impl<'a> From<&'a Cluster> for ClusterV1<'a> {
             keys: TokenKeysV1::from(&cluster.keys),
             max_token_secs: cluster.max_token_secs,
             created_at: cluster.created_at.0,
+            kubelet_authorities: cluster.kubelet_authorities.as_deref(),
         }
     }
 }
@@ -96,6 +99,7 @@ impl TryFrom<ClusterV1<'_>> for Cluster {
             keys: cluster.keys.into(),
             max_token_secs: cluster.max_token_secs,
             created_at: Timestamp(cluster.created_at),
+            kubelet_authorities: cluster.kubelet_authorities.map(str::to_owned),
         })
     }
 }
@@ -116,6 +120,8 @@ pub(super) struct ProviderV1<'a> {
     groups_claim: &'a str,
     #[n(6)]
     created_at: u64,
+    #[b(7)]
+    trust_domain: Option<&'a str>,
 }
 
 impl<'a> From<&'a Provider> for ProviderV1<'a> {
@@ -128,6 +134,7 @@ impl<'a> From<&'a Provider> for ProviderV1<'a> {
             subject_claim: &provider.subject_claim,
             groups_claim: &provider.groups_claim,
             created_at: provider.created_at.0,
+            trust_domain: provider.trust_domain.as_deref(),
         }
     }
 }
@@ -144,11 +151,12 @@ impl TryFrom<ProviderV1<'_>> for Provider {
             subject_claim: provider.subject_claim.to_owned(),
             groups_claim: provider.groups_claim.to_owned(),
             created_at: Timestamp(provider.created_at),
+            trust_domain: provider.trust_domain.map(str::to_owned),
         })
     }
 }
 
-/// Who may take a role: one of the two, told apart by which list is there.
+/// Who may take a role: one of the three, told apart by which list is there.
 #[derive(Encode, Decode)]
 struct HoldersV1<'a> {
     #[b(0)]
@@ -157,6 +165,8 @@ struct HoldersV1<'a> {
     accounts: Option<AccountsV1<'a>>,
     #[b(2)]
     claims: Option<Vec<(&'a str, &'a str)>>,
+    #[b(3)]
+    ids: Option<Vec<&'a str>>,
 }
 
 #[derive(Encode, Decode)]
@@ -177,11 +187,19 @@ impl<'a> From<&'a RoleHolders> for HoldersV1<'a> {
                     names: borrowed(service_accounts),
                 }),
                 claims: None,
+                ids: None,
             },
             RoleHolders::Claims { provider, claims } => Self {
                 of: provider.as_str(),
                 accounts: None,
                 claims: Some(claims.iter().map(|(c, v)| (c.as_str(), v.as_str())).collect()),
+                ids: None,
+            },
+            RoleHolders::Spiffe { provider, ids } => Self {
+                of: provider.as_str(),
+                accounts: None,
+                claims: None,
+                ids: Some(borrowed(ids)),
             },
         }
     }
@@ -192,20 +210,21 @@ impl TryFrom<HoldersV1<'_>> for RoleHolders {
 
     fn try_from(holders: HoldersV1<'_>) -> Result<Self, DecodeError> {
         let of = name(holders.of)?;
-        match (holders.accounts, holders.claims) {
-            (Some(accounts), None) => Ok(Self::ServiceAccounts {
+        match (holders.accounts, holders.claims, holders.ids) {
+            (Some(accounts), None, None) => Ok(Self::ServiceAccounts {
                 cluster: of,
                 namespaces: owned(&accounts.namespaces),
                 service_accounts: owned(&accounts.names),
             }),
-            (None, Some(pairs)) => {
+            (None, Some(pairs), None) => {
                 let rising = pairs.is_sorted_by(|(a, _), (b, _)| a < b);
                 let pairs = pairs.iter().map(|(c, v)| ((*c).to_owned(), (*v).to_owned()));
                 let claims: BTreeMap<_, _> = pairs.collect();
                 let holders = Self::Claims { provider: of, claims };
                 if rising { Ok(holders) } else { Err(DecodeError::Malformed) }
             }
-            (None, None) | (Some(_), Some(_)) => Err(DecodeError::Malformed),
+            (None, None, Some(ids)) => Ok(Self::Spiffe { provider: of, ids: owned(&ids) }),
+            (Some(_) | None, _, _) => Err(DecodeError::Malformed),
         }
     }
 }

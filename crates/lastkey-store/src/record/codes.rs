@@ -85,6 +85,7 @@ codes! {
     }
     held_code, held: HeldWhat {
         EtcdObjects = 1,
+        Volumes = 2,
     }
     origin_code, origin: Origin {
         Generated = 1,

@@ -21,7 +21,7 @@ use super::access_v1::{
 };
 use super::backup_v1::{BackupV1, TombstoneV1};
 use super::database_v1::DatabaseV1;
-use super::holding_v1::HoldingV1;
+use super::holding_v1::{HoldingV1, InventoryV1};
 use super::lease_v1::{DatabaseRoleV1, LeaseV1};
 use super::rotation_v1::{RotationDueV1, SecretRotationV1};
 use super::seals_v1::SealBookV1;
@@ -52,6 +52,7 @@ const SECRET_VERSION: u8 = 21;
 const SECRET_VALUE: u8 = 22;
 const SECRET_DUE: u8 = 23;
 const HOLDING: u8 = 28;
+const INVENTORY: u8 = 31;
 const AUDIT_HEAD: u8 = 32;
 const BACKUP: u8 = 33;
 const TOMBSTONE: u8 = 34;
@@ -92,6 +93,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::SecretValue(sealed) => append(out, SECRET_VALUE, &SecretValueV1 { sealed }),
         Record::SecretDue(due) => append(out, SECRET_DUE, &SecretDueV1::from(due)),
         Record::Holding(holding) => append(out, HOLDING, &HoldingV1::from(holding)),
+        Record::Inventory(inventory) => append(out, INVENTORY, &InventoryV1::from(inventory)),
         Record::AuditHead(head) => append(out, AUDIT_HEAD, &AuditHeadV1::from(head)),
         Record::Backup(backup) => append(out, BACKUP, &BackupV1::from(backup)),
         Record::Tombstone(tombstone) => append(out, TOMBSTONE, &TombstoneV1::from(tombstone)),
@@ -137,6 +139,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         SECRET_DUE => read::<SecretDueV1<'_>>(cbor)?.try_into().map(Record::SecretDue),
         HOLDING => read::<HoldingV1<'_>>(cbor)?.try_into().map(Record::Holding),
+        INVENTORY => read::<InventoryV1<'_>>(cbor)?.try_into().map(Record::Inventory),
         AUDIT_HEAD => read::<AuditHeadV1>(cbor).map(|head| Record::AuditHead(head.into())),
         BACKUP => read::<BackupV1<'_>>(cbor).map(|backup| Record::Backup(backup.into())),
         TOMBSTONE => read::<TombstoneV1>(cbor)?.try_into().map(Record::Tombstone),
@@ -147,10 +150,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         ROTATION_DUE => read::<RotationDueV1>(cbor)?.try_into().map(Record::RotationDue),
         DATABASE => read::<DatabaseV1<'_>>(cbor)?.try_into().map(Record::Database),
         DATABASE_ROLE => read::<DatabaseRoleV1<'_>>(cbor)?.try_into().map(Record::DatabaseRole),
-        LEASE => {
-            let lease = read::<LeaseV1<'_>>(cbor)?.try_into();
-            lease.map(|lease| Record::Lease(Box::new(lease)))
-        }
+        LEASE => read::<LeaseV1<'_>>(cbor)?.try_into().map(|one| Record::Lease(Box::new(one))),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }

@@ -7,10 +7,11 @@
 
 use core::net::IpAddr;
 
+use lastkey_core::ids::SessionId;
 use lastkey_core::time::Timestamp;
 use minicbor::{Decode, Encode};
 
-use super::{AuthStrength, Federated, Network, Session, SessionId, Subject, User, Workload};
+use super::{AuthStrength, Federated, Network, Session, Subject, User, Workload};
 use crate::service_account::ObjectRef;
 
 /// The bytes of a session.

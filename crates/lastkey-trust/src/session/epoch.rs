@@ -10,6 +10,7 @@ use core::fmt;
 use aws_lc_rs::{hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lastkey_core::ids::SessionId;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_crypto::wrap::{WrapError, WrapKey};
 use lastkey_secret::{SecretArray, SecretVec};
@@ -21,7 +22,7 @@ use super::form::{
 use super::present::admit;
 use super::{
     MAX_ENCODED_LEN, MAX_LIFETIME, MAX_POLICY_LEN, Narrowing, NotAccepted, Opened, Presentation,
-    Session, SessionId, decode_session, encode_session,
+    Session, decode_session, encode_session,
 };
 
 /// Length of the secret of a triple, in characters: 240 bits.

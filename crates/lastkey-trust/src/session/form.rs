@@ -6,10 +6,11 @@
 //!           from a lookalike without asking anybody. The checksum is no protection and is
 //!           never taken for one.
 
+use lastkey_core::ids::SessionId;
 use lastkey_crypto::digest::sha256_of;
 use lastkey_secret::SecretVec;
 
-use super::{MAX_ENCODED_LEN, SessionId, caveat};
+use super::{MAX_ENCODED_LEN, caveat};
 use crate::{b32, b64};
 
 /// Length of an access key id, in bytes.

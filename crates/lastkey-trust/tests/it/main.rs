@@ -10,6 +10,7 @@
 )]
 
 mod attacks;
+mod kubelet;
 mod node_authority;
 mod oidc;
 mod oracle;
@@ -17,6 +18,7 @@ mod sessions;
 mod sigv4;
 mod speed;
 mod support;
+mod svid;
 mod tokens;
 mod vectors;
 mod x509;

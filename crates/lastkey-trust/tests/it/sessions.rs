@@ -13,9 +13,9 @@ use lastkey_secret::SecretVec;
 use lastkey_trust::revocation::Revocations;
 use lastkey_trust::session::{
     AuthStrength, Caveat, CaveatError, EpochRing, Federated, MAX_BEARER_LEN, MAX_CAVEATS,
-    MAX_SESSION_TOKEN_LEN, Network, NotAccepted, Opened, Presentation, SealError, Session,
-    SessionId, Subject, Triple, User, attenuate, decode_session, encode_session,
-    looks_like_access_key_id, looks_like_bearer, looks_like_session_token,
+    MAX_SESSION_TOKEN_LEN, Network, NotAccepted, Opened, Presentation, SealError, Session, Subject,
+    Triple, User, attenuate, decode_session, encode_session, looks_like_access_key_id,
+    looks_like_bearer, looks_like_session_token,
 };
 use proptest::prelude::*;
 
@@ -364,10 +364,6 @@ fn caveat_that_is_not_known_is_refused() {
     assert_eq!(open(&bearer_with(&body)).err(), Some("not_authentic"));
 }
 
-fn hex(id: SessionId) -> String {
-    lastkey_core::ids::SessionId(id.0).to_string()
-}
-
 fn word(revocation: Revocation, session: &Session) -> Option<&'static str> {
     let mut revocations = Revocations::default();
     revocations.insert(&revocation);
@@ -381,9 +377,9 @@ fn each_target_ends_its_sessions_and_no_other() {
     let account = |path: &str| RevokedWhat::ServiceAccount(path.to_owned());
     let other_id = ring().newest().unwrap().draw_id(&mut SystemEntropy).unwrap();
     for (what, expected) in [
-        (RevokedWhat::Session(hex(session().id)), Some("revoked_session")),
-        (RevokedWhat::Session(hex(session().id).to_uppercase()), Some("revoked_session")),
-        (RevokedWhat::Session(hex(other_id)), None),
+        (RevokedWhat::Session(session().id.to_string()), Some("revoked_session")),
+        (RevokedWhat::Session(session().id.to_string().to_uppercase()), Some("revoked_session")),
+        (RevokedWhat::Session(other_id.to_string()), None),
         (RevokedWhat::Pod(workload().pod.unwrap().uid), Some("revoked_pod")),
         (RevokedWhat::Pod(name("other")), None),
         (account("prod/payments/api"), Some("revoked_service_account")),

@@ -14,6 +14,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_core::access::{Revocation, RevokedWhat};
+use lastkey_core::ids::SessionId;
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_secret::{SecretArray, SecretVec};
@@ -21,7 +22,7 @@ use lastkey_trust::jwks::KeySet;
 use lastkey_trust::revocation::Revocations;
 use lastkey_trust::service_account::{ClusterTrust, ObjectRef};
 use lastkey_trust::session::{
-    AuthStrength, EpochKeys, EpochRing, Presentation, Session, SessionId, Subject, Workload,
+    AuthStrength, EpochKeys, EpochRing, Presentation, Session, Subject, Workload,
 };
 use serde_json::{Value, json};
 

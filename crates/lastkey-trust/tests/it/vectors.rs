@@ -6,12 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lastkey_core::ids::SessionId;
 use lastkey_core::time::Timestamp;
 use lastkey_secret::{SecretArray, SecretVec};
 use lastkey_trust::revocation::Revocations;
 use lastkey_trust::session::{
-    AuthStrength, Caveat, EpochKeys, EpochRing, Federated, Network, Session, SessionId, Subject,
-    User, attenuate, encode_session,
+    AuthStrength, Caveat, EpochKeys, EpochRing, Federated, Network, Session, Subject, User,
+    attenuate, encode_session,
 };
 use serde_json::{Value, json};
 

@@ -8,6 +8,7 @@ pub mod csi_provider;
 pub mod etcd;
 pub mod health;
 pub mod kmsv2;
+pub mod registration;
 
 /// What every message can do: be encoded and decoded.
 pub use prost::Message;

@@ -32,6 +32,10 @@ pub struct SetClusterRequest {
     /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_token_seconds: Option<u64>,
+    /// The authorities that sign for its kubelets, in PEM: its nodes may join by their certificates
+    /// then, without a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_ca: Option<String>,
 }
 
 /// A cluster.
@@ -50,6 +54,9 @@ pub struct ClusterView {
     pub jwks_url: Option<String>,
     /// Longest lifetime of a token that is taken, in seconds.
     pub max_token_seconds: u64,
+    /// The authorities of its kubelets: SHA-256 of each certificate, as `sha256:` and hexadecimal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kubelet_authorities: Vec<String>,
     /// When it was named first (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     pub created_at: String,
@@ -69,10 +76,16 @@ pub struct ListClustersReply {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetProviderRequest {
-    /// What `iss` must be, byte by byte.
-    pub issuer: String,
-    /// What `aud` must be, one of these.
+    /// What `iss` must be, byte by byte; left out for a trust domain that signs no tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// What `aud` must be, one of these; left out together with `issuer`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audiences: Vec<String>,
+    /// The SPIFFE trust domain that it speaks for. Certificates of its workloads are taken then, and
+    /// its key set is a bundle: JSON as SPIFFE has it, or certificates in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
     /// The provider's key set (RFC 7517), as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks: Option<String>,
@@ -97,10 +110,17 @@ pub struct SetProviderRequest {
 pub struct ProviderView {
     /// Its name.
     pub name: String,
-    /// What `iss` must be.
-    pub issuer: String,
+    /// What `iss` must be; left out when it signs no tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
     /// What `aud` must be.
     pub audiences: Vec<String>,
+    /// The SPIFFE trust domain that it speaks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
+    /// Its authorities: SHA-256 of each certificate, as `sha256:` and hexadecimal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorities: Vec<String>,
     /// Ids of the keys that its tokens may be signed by.
     pub key_ids: Vec<String>,
     /// Where they are fetched from again; left out when they are given by hand.
@@ -144,6 +164,10 @@ pub struct SetRoleRequest {
     /// With `provider`: claims and the values they must have; `*` stands for any characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claims: Option<StringMap>,
+    /// Instead of `claims`: SPIFFE ids of the trust domain of `provider`. One that ends with `/*`
+    /// stands for all below its path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spiffe_ids: Vec<String>,
     /// What it may do, in Cedar.
     pub policy: String,
     /// Longest session in seconds, 60 to 43,200; an hour when it is left out.
@@ -174,6 +198,9 @@ pub struct RoleView {
     /// Claims and values that those subjects must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claims: Option<StringMap>,
+    /// SPIFFE ids that those subjects must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spiffe_ids: Vec<String>,
     /// What it may do, in Cedar.
     pub policy: String,
     /// How often the policy was written.
@@ -239,7 +266,7 @@ pub struct ListPoliciesReply {
 #[serde(deny_unknown_fields)]
 pub struct CanRequest {
     /// Whose rights: `k8s:CLUSTER/NAMESPACE/NAME`, `user:NAME`, `node:NAME`,
-    /// `oidc:PROVIDER/SUBJECT`; the caller's own when it is left out.
+    /// `oidc:PROVIDER/SUBJECT`, `spiffe://TRUST-DOMAIN/PATH`; the caller's own when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
     /// The role he acts in.
@@ -351,6 +378,9 @@ pub struct WhoCanReply {
     pub may: Vec<WhoCanAnswer>,
     /// Those whom a policy forbids it, permitted or not.
     pub may_not: Vec<WhoCanAnswer>,
+    /// Who can become one of those in `may` by what he may do in a Kubernetes cluster, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_kubernetes: Vec<String>,
 }
 
 /// One way to be allowed, or forbidden.

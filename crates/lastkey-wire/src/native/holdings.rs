@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::StringMap;
 use crate::words::{HeldWhat, KeyState};
 
 /// `PUT /v1/keys/{key}/holdings/{place}`: takes the place of the report before.
@@ -16,6 +17,22 @@ pub struct ReportHoldingRequest {
     /// How many under each version, by rising version, at most 4,096; a version that is left out
     /// has none.
     pub versions: Vec<HeldVersion>,
+    /// The things by name, by rising name, at most 1,000: as many as `versions` counts, or none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub things: Vec<HeldThing>,
+}
+
+/// One thing under a key, such as a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldThing {
+    /// Its name, once in a report.
+    pub name: String,
+    /// Number of the version that it is under, from 1.
+    pub version: u32,
+    /// What its place says about it, at most 16 names and values.
+    #[serde(default)]
+    pub about: StringMap,
 }
 
 /// How many things are under one version.
@@ -79,6 +96,9 @@ pub struct HoldingView {
     pub count: u64,
     /// How many under each version that has any.
     pub versions: Vec<HeldVersion>,
+    /// The things by name, where the place names them. Told by `/impact` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub things: Vec<HeldThing>,
     /// When it was reported (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     pub reported_at: String,

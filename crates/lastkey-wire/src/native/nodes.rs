@@ -62,14 +62,37 @@ pub struct ListNodesReply {
     pub next_marker: Option<String>,
 }
 
-/// `POST /v1/nodes/join`. Needs no other credential.
+/// Answer to `POST /v1/sys/node-authority/rotate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeAuthorityView {
+    /// What signs certificates of nodes now: SHA-256 of its own certificate, as `sha256:` and
+    /// hexadecimal.
+    pub authority: String,
+    /// When it was made (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub created_at: String,
+    /// The one before it, whose certificates are good until they end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// With `previous`: when the last of these certificates has ended (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub previous_until: Option<String>,
+}
+
+/// `POST /v1/nodes/join`. Needs no other credential than the token, or than the certificate of the
+/// node's kubelet on the connection.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JoinRequest {
     /// The node's name.
     pub name: String,
     /// Its one-time token.
-    pub token: SecretText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<SecretText>,
+    /// Instead of `token`: the cluster whose kubelet's certificate is on the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// A request for a certificate (PKCS #10, PEM) for a key on P-256. Of what it asks for, only
     /// the key is looked at.
     pub csr: String,

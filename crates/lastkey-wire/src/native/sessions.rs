@@ -36,6 +36,21 @@ pub struct TokenRequest {
     pub nonce: Option<SecretText>,
 }
 
+/// `POST /v1/sts/certificate`: a session for the workload whose certificate (X.509-SVID) is on the
+/// connection. It is good on connections with that certificate alone, and no longer than it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateRequest {
+    /// The role to open a session for. It says whose certificates are taken.
+    pub role: String,
+    /// How long, in seconds, 60 to what the role allows; 900 when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<u64>,
+    /// A policy in Cedar that only takes away, at most 2,048 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+}
+
 /// `POST /v1/sts/provider`: where people of a provider log in.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

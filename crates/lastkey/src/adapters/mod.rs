@@ -24,4 +24,6 @@ pub(crate) use remote_secrets::RemoteSecrets;
 pub(crate) use scan_pack_claims::ScanPackClaims;
 pub(crate) use servers::{Access, Token, parse_addr, trust_in};
 pub(crate) use system_entropy::SystemEntropySource;
-pub(crate) use volume_keys::VolumeKeyService;
+pub(crate) use volume_keys::{
+    DATA_KEYS_TAG, LINEAGE_ALIAS, LINEAGE_TAG, VolumeKeyService, data_keys, escrow_name,
+};

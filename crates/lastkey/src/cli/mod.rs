@@ -29,6 +29,7 @@ mod signals;
 mod signature;
 mod system;
 mod table;
+mod volume;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -94,6 +95,9 @@ enum ClientCommand {
     /// Databases whose accounts the server manages
     #[command(subcommand)]
     Database(database::DatabaseCommand),
+    /// Encrypted volumes of all nodes: list them, rotate their keys, prove that one is gone
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
     /// Run a program with secrets in its environment, or in files in memory
     Exec(exec::ExecArgs),
     /// Encrypt or decrypt at most 64 KiB in the server
@@ -213,7 +217,7 @@ const GROUPS: [(&str, &[&str]); 10] = [
     ("Files", &["encrypt", "decrypt", "verify", "inspect", "rewrap"]),
     ("Keys and secrets", &["key", "secret", "database", "exec"]),
     ("Findings", &["check", "scan"]),
-    ("Kubernetes", &["etcd"]),
+    ("Kubernetes", &["etcd", "volume"]),
     (
         "Operations",
         &[
@@ -344,6 +348,7 @@ async fn run_client(command: ClientCommand, session: &Session) -> Result<(), Fai
         ClientCommand::Key(command) => key::run(command, session).await,
         ClientCommand::Secret(command) => secret::run(command, session).await,
         ClientCommand::Database(command) => database::run(command, session).await,
+        ClientCommand::Volume(command) => volume::run(command, session).await,
         ClientCommand::Exec(args) => exec::exec(args, session).await,
         ClientCommand::Blob(command) => blob::blob(command, session).await,
         ClientCommand::Reencrypt(args) => blob::reencrypt(args, session).await,
@@ -510,6 +515,16 @@ mod tests {
             "lastkey login --user alice --role security-administrator",
             "lastkey user enrol --name alice --code-stdin",
             "lastkey user enrol-code",
+            "lastkey volumes --csi-endpoint unix:///run/csi.sock --node-id n --driver-name d --backend loop:/d",
+            "lastkey volumes --csi-endpoint unix:///run/csi.sock --node-id n --backend lvm:vg/pool",
+            "lastkey volumes --csi-endpoint unix:///run/csi.sock --node-id n --backend raw:/etc/devices",
+            "lastkey key impact KEY --output json",
+            "lastkey volume list --key alias/a --output json",
+            "lastkey volume rotate alias/a --new-version --data-keys --timeout 1h",
+            "lastkey volume rotate --all --no-wait",
+            "lastkey volume escrow lkv-1 -o header.json",
+            "lastkey volume restore-header lkv-1 --device /dev/sdb --unseen",
+            "lastkey volume erase-proof lkv-1 --output json",
             "lastkey reencrypt --to-key alias/b --context a=b --to-context c=d FILE",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());

@@ -127,6 +127,11 @@ impl CountProgress {
         self.bar.inc(1);
     }
 
+    /// So many in all.
+    pub(crate) fn reach(&self, count: u64) {
+        self.bar.set_position(count);
+    }
+
     /// A line above the bar.
     pub(crate) fn say(&self, text: &str) {
         self.bar.suspend(|| super::output::note(text));

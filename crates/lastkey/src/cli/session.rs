@@ -30,6 +30,11 @@ impl Session {
         Self { connection, format }
     }
 
+    /// How to reach the server, as it was typed.
+    pub(crate) fn connection(&self) -> &ConnectionArgs {
+        &self.connection
+    }
+
     pub(crate) fn format(&self) -> Format {
         self.format
     }

@@ -4,13 +4,16 @@
 //! Holds     The process does not end because a server is away: volumes that are open stay open,
 //!           and pods that start are told why they wait.
 
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use lastkey_node::socket;
-use lastkey_volumes::{Config, Driver, Linux, guard, serve};
+use lastkey_node::{page, socket};
+use lastkey_volumes::{
+    BackEnd, Config, Driver, Files, Linux, Lvm, Metrics, Raw, guard, keep, register, serve,
+};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -32,15 +35,32 @@ pub(crate) struct Args {
     /// The name of the driver, as StorageClasses give it (`provisioner`).
     #[arg(long, value_name = "NAME", default_value = "volumes.lastkey.dev")]
     driver_name: String,
-    /// Where volumes lie: loop:DIR, files in a folder.
+    /// Where volumes lie: loop:DIR, files in a folder; lvm:VG, logical volumes, or lvm:VG/THINPOOL;
+    /// raw:FILE, whole devices, one a line.
     #[arg(long, value_name = "BACKEND")]
     backend: Backend,
+    /// Where records of volumes lie that are no files.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/lastkey-volumes")]
+    state_dir: PathBuf,
+    /// The kubelet's folder of plugin sockets, to register there without a sidecar, such as
+    /// /var/lib/kubelet/plugins_registry.
+    #[arg(long, value_name = "DIR")]
+    kubelet_registration: Option<PathBuf>,
+    /// The path of --csi-endpoint as the kubelet sees it, where it is another one.
+    #[arg(long, value_name = "PATH", requires = "kubelet_registration")]
+    kubelet_endpoint: Option<PathBuf>,
     /// The key of classes without kmsKeyId: id or alias.
     #[arg(long, value_name = "KEY", default_value = "alias/volumes")]
     default_key: String,
     /// A name that is bound to every volume's key, for clusters that share a key service.
     #[arg(long, value_name = "NAME", default_value = "")]
     cluster: String,
+    /// Where to serve /metrics, /healthz and /readyz.
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<SocketAddr>,
+    /// A namespace whose claims are refused, because the key service runs there (repeatable).
+    #[arg(long = "refuse-namespace", value_name = "NAME", default_value = "lastkey")]
+    refused_namespaces: Vec<String>,
 }
 
 /// The path of a socket, with or without its scheme.
@@ -67,19 +87,44 @@ impl FromStr for Endpoint {
 
 /// Where volumes lie.
 #[derive(Clone, Debug)]
-struct Backend(PathBuf);
+enum Backend {
+    Loop(PathBuf),
+    Lvm(Lvm),
+    Raw(PathBuf),
+}
 
 impl FromStr for Backend {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
-            Some(("loop", folder)) if folder.starts_with('/') => Ok(Self(PathBuf::from(folder))),
+            Some(("loop", folder)) if folder.starts_with('/') => Ok(Self::Loop(folder.into())),
             Some(("loop", _)) => Err("the folder must be absolute, as in loop:/var/lib/x".into()),
-            Some(("lvm" | "raw", _)) => {
-                Err("the back ends lvm and raw are not there yet; use loop:DIR".into())
+            Some(("lvm", group)) => {
+                let lvm = Lvm::parse(group).map(Self::Lvm);
+                lvm.ok_or_else(|| "give lvm:VG or lvm:VG/THINPOOL, by their names".into())
             }
-            Some(_) | None => Err("give loop:DIR".to_owned()),
+            Some(("raw", list)) if list.starts_with('/') => Ok(Self::Raw(list.into())),
+            Some(("raw", _)) => Err("the list must be absolute, as in raw:/etc/devices".into()),
+            Some(_) | None => Err("give loop:DIR, lvm:VG[/THINPOOL] or raw:FILE".to_owned()),
+        }
+    }
+}
+
+impl Backend {
+    /// Where records lie, and what volumes lie on.
+    fn open(&self, state: &Path) -> anyhow::Result<(PathBuf, Arc<dyn BackEnd>)> {
+        match self {
+            Self::Loop(folder) => Ok((folder.clone(), Arc::new(Files::new(folder.clone())))),
+            Self::Lvm(lvm) => {
+                lvm.activate().context("cannot use the volume group")?;
+                Ok((state.to_owned(), Arc::new(lvm.clone())))
+            }
+            Self::Raw(list) => {
+                let raw = Raw::new(list.clone(), state.to_owned());
+                raw.devices().context("cannot use the list of devices")?;
+                Ok((state.to_owned(), Arc::new(raw)))
+            }
         }
     }
 }
@@ -100,34 +145,77 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     }
     // Calls of CSI have threads of their own; the runtime has little to do.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (folder, back_end) = args.backend.open(&args.state_dir)?;
     let config = Config {
         name: args.driver_name.clone(),
         node_id: args.node_id.clone(),
         version: crate::VERSION.to_owned(),
         cluster: args.cluster.clone(),
         default_key: args.default_key.clone(),
-        folder: args.backend.0.clone(),
+        folder,
+        refused_namespaces: args.refused_namespaces.clone(),
     };
     let keys = VolumeKeyService::new(RemoteKeys::new(access)?, runtime.handle().clone());
     let folder = config.folder.display().to_string();
-    let driver = Driver::new(config, Arc::new(keys), Arc::new(Linux))
+    let driver = Driver::new(config, Arc::new(keys), Arc::new(Linux), back_end)
         .with_context(|| format!("cannot use the folder {folder}"))?;
-    runtime.block_on(serve_until_stopped(socket, Arc::new(driver)))
+    let page = args.metrics.map(listen).transpose()?;
+    let extras = Extras { kubelet: registration(args)?, page };
+    runtime.block_on(serve_until_stopped(socket, Arc::new(driver), extras))
 }
 
-async fn serve_until_stopped(socket: socket::Socket, driver: Arc<Driver>) -> anyhow::Result<()> {
+/// What the kubelet is told: a socket of its own, the driver's name, and the path of ours.
+type Registration = (socket::Socket, String, PathBuf);
+
+/// What is served beside CSI.
+struct Extras {
+    kubelet: Option<Registration>,
+    page: Option<TcpListener>,
+}
+
+fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr).with_context(|| format!("cannot listen on {addr}"))
+}
+
+fn registration(args: &Args) -> anyhow::Result<Option<Registration>> {
+    let Some(folder) = &args.kubelet_registration else { return Ok(None) };
+    let path = folder.join(format!("{}-reg.sock", args.driver_name));
+    let endpoint = args.kubelet_endpoint.as_ref().unwrap_or(&args.csi_endpoint.0);
+    let socket = socket::open_in_place(&path)?;
+    Ok(Some((socket, args.driver_name.clone(), endpoint.clone())))
+}
+
+async fn serve_until_stopped(
+    socket: socket::Socket,
+    driver: Arc<Driver>,
+    extras: Extras,
+) -> anyhow::Result<()> {
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stopping, stopped) = watch::channel(false);
     let guarding = Handle::current().spawn(guard(Arc::clone(&driver), stopped.clone()));
-    let serving = tokio::spawn(serve(socket, driver, stopped));
+    let keeping = Handle::current().spawn(keep(Arc::clone(&driver), stopped.clone()));
+    let mut ready = "lastkey volumes serves".to_owned();
+    if let Some(listener) = extras.page {
+        ready.push_str(&format!("; metrics on http://{}", listener.local_addr()?));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&driver)));
+        tokio::spawn(page::serve(metrics, listener));
+    }
+    let serving = tokio::spawn(serve(socket, driver, stopped.clone()));
+    let registering = extras
+        .kubelet
+        .map(|(socket, name, endpoint)| tokio::spawn(register(socket, name, endpoint, stopped)));
     hardening::release_code();
-    say::line("lastkey volumes serves")?;
+    say::line(&ready)?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: volumes stay open, accepted requests are finished");
     // Nobody may listen any more.
     let _ = stopping.send(true);
     serving.await??;
     guarding.await?;
+    keeping.await?;
+    if let Some(registering) = registering {
+        registering.await??;
+    }
     Ok(())
 }
 
@@ -156,9 +244,11 @@ mod tests {
     }
 
     #[test]
-    fn back_ends_that_are_not_there_are_said() {
-        assert!("loop:/var/lib/volumes".parse::<Backend>().is_ok());
-        for bad in ["loop:", "loop:here", "lvm:vg", "raw:/dev/sdb", "zfs:x", "/var/lib"] {
+    fn back_ends_are_folders_groups_and_lists() {
+        for good in ["loop:/var/lib/volumes", "lvm:vg", "lvm:vg/pool", "raw:/etc/devices"] {
+            assert!(good.parse::<Backend>().is_ok(), "{good}");
+        }
+        for bad in ["loop:", "loop:here", "lvm:", "lvm:a/b/c", "raw:sdb", "zfs:x", "/var/lib"] {
             assert!(bad.parse::<Backend>().is_err(), "{bad}");
         }
     }

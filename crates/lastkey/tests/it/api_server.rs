@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) struct ApiServer {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) url: String,
+    /// Its etcd.
+    pub(crate) store: String,
     children: Vec<Child>,
 }
 
@@ -66,7 +68,7 @@ fn path_of(object: &Value) -> String {
         "ValidatingAdmissionPolicy" => "validatingadmissionpolicies".to_owned(),
         other => other.to_lowercase() + "s",
     };
-    let is_global = ["Namespace", "ClusterRole", "ClusterRoleBinding", "StorageClass"]
+    let is_global = ["Namespace", "ClusterRole", "ClusterRoleBinding", "CSIDriver", "StorageClass"]
         .contains(&kind)
         || kind.starts_with("ValidatingAdmission");
     if is_global {
@@ -99,8 +101,13 @@ fn programs() -> &'static Result<(PathBuf, PathBuf), String> {
 impl ApiServer {
     /// Starts one; `None` where there is none to start.
     pub(crate) fn found(test: &str) -> Option<Self> {
+        Self::found_with(test, &[])
+    }
+
+    /// The same, with further flags.
+    pub(crate) fn found_with(test: &str, flags: &[String]) -> Option<Self> {
         match programs() {
-            Ok((server, etcd)) => Some(Self::start(server, etcd)),
+            Ok((server, etcd)) => Some(Self::start(server, etcd, flags)),
             Err(reason) => {
                 not_run(&format!("SKIPPED {test}: {reason}"));
                 None
@@ -108,7 +115,7 @@ impl ApiServer {
         }
     }
 
-    fn start(server: &Path, etcd: &Path) -> Self {
+    fn start(server: &Path, etcd: &Path, flags: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path();
         let (client, peer, port) = (free_port(), free_port(), free_port());
@@ -133,25 +140,24 @@ impl ApiServer {
         fs::write(there.join("sa.pub"), key.public_key_pem()).unwrap();
         let tokens = format!("{TOKEN},admin,1,system:masters\n{STRANGER},bob,2,\n");
         fs::write(there.join("tokens.csv"), tokens).unwrap();
-        let server = spawn(
-            server,
-            &[
-                format!("--etcd-servers={store}"),
-                format!("--secure-port={port}"),
-                "--bind-address=127.0.0.1".to_owned(),
-                "--cert-dir=certs".to_owned(),
-                "--service-account-key-file=sa.pub".to_owned(),
-                "--service-account-signing-key-file=sa.key".to_owned(),
-                format!("--service-account-issuer={ISSUER}"),
-                "--token-auth-file=tokens.csv".to_owned(),
-                "--authorization-mode=RBAC".to_owned(),
-                "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
-                "--disable-admission-plugins=ServiceAccount".to_owned(),
-                "--allow-privileged=true".to_owned(),
-            ],
-        );
+        let mut arguments = flags.to_vec();
+        arguments.extend([
+            format!("--etcd-servers={store}"),
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--cert-dir=certs".to_owned(),
+            "--service-account-key-file=sa.pub".to_owned(),
+            "--service-account-signing-key-file=sa.key".to_owned(),
+            format!("--service-account-issuer={ISSUER}"),
+            "--token-auth-file=tokens.csv".to_owned(),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            "--disable-admission-plugins=ServiceAccount".to_owned(),
+            "--allow-privileged=true".to_owned(),
+        ]);
+        let server = spawn(server, &arguments);
         let url = format!("https://127.0.0.1:{port}");
-        let this = Self { folder, url, children: vec![server, etcd] };
+        let this = Self { folder, url, store, children: vec![server, etcd] };
         this.until("it is ready", || {
             this.authority().exists()
                 && this.ask(async |api| api.document("/readyz").await.is_ok())
@@ -182,7 +188,8 @@ impl ApiServer {
         path
     }
 
-    /// Creates the objects of a text of YAML, or only asks whether it would (`dryRun=All`).
+    /// Creates the objects of a text of YAML, or only asks whether it would (`dryRun=All`). A field
+    /// that it does not know is refused.
     pub(crate) fn create(&self, text: &str, is_dry: bool) -> Result<(), KubeError> {
         for (line, document) in yaml::documents(text) {
             self.create_object(&json(&yaml::parse(document, line).unwrap()), is_dry)?;
@@ -192,7 +199,8 @@ impl ApiServer {
 
     /// The same for one object.
     pub(crate) fn create_object(&self, object: &Value, is_dry: bool) -> Result<(), KubeError> {
-        let path = path_of(object) + if is_dry { "?dryRun=All" } else { "" };
+        let dry = if is_dry { "&dryRun=All" } else { "" };
+        let path = format!("{}?fieldValidation=Strict{dry}", path_of(object));
         self.ask(async |api| api.create(&path, object).await).map(drop)
     }
 

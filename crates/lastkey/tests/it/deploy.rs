@@ -18,7 +18,12 @@ fn read(path: &str) -> String {
 
 #[test]
 fn systemd_takes_the_units_and_the_socket_is_that_of_its_service() {
-    let names = ["lastkey-kms-plugin.service", "lastkey-kms-plugin.socket", "lastkey.service"];
+    let names = [
+        "lastkey-kms-plugin.service",
+        "lastkey-kms-plugin.socket",
+        "lastkey-secrets-provider.service",
+        "lastkey.service",
+    ];
     let service = read("systemd/lastkey-kms-plugin.service");
     for line in ["Requires=lastkey-kms-plugin.socket", "Before=kubelet.service", "Restart=always"] {
         assert!(service.lines().any(|one| one == line), "{line}");

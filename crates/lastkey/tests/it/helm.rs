@@ -87,6 +87,68 @@ const WAYS: [&[&str]; 4] = [
     ],
 ];
 
+const FINGERPRINT: &str =
+    "agents.caFingerprint=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const ADDRESS: &str = "agents.address=https://lastkey.lastkey.svc:8400";
+const AUTHORITY: &str = "agents.ca=-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----";
+
+/// Every way in which agents can be had.
+const AGENTS: [&[&str]; 6] = [
+    &["server.enabled=false", ADDRESS, FINGERPRINT, "secretsProvider.enabled=true"],
+    &[
+        ADDRESS,
+        AUTHORITY,
+        "secretsProvider.enabled=true",
+        "secretsProvider.personalities={lastkey,aws}",
+        "secretsProvider.audiences={lastkey,sts.amazonaws.com}",
+        "secretsProvider.role=\\{namespace\\}-\\{serviceaccount\\}",
+        "secretsProvider.push=false",
+        "secretsProvider.outage.hours=4",
+        "secretsProvider.outage.issuer=https://k",
+        "secretsProvider.outage.jwks=keys",
+        "agents.nodeSelector.kubernetes\\.io/os=linux",
+    ],
+    &[
+        "server.enabled=false",
+        ADDRESS,
+        FINGERPRINT,
+        "volumes.enabled=true",
+        "volumes.image.repository=registry.example/volumes",
+        "volumes.image.tag=v1",
+        "volumes.sidecars.provisioner=registry.example/provisioner:1",
+    ],
+    &[
+        ADDRESS,
+        AUTHORITY,
+        "volumes.enabled=true",
+        "volumes.image.repository=registry.example/volumes",
+        "volumes.image.tag=v1",
+        "volumes.driverName=diskplugin.csi.alibabacloud.com",
+        "volumes.cluster=prod",
+        "volumes.storageClass.name=encrypted",
+        "volumes.storageClass.key=alias/team-a",
+        "volumes.sidecars.provisioner=registry.example/provisioner:1",
+        "volumes.sidecars.snapshotter=registry.example/snapshotter:1",
+    ],
+    KMS_PLUGIN,
+    &[
+        "server.enabled=false",
+        AUTHORITY,
+        "kmsPlugin.enabled=true",
+        "kmsPlugin.endpoints={https://10.0.0.11:8400}",
+        "kmsPlugin.outage.writes=stop",
+        "kmsPlugin.events=/etc/kubernetes/kubelet.conf",
+    ],
+];
+
+const KMS_PLUGIN: &[&str] = &[
+    "server.enabled=false",
+    FINGERPRINT,
+    "kmsPlugin.enabled=true",
+    "kmsPlugin.endpoints={https://10.0.0.11:8400,https://10.0.0.12:8400}",
+    "kmsPlugin.cluster=prod",
+];
+
 fn objects(rendered: &str) -> Vec<Value> {
     let documents = yaml::documents(rendered).into_iter();
     documents.map(|(line, text)| api_server::json(&yaml::parse(text, line).unwrap())).collect()
@@ -120,6 +182,123 @@ fn chart_is_linted_and_its_values_are_checked() {
     }
     let refused = helm(test, &["template", "lastkey"], &[]).unwrap();
     assert!(refused.failed(1).contains("image"), "without an image: {}", refused.stderr);
+    for (bad, words) in [
+        (&["secretsProvider.enabled=true"][..], "agents.address"),
+        (&["secretsProvider.enabled=true", ADDRESS], "agents.caFingerprint"),
+        (
+            &[
+                "secretsProvider.enabled=true",
+                ADDRESS,
+                FINGERPRINT,
+                "secretsProvider.outage.hours=4",
+            ],
+            "secretsProvider.outage.",
+        ),
+        (&["volumes.enabled=true", ADDRESS, FINGERPRINT], "volumes"),
+        (&["kmsPlugin.enabled=true", FINGERPRINT], "kmsPlugin"),
+        (&["agents.address=http://k:8400"], "agents"),
+    ] {
+        let set: Vec<&str> = good.iter().chain(bad).copied().collect();
+        let refused = helm(test, &["template", "lastkey"], &set).unwrap();
+        assert!(refused.failed(1).contains(words), "{bad:?}: {}", refused.stderr);
+    }
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
+fn agents_are_started_by_words_that_the_binary_takes() {
+    let test = "agents_are_started_by_words_that_the_binary_takes";
+    for way in AGENTS {
+        let Some(rendered) = render(test, way) else { return };
+        for daemon in objects(&rendered).iter().filter(|object| object["kind"] == "DaemonSet") {
+            let container = &daemon["spec"]["template"]["spec"]["containers"][0];
+            let words = container["args"].as_array().unwrap().iter();
+            let words = words.map(|word| word.as_str().unwrap());
+            // Folders of a node that are not there here: whatever it says, it is about them.
+            let words = words.map(|word| {
+                let word = word.replace("=/", "=/nowhere/").replace(":/", ":/nowhere/");
+                word.replace("0.0.0.0:9809", "127.0.0.1:0")
+            });
+            let mut agent = lastkey(words);
+            for one in container["env"].as_array().unwrap() {
+                let name = one["name"].as_str().unwrap();
+                if ["LASTKEY_ADDR", "LASTKEY_CA_FINGERPRINT"].contains(&name) {
+                    agent.env(name, one["value"].as_str().unwrap());
+                }
+            }
+            agent.env("LASTKEY_CA_FINGERPRINT", FINGERPRINT.split_once('=').unwrap().1);
+            let ended = run(&mut agent, b"");
+            assert_eq!(ended.code, Some(1), "{way:?}: {}", ended.text());
+            assert!(ended.stderr.contains("nowhere"), "{way:?}: {}", ended.text());
+        }
+    }
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
+fn agents_reach_no_more_of_a_node_than_the_documents_say() {
+    let test = "agents_reach_no_more_of_a_node_than_the_documents_say";
+    let mut found = std::collections::BTreeSet::new();
+    for way in &AGENTS[..4] {
+        let Some(rendered) = render(test, way) else { return };
+        let mut check = lastkey(["check", "--manifests", "-", "--output", "json"]);
+        let said = run(&mut check, rendered.as_bytes()).text();
+        let report: Value = serde_json::from_str(&said).unwrap();
+        for finding in report["findings"].as_array().unwrap() {
+            if finding["rule"] == "POD-05" {
+                let subject = finding["subject"].as_str().unwrap();
+                let agent = subject.rsplit('/').next().unwrap();
+                found.insert(format!("{agent}: {}", finding["evidence"].as_str().unwrap()));
+            }
+        }
+    }
+    assert_eq!(
+        found.into_iter().collect::<Vec<_>>(),
+        [
+            "lastkey-secrets-provider: volume identity: hostPath /var/lib/lastkey-node",
+            "lastkey-secrets-provider: volume pods: hostPath /var/lib/kubelet/pods",
+            "lastkey-secrets-provider: volume sockets: hostPath /var/run/secrets-store-csi-providers",
+            "lastkey-volumes: containers driver: is privileged",
+            "lastkey-volumes: volume devices: hostPath /dev",
+            "lastkey-volumes: volume files: hostPath /var/lib/lastkey-volumes",
+            "lastkey-volumes: volume identity: hostPath /var/lib/lastkey-node",
+            "lastkey-volumes: volume kubelet: hostPath /var/lib/kubelet",
+            "lastkey-volumes: volume plugin: hostPath /var/lib/kubelet/plugins/diskplugin.csi.alibabacloud.com",
+            "lastkey-volumes: volume plugin: hostPath /var/lib/kubelet/plugins/volumes.lastkey.dev",
+        ]
+    );
+}
+
+/// What a ConfigMap keeps for control-plane nodes: the manifest of the plugin, and its configuration.
+fn files_of_the_kms_plugin(rendered: &str) -> (String, String) {
+    let all = objects(rendered);
+    let map = all.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+    let text = |name: &str| map["data"][name].as_str().unwrap().to_owned();
+    (text("lastkey-kms-plugin.yaml"), text("kms-plugin.toml"))
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
+fn files_for_control_plane_nodes_are_those_that_lie_beside_the_chart_and_are_taken() {
+    let test = "files_for_control_plane_nodes_are_those_that_lie_beside_the_chart_and_are_taken";
+    let Some(rendered) = render(test, KMS_PLUGIN) else { return };
+    let (manifest, config) = files_of_the_kms_plugin(&rendered);
+    let beside = chart().join("../../kubernetes/kms-plugin-static-pod.yaml");
+    let beside = std::fs::read_to_string(beside).unwrap();
+    let pod = |text: &str| {
+        let mut pod = objects(text).remove(0);
+        let image = pod["spec"]["containers"][0]["image"].take();
+        assert!(image.as_str().unwrap().contains("@sha256:"), "{image}");
+        pod
+    };
+    assert_eq!(pod(&manifest), pod(&beside));
+    // The plugin reads it whole, and misses the certificate of the node alone.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kms-plugin.toml");
+    std::fs::write(&file, config).unwrap();
+    let doctor = ["etcd", "doctor", "--config", file.to_str().unwrap()];
+    let said = run(&mut lastkey(doctor), b"");
+    assert!(said.stderr.contains("/var/lib/lastkey-node/node.pem"), "{}", said.stderr);
 }
 
 #[test]
@@ -159,13 +338,45 @@ fn api_server_takes_the_chart_under_the_restricted_standard() {
             api.create_object(&object, true).unwrap_or_else(|error| panic!("{kind}: {error}"));
             // Pods that a controller would make are judged by what they are.
             if kind == "StatefulSet" {
-                let template = &object["spec"]["template"];
-                let mut metadata = template["metadata"].clone();
-                metadata["name"] = "lastkey-0".into();
-                metadata["namespace"] = "keys".into();
-                let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] });
-                api.create_object(&pod, true).unwrap_or_else(|error| panic!("its pod: {error}"));
+                api.create_object(&pod_of(&object), true)
+                    .unwrap_or_else(|error| panic!("its pod: {error}"));
             }
         }
     }
+    // Agents have folders of their nodes, which the standard forbids: a namespace of their own.
+    let refused = |rendered: &str| {
+        let all = objects(rendered);
+        let daemon = all.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
+        api.create_object(&pod_of(daemon), true)
+    };
+    for way in &AGENTS[..4] {
+        let rendered = render(test, way).unwrap();
+        let error = refused(&rendered).unwrap_err().to_string();
+        assert!(error.contains("restricted"), "{error}");
+        let rendered = rendered.replace("namespace: keys", "namespace: agents");
+        if *way == AGENTS[0] {
+            let privileged =
+                restricted.replace("keys", "agents").replace("restricted", "privileged");
+            api.create(&privileged, false).unwrap();
+        }
+        for object in objects(&rendered) {
+            let kind = object["kind"].as_str().unwrap().to_owned();
+            api.create_object(&object, true).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        }
+        refused(&rendered).unwrap();
+    }
+    // As the kubelet shows it to the API server.
+    for way in &AGENTS[4..] {
+        let (manifest, _) = files_of_the_kms_plugin(&render(test, way).unwrap());
+        api.create(&manifest, true).unwrap_or_else(|error| panic!("{way:?}: {error}"));
+    }
+}
+
+/// A pod as a controller would make it.
+fn pod_of(controller: &Value) -> Value {
+    let template = &controller["spec"]["template"];
+    let mut metadata = template["metadata"].clone();
+    metadata["name"] = "lastkey-0".into();
+    metadata["namespace"] = controller["metadata"]["namespace"].clone();
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
 }

@@ -233,6 +233,22 @@ fn policy_explains_itself() {
     assert!(!shop.cli("who-can decrypt alias/other")["may"].to_string().contains("role.shop"));
 }
 
+/// Kubernetes gives an account's token to whoever may ask for one, or may run a pod as it: to us
+/// he is the account. `who-can` says so, and `lastkey check` names who that is (RBA-05, RBA-07).
+#[test]
+fn attack_who_may_create_tokens_or_pods_becomes_the_account() {
+    let shop = Shop::open();
+    let made = shop.issuer.token_of_pod("somebody-elses-pod", AUDIENCE, "shop", "api");
+    let body = json!({ "subject_token": made, "role": "shop" }).to_string();
+    let answer = shop.server.anybody().answer("POST", "/v1/sts/token", &body);
+    assert_eq!(answer.json()["principal"], "k8s:prod/shop/api");
+    let told = "whoever may create pods, or tokens of ServiceAccount api, in namespace shop of \
+                cluster prod can take role shop";
+    assert_eq!(shop.cli("who-can decrypt alias/shop")["by_kubernetes"], json!([told]));
+    assert!(shop.server.cli("who-can decrypt alias/shop").ok().contains(told));
+    assert_eq!(shop.cli("who-can decrypt alias/other")["by_kubernetes"], Value::Null);
+}
+
 #[test]
 fn roles_of_administrators_cannot_be_given_to_tokens() {
     let shop = Shop::open();

@@ -86,14 +86,44 @@ struct ApiServer {
 }
 
 impl ApiServer {
-    fn start(binary: &Path, data: &Path, encryption: &Path) -> Self {
+    /// Over an etcd that runs already, or one of its own.
+    fn start(binary: &Path, data: &Path, encryption: &Path, etcd: Option<&str>) -> Self {
+        fs::create_dir_all(data).unwrap();
         let mut start = command(binary);
-        let process =
-            Running::start(start.arg("--data").arg(data).arg("--encryption").arg(encryption));
+        start.arg("--data").arg(data).arg("--encryption").arg(encryption);
+        if let Some(etcd) = etcd {
+            start.args(["--etcd", etcd]);
+        }
+        let process = Running::start(&mut start);
         let line = process.says("\"api\"").unwrap_or_else(|| panic!("{}", process.complaint()));
         let told: Value = serde_json::from_str(&line).unwrap();
         let text = |name: &str| told[name].as_str().unwrap().to_owned();
         Self { api: text("api"), etcd: text("etcd"), process }
+    }
+
+    /// Makes a Secret; whether that worked.
+    fn write_secret(&self, name: &str, value: &str) -> bool {
+        let body = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name },
+            "data": { "password": base64(value.as_bytes()) },
+        });
+        let path = "/api/v1/namespaces/shop/secrets";
+        ask("POST", &self.api, path, &body.to_string()).0 == 201
+    }
+
+    #[track_caller]
+    fn read_secret(&self, name: &str) -> String {
+        let path = format!("/api/v1/namespaces/shop/secrets/{name}");
+        let (status, secret) = ask("GET", &self.api, &path, "");
+        assert_eq!(status, 200, "{secret}");
+        let value = STANDARD.decode(secret["data"]["password"].as_str().unwrap()).unwrap();
+        String::from_utf8(value).unwrap()
+    }
+
+    /// Whether its plugin has told it this key id, to which its health is a reason to ask.
+    fn knows(&self, hash: &str) -> bool {
+        ask("GET", &self.api, READY, "");
+        ask("GET", &self.api, "/metrics", "").1.as_str().unwrap().contains(hash)
     }
 }
 
@@ -117,25 +147,50 @@ impl Site {
     /// Writes the EncryptionConfiguration as an operator should: a new file, then renamed.
     /// Provider `lastkey` is `kms.sock`, any other is `NAME.sock`.
     fn encrypt_by(&self, providers: &[&str]) {
+        let files: Vec<_> = providers
+            .iter()
+            .map(|name| {
+                let file = if *name == "lastkey" { "kms" } else { name };
+                (*name, format!("{file}.sock"))
+            })
+            .collect();
+        self.write_encryption("encryption", &files);
+    }
+
+    /// The same of one API server: providers and their sockets.
+    fn write_encryption(&self, name: &str, providers: &[(&str, String)]) {
         let mut text = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n\
-                        resources:\n- resources: [secrets, widgets.example.com]\n  providers:\n"
+                        resources:\n- resources: [secrets, widgets.example.com, \
+                        customresourcedefinitions.apiextensions.k8s.io]\n  providers:\n"
             .to_owned();
-        for name in providers {
-            let file =
-                if *name == "lastkey" { "kms.sock".to_owned() } else { format!("{name}.sock") };
+        for (name, file) in providers {
             text.push_str(&format!(
                 "  - kms: {{apiVersion: v2, name: {name}, endpoint: 'unix://{}'}}\n",
-                self.path(&file).display()
+                self.path(file).display()
             ));
         }
         text.push_str("  - identity: {}\n");
-        fs::write(self.path("encryption.new"), text).unwrap();
-        fs::rename(self.path("encryption.new"), self.path("encryption.yaml")).unwrap();
+        let fresh = self.path(&format!("{name}.new"));
+        fs::write(&fresh, text).unwrap();
+        fs::rename(fresh, self.path(&format!("{name}.yaml"))).unwrap();
+    }
+
+    /// A further control-plane node over the etcd of the first: an API server and its own plugin.
+    fn join(&self, number: usize) -> (Running, ApiServer) {
+        let socket = format!("kms-{number}.sock");
+        let plugin = plugin(&self.server, &self.path(&socket), "alias/etcd");
+        let name = format!("encryption-{number}");
+        self.write_encryption(&name, &[("lastkey", socket)]);
+        let (data, etcd) = (self.path(&format!("api-{number}")), &self.api().etcd);
+        let encryption = self.path(&format!("{name}.yaml"));
+        let api = ApiServer::start(self.binary, &data, &encryption, Some(etcd));
+        self.wait("the next API server is ready", || ask("GET", &api.api, READY, "").0 == 200);
+        (plugin, api)
     }
 
     fn start(&mut self) {
-        fs::create_dir_all(self.path("api")).unwrap();
-        let api = ApiServer::start(self.binary, &self.path("api"), &self.path("encryption.yaml"));
+        let (data, encryption) = (self.path("api"), self.path("encryption.yaml"));
+        let api = ApiServer::start(self.binary, &data, &encryption, None);
         self.api = Some(api);
         self.wait("the API server is ready", || self.get(READY).0 == 200);
     }
@@ -160,20 +215,12 @@ impl Site {
 
     /// Makes a Secret; whether that worked.
     fn write_secret(&self, name: &str, value: &str) -> bool {
-        let body = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name },
-            "data": { "password": base64(value.as_bytes()) },
-        });
-        let path = "/api/v1/namespaces/shop/secrets";
-        ask("POST", &self.api().api, path, &body.to_string()).0 == 201
+        self.api().write_secret(name, value)
     }
 
     #[track_caller]
     fn read_secret(&self, name: &str) -> String {
-        let (status, secret) = self.get(&format!("/api/v1/namespaces/shop/secrets/{name}"));
-        assert_eq!(status, 200, "{secret}");
-        let value = STANDARD.decode(secret["data"]["password"].as_str().unwrap()).unwrap();
-        String::from_utf8(value).unwrap()
+        self.api().read_secret(name)
     }
 
     fn make_widgets(&self) {
@@ -230,11 +277,23 @@ impl Site {
 }
 
 fn plugin(server: &Server, socket: &Path, key: &str) -> Running {
-    let mut command = server.client(["kms-plugin", "--key", key, "--socket"]);
+    let with = ["kms-plugin", "--key", key, "--metrics", "127.0.0.1:0", "--socket"];
+    let mut command = server.client(with);
     let plugin = Running::start(command.arg(socket));
     plugin.says("lastkey kms-plugin serves").unwrap_or_else(|| panic!("{}", plugin.complaint()));
     KmsClient::connect(socket).ready();
     plugin
+}
+
+/// How often a plugin was called so.
+fn calls(plugin: &Running, method: &str) -> u64 {
+    let line = plugin.says("metrics on http://").unwrap();
+    let page = format!("http://{}", line.rsplit_once("http://").unwrap().1.trim());
+    let page = ask("GET", &page, "/metrics", "").1;
+    let label = format!("method=\"{method}\",code=\"OK\"");
+    let mut lines = page.as_str().unwrap().lines();
+    let line = lines.find(|line| line.contains("requests_total{") && line.contains(&label));
+    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
 /// From the first Secret over a restart, a rotation and an outage of 30 seconds.
@@ -245,6 +304,9 @@ fn journey(site: &mut Site) {
     assert_eq!(site.read_secret("one"), "hunter2");
     let widget = site.raw("/registry/example.com/widgets/first");
     assert!(widget.starts_with(b"k8s:enc:kms:v2:lastkey:"));
+    let definitions = "/registry/apiextensions.k8s.io/customresourcedefinitions";
+    let definition = site.raw(&format!("{definitions}/widgets.example.com"));
+    assert!(definition.starts_with(b"k8s:enc:kms:v2:lastkey:"));
     let (provider, object) = site.stored("one");
     let first_id = KmsClient::connect(&site.path("kms.sock")).ready();
     assert_eq!((provider.as_str(), object.key_id.as_str()), ("lastkey", first_id.as_str()));
@@ -318,7 +380,7 @@ fn proof(site: &Site) {
     site.server.cli("key version reinstate alias/etcd 1").ok();
 
     let rewrite = format!(
-        "etcd rewrite --endpoints {etcd} --socket {} --kubeconfig {} --api-server {api} --resource secrets --resource widgets.example.com --rate 1000",
+        "etcd rewrite --endpoints {etcd} --socket {} --kubeconfig {} --api-server {api} --resource secrets --resource widgets.example.com --resource customresourcedefinitions.apiextensions.k8s.io --rate 1000",
         socket.display(),
         kubeconfig.display()
     );
@@ -402,6 +464,89 @@ fn api_server_reloads_its_configuration_from_one_provider_to_another_and_back() 
         assert_eq!(site.read_secret(&format!("step-{step}-{count}")), "hunter3");
     }
     assert_eq!(site.stored("a1").1.key_id, first_id);
+}
+
+/// What an API server costs the plugin: a seed for all that it writes, and when it comes back that
+/// seed, once for each of the threads that fill its cache.
+#[test]
+#[ignore = "heavy: builds a Kubernetes API server, and makes 10,000 Secrets"]
+fn ten_thousand_objects_cost_one_encrypt_and_a_handful_of_decrypts_after_a_restart() {
+    const COUNT: usize = 10_000;
+    let test = "ten_thousand_objects_cost_one_encrypt_and_a_handful_of_decrypts_after_a_restart";
+    let Some(mut site) = Site::found(test, true) else { return };
+    site.start();
+    for number in 0..COUNT {
+        assert!(site.write_secret(&format!("s-{number}"), "hunter2"));
+    }
+    let both = |site: &Site| ["Encrypt", "Decrypt"].map(|method| calls(&site.plugin, method));
+    assert_eq!(both(&site), [1, 0]);
+    site.api.take().unwrap().process.stop();
+    site.plugin.kill();
+    site.plugin = plugin(&site.server, &site.path("kms.sock"), "alias/etcd");
+    site.start();
+    // Until its cache is filled it says that it is not ready.
+    site.wait("all are listed", || {
+        let (_, all) = site.get("/api/v1/namespaces/shop/secrets");
+        all["items"].as_array().is_some_and(|all| all.len() == COUNT)
+    });
+    let [encrypts, decrypts] = both(&site);
+    assert!(encrypts == 1 && (1..=64).contains(&decrypts), "{encrypts}, {decrypts}");
+}
+
+/// Three control-plane nodes: each reads what the others write, before and after it has seen a
+/// rotation, and while plugins of its peers are away.
+#[test]
+#[ignore = "heavy: builds a Kubernetes API server, and starts three"]
+fn three_api_servers_with_a_plugin_each_follow_a_rotation_and_read_each_other() {
+    let test = "three_api_servers_with_a_plugin_each_follow_a_rotation_and_read_each_other";
+    let Some(mut site) = Site::found(test, true) else { return };
+    site.start();
+    let (mut second_plugin, second) = site.join(2);
+    let (third_plugin, third) = site.join(3);
+    let all = [site.api(), &second, &third];
+    for (number, api) in all.iter().enumerate() {
+        assert!(api.write_secret(&format!("by-{number}"), "hunter2"));
+    }
+    let everybody_reads = |name: &str, value: &str| {
+        all.iter().for_each(|api| assert_eq!(api.read_secret(name), value, "{name}"));
+    };
+    (0..3).for_each(|number| everybody_reads(&format!("by-{number}"), "hunter2"));
+    let ids = ["kms.sock", "kms-2.sock", "kms-3.sock"]
+        .map(|socket| KmsClient::connect(&site.path(socket)).ready());
+    assert!(ids.iter().all(|id| *id == ids[0]), "one key has one id: {ids:?}");
+
+    site.server.cli("key rotate alias/etcd").ok();
+    let client = KmsClient::connect(&site.path("kms.sock"));
+    let rotated = client
+        .wait("rotated", |status| status.as_ref().is_ok_and(|status| status.key_id != ids[0]));
+    let hash = lastkey_node::kmsv2::key_id_hash(&rotated.unwrap().key_id);
+    site.wait("the first API server has the new key id", || all[0].knows(&hash));
+    assert!(all[0].write_secret("ahead", "hunter3"));
+    everybody_reads("ahead", "hunter3");
+    site.wait("the others have it", || all[1..].iter().all(|api| api.knows(&hash)));
+
+    let config = format!(
+        "current-context: c\nclusters: [{{name: c, cluster: {{server: '{}'}}}}]\ncontexts: [{{name: c, context: {{cluster: c}}}}]\n",
+        all[1].api
+    );
+    fs::write(site.path("kubeconfig"), config).unwrap();
+    let at = format!("--endpoints {} --socket {}", all[0].etcd, site.path("kms-3.sock").display());
+    let rewrite = format!(
+        "etcd rewrite {at} --kubeconfig {} --api-server {},{},{} --resource secrets --rate 1000",
+        site.path("kubeconfig").display(),
+        all[0].api,
+        all[1].api,
+        all[2].api
+    );
+    assert!(site.server.cli(&rewrite).ok().contains("3 rewritten, 0 left"));
+    site.server
+        .cli(&format!("etcd verify {at} --level decrypt --require clear=0,stale=0,unopened=0"))
+        .ok();
+    second_plugin.kill();
+    assert!(all[2].write_secret("while-a-peer-is-away", "hunter4"));
+    assert_eq!(all[0].read_secret("while-a-peer-is-away"), "hunter4");
+    assert_eq!(all[1].read_secret("by-0"), "hunter2", "what it has read before");
+    drop(third_plugin);
 }
 
 /// 330 seconds, and the three minutes in which writes stop after a key was disabled: they are

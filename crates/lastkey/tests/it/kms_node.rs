@@ -10,7 +10,7 @@ use crate::device_seals::is_installed;
 use crate::device_seals::swtpm::Swtpm;
 use crate::kms_client::KmsClient;
 use crate::process::{Running, lastkey, run};
-use crate::world::Server;
+use crate::world::{Installation, Server};
 
 const SEED: [u8; 32] = [0x5E; 32];
 
@@ -89,6 +89,47 @@ fn server_in_the_plugins_process_serves_it_and_its_administrator() {
     // The data directory is free again, and whole.
     let server = Server::dev(&data);
     server.cli("key show alias/etcd").ok();
+}
+
+#[test]
+fn node_with_the_server_in_its_plugin_boots_by_its_tpm_alone() {
+    if !is_installed("swtpm") {
+        return;
+    }
+    let (folder, mut tpm) = (tempfile::tempdir().unwrap(), Swtpm::start());
+    let path = |name: &str| folder.path().join(name);
+    let installation = Installation::found(folder.path());
+    let mut server = installation.serve_unsealed("");
+    server.create(r#"{"alias": "alias/etcd"}"#);
+    fs::write(path("etcd.cedar"), POLICY).unwrap();
+    run(server.client(["policy", "put", "etcd"]).arg(path("etcd.cedar")), b"").ok();
+    let approval = path("approval.pem");
+    let add = format!("seal add tpm2 --tcti {} --pcrs 7 --approval-key", tpm.tcti());
+    let mut add = server.client(add.split(' '));
+    run(add.arg(approval).arg("--approval-out").arg(path("first.json")), b"").ok();
+    server.process.stop();
+
+    let config = config(folder.path(), "[embedded]\ndata = 'data'");
+    let mut plugin = start(&config);
+    let client = KmsClient::connect(&path("kms.sock"));
+    let key_id = client.ready();
+    let sealed = client.encrypt(&SEED).unwrap();
+    // A power cut: nobody is there, and nothing else answers.
+    plugin.kill();
+    tpm.reboot();
+    let mut plugin = start(&config);
+    let client = KmsClient::connect(&path("kms.sock"));
+    assert_eq!(client.ready(), key_id);
+    assert_eq!(client.decrypt(&sealed).unwrap(), SEED);
+    // Booted in another way: the socket is there, and the server stays sealed.
+    plugin.kill();
+    tpm.reboot();
+    tpm.extend(7);
+    let plugin = start(&config);
+    plugin.logs("the embedded server has started");
+    let client = KmsClient::connect(&path("kms.sock"));
+    assert_eq!(client.status().unwrap_err().code(), Code::Unavailable);
+    assert_eq!(client.decrypt(&sealed).unwrap_err().code(), Code::Unavailable);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::csi::push::until;
 use crate::http::Http;
 use crate::postgres::Postgres;
 use crate::world::{Server, dev_command, text};
@@ -103,7 +104,8 @@ fn account_is_made_for_whoever_asks_and_what_it_made_stays() {
     assert_eq!(about("rolvaliduntil BETWEEN now() AND now() + interval '7 min'"), "t");
     let mut long = postgres.psql(own, "shop", "SELECT pg_sleep(600)").spawn().unwrap();
     let asks = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%sleep(600)'";
-    while postgres.one(&format!("{asks} AND usename = '{user}'")) != "1" {}
+    let asks = format!("{asks} AND usename = '{user}'");
+    until("a connection that lasts", || postgres.one(&asks) == "1");
     let listed = house.cli("database lease list app");
     assert!(listed.contains(&user) && listed.contains("in_use") && !listed.contains(&password));
 
@@ -153,9 +155,7 @@ fn database_that_refuses_says_why_and_nothing_is_left_of_it() {
     house.cli("database creds app");
     assert_eq!(house.accounts().len(), 2);
     house.cli("database role delete app");
-    while house.accounts().len() > 1 {
-        std::thread::yield_now();
-    }
+    until("the account of the role is dropped", || house.accounts().len() == 1);
     let metrics = house.server.admin().answer("GET", "/metrics", "").text();
     assert!(metrics.contains("lastkey_database_lease_acts_total{result=\"made\"} 2"), "{metrics}");
 }

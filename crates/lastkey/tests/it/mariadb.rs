@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::csi::push::until;
 use crate::http::{base64, bytes};
 use crate::postgres::{NOBODY, is_root, unprivileged};
 use crate::process::{Running, not_run};
@@ -149,7 +150,8 @@ fn account_of_a_mariadb_comes_and_goes() {
     assert!(insert.success());
     let mut long = database.client(own, "SELECT SLEEP(600)").spawn().unwrap();
     let sleeps = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%SLEEP(6%'";
-    while database.sql(&format!("{sleeps} AND USER = '{user}'")) != "1" {}
+    let sleeps = format!("{sleeps} AND USER = '{user}'");
+    until("a connection that lasts", || database.sql(&sleeps) == "1");
     let lease = text(&issued["lease"]["id"]);
     server.cli(&format!("database lease revoke app {lease}")).ok();
     assert!(!long.wait().unwrap().success(), "its connections end");

@@ -9,7 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_crypto::material::{MaterialSpec, generate};
 use lastkey_crypto::sign::{Message, SignAlgorithm, SigningKey};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+};
 use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+use tonic::Code;
 
 use crate::http::Http;
 use crate::kms_client::KmsClient;
@@ -174,6 +180,57 @@ fn certificate_of_another_authority_ends_the_handshake() {
     site.ok("whoami");
 }
 
+/// Certificate and key of a kubelet, in PEM, as its cluster signs them.
+fn kubelet(issuer: &CertifiedIssuer<'static, KeyPair>, group: &str, node: &str) -> String {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, group);
+    params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
+    let now = OffsetDateTime::now_utc();
+    (params.not_before, params.not_after) = (now - Duration::hours(1), now + Duration::days(300));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.signed_by(&key, &**issuer).unwrap().pem() + &key.serialize_pem()
+}
+
+#[test]
+fn node_joins_by_the_certificate_of_its_kubelet_until_it_is_put_out() {
+    let site = Site::found();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    site.write("ca.crt", &issuer.pem());
+    site.write("kubelet.pem", &kubelet(&issuer, "system:nodes", "worker-1"));
+    site.write("admin.pem", &kubelet(&issuer, "system:masters", "worker-1"));
+    let join = |node: &str, with: &str| {
+        site.run(&format!("node join {node} --cluster here --identity {with} --out {node}"))
+    };
+    // While nobody is known who signs certificates, none is asked for.
+    assert_eq!(join("worker-1", "kubelet.pem").code, REFUSED);
+    site.ok(
+        "cluster add here --issuer https://k --audience lastkey --jwks jwks --kubelet-ca ca.crt",
+    );
+    join("worker-1", "kubelet.pem").ok();
+    site.pod("worker-1");
+    let by_agent = "whoami --token-file session --identity worker-1/node.pem --output json";
+    assert_eq!(site.run(by_agent).json()["principal"], "k8s:here/shop/api");
+    // Neither another node, nor a cluster without it, nor somebody else that the cluster signed for.
+    assert_eq!(join("worker-2", "kubelet.pem").code, REFUSED);
+    assert_eq!(join("worker-1", "admin.pem").code, REFUSED);
+    site.ok("cluster add there --issuer https://k --audience lastkey --jwks jwks");
+    let there = "node join worker-1 --cluster there --identity kubelet.pem --out x";
+    assert_eq!(site.run(there).code, REFUSED);
+    assert_eq!(site.run("node join worker-1 --cluster here --out x").code, REFUSED);
+    // What was put out comes back by a token, or by a certificate that is signed later.
+    site.ok("node remove worker-1");
+    assert_eq!(site.run(by_agent).code, REFUSED);
+    assert_eq!(join("worker-1", "kubelet.pem").code, REFUSED);
+    site.invite("worker-1");
+    site.join("worker-1").ok();
+}
+
 /// A KMS plugin that calls by the certificate of a node, which it renews so many seconds before its
 /// end; the file of that certificate as it was.
 fn plugin(site: &Site, renew_seconds: u32) -> (Running, Vec<u8>) {
@@ -221,6 +278,26 @@ fn kms_plugin_with_a_void_certificate_goes_on_by_its_local_keys() {
             status.as_ref().is_ok_and(|status| status.key_id != sealed.key_id)
         })
         .unwrap();
+}
+
+#[test]
+fn kms_plugin_of_a_removed_node_stops_and_forgets_until_the_node_joins_anew() {
+    let site = Site::found();
+    let (plugin, _) = plugin(&site, 0);
+    plugin.says("lastkey kms-plugin serves").unwrap();
+    let client = KmsClient::connect(&site.path("kms.sock"));
+    let key_id = client.ready();
+    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
+    site.ok("node remove cp-1");
+    let refused = client.wait("refused", Result::is_err).unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(client.encrypt(&[0x5E; 32]).unwrap_err().code(), Code::PermissionDenied);
+    client.decrypt(&sealed).unwrap_err();
+    site.invite("cp-1");
+    site.ok("node join cp-1 --token-file cp-1.token --out anew");
+    fs::rename(site.path("anew/node.pem"), site.path("cp-1/node.pem")).unwrap();
+    assert_eq!(client.ready(), key_id);
+    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod backups;
 mod holdings;
 mod seals;
 mod secrets;
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -375,6 +376,7 @@ fn every_command_does_what_it_says() {
     seals::commands(&mut shell);
     backups::commands(&mut shell);
     holdings::commands(&mut shell);
+    volumes::commands(&mut shell);
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));

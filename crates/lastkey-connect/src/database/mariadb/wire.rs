@@ -344,6 +344,27 @@ mod tests {
     }
 
     #[test]
+    fn packets_with_any_byte_changed_are_read_or_refused() {
+        let whole = greeting("10.11.6-MariaDB", NATIVE);
+        let switch = [NATIVE.as_bytes(), b"\0", &[7; 20], b"\0"].concat();
+        for place in 0..whole.len().max(switch.len()) {
+            for byte in [0, 1, 0x7f, 0xfb, 0xfc, 0xfe, 0xff] {
+                for packet in [&whole, &switch] {
+                    let mut changed = packet.clone();
+                    if let Some(at) = changed.get_mut(place) {
+                        *at = byte;
+                    }
+                    drop((
+                        parse_greeting(&changed),
+                        parse_switch(&changed),
+                        first_column(&changed),
+                    ));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn another_way_to_log_in_is_not_answered() {
         let switch = |plugin: &str| [plugin.as_bytes(), b"\0", &[7; 20], b"\0"].concat();
         assert_eq!(parse_switch(&switch(NATIVE)).ok(), Some([7; 20]));

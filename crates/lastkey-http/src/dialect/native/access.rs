@@ -9,7 +9,9 @@ use lastkey_core::time::Timestamp;
 use lastkey_service::ops::ask_policy::{About, Answer, WhoCan, Whose};
 use lastkey_service::ops::fetch_keys::KeysFrom;
 use lastkey_service::ops::replay_policy::{ChangedCall, PolicyOf, Rewritten};
-use lastkey_service::ops::set_access::{ClusterRequest, ProviderRequest, RoleRequest, key_ids};
+use lastkey_service::ops::set_access::{
+    ClusterRequest, ProviderRequest, RoleRequest, key_ids, kubelet_fingerprints, provider_keys,
+};
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::access::{
     CanReply, CanRequest, ClusterView, ListClustersReply, ListPoliciesReply, ListProvidersReply,
@@ -21,6 +23,7 @@ use lastkey_wire::native::query::{DryRunQuery, PageQuery};
 
 use super::decode::{Ask, RequestBody, context, key, page_len, parse};
 use super::encode::rfc3339;
+use super::nodes::fingerprint;
 use crate::problem::{Problem, Syntax};
 
 impl RequestBody for SetClusterRequest {}
@@ -54,6 +57,7 @@ pub(super) fn marker(last: Option<&String>, more: bool) -> Option<String> {
 }
 
 fn cluster_view(cluster: Cluster) -> ClusterView {
+    let kubelet_authorities = kubelet_fingerprints(&cluster).iter().map(fingerprint).collect();
     ClusterView {
         name: cluster.name.to_string(),
         issuers: cluster.issuers,
@@ -61,6 +65,7 @@ fn cluster_view(cluster: Cluster) -> ClusterView {
         key_ids: key_ids(&cluster.keys.jwks),
         jwks_url: cluster.keys.url,
         max_token_seconds: cluster.max_token_secs,
+        kubelet_authorities,
         created_at: rfc3339(cluster.created_at),
     }
 }
@@ -90,6 +95,7 @@ pub(super) async fn set_cluster(
         audiences: body.audiences,
         keys: keys_from(body.jwks, body.jwks_url, body.jwks_ca)?,
         max_token_secs: body.max_token_seconds,
+        kubelet_authorities: body.kubelet_ca,
     };
     Ok(cluster_view(ask.engine().set_cluster(ask.call(), ask.name()?, request).await?))
 }
@@ -118,11 +124,14 @@ pub(super) async fn list_clusters(
 }
 
 fn provider_view(provider: Provider) -> ProviderView {
+    let (key_ids, authorities) = provider_keys(&provider);
     ProviderView {
         name: provider.name.to_string(),
-        issuer: provider.issuer,
+        issuer: Some(provider.issuer).filter(|issuer| !issuer.is_empty()),
         audiences: provider.audiences,
-        key_ids: key_ids(&provider.keys.jwks),
+        trust_domain: provider.trust_domain,
+        authorities: authorities.iter().map(fingerprint).collect(),
+        key_ids,
         jwks_url: provider.keys.url,
         subject_claim: provider.subject_claim,
         groups_claim: provider.groups_claim,
@@ -138,6 +147,7 @@ pub(super) async fn set_provider(
     let request = ProviderRequest {
         issuer: body.issuer,
         audiences: body.audiences,
+        trust_domain: body.trust_domain,
         keys: keys_from(body.jwks, body.jwks_url, body.jwks_ca)?,
         subject_claim: body.subject_claim,
         groups_claim: body.groups_claim,
@@ -176,6 +186,7 @@ fn role_view(role: Role) -> RoleView {
         service_accounts: Vec::new(),
         provider: None,
         claims: None,
+        spiffe_ids: Vec::new(),
         policy: role.policy,
         policy_version: role.policy_version,
         max_session_seconds: role.max_session_secs,
@@ -191,12 +202,16 @@ fn role_view(role: Role) -> RoleView {
             view.provider = Some(provider.to_string());
             view.claims = Some(claims.into_iter().collect());
         }
+        RoleHolders::Spiffe { provider, ids } => {
+            view.provider = Some(provider.to_string());
+            view.spiffe_ids = ids;
+        }
     }
     view
 }
 
 fn holders(body: &SetRoleRequest) -> Result<RoleHolders, Syntax> {
-    let of_provider = body.claims.is_some();
+    let of_provider = body.claims.is_some() || !body.spiffe_ids.is_empty();
     let of_cluster = !body.namespaces.is_empty() || !body.service_accounts.is_empty();
     match (&body.cluster, &body.provider) {
         (Some(cluster), None) if !of_provider => Ok(RoleHolders::ServiceAccounts {
@@ -204,13 +219,20 @@ fn holders(body: &SetRoleRequest) -> Result<RoleHolders, Syntax> {
             namespaces: body.namespaces.clone(),
             service_accounts: body.service_accounts.clone(),
         }),
-        (None, Some(provider)) if !of_cluster => Ok(RoleHolders::Claims {
+        (None, Some(provider)) if !of_cluster && body.spiffe_ids.is_empty() => {
+            Ok(RoleHolders::Claims {
+                provider: name("provider", provider)?,
+                claims: body.claims.clone().unwrap_or_default().0.into_iter().collect(),
+            })
+        }
+        (None, Some(provider)) if !of_cluster && body.claims.is_none() => Ok(RoleHolders::Spiffe {
             provider: name("provider", provider)?,
-            claims: body.claims.clone().unwrap_or_default().0.into_iter().collect(),
+            ids: body.spiffe_ids.clone(),
         }),
         _neither_or_mixed => Err(Syntax::field(
             "cluster",
-            "expected `cluster`, `namespaces` and `service_accounts`, or `provider` and `claims`",
+            "expected `cluster`, `namespaces` and `service_accounts`, or `provider` and either \
+             `claims` or `spiffe_ids`",
         )),
     }
 }
@@ -321,7 +343,8 @@ pub(super) async fn can(ask: &Ask, body: CanRequest) -> Result<CanReply, Problem
 /// `POST /v1/iam/who-can`
 pub(super) async fn who_can(ask: &Ask, body: WhoCanRequest) -> Result<WhoCanReply, Problem> {
     let about = about(body.key.as_deref(), body.secret.as_deref())?;
-    let WhoCan { may, may_not } = ask.engine().who_can(ask.call(), &body.action, about).await?;
+    let asked = ask.engine().who_can(ask.call(), &body.action, about);
+    let (WhoCan { may, may_not }, by_kubernetes) = asked.await?;
     let told =
         |answers: Vec<Answer>| {
             let each = answers.into_iter().map(|Answer { policy, who, conditions, .. }| {
@@ -329,7 +352,7 @@ pub(super) async fn who_can(ask: &Ask, body: WhoCanRequest) -> Result<WhoCanRepl
             });
             each.collect()
         };
-    Ok(WhoCanReply { may: told(may), may_not: told(may_not) })
+    Ok(WhoCanReply { may: told(may), may_not: told(may_not), by_kubernetes })
 }
 
 /// `POST /v1/iam/replay`

@@ -2,14 +2,14 @@
 //!
 //! Room      `http`.
 
-use lastkey_core::holding::{Holding, Reason};
+use lastkey_core::holding::{HeldThing, Holding, Inventory, Reason};
 use lastkey_core::ids::{Name, VersionNo};
 use lastkey_service::ops::holdings::Report;
 use lastkey_service::view::Impact;
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::holdings::{
-    DestroyVersionRequest, ForgetHoldingRequest, HeldVersion, HoldingView, ImpactReply,
-    ReportHoldingRequest,
+    self as wire, DestroyVersionRequest, ForgetHoldingRequest, HeldVersion, HoldingView,
+    ImpactReply, ReportHoldingRequest,
 };
 use lastkey_wire::native::query::DryRunQuery;
 
@@ -30,7 +30,8 @@ pub(super) async fn report(ask: &Ask, body: ReportHoldingRequest) -> Result<Empt
         number.ok_or_else(wrong).map(|number| (number, held.count))
     };
     let versions = body.versions.iter().map(version).collect::<Result<_, _>>()?;
-    let report = Report { place: place(ask)?, what: held_in(body.what), versions };
+    let things = body.things.into_iter().map(thing_in).collect::<Result<_, _>>()?;
+    let report = Report { place: place(ask)?, what: held_in(body.what), versions, things };
     ask.engine().report_holding(ask.call(), ask.key()?, report).await?;
     Ok(Empty {})
 }
@@ -44,9 +45,14 @@ pub(super) async fn forget(ask: &Ask, body: ForgetHoldingRequest) -> Result<Empt
 
 /// `GET /v1/keys/{key}/impact`
 pub(super) async fn impact(ask: &Ask, _: DryRunQuery) -> Result<ImpactReply, Problem> {
-    let Impact { key, secrets, secret_versions } =
+    let Impact { key, inventories, secrets, secret_versions } =
         ask.engine().impact(ask.call(), ask.key()?).await?;
-    let key = key_view(key);
+    let mut key = key_view(key);
+    for Inventory { place, things, .. } in inventories {
+        if let Some(holding) = key.holdings.iter_mut().find(|one| one.place == place.as_str()) {
+            holding.things = things.into_iter().map(thing_out).collect();
+        }
+    }
     Ok(ImpactReply {
         key: key.id,
         state: key.state,
@@ -70,6 +76,17 @@ fn place(ask: &Ask) -> Result<Name, Syntax> {
     parse("place", &ask.second("place")?, Name::parse)
 }
 
+fn thing_in(thing: wire::HeldThing) -> Result<HeldThing, Syntax> {
+    let wrong = || Syntax::field("things", "versions count from 1");
+    let version = VersionNo::new(thing.version).ok_or_else(wrong)?;
+    Ok(HeldThing { name: thing.name, version, about: thing.about.0.into_iter().collect() })
+}
+
+fn thing_out(thing: HeldThing) -> wire::HeldThing {
+    let version = thing.version.number();
+    wire::HeldThing { name: thing.name, version, about: thing.about.into_iter().collect() }
+}
+
 /// A report of a place.
 pub(super) fn holding_view(holding: Holding) -> HoldingView {
     let held = |(version, count): &(VersionNo, u64)| {
@@ -81,6 +98,7 @@ pub(super) fn holding_view(holding: Holding) -> HoldingView {
         what: held_out(holding.what),
         count: holding.count(None),
         versions: holding.versions.iter().map(held).collect(),
+        things: Vec::new(),
         reported_at: rfc3339(holding.reported_at),
         reported_by: holding.reported_by,
         overridden: holding.overridden,

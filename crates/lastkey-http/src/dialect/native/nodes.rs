@@ -9,13 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use lastkey_core::access::{NODE_JOIN_SECS, Node};
 use lastkey_core::ids::{Name, RequestId};
 use lastkey_core::principal::Peer;
+use lastkey_crypto::digest::sha256;
 use lastkey_service::engine::Engine;
 use lastkey_service::ops::nodes::{Invited, Joined};
 use lastkey_wire::SecretText;
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::nodes::{
-    JoinRequest, JoinTokenReply, ListNodesReply, NodeCertificateReply, NodeView, RenewRequest,
-    SetNodeRequest,
+    JoinRequest, JoinTokenReply, ListNodesReply, NodeAuthorityView, NodeCertificateReply, NodeView,
+    RenewRequest, SetNodeRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery};
 use rustls_pki_types::CertificateSigningRequestDer;
@@ -42,7 +43,8 @@ fn view(node: Node) -> NodeView {
     }
 }
 
-fn fingerprint(bytes: &[u8]) -> String {
+/// SHA-256 of a certificate, for people.
+pub(super) fn fingerprint(bytes: &[u8; 32]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold("sha256:".to_owned(), |mut text, byte| {
         // Writing to a String cannot fail.
@@ -67,7 +69,7 @@ pub(super) async fn describe(ask: &Ask, _: DryRunQuery) -> Result<NodeView, Prob
 
 /// `DELETE /v1/sys/nodes/{name}`
 pub(super) async fn remove(ask: &Ask, _: Empty) -> Result<Empty, Problem> {
-    ask.engine().remove_named::<Node>(ask.call(), ask.name()?).await?;
+    ask.engine().remove_node(ask.call(), ask.name()?).await?;
     Ok(Empty {})
 }
 
@@ -80,6 +82,18 @@ pub(super) async fn list(ask: &Ask, query: PageQuery) -> Result<ListNodesReply, 
     Ok(ListNodesReply { nodes, next_marker })
 }
 
+/// `POST /v1/sys/node-authority/rotate`
+pub(super) async fn rotate_authority(ask: &Ask, _: Empty) -> Result<NodeAuthorityView, Problem> {
+    let now = ask.engine().rotate_node_authority(ask.call()).await?;
+    let previous = now.previous.as_deref().map(|before| fingerprint(&sha256(before)));
+    Ok(NodeAuthorityView {
+        authority: fingerprint(&sha256(&now.certificate)),
+        created_at: rfc3339(now.created_at),
+        previous_until: previous.as_ref().map(|_| rfc3339(now.overlap_ends())),
+        previous,
+    })
+}
+
 /// `POST /v1/nodes/join`
 pub(crate) async fn join(
     engine: &Arc<Engine>,
@@ -88,7 +102,15 @@ pub(crate) async fn join(
     id: RequestId,
 ) -> Result<Answer, Problem> {
     let (name, csr) = (parse("name", &body.name, Name::parse)?, csr(&body.csr)?);
-    Ok(certificate(engine.join_node(id, peer, name, body.token.0, &csr).await?))
+    let joined = match (body.token, body.cluster) {
+        (Some(token), None) => engine.join_node(id, peer, name, token.0, &csr).await?,
+        (None, Some(cluster)) => {
+            let cluster = parse("cluster", &cluster, Name::parse)?;
+            engine.join_by_kubelet(id, peer, name, cluster, &csr).await?
+        }
+        _none_or_both => return Err(Syntax::field("token", "expected `token` or `cluster`").into()),
+    };
+    Ok(certificate(joined))
 }
 
 /// `POST /v1/nodes/renew`

@@ -37,7 +37,9 @@ use lastkey_wire::native::keys::{
     SetRotationRequest, SetTagsRequest, UpdateKeyRequest,
 };
 use lastkey_wire::native::leaks::{ConfirmLeaksReply, ConfirmLeaksRequest};
-use lastkey_wire::native::nodes::{JoinTokenReply, ListNodesReply, NodeView, SetNodeRequest};
+use lastkey_wire::native::nodes::{
+    JoinTokenReply, ListNodesReply, NodeAuthorityView, NodeView, SetNodeRequest,
+};
 use lastkey_wire::native::operations::{
     DataKeyPairReply, DataKeyPairRequest, DataKeyReply, DataKeyRequest, DecryptReply,
     DecryptRequest, EncryptReply, EncryptRequest, MacReply, MacRequest, RandomReply, RandomRequest,
@@ -410,6 +412,8 @@ pub(crate) static ROUTES: &[Route] = &[
         "Makes a node known, and hands out the token that it joins with."),
     body!(DELETE "/v1/sys/nodes/{name}", "sys:UpdateNode", nodes::remove, Empty => Empty,
         "Removes a node; its certificate is void at once."),
+    body!(POST "/v1/sys/node-authority/rotate", "sys:RotateNodeAuthority", nodes::rotate_authority, Empty => NodeAuthorityView,
+        "Lets a new authority sign the certificates of nodes; those of the one before are good until they end."),
     query!("/v1/iam/providers", "iam:ReadProviders", access::list_providers, PageQuery => ListProvidersReply,
         "Lists other providers of identities."),
     query!("/v1/iam/providers/{name}", "iam:ReadProviders", access::describe_provider, DryRunQuery => ProviderView,

@@ -11,12 +11,14 @@ use lastkey_core::principal::Peer;
 use lastkey_service::engine::Engine;
 use lastkey_service::ops::Opening;
 use lastkey_service::ops::exchange_token::{LoginPlace, Request};
+use lastkey_service::ops::present_certificate;
 use lastkey_service::ops::revoke::Burned;
 use lastkey_wire::SecretText;
 use lastkey_wire::native::query::DryRunQuery;
 use lastkey_wire::native::sessions::{
-    BurnReply, BurnRequest, JWT_TYPE, ListRevocationsReply, ProviderReply, ProviderRequest,
-    RevocationView, RevokeKind, RevokeRequest, TokenReply, TokenRequest, WhoAmIReply,
+    BurnReply, BurnRequest, CertificateRequest, JWT_TYPE, ListRevocationsReply, ProviderReply,
+    ProviderRequest, RevocationView, RevokeKind, RevokeRequest, TokenReply, TokenRequest,
+    WhoAmIReply,
 };
 
 use super::decode::{Ask, RequestBody, parse};
@@ -46,6 +48,22 @@ pub(crate) async fn token(
         nonce: body.nonce.map(|nonce| nonce.0),
     };
     let opening = engine.exchange_token(id, peer, request).await?;
+    Ok(Answer::json(to_json(&token_reply(opening))))
+}
+
+/// `POST /v1/sts/certificate`
+pub(crate) async fn certificate(
+    engine: &Arc<Engine>,
+    body: CertificateRequest,
+    peer: &Peer,
+    id: RequestId,
+) -> Result<Answer, Problem> {
+    let request = present_certificate::Request {
+        role: parse("role", &body.role, Name::parse)?,
+        duration: body.duration_seconds.map(Duration::from_secs),
+        policy: body.policy,
+    };
+    let opening = engine.present_certificate(id, peer, request).await?;
     Ok(Answer::json(to_json(&token_reply(opening))))
 }
 

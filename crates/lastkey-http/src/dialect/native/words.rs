@@ -90,6 +90,7 @@ pub(super) const fn origin_out(origin: Origin) -> wire::Origin {
 pub(super) const fn held_in(what: wire::HeldWhat) -> HeldWhat {
     match what {
         wire::HeldWhat::EtcdObjects => HeldWhat::EtcdObjects,
+        wire::HeldWhat::Volumes => HeldWhat::Volumes,
     }
 }
 
@@ -97,6 +98,7 @@ pub(super) const fn held_in(what: wire::HeldWhat) -> HeldWhat {
 pub(super) const fn held_out(what: HeldWhat) -> wire::HeldWhat {
     match what {
         HeldWhat::EtcdObjects => wire::HeldWhat::EtcdObjects,
+        HeldWhat::Volumes => wire::HeldWhat::Volumes,
     }
 }
 

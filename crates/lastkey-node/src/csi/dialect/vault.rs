@@ -27,9 +27,13 @@ pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<P
         let entry = entry?;
         entry.note_others(&OF_OBJECT, &mut plan.ignored);
         let path = entry.needed("objectName")?;
-        let source = Source { name: secret_of(&entry)?, which: which(&entry)? };
+        let source = source_of(&entry)?;
+        let whole = match source.which {
+            Which::Account => Part::VaultLease,
+            Which::Stage(_) | Which::Number(_) => Part::VaultReply,
+        };
         let part = entry.text("secretKey")?.filter(|key| !key.is_empty());
-        let part = part.map_or(Part::VaultReply, Part::Field);
+        let part = part.map_or(whole, Part::Field);
         plan.files.push(Wanted {
             object: path.clone(),
             path,
@@ -40,6 +44,19 @@ pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<P
         });
     }
     Ok(plan)
+}
+
+/// A stored secret; or, of the path `database/creds/ROLE`, the account that the pod has by a role of
+/// a database.
+fn source_of(entry: &Entry<'_>) -> Result<Source, Refusal> {
+    let (name, which) = (secret_of(entry)?, which(entry)?);
+    match name.strip_prefix("database/creds/") {
+        Some(_) if entry.has("secretArgs") => {
+            Err(entry.refuse("secretArgs", "does not go with credentials of a database"))
+        }
+        Some(role) => Ok(Source { name: role.to_owned(), which: Which::Account }),
+        None => Ok(Source { name, which }),
+    }
 }
 
 /// The secret of a path: `MOUNT/data/NAME` of version 2 of the key-value store and `MOUNT/NAME` of
@@ -131,6 +148,21 @@ mod tests {
         assert!(
             plan.ignored.contains("vaultAddress") && plan.ignored.contains("vaultSkipTLSVerify")
         );
+    }
+
+    #[test]
+    fn credentials_of_a_database_are_the_account_of_the_pod() {
+        let plan = of("\
+- {objectName: user, secretPath: database/creds/db-app, secretKey: username}
+- {objectName: whole, secretPath: database/creds/db-app}
+")
+        .unwrap();
+        let account = Source { name: "db-app".to_owned(), which: Which::Account };
+        assert!(plan.files.iter().all(|file| file.content.sources() == [&account]));
+        let Content::One { part, .. } = &plan.files[1].content else { panic!() };
+        assert_eq!(part, &Part::VaultLease);
+        let more = "- {objectName: a, secretPath: database/creds/x, secretArgs: {version: 1}}";
+        assert!(of(more).unwrap_err().to_string().contains("secretArgs"));
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Denied`], also when there is no such lease or it is not his;
-    /// [`Error::SecretState`] when its account is not in use; [`Error::Outside`],
+    /// [`Error::Invalid`] when its account is being made or dropped; [`Error::Outside`],
     /// [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn renew_credentials(
         self: &Arc<Self>,
@@ -180,7 +180,7 @@ impl Engine {
             return Err(Error::Denied);
         };
         if !is_in_use(&held.lease) {
-            return Err(Error::SecretState { state: "a lease that is not in use" });
+            return Err(Error::invalid("lease", "its account is being made or dropped"));
         }
         trail.call().go_on()?;
         trail.intend(self).await?;

@@ -29,6 +29,8 @@ use crate::jobs::scheduled_call;
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
 /// How often databases are compared with their leases, in seconds.
 const MEND_SECS: u64 = 600;
+/// How soon that is tried again when one of them could not be, in seconds.
+const MEND_AGAIN_SECS: u64 = 60;
 
 /// Runs until it is told to stop.
 pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
@@ -62,13 +64,17 @@ impl Engine {
         };
         let mut working = JoinSet::new();
         for (database, work) in work {
-            if self.leases.is_paused(&database) {
-                continue;
-            }
             let engine = Arc::clone(self);
             working.spawn(async move { engine.work_in(&database, work).await });
         }
-        while working.join_next().await.is_some() {}
+        while let Some(done) = working.join_next().await {
+            if !matches!(done, Ok(true)) {
+                // One was not compared: all are again, in a minute.
+                let now = self.clock.observe().elapsed.0;
+                let before = now.saturating_sub(MEND_SECS).saturating_add(MEND_AGAIN_SECS);
+                self.leases.mended_at.store(before.max(1), Ordering::Relaxed);
+            }
+        }
     }
 
     async fn lease_work(&self) -> Result<HashMap<Name, Work>, Error> {
@@ -127,21 +133,25 @@ impl Engine {
         self.ports.clusters.standing(&bound, self.clock.wall())
     }
 
-    async fn work_in(&self, database: &Name, work: Work) {
+    /// Does it; no when the database was to be compared with its leases and was not.
+    async fn work_in(&self, database: &Name, work: Work) -> bool {
         for (role, id) in work.leases {
             // The rest of them would fail like the one before.
             if self.leases.is_paused(database) {
-                return;
+                return !work.is_compared;
             }
             if let Err(error) = self.tend_one(&role, id).await {
                 tracing::warn!(%role, lease = %id, %error, "a lease: due, but failed");
             }
         }
-        if work.is_compared
-            && let Err(error) = self.compare(database).await
-        {
+        if !work.is_compared {
+            return true;
+        }
+        let compared = self.compare(database).await;
+        if let Err(error) = &compared {
             tracing::warn!(%database, %error, "a database was not compared with its leases");
         }
+        compared.is_ok()
     }
 
     async fn tend_one(&self, role: &Name, id: LeaseId) -> Result<(), Error> {

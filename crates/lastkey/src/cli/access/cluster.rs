@@ -2,6 +2,8 @@
 //!
 //! Room      `lastkey`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use lastkey_wire::native::access::SetClusterRequest;
 
@@ -50,6 +52,9 @@ pub(crate) struct AddArgs {
     /// Longest lifetime of a token that is taken, such as 1h [default: 1d]
     #[arg(long, value_name = "TIME")]
     max_token_lifetime: Option<Span>,
+    /// Authority of its kubelets: its nodes may join by their certificates then, without a token
+    #[arg(long, value_name = "FILE")]
+    kubelet_ca: Option<PathBuf>,
     #[command(flatten)]
     dry_run: DryRunArgs,
 }
@@ -66,6 +71,7 @@ pub(crate) async fn run(command: ClusterCommand, session: &Session) -> Result<()
                 jwks_url: args.keys.jwks_url,
                 jwks_ca: args.keys.jwks_ca.as_deref().map(text).transpose()?,
                 max_token_seconds: args.max_token_lifetime.map(|span| span.seconds),
+                kubelet_ca: args.kubelet_ca.as_deref().map(text).transpose()?,
             };
             let call = client.set_cluster(&args.name, &request);
             session.settle_and_show(call, args.dry_run).await

@@ -9,7 +9,8 @@ use lastkey_client::token_from_env;
 use lastkey_wire::{
     SecretText,
     native::sessions::{
-        BurnRequest, LoginRequest, ProviderRequest, RevokeKind, RevokeRequest, TokenRequest,
+        BurnRequest, CertificateRequest, LoginRequest, ProviderRequest, RevokeKind, RevokeRequest,
+        TokenRequest,
     },
 };
 
@@ -28,11 +29,14 @@ pub(crate) struct LoginArgs {
     #[arg(
         long,
         value_name = "FILE",
-        required_unless_present_any = ["user", "oidc"],
-        conflicts_with_all = ["user", "oidc"],
+        required_unless_present_any = ["user", "oidc", "certificate"],
+        conflicts_with_all = ["user", "oidc", "certificate"],
         requires = "role"
     )]
     jwt_file: Option<PathBuf>,
+    /// By the certificate of --identity (X.509-SVID). The session is good together with it alone
+    #[arg(long, conflicts_with_all = ["user", "oidc"], requires = "role")]
+    certificate: bool,
     /// Provider at which you log in, by a browser on this machine
     #[arg(long, value_name = "PROVIDER", conflicts_with = "user", requires = "role")]
     oidc: Option<String>,
@@ -100,7 +104,12 @@ pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Fail
     let client = session.client()?;
     let duration_seconds = args.duration.map(|span| span.seconds);
     let policy = args.policy.as_deref().map(text).transpose()?;
-    // The parser takes exactly one of the three, and a role with a token.
+    if args.certificate {
+        let role = args.role.unwrap_or_default();
+        let request = CertificateRequest { role, duration_seconds, policy };
+        return session.show(&client.present_certificate(&request).await?);
+    }
+    // The parser takes exactly one of the others, and a role with a token.
     let reply = match (args.user, args.oidc) {
         (Some(user), _) => {
             let file = args.password_file.as_deref();

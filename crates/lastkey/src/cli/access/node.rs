@@ -49,7 +49,11 @@ pub(crate) enum NodeCommand {
         #[command(flatten)]
         dry_run: DryRunArgs,
     },
-    /// On the node: make a key, and exchange the token of --token-file for a certificate
+    /// What signs the certificates of nodes
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
+    /// On the node: make a key, and exchange the token of --token-file, or the certificate of the
+    /// node's kubelet, for a certificate
     Join(JoinArgs),
     /// On the node: make a new key and get the next certificate; the last one is void then
     Renew {
@@ -57,6 +61,14 @@ pub(crate) enum NodeCommand {
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
     },
+}
+
+/// Subcommands of `node authority`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum AuthorityCommand {
+    /// Let a new authority sign; certificates of the one before are good until they end, a day at
+    /// most
+    Rotate(DryRunArgs),
 }
 
 /// Arguments of `node add`.
@@ -76,6 +88,10 @@ pub(crate) struct AddArgs {
 pub(crate) struct JoinArgs {
     /// Name of the node
     name: String,
+    /// Without a token: cluster that it is a node of, and whose kubelet's certificate and key --identity
+    /// names: /var/lib/kubelet/pki/kubelet-client-current.pem
+    #[arg(long, value_name = "CLUSTER")]
+    cluster: Option<String>,
     /// Folder for the key and certificate; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -104,13 +120,22 @@ pub(crate) async fn run(command: NodeCommand, session: &Session) -> Result<(), F
         NodeCommand::Remove { name, dry_run } => {
             session.settle_quietly(session.client()?.remove_node(&name), dry_run).await
         }
+        NodeCommand::Authority(AuthorityCommand::Rotate(dry_run)) => {
+            session.settle_and_show(session.client()?.rotate_node_authority(), dry_run).await
+        }
         NodeCommand::Join(args) => join(args, session).await,
         NodeCommand::Renew { dir } => renew(&dir, session).await,
     }
 }
 
 async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
-    let (client, token) = session.client_and_token()?;
+    let (client, token) = match &args.cluster {
+        Some(_) => (session.client()?, None),
+        None => {
+            let (client, token) = session.client_and_token()?;
+            (client, Some(SecretText(token)))
+        }
+    };
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -118,7 +143,8 @@ async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
         .map_err(|cause| Failure::io(format!("make {}", args.out.display()), cause))?;
     // Opened before the token is used up.
     let fresh = Fresh::open(&args.out.join(IDENTITY_FILE))?;
-    let request = JoinRequest { name: args.name, token: SecretText(token), csr: fresh.csr.clone() };
+    let (name, cluster, csr) = (args.name, args.cluster, fresh.csr.clone());
+    let request = JoinRequest { name, token, cluster, csr };
     let reply = client.join_node(&request).await?;
     fresh.keep(&reply)?;
     session.show(&reply)

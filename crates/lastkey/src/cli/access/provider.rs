@@ -1,6 +1,8 @@
-//! `provider`: OpenID Connect, and others that sign tokens.
+//! `provider`: OpenID Connect, others that sign tokens, and SPIFFE trust domains.
 //!
 //! Room      `lastkey`.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use lastkey_wire::native::access::SetProviderRequest;
@@ -40,11 +42,27 @@ pub(crate) struct AddArgs {
     /// Name that roles will call it by
     name: String,
     /// What its tokens say in `iss`
-    #[arg(long, value_name = "URL")]
-    issuer: String,
+    #[arg(
+        long,
+        value_name = "URL",
+        required_unless_present = "trust_domain",
+        requires = "audiences"
+    )]
+    issuer: Option<String>,
     /// What its tokens must say in `aud`; repeat for several
-    #[arg(long = "audience", required = true, value_name = "AUDIENCE")]
+    #[arg(long = "audience", value_name = "AUDIENCE", requires = "issuer")]
     audiences: Vec<String>,
+    /// SPIFFE trust domain whose workloads are let in by their certificates, or tokens
+    #[arg(long, value_name = "NAME")]
+    trust_domain: Option<String>,
+    /// With --trust-domain: file with its bundle, as JSON or certificates in PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "trust_domain",
+        conflicts_with_all = ["jwks", "jwks_url", "jwks_ca"]
+    )]
+    bundle: Option<PathBuf>,
     #[command(flatten)]
     keys: KeysArgs,
     /// Claim that names the subject [default: sub]
@@ -62,10 +80,12 @@ pub(crate) async fn run(command: ProviderCommand, session: &Session) -> Result<(
     let client = session.client()?;
     match command {
         ProviderCommand::Add(args) => {
+            let keys = args.bundle.as_deref().or(args.keys.jwks.as_deref());
             let request = SetProviderRequest {
                 issuer: args.issuer,
                 audiences: args.audiences,
-                jwks: args.keys.jwks.as_deref().map(text).transpose()?,
+                trust_domain: args.trust_domain,
+                jwks: keys.map(text).transpose()?,
                 jwks_url: args.keys.jwks_url,
                 jwks_ca: args.keys.jwks_ca.as_deref().map(text).transpose()?,
                 subject_claim: args.subject_claim,

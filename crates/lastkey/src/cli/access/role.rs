@@ -56,6 +56,10 @@ pub(crate) struct CreateArgs {
     /// Claim that their tokens must have; '*' stands for any characters; repeat for several
     #[arg(long = "claim", value_name = "CLAIM=VALUE", requires = "provider")]
     claims: Vec<Pair>,
+    /// SPIFFE id of a workload of the provider's trust domain; with /* at its end all below that
+    /// path; repeat for several
+    #[arg(long = "spiffe-id", value_name = "ID", requires = "provider", conflicts_with = "claims")]
+    spiffe_ids: Vec<String>,
     /// File with what the role may do, in Cedar; see docs/policies.md
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
@@ -74,7 +78,7 @@ pub(crate) async fn run(command: RoleCommand, session: &Session) -> Result<(), F
     let client = session.client()?;
     match command {
         RoleCommand::Create(args) => {
-            let claims = if args.provider.is_some() {
+            let claims = if args.provider.is_some() && args.spiffe_ids.is_empty() {
                 Some(wire_map(&args.claims)?.unwrap_or_default())
             } else {
                 None
@@ -85,6 +89,7 @@ pub(crate) async fn run(command: RoleCommand, session: &Session) -> Result<(), F
                 service_accounts: args.service_accounts,
                 provider: args.provider,
                 claims,
+                spiffe_ids: args.spiffe_ids,
                 policy: text(&args.policy)?,
                 max_session_seconds: args.max_session.map(|span| span.seconds),
                 by_node_agent: args.by_node_agent,

@@ -10,7 +10,7 @@ use lastkey_wire::native::{
         WhoCanAnswer, WhoCanReply,
     },
     audit::{AuditField, AuditRecord},
-    nodes::{JoinTokenReply, ListNodesReply, NodeCertificateReply, NodeView},
+    nodes::{JoinTokenReply, ListNodesReply, NodeAuthorityView, NodeCertificateReply, NodeView},
     sessions::{
         BurnReply, EnrolReply, ListRevocationsReply, RevocationView, RevokeKind, TokenReply,
         WhoAmIReply,
@@ -34,6 +34,10 @@ impl Show for ClusterView {
             .with("Keys", self.key_ids.join(", "))
             .with_some("Fetched from", self.jwks_url.as_deref())
             .with("Longest token", format!("{} s", self.max_token_seconds))
+            .with_some(
+                "Kubelets by",
+                (!self.kubelet_authorities.is_empty()).then(|| self.kubelet_authorities.join(", ")),
+            )
             .with("Created", &self.created_at)
             .table()
     }
@@ -84,6 +88,17 @@ impl Show for JoinTokenReply {
     }
 }
 
+impl Show for NodeAuthorityView {
+    fn table(&self) -> String {
+        Fields::new()
+            .with("Authority", &self.authority)
+            .with("Made", &self.created_at)
+            .with_some("Before it", self.previous.as_deref())
+            .with_some("Which counts until", self.previous_until.as_deref())
+            .table()
+    }
+}
+
 impl Show for NodeCertificateReply {
     fn table(&self) -> String {
         Fields::new()
@@ -98,9 +113,10 @@ impl Show for ProviderView {
     fn table(&self) -> String {
         Fields::new()
             .with("Provider", &self.name)
-            .with("Issuer", &self.issuer)
+            .with_some("Issuer", self.issuer.as_deref())
             .with("Audiences", self.audiences.join(", "))
-            .with("Keys", self.key_ids.join(", "))
+            .with_some("Trust domain", self.trust_domain.as_deref())
+            .with("Keys", [&self.key_ids[..], &self.authorities].concat().join(", "))
             .with_some("Fetched from", self.jwks_url.as_deref())
             .with("Claim of the subject", &self.subject_claim)
             .with("Claim of the groups", &self.groups_claim)
@@ -112,9 +128,11 @@ impl Show for ProviderView {
 impl Show for ListProvidersReply {
     fn table(&self) -> String {
         let row = |one: &ProviderView| {
-            vec![one.name.clone(), one.issuer.clone(), one.audiences.join(", ")]
+            let whose = one.issuer.as_ref().or(one.trust_domain.as_ref());
+            let whose = whose.cloned().unwrap_or_default();
+            vec![one.name.clone(), whose, one.audiences.join(", ")]
         };
-        grid(&["PROVIDER", "ISSUER", "AUDIENCES"], self.providers.iter().map(row))
+        grid(&["PROVIDER", "ISSUER OR TRUST DOMAIN", "AUDIENCES"], self.providers.iter().map(row))
     }
 }
 
@@ -126,6 +144,7 @@ fn holders(role: &RoleView) -> String {
                 (role.namespaces.join(", "), role.service_accounts.join(", "));
             format!("ServiceAccounts {accounts} of {namespaces} in cluster {cluster}")
         }
+        (None, Some(_)) if !role.spiffe_ids.is_empty() => role.spiffe_ids.join(", "),
         (None, Some(provider)) => {
             let claims = role.claims.iter().flat_map(|claims| &claims.0);
             let claims: Vec<_> = claims.map(|(claim, value)| format!("{claim}={value}")).collect();
@@ -244,12 +263,16 @@ impl Show for WhoCanReply {
         let row = |one: &WhoCanAnswer| {
             vec![one.principal.clone(), one.conditions.join("; "), one.policy.clone()]
         };
-        let may = grid(&["WHO MAY", "WHEN", "POLICY"], self.may.iter().map(row));
-        if self.may_not.is_empty() {
-            return may;
+        let mut text = grid(&["WHO MAY", "WHEN", "POLICY"], self.may.iter().map(row));
+        if !self.may_not.is_empty() {
+            let may_not = grid(&["WHO MAY NOT", "WHEN", "POLICY"], self.may_not.iter().map(row));
+            text.push_str(&format!("\n{may_not}"));
         }
-        let may_not = grid(&["WHO MAY NOT", "WHEN", "POLICY"], self.may_not.iter().map(row));
-        format!("{may}\n{may_not}")
+        if !self.by_kubernetes.is_empty() {
+            text.push_str("\nBeside these, as Kubernetes has it:\n");
+            self.by_kubernetes.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
+        text
     }
 }
 

@@ -8,6 +8,7 @@ mod connect;
 mod doctor;
 mod enable;
 mod live;
+mod migration;
 mod plugin;
 mod report;
 mod resource;

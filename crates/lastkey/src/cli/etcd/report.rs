@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 
 use lastkey_checks::coverage::CoverageReport;
 use lastkey_node::kmsv2::{KEY_ID_PREFIX, KEY_VERSION_ANNOTATION};
-use lastkey_wire::{native::holdings::HeldVersion, words::HeldWhat};
+use lastkey_wire::{
+    native::holdings::{HeldVersion, ReportHoldingRequest},
+    words::HeldWhat,
+};
 
 use crate::cli::{
     failure::{Failure, printable},
@@ -41,7 +44,9 @@ pub(super) async fn send(
         let versions: Vec<_> =
             versions.into_iter().map(|(version, count)| HeldVersion { version, count }).collect();
         let count: u64 = versions.iter().map(|held| held.count).sum();
-        client.report_holding(&key, place, HeldWhat::EtcdObjects, versions).await?;
+        let what = HeldWhat::EtcdObjects;
+        let report = ReportHoldingRequest { what, versions, things: Vec::new() };
+        client.report_holding(&key, place, report).await?;
         output::note(&format!("reported: {} holds {count} objects under {key}", printable(place)));
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Room      `lastkey`.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use lastkey_checks::{enable::SECRETS_LIKE, snapshot::stored::owner};
 use lastkey_kube::{Cluster, Form, KubeError};
@@ -41,11 +41,28 @@ impl Resource {
             .map(|name| Self { name: (*name).to_owned(), group: String::new() })
             .collect()
     }
+
+    /// Its plural name, such as `secrets`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its group; empty for the core one.
+    pub(super) fn group(&self) -> &str {
+        &self.group
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, group } = self;
+        if group.is_empty() { f.write_str(name) } else { write!(f, "{name}.{group}") }
+    }
 }
 
 /// A resource, and the path below which the API serves it.
 pub(super) struct Served {
-    resource: Resource,
+    pub(super) resource: Resource,
     /// `/api/v1` or `/apis/GROUP/VERSION`.
     root: String,
 }

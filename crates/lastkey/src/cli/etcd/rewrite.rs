@@ -1,20 +1,22 @@
 //! `etcd rewrite`: every object that is not sealed as a new write would be is written once more.
 //!
-//! Room      `lastkey`. etcd says which objects; the API server writes them.
+//! Room      `lastkey`. etcd says which objects; the cluster migrates them where it can, else the
+//!           API server is asked to write each.
 //! Holds     Nothing is written before every API server has told that it knows the current key:
 //!           one that does not would seal under the old one. A patch changes nothing, and only
 //!           metadata is asked for: no value comes here. What is done stays done, so a second run
-//!           goes on where the first one ended.
+//!           goes on where the first one ended. etcd has the last word on what is left.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lastkey_checks::coverage::{is_current, key_id_hash};
 use lastkey_kube::{Cluster, Form, KubeError};
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
+    migration::{Ended, Migrations},
     plugin::Plugin,
     resource::{Resource, Served},
     source::{MAX_ATTEMPTS, Next, SourceArgs, too_slow},
@@ -56,13 +58,45 @@ pub(crate) struct RewriteArgs {
     /// How long to wait until every API server knows the current key
     #[arg(long, value_name = "TIME", default_value = "5m")]
     wait: Span,
-    /// Most objects in a second
+    /// What writes the objects [default: a migration where the cluster has it, then patches of
+    /// what is left]
+    #[arg(long, value_enum, value_name = "WAY")]
+    by: Option<By>,
+    /// How long the cluster may take to begin with a migration
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    migration_wait: Span,
+    /// Most patches in a second
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
     /// Only count what would be rewritten
     #[arg(long)]
     dry_run: bool,
 }
+
+/// What writes stale objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// A StorageVersionMigration for each resource, which the cluster carries out
+    Migration,
+    /// Patches that change nothing, of exactly the stale objects
+    Patches,
+}
+
+/// An object that is not sealed as a new write would be.
+struct Stale {
+    /// Its resource, as a place in the list of those that are rewritten.
+    served: usize,
+    /// Its path in the API.
+    path: String,
+}
+
+/// Between two counts of what a migration has left: a count reads all of etcd.
+const COUNT_PERIOD: Duration = Duration::from_secs(10);
+/// Most of the time nothing is counted.
+const COUNT_SHARE: u32 = 10;
+/// A migration that leaves as many objects for so long is not waited for. One of a quiet cluster
+/// begins only after the next bookmark of a watch.
+const STALLED: Duration = Duration::from_secs(300);
 
 /// How often API servers are asked for the key that they know.
 const ASK_PERIOD: Duration = Duration::from_secs(2);
@@ -90,17 +124,101 @@ pub(crate) async fn rewrite(args: &RewriteArgs, form: OutputForm) -> Result<(), 
     }
     wait_until_known(args, &cluster, &current).await?;
     let mut interrupts = Interrupts::listen()?;
-    let failed = interrupts.or_outcome(write_all(args, &cluster, &stale)).await?;
-    let left = self::stale(args, &served, &current).await?;
-    let done = stale.len().saturating_sub(failed);
+    let count = stale.len();
+    let all = write_once_more(args, &cluster, (&served, &current), stale);
+    let left = interrupts.or_outcome(all).await?;
+    let done = count.saturating_sub(left.len());
     output::print(&format!("{done} rewritten, {} left\n", left.len()))?;
     if left.is_empty() {
         return Ok(());
     }
-    for path in left.iter().take(5) {
-        output::note(&format!("left: {}", printable(path)));
+    for object in left.iter().take(5) {
+        output::note(&format!("left: {}", printable(&object.path)));
     }
     Err(Failure::Found)
+}
+
+/// Has stale objects written, by the cluster where it can; answers what is left.
+async fn write_once_more(
+    args: &RewriteArgs,
+    cluster: &Cluster,
+    (served, current): (&[Served], &[String]),
+    stale: Vec<Stale>,
+) -> Result<Vec<Stale>, Failure> {
+    let mut left = stale;
+    if args.by != Some(By::Patches) {
+        match Migrations::find(cluster).await.map_err(|error| refused(&error))? {
+            Some(migrations) => {
+                migrate(args, &migrations, (served, current), &left).await?;
+                left = self::stale(args, served, current).await?;
+            }
+            None if args.by == Some(By::Migration) => return Err(no_migrations()),
+            None => {}
+        }
+    }
+    if args.by != Some(By::Migration) && !left.is_empty() {
+        write_all(args, cluster, &left).await?;
+        left = self::stale(args, served, current).await?;
+    }
+    Ok(left)
+}
+
+/// Has the cluster migrate each resource of which something is stale. Where that fails a person is
+/// told why: patches can do the rest.
+async fn migrate(
+    args: &RewriteArgs,
+    migrations: &Migrations<'_>,
+    (served, current): (&[Served], &[String]),
+    stale: &[Stale],
+) -> Result<(), Failure> {
+    let key = current.iter().map(|id| key_id_hash(id)).collect::<Vec<_>>().join(",");
+    let patience = Duration::from_secs(args.migration_wait.seconds);
+    let progress = CountProgress::new("migrating", stale.len() as u64);
+    for (index, one) in served.iter().enumerate() {
+        if stale.iter().all(|object| object.served != index) {
+            continue;
+        }
+        let ended = tokio::select! {
+            ended = migrations.carry_out(&one.resource, &key, patience, |text| progress.say(text)) => ended,
+            stalled = until_stalled(args, (served, current), stale.len(), &progress) => Ok(stalled?),
+        };
+        match ended {
+            Ok(ended) => ended.remark().into_iter().for_each(|remark| progress.say(&remark)),
+            Err(error @ KubeError::Refused { .. }) if args.by.is_none() => {
+                progress.say(&printable(&format!("no migration of {}: {error}", one.resource)));
+            }
+            Err(error) => return Err(refused(&error)),
+        }
+    }
+    Ok(())
+}
+
+/// Shows how many objects are left, until that has not become less for long.
+async fn until_stalled(
+    args: &RewriteArgs,
+    (served, current): (&[Served], &[String]),
+    all: usize,
+    progress: &CountProgress,
+) -> Result<Ended, Failure> {
+    let (mut least, mut moved, mut pause) = (all, Instant::now(), COUNT_PERIOD);
+    loop {
+        sleep(pause).await;
+        let begin = Instant::now();
+        let left = stale(args, served, current).await?.len();
+        pause = COUNT_PERIOD.max(begin.elapsed() * COUNT_SHARE);
+        progress.reach(all.saturating_sub(left) as u64);
+        if left < least {
+            (least, moved) = (left, Instant::now());
+        } else if moved.elapsed() >= STALLED {
+            return Ok(Ended::Stalled);
+        }
+    }
+}
+
+fn no_migrations() -> Failure {
+    let said =
+        "the API server serves no StorageVersionMigration; leave --by out, or give --by patches";
+    Failure::Remote { said: said.to_owned(), end: RemoteEnd::Refused }
 }
 
 /// Key ids that are current.
@@ -123,12 +241,12 @@ fn unasked(error: &KubeError) -> Failure {
     Failure::Remote { said: format!("{said}; {advice}"), end }
 }
 
-/// Paths in the API of objects that are not sealed under a current key.
+/// Objects that are not sealed under a current key.
 async fn stale(
     args: &RewriteArgs,
     served: &[Served],
     current: &[String],
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<Stale>, Failure> {
     let mut source = args.source.open(false).await?;
     let registry = args.source.registry.trim_end_matches('/');
     let (mut stale, mut attempts) = (Vec::new(), 1);
@@ -145,7 +263,11 @@ async fn stale(
                     if is_current(&object.value, current) {
                         continue;
                     }
-                    stale.extend(served.iter().find_map(|s| s.path(&object.path, registry)));
+                    let mut each = served.iter().enumerate();
+                    stale.extend(each.find_map(|(served, one)| {
+                        let path = one.path(&object.path, registry)?;
+                        Some(Stale { served, path })
+                    }));
                 }
             }
         }
@@ -233,17 +355,12 @@ fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     rest.split_once('"').map(|(value, _)| value)
 }
 
-/// Patches objects one after the other; answers how many failed.
-async fn write_all(
-    args: &RewriteArgs,
-    cluster: &Cluster,
-    stale: &[String],
-) -> Result<usize, Failure> {
+/// Patches objects one after the other.
+async fn write_all(args: &RewriteArgs, cluster: &Cluster, stale: &[Stale]) -> Result<(), Failure> {
     let progress = CountProgress::new("rewriting", stale.len() as u64);
     let mut ticks = interval(Duration::from_secs(1) / args.rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failed = 0;
-    for path in stale {
+    for Stale { path, .. } in stale {
         ticks.tick().await;
         match cluster.touch(path).await {
             Ok(()) => {}
@@ -253,14 +370,11 @@ async fn write_all(
                 return Err(refused(&error));
             }
             Err(error @ KubeError::Outbound(_)) => return Err(refused(&error)),
-            Err(error) => {
-                failed += 1;
-                progress.say(&printable(&format!("{path}: {error}")));
-            }
+            Err(error) => progress.say(&printable(&format!("{path}: {error}"))),
         }
         progress.advance();
     }
-    Ok(failed)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,9 +4,12 @@
 
 use clap::Args;
 use lastkey_client::Client;
-use lastkey_wire::native::{
-    holdings::{HoldingView, ImpactReply},
-    keys::KeyView,
+use lastkey_wire::{
+    native::{
+        holdings::{HoldingView, ImpactReply},
+        keys::KeyView,
+    },
+    words::HeldWhat,
 };
 
 use crate::cli::{
@@ -14,7 +17,7 @@ use crate::cli::{
     failure::{Failure, printable},
     output,
     session::Session,
-    table::{Fields, Show, grid, last_use},
+    table::{Fields, Show, grid, last_use, or_dash},
 };
 
 /// Arguments of `key impact`.
@@ -56,9 +59,10 @@ pub(super) fn warn_of_needs(key: &KeyView, version: Option<u32>) {
         let count = count(holding, version);
         if count > 0 {
             output::note(&format!(
-                "warning: {} was reported at {} to hold {count} objects under {}",
+                "warning: {} was reported at {} to hold {count} {} under {}",
                 printable(&holding.place),
                 printable(&holding.reported_at),
+                noun(holding.what),
                 version.map_or_else(|| "this key".to_owned(), |one| format!("version {one}")),
             ));
         }
@@ -75,6 +79,13 @@ pub(super) async fn warn_of_needs_of(
     Ok(())
 }
 
+const fn noun(what: HeldWhat) -> &'static str {
+    match what {
+        HeldWhat::EtcdObjects => "objects",
+        HeldWhat::Volumes => "volumes",
+    }
+}
+
 fn count(holding: &HoldingView, version: Option<u32>) -> u64 {
     match version {
         None => holding.count,
@@ -83,6 +94,26 @@ fn count(holding: &HoldingView, version: Option<u32>) -> u64 {
             found.map_or(0, |held| held.count)
         }
     }
+}
+
+/// What places name, as rows; nothing when they name nothing.
+fn things(holdings: &[HoldingView]) -> String {
+    let header = ["NAME", "PLACE", "VERSION", "CLAIM", "PODS", "STATE"];
+    let rows = holdings.iter().flat_map(|holding| {
+        holding.things.iter().map(|thing| {
+            let about = |name: &str| thing.about.0.get(name).cloned();
+            vec![
+                thing.name.clone(),
+                holding.place.clone(),
+                thing.version.to_string(),
+                or_dash(about("claim")),
+                or_dash(about("pods")),
+                or_dash(about("state")),
+            ]
+        })
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    if rows.is_empty() { String::new() } else { format!("\n{}", grid(&header, rows)) }
 }
 
 /// Reports as rows.
@@ -110,6 +141,6 @@ impl Show for ImpactReply {
             .with_some("Primary version", self.primary_version)
             .with("Last used", last_use(self.last_used_at.as_deref()))
             .with("Secrets", format!("{} ({} values)", self.secrets, self.secret_versions));
-        format!("{}\n{}", fields.table(), rows(&self.holdings))
+        format!("{}\n{}{}", fields.table(), rows(&self.holdings), things(&self.holdings))
     }
 }

@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::Args;
 use super::embedded::Embedded;
+use super::events::EventsTo;
 use super::renewal::RENEW_SECS;
 use crate::adapters::{Access, Token, TpmSeal, parse_addr, trust_in};
 use crate::cli::ConnectionArgs;
@@ -34,6 +35,7 @@ struct File {
     local_keys: Option<LocalKeys>,
     #[serde(default)]
     metrics: MetricsPage,
+    events: Option<Events>,
     #[serde(default)]
     log: Log,
     provider: Vec<Provider>,
@@ -108,6 +110,14 @@ struct MetricsPage {
     listen: Option<SocketAddr>,
 }
 
+/// Where events of Kubernetes are written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Events {
+    kubeconfig: PathBuf,
+    node: Option<String>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Provider {
@@ -125,6 +135,7 @@ struct Provider {
 pub(super) struct Resolved {
     pub(super) service: Service,
     pub(super) page: Option<SocketAddr>,
+    pub(super) events: Option<EventsTo>,
     pub(super) log: Log,
     pub(super) kept: Option<KeptIn>,
     pub(super) providers: Vec<Place>,
@@ -215,7 +226,8 @@ impl Resolved {
             Some(data) => Service::Embedded(Embedded::Data(data.clone())),
             None => Service::Remote(Access::of_flags(connection, RENEW_SECS)?),
         };
-        Ok(Self { service, page: args.metrics, log, kept: None, providers: vec![place] })
+        let (page, providers) = (args.metrics, vec![place]);
+        Ok(Self { service, page, events: None, log, kept: None, providers })
     }
 
     fn of_file(file: File, folder: &Path) -> anyhow::Result<Self> {
@@ -238,8 +250,27 @@ impl Resolved {
                 ensure!(is_plain, "local_keys makes a file named after the provider {name:?}");
             }
         }
-        Ok(Self { service, page: file.metrics.listen, log: file.log, kept, providers })
+        let events = file.events.map(|typed| events_to(typed, folder)).transpose()?;
+        let (page, log) = (file.metrics.listen, file.log);
+        Ok(Self { service, page, events, log, kept, providers })
     }
+}
+
+/// The kubeconfig need not be there yet: it is not needed to serve.
+fn events_to(typed: Events, folder: &Path) -> anyhow::Result<EventsTo> {
+    let node = typed.node.unwrap_or_else(|| {
+        rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase()
+    });
+    let is_name = !node.is_empty()
+        && node.len() <= 128
+        && node.split('.').all(|label| {
+            label.starts_with(|first: char| first.is_ascii_alphanumeric())
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        });
+    ensure!(is_name, "events.node {node:?} is no name of a node");
+    Ok(EventsTo { kubeconfig: folder.join(typed.kubeconfig), node })
 }
 
 fn place(provider: Provider, outage: &Outage, folder: &Path) -> anyhow::Result<Place> {

@@ -7,6 +7,7 @@
 
 mod config;
 mod embedded;
+mod events;
 mod renewal;
 
 use std::net::{SocketAddr, TcpListener};
@@ -18,7 +19,7 @@ use anyhow::{Context as _, ensure};
 use lastkey_checks::boot::Plugin;
 use lastkey_client::Addr;
 use lastkey_node::kmsv2::{Metrics, Page, Provider, refresh, serve};
-use lastkey_node::ports::KeyOps;
+use lastkey_node::ports::{Herald, KeyOps};
 use lastkey_node::socket::{self, Peers, Socket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -67,7 +68,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()> {
     // Before there is a second thread: it takes variables out of the environment.
     let given = socket::handed_over().context("cannot take the sockets of systemd over")?;
-    let Resolved { service, page, log, kept, providers } = Resolved::of(args, connection)?;
+    let Resolved { service, page, events: events_to, log, kept, providers } =
+        Resolved::of(args, connection)?;
     hardening::apply().context("cannot switch core dumps off")?;
     telemetry::start(&log)?;
     let sockets = open(&providers, given)?;
@@ -78,18 +80,20 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     }
     let Connected { keys, server, remote } = connect(service)?;
     let metrics = Metrics::new(crate::VERSION, locked.is_ok());
+    let (post, letters) = events::post();
+    let herald = events_to.as_ref().map(|_| Arc::new(post) as Arc<dyn Herald>);
     let started: Vec<(Socket, Arc<Provider>)> = sockets
         .into_iter()
         .zip(providers)
         .map(|(socket, place)| {
-            let provider = Provider::new(place.config, Arc::clone(&keys), &metrics);
-            let provider = match &kept {
-                Some(kept) => {
-                    let file = kept.file(provider.name());
-                    provider.keeping(file, Arc::new(kept.seal.clone()))
-                }
-                None => provider,
-            };
+            let mut provider = Provider::new(place.config, Arc::clone(&keys), &metrics);
+            if let Some(kept) = &kept {
+                let file = kept.file(provider.name());
+                provider = provider.keeping(file, Arc::new(kept.seal.clone()));
+            }
+            if let Some(herald) = &herald {
+                provider = provider.announced_by(Arc::clone(herald));
+            }
             (socket, Arc::new(provider))
         })
         .collect();
@@ -98,6 +102,9 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     runtime.block_on(async {
         if let Some(remote) = remote {
             tokio::spawn(renewal::renew(remote, metrics.expiry()));
+        }
+        if let Some(to) = events_to {
+            tokio::spawn(events::write(to, letters));
         }
         serve_all(started, metrics, page).await
     })?;

@@ -3,7 +3,7 @@
 
 use crate::csi::driver::{Pod, Published};
 use crate::csi::push::until;
-use crate::csi::site::{Site, class, content};
+use crate::csi::site::{Site, class, class_of, content};
 use crate::fake_cluster::FakeCluster;
 use crate::leases::prepare;
 use crate::postgres::Postgres;
@@ -22,11 +22,8 @@ fn site() -> (Site, FakeCluster) {
     (site, cluster)
 }
 
-#[test]
-fn pod_has_an_account_of_its_own_as_long_as_it_lives() {
-    let Some(postgres) = Postgres::start() else { return };
-    prepare(&postgres);
-    let (site, cluster) = site();
+/// The database `shop` with the role `shop-app`, for the pods of the site.
+fn make_role(site: &Site, postgres: &Postgres) {
     site.write("first", "first\n");
     site.ok(&format!(
         "database add shop --address {} --user lastkey --password-file first",
@@ -42,8 +39,17 @@ fn pod_has_an_account_of_its_own_as_long_as_it_lives() {
         ),
     );
     site.ok("policy put accounts accounts");
+}
+
+#[test]
+fn pod_has_an_account_of_its_own_as_long_as_it_lives() {
+    let Some(postgres) = Postgres::start() else { return };
+    prepare(&postgres);
+    let (site, cluster) = site();
+    make_role(&site, &postgres);
     site.put("prod/shop/host", b"db.example");
-    let mut provider = site.provider(&[]);
+    let personalities = ["--personality", "lastkey,vault"];
+    let mut provider = site.provider(&personalities);
     let mut driver = site.driver();
     let (pod, other) = (site.pod("pod-1"), site.pod("pod-2"));
     let class = class(
@@ -75,8 +81,13 @@ fn pod_has_an_account_of_its_own_as_long_as_it_lives() {
     assert_ne!(theirs.0, user);
     // Another provider knows nothing, and is given the same.
     provider.kill();
-    let _provider = site.provider(&[]);
+    let _provider = site.provider(&personalities);
     assert_eq!(mount(&pod), (user.clone(), password.clone(), url));
+    // A class of Vault's documentation, in another volume of the same pod: the same account.
+    let objects = "- {objectName: user, secretPath: database/creds/shop-app, secretKey: username}";
+    let of_vault = class_of("vault", &[("roleName", "shop"), ("objects", objects)]);
+    driver.publish(&other, &of_vault).unwrap();
+    assert_eq!(content(&driver.target(&other), "user"), theirs.0);
     let listed = site.ok("database lease list shop-app");
     assert_eq!(listed.matches("k8s:here/shop/api").count(), 2, "{listed}");
 

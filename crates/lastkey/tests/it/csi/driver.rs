@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use lastkey_wire::grpc::csi_provider::{
     MountRequest, MountResponse, VersionRequest, VersionResponse,
 };
+use lastkey_wire::grpc::health::{self, HealthCheckRequest, HealthCheckResponse};
 use serde_json::{Map, Value, json};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
@@ -99,6 +100,15 @@ impl Driver {
     pub(crate) fn version(&self, provider: &str) -> Result<VersionResponse, Status> {
         let request = VersionRequest { version: "v1alpha1".to_owned() };
         self.runtime.block_on(call(&self.socket(provider), "Version", request))
+    }
+
+    /// `grpc.health.v1.Health/Check` of a service, as a probe asks it.
+    pub(crate) fn health(&self, provider: &str, service: &str) -> Result<i32, Status> {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let path = format!("/{}/Check", health::SERVICE);
+        let socket = self.socket(provider);
+        let asked = attempt(&socket, path, request);
+        self.runtime.block_on(asked).map(|answer: HealthCheckResponse| answer.status)
     }
 
     fn socket(&self, provider: &str) -> PathBuf {
@@ -306,7 +316,8 @@ where
 {
     let mut last = Status::unavailable("never tried");
     for _ in 0..ATTEMPTS {
-        let attempt = attempt(socket, method, request.clone());
+        let path = format!("/v1alpha1.CSIDriverProvider/{method}");
+        let attempt = attempt(socket, path, request.clone());
         let answer = timeout(LIMIT, attempt).await;
         match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("two minutes"))) {
             Err(status) if status.code() == Code::Unavailable => last = status,
@@ -316,7 +327,7 @@ where
     Err(last)
 }
 
-async fn attempt<Q, A>(socket: &Path, method: &str, request: Q) -> Result<A, Status>
+async fn attempt<Q, A>(socket: &Path, path: String, request: Q) -> Result<A, Status>
 where
     Q: prost::Message + Send + Sync + 'static,
     A: prost::Message + Default + Send + Sync + 'static,
@@ -331,7 +342,6 @@ where
     let mut grpc =
         Grpc::with_origin(Service::over(send), origin).max_decoding_message_size(MAX_ANSWER_LEN);
     grpc.ready().await.map_err(|error| away(&error))?;
-    let path = format!("/v1alpha1.CSIDriverProvider/{method}");
     let path: PathAndQuery = path.parse().unwrap();
     let answer = grpc.unary(Request::new(request), path, ProstCodec::<Q, A>::default()).await;
     answer.map(tonic::Response::into_inner)

@@ -4,6 +4,6 @@ mod accounts;
 mod driver;
 mod mount;
 mod outage;
-mod push;
+pub(crate) mod push;
 mod real_driver;
 mod site;

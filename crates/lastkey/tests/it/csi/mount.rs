@@ -8,6 +8,7 @@ use tonic::Code;
 use crate::csi::driver::{Pod, Published};
 use crate::csi::push::until;
 use crate::csi::site::{Site, class, class_of, content};
+use crate::http::Http;
 use crate::process::run;
 
 #[test]
@@ -271,4 +272,39 @@ fn key_store_is_one_that_openssl_opens_and_stays_the_same_bytes() {
     pod.tokens = site.pod_of("pod-1", "vault", "api").tokens;
     assert_eq!(store(&pod).0, bytes);
     assert_eq!(site.audited("sts:OpenSession"), opened + 1);
+}
+
+#[test]
+fn provider_answers_probes_and_counts_without_naming_anybody() {
+    let site = Site::found();
+    site.put("prod/shop/db", b"value");
+    let provider = site.provider(&["--metrics", "127.0.0.1:0"]);
+    let mut driver = site.driver();
+    let class = class("- {secret: prod/shop/db}");
+    let pod = site.pod("pod-1");
+    for _ in 0..3 {
+        driver.publish(&pod, &class).unwrap();
+    }
+    driver.publish(&pod, &class_of("lastkey", &[])).unwrap();
+    for service in ["", "v1alpha1.CSIDriverProvider"] {
+        assert_eq!(driver.health("lastkey", service).unwrap(), 1);
+    }
+    assert_eq!(driver.health("lastkey", "another").unwrap_err().code(), Code::NotFound);
+    let said = provider.said();
+    let addr = said.lines().find_map(|line| line.split_once("metrics on ")).unwrap().1;
+    let mut http = Http::tcp(addr).unwrap();
+    let text = http.answer("GET", "/metrics", "").text();
+    for line in [
+        "lastkey_secrets_provider_mounts_total{personality=\"lastkey\",code=\"OK\"} 3",
+        "lastkey_secrets_provider_mounts_total{personality=\"lastkey\",code=\"INVALID_ARGUMENT\"} 1",
+        "lastkey_secrets_provider_from_memory_total 2",
+        "lastkey_secrets_provider_volumes 1",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
+    }
+    assert!(!text.contains("pod-1") && !text.contains("prod/shop"), "{text}");
+    assert_eq!(Http::tcp(addr).unwrap().answer("GET", "/healthz", "").status, 200);
+    assert_eq!(Http::tcp(addr).unwrap().answer("GET", "/readyz", "").status, 200);
+    let refused = run(&mut site.provider_command(&["--metrics", "0.0.0.0:0"]), b"");
+    assert!(refused.stderr.contains("loopback"), "{}", refused.stderr);
 }

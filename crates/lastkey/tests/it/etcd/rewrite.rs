@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use lastkey_checks::coverage::key_id_hash;
+use serde_json::{Value, json};
 
 use super::store::{Etcd, golden, put};
 
@@ -21,6 +22,23 @@ struct State {
     knows: Mutex<&'static str>,
     /// Requests that were made, and what was accepted as an answer.
     asked: Mutex<Vec<String>>,
+    migrating: Mutex<Migrating>,
+}
+
+/// What becomes of a StorageVersionMigration here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Migrating {
+    /// There is no such thing.
+    NotServed,
+    /// It may not be made.
+    Forbidden,
+    /// Nobody carries it out.
+    Unclaimed,
+    Failing,
+    /// It is carried out.
+    Done,
+    /// The same; an earlier run has made it.
+    DoneByThen,
 }
 
 impl Api {
@@ -31,6 +49,7 @@ impl Api {
             etcd: etcd.url.clone(),
             knows: Mutex::new(knows),
             asked: Mutex::default(),
+            migrating: Mutex::new(Migrating::NotServed),
         });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
@@ -48,8 +67,12 @@ impl Api {
     }
 
     fn patches(&self) -> Vec<String> {
+        self.requests("PATCH")
+    }
+
+    fn requests(&self, method: &str) -> Vec<String> {
         let asked = self.state.asked.lock().unwrap();
-        asked.iter().filter(|line| line.starts_with("PATCH")).cloned().collect()
+        asked.iter().filter(|line| line.starts_with(method)).cloned().collect()
     }
 }
 
@@ -92,7 +115,11 @@ impl State {
             let name = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds";
             return ("200 OK", format!("{name}{{key_id_hash=\"{hash}\"}} 1.7e+09\n"));
         }
-        let parts: Vec<&str> = target.split('/').collect();
+        let path = target.split('?').next().unwrap();
+        let parts: Vec<&str> = path.split('/').collect();
+        if let ["", "apis", "storagemigration.k8s.io", version, rest @ ..] = parts.as_slice() {
+            return self.answer_about_migrations(method, version, rest, body);
+        }
         match (method, parts.as_slice()) {
             ("PATCH", ["", "api", "v1", "namespaces", _, "secrets", "gone"]) => {
                 ("404 Not Found", "{\"reason\":\"NotFound\"}".to_owned())
@@ -109,6 +136,67 @@ impl State {
             }
             _ => ("403 Forbidden", "{\"reason\":\"Forbidden\",\"message\":\"no\"}".to_owned()),
         }
+    }
+
+    /// Serves v1beta1 alone.
+    fn answer_about_migrations(
+        &self,
+        method: &str,
+        version: &str,
+        rest: &[&str],
+        body: &[u8],
+    ) -> (&'static str, String) {
+        let migrating = *self.migrating.lock().unwrap();
+        if migrating == Migrating::NotServed || version != "v1beta1" {
+            return ("404 Not Found", "{\"reason\":\"NotFound\"}".to_owned());
+        }
+        let made = |status: Value| {
+            let hash = key_id_hash("m1");
+            let metadata = json!({
+                "name": "lastkey-secrets-x7b2", "annotations": { "lastkey.dev/key-id-hash": hash },
+            });
+            let spec = json!({ "resource": { "group": "", "resource": "secrets" } });
+            json!({ "metadata": metadata, "spec": spec, "status": status })
+        };
+        let ended = |kind: &str, message: &str| json!({ "conditions": [{ "type": kind, "status": "True", "message": message }] });
+        let answer = match (method, rest) {
+            ("GET", []) => json!({ "resources": [
+                { "name": "storageversionmigrations", "verbs": ["create", "get", "list"] },
+            ] }),
+            ("GET", ["storageversionmigrations"]) => {
+                let is_there = migrating == Migrating::DoneByThen;
+                let items = if is_there { vec![made(json!({}))] } else { Vec::new() };
+                json!({ "items": items, "metadata": {} })
+            }
+            ("POST", ["storageversionmigrations"]) if migrating == Migrating::Forbidden => {
+                let said = "{\"reason\":\"Forbidden\",\"message\":\"not you\"}";
+                return ("403 Forbidden", said.to_owned());
+            }
+            ("POST", ["storageversionmigrations"]) => {
+                let asked: Value = serde_json::from_slice(body).unwrap();
+                assert_eq!(asked["apiVersion"], "storagemigration.k8s.io/v1beta1");
+                assert_eq!(asked["spec"], made(Value::Null)["spec"]);
+                assert_eq!(
+                    asked["metadata"]["annotations"],
+                    made(Value::Null)["metadata"]["annotations"]
+                );
+                made(Value::Null)
+            }
+            ("GET", ["storageversionmigrations", "lastkey-secrets-x7b2"]) => match migrating {
+                Migrating::Failing => made(ended("Failed", "the quota is over")),
+                Migrating::Done | Migrating::DoneByThen => {
+                    let (_, sealed) = golden().remove(0);
+                    put(&self.etcd, "/registry/secrets/shop/clear", &sealed);
+                    made(ended("Succeeded", ""))
+                }
+                Migrating::NotServed | Migrating::Forbidden | Migrating::Unclaimed => {
+                    made(json!({}))
+                }
+            },
+            ("DELETE", ["storageversionmigrations", "lastkey-secrets-x7b2"]) => json!({}),
+            other => panic!("{other:?}"),
+        };
+        ("200 OK", answer.to_string())
     }
 }
 
@@ -185,4 +273,54 @@ fn what_the_api_server_refuses_is_said_and_what_is_left_is_named() {
     etcd.lastkey(&line.replace("kubeconfig --api", "nowhere --api")).failed(2);
     etcd.lastkey("etcd rewrite --endpoints URL --kubeconfig kubeconfig").failed(2);
     etcd.lastkey(&line.replace("--endpoints URL", "--snapshot x")).failed(2);
+}
+
+#[test]
+fn cluster_that_migrates_is_left_to_it_and_the_migration_is_taken_away() {
+    let Some(etcd) = Etcd::start() else { return };
+    let api = Api::start(&etcd, "m1");
+    let line = format!(
+        "etcd rewrite --endpoints URL --key-id m1 --kubeconfig kubeconfig --api-server {}",
+        api.url
+    );
+    for (migrating, made) in [(Migrating::Done, 1), (Migrating::DoneByThen, 1)] {
+        *api.state.migrating.lock().unwrap() = migrating;
+        etcd.put("/registry/secrets/shop/clear", b"k8s\0secret");
+        assert!(etcd.lastkey(&line).ok().contains("1 rewritten, 0 left"), "{migrating:?}");
+        assert_eq!(api.requests("POST").len(), made, "{migrating:?}: one is enough");
+    }
+    assert_eq!(api.requests("DELETE").len(), 2);
+    assert_eq!(api.patches(), [""; 0]);
+    // Who wants patches gets them.
+    etcd.put("/registry/secrets/shop/clear", b"k8s\0secret");
+    assert!(etcd.lastkey(&format!("{line} --by patches")).ok().contains("1 rewritten, 0 left"));
+    assert_eq!((api.requests("POST").len(), api.patches().len()), (1, 1));
+}
+
+#[test]
+fn what_a_migration_does_not_do_patches_do_and_a_person_is_told_why() {
+    let Some(etcd) = Etcd::start() else { return };
+    let api = Api::start(&etcd, "m1");
+    let line = format!(
+        "etcd rewrite --endpoints URL --key-id m1 --kubeconfig kubeconfig --api-server {} --migration-wait 0s",
+        api.url
+    );
+    for (migrating, words, code) in [
+        (Migrating::NotServed, "serves no StorageVersionMigration", 1),
+        (Migrating::Forbidden, "not you", 4),
+        (Migrating::Failing, "the migration failed: the quota is over", 1),
+        (Migrating::Unclaimed, "nobody in the cluster begins", 1),
+    ] {
+        *api.state.migrating.lock().unwrap() = migrating;
+        etcd.put("/registry/secrets/shop/clear", b"k8s\0secret");
+        let alone = etcd.lastkey(&format!("{line} --by migration"));
+        assert!(alone.failed(code).contains(words), "{migrating:?}: {}", alone.stderr);
+        assert_eq!(api.patches(), [""; 0], "{migrating:?}");
+        let ended = etcd.lastkey(&line);
+        assert!(ended.ok().contains("1 rewritten, 0 left"), "{migrating:?}");
+        let is_told = migrating == Migrating::NotServed || ended.stderr.contains(words);
+        assert!(is_told, "{migrating:?}: {}", ended.stderr);
+        assert_eq!(api.patches().len(), 1, "{migrating:?}");
+        api.state.asked.lock().unwrap().clear();
+    }
 }

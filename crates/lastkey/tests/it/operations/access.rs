@@ -87,7 +87,11 @@ fn nodes(r: &mut Recorder) {
     let shown = r.call("get /v1/sys/nodes/{name}", &["n1"], Value::Null);
     assert_eq!((&shown["may_join"], &shown["expires_at"]), (&json!(false), &joined["expires_at"]));
     assert_eq!(r.call("get /v1/sys/nodes", &[], Value::Null)["nodes"], json!([shown]));
-    // There is no certificate on this connection; tests of nodes have one.
+    let rotated = r.call("post /v1/sys/node-authority/rotate", &[], Value::Null);
+    assert_ne!(rotated["authority"], rotated["previous"]);
+    // There is no certificate on this connection; tests of nodes and workloads have one.
+    let opening = r.answer("post /v1/sts/certificate", &[], json!({ "role": "shop" }));
+    opening.refused(401, "Unauthenticated");
     let renewal = r.answer("post /v1/nodes/renew", &[], json!({ "csr": csr }));
     renewal.refused(401, "Unauthenticated");
     r.call("delete /v1/sys/nodes/{name}", &["n1"], Value::Null);
@@ -135,6 +139,8 @@ pub(super) fn access_commands(s: &mut Shell) {
     assert!(s.ok("node list").contains("n1") && s.ok("node show n1").contains("prod"));
     // Here is no TLS to show the certificate by.
     assert!(s.run("node renew --dir n1", b"").stderr.contains("https://"));
+    assert!(s.ok("node authority rotate").contains("Which counts until"));
+    assert!(s.run("login --certificate --role r", b"").stderr.contains("credential"));
     s.ok("node remove n1");
     s.ok("role delete r");
     s.ok("cluster remove prod");

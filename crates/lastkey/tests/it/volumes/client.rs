@@ -5,8 +5,9 @@ use std::path::Path;
 use http::uri::PathAndQuery;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lastkey_wire::grpc::csi::{
-    AccessType, CapacityRange, CreateVolumeReply, CreateVolumeRequest, ExpandReply, ExpandRequest,
-    Id, Kind, MountVolume, NodeExpandRequest, Nothing, PublishRequest, StageRequest, StatsReply,
+    AccessType, CapacityRange, ContentSource, ContentSourceKind, CreateSnapshotRequest,
+    CreateVolumeReply, CreateVolumeRequest, ExpandReply, ExpandRequest, Id, Kind, MountVolume,
+    NodeExpandRequest, Nothing, PublishRequest, SnapshotReply, StageRequest, StatsReply,
     StatsRequest, UndoRequest, VolumeCapability,
 };
 use tokio::net::UnixStream;
@@ -37,7 +38,7 @@ impl Csi {
         Self { runtime, sender }
     }
 
-    fn call<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>
+    pub(super) fn call<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
@@ -69,6 +70,55 @@ impl Csi {
         };
         let reply: CreateVolumeReply = self.call("/csi.v1.Controller/CreateVolume", request)?;
         Ok(reply.volume.unwrap().id)
+    }
+
+    /// The same of a volume or snapshot.
+    pub(super) fn create_of(
+        &self,
+        name: &str,
+        source: ContentSourceKind,
+        parameters: &[(&str, &str)],
+    ) -> Result<String, Status> {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let request = CreateVolumeRequest {
+            name: name.to_owned(),
+            capabilities: vec![mount("")],
+            parameters: parameters.collect(),
+            content_source: Some(ContentSource { kind: Some(source) }),
+            ..CreateVolumeRequest::default()
+        };
+        let reply: CreateVolumeReply = self.call("/csi.v1.Controller/CreateVolume", request)?;
+        Ok(reply.volume.unwrap().id)
+    }
+
+    pub(super) fn snapshot(&self, id: &str, name: &str) -> Result<String, Status> {
+        let (source_volume_id, name) = (id.to_owned(), name.to_owned());
+        let request = CreateSnapshotRequest { source_volume_id, name };
+        let reply: SnapshotReply = self.call("/csi.v1.Controller/CreateSnapshot", request)?;
+        Ok(reply.snapshot.unwrap().id)
+    }
+
+    pub(super) fn delete_snapshot(&self, id: &str) -> Result<(), Status> {
+        let request = Id { id: id.to_owned() };
+        self.call::<_, Nothing>("/csi.v1.Controller/DeleteSnapshot", request).map(drop)
+    }
+
+    pub(super) fn publish_inline(
+        &self,
+        id: &str,
+        target: &Path,
+        attributes: &[(&str, &str)],
+    ) -> Result<(), Status> {
+        let context = attributes.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let ephemeral = ("csi.storage.k8s.io/ephemeral".to_owned(), "true".to_owned());
+        let request = PublishRequest {
+            volume_id: id.to_owned(),
+            target_path: text(target),
+            capability: Some(mount("")),
+            context: context.chain([ephemeral]).collect(),
+            ..PublishRequest::default()
+        };
+        self.call::<_, Nothing>("/csi.v1.Node/NodePublishVolume", request).map(drop)
     }
 
     pub(super) fn delete(&self, id: &str) -> Result<(), Status> {

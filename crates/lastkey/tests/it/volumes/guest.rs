@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// In the order in which they load.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 16] = [
     "gf128mul",
     "ecb",
     "cbc",
@@ -20,8 +20,15 @@ const MODULES: [&str; 12] = [
     "dm-crypt",
     "xts",
     "loop",
+    "dm-bio-prison",
+    "dm-persistent-data",
+    "dm-thin-pool",
+    "dm-snapshot",
 ];
 const MODULES_FOLDER: &str = "/usr/lib/uml/modules";
+/// `thin_check` lies where a folder of `sbin` is looked into.
+const TOOLS: [&str; 7] =
+    ["linux.uml", "busybox", "cryptsetup", "mkfs.ext4", "mkfs.xfs", "lvm", "thin_check"];
 /// Said by a scenario that came to its end.
 const PASSED: &str = "GUEST PASSED";
 const SCENARIO: &str = "LASTKEY_TEST_GUEST";
@@ -58,7 +65,7 @@ pub(super) struct Guest {
 impl Guest {
     /// None without user-mode Linux, or another user than root: which is then said.
     pub(super) fn set(test: &str) -> Option<Self> {
-        for tool in ["linux.uml", "busybox", "cryptsetup", "mkfs.ext4", "mkfs.xfs"] {
+        for tool in TOOLS {
             let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
             if !found.is_ok_and(|found| found.status.success()) {
                 skip(test, &format!("{tool} is missing (scripts/setup)"));

@@ -16,38 +16,38 @@ use crate::world::Server;
 pub(super) const MARKER: &[u8] = b"the-pod-wrote-this-marker-0123456789";
 /// The key of the vendor's class, an id of another service.
 const FOREIGN_KEY: &str = "0d1a2b3c-4d5e-4f70-8192-a3b4c5d6e7f8";
-const DRIVER: &str = "diskplugin.csi.alibabacloud.com";
+pub(super) const DRIVER: &str = "diskplugin.csi.alibabacloud.com";
 /// What the documentation's class says.
 const CLASS: [(&str, &str); 4] =
     [("type", "cloud_ssd"), ("fsType", "ext4"), ("encrypted", "true"), ("kmsKeyId", FOREIGN_KEY)];
-const GIB: i64 = 1 << 30;
+pub(super) const GIB: i64 = 1 << 30;
 /// Where the key service keeps its data while it runs, and between two boots.
 const DATA: &str = "/mnt/data";
 const KEPT: &str = "data";
 /// Only something that hangs is caught by it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A key service, the driver, and a client of it.
-struct Site {
-    server: Server,
-    driver: Running,
-    csi: Csi,
+pub(super) struct Site {
+    pub(super) server: Server,
+    pub(super) driver: Running,
+    pub(super) csi: Csi,
     volumes: PathBuf,
 }
 
 impl Site {
-    fn start(folder: &Path) -> Self {
+    pub(super) fn start(folder: &Path) -> Self {
         let kept = folder.join(KEPT);
         if kept.exists() {
             copy(&kept, Path::new(DATA));
         }
         let server = Server::dev(Path::new(DATA));
         let volumes = folder.join("volumes");
-        let (driver, csi) = start_driver(&server, &volumes);
+        let (driver, csi) = start_driver(&server, &loop_files(&volumes));
         Self { server, driver, csi, volumes }
     }
 
-    fn data(&self, id: &str) -> PathBuf {
+    pub(super) fn data(&self, id: &str) -> PathBuf {
         self.volumes.join("volumes").join(id).join("data")
     }
 
@@ -66,12 +66,17 @@ impl Site {
     }
 }
 
-fn start_driver(server: &Server, volumes: &Path) -> (Running, Csi) {
+fn loop_files(folder: &Path) -> [String; 2] {
+    ["--backend".to_owned(), format!("loop:{}", folder.display())]
+}
+
+pub(super) fn start_driver(server: &Server, arguments: &[String]) -> (Running, Csi) {
     let socket = Path::new("/run/lastkey/csi.sock");
     fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let mut command = server.client(["volumes", "--node-id", "node-1", "--driver-name", DRIVER]);
     command.arg("--csi-endpoint").arg(format!("unix://{}", socket.display()));
-    command.arg("--backend").arg(format!("loop:{}", volumes.display()));
+    fs::create_dir_all("/run/lastkey/registry").unwrap();
+    command.args(["--kubelet-registration", "/run/lastkey/registry"]).args(arguments);
     let driver = Running::start(&mut command);
     let ready = driver.says("lastkey volumes serves");
     assert!(ready.is_some(), "not ready: {}", driver.complaint());
@@ -118,7 +123,7 @@ pub(super) fn first(folder: &Path) {
     // The driver is killed; what it opened stays, and the next one takes it over.
     site.driver.kill();
     read_marker(target);
-    let (driver, csi) = start_driver(&site.server, &site.volumes);
+    let (driver, csi) = start_driver(&site.server, &loop_files(&site.volumes));
     (site.driver, site.csi) = (driver, csi);
     site.csi.stage(&id, staging, "ext4").unwrap();
     site.csi.unpublish(&id, target).unwrap();
@@ -269,14 +274,14 @@ pub(super) fn sanity(folder: &Path) {
     assert!(done.status.success(), "{said}\n{}", site.driver.complaint());
 }
 
-fn write_marker(at: &Path) {
+pub(super) fn write_marker(at: &Path) {
     let file = File::create(at.join("file")).unwrap();
     file.write_all_at(&MARKER.repeat(1_000), 0).unwrap();
     file.sync_all().unwrap();
 }
 
 #[track_caller]
-fn read_marker(at: &Path) {
+pub(super) fn read_marker(at: &Path) {
     assert!(fs::read(at.join("file")).unwrap() == MARKER.repeat(1_000));
 }
 
@@ -289,11 +294,11 @@ fn no_key_in_tables(id: &str) {
     assert!(longest < 64, "{table}");
 }
 
-fn dmsetup(arguments: &[&str]) -> String {
+pub(super) fn dmsetup(arguments: &[&str]) -> String {
     output(Command::new("dmsetup").args(arguments).env("DM_DISABLE_UDEV", "1"))
 }
 
 #[track_caller]
-fn output(command: &mut Command) -> String {
+pub(super) fn output(command: &mut Command) -> String {
     run(command, b"").ok()
 }

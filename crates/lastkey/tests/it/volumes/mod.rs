@@ -3,8 +3,10 @@
 //!
 //! Holds     Without `linux.uml` each test says SKIPPED on the terminal.
 
+mod back_ends;
 mod client;
 mod guest;
+mod keys;
 mod life;
 
 use std::fs::{self, File};
@@ -30,6 +32,29 @@ fn volumes_hold_ciphertext_obey_their_key_and_outlive_a_reboot() {
     guest.run("second");
 }
 
+/// Rotations, new data keys, reports, escrow, the proof of an erasure, inline volumes; and what the
+/// driver costs beside the same volume under cryptsetup.
+#[test]
+#[ignore = "heavy: boots user-mode Linux"]
+fn volumes_follow_their_keys_and_come_back_from_escrow() {
+    let Some(guest) = Guest::set("volumes_follow_their_keys_and_come_back_from_escrow") else {
+        return;
+    };
+    guest.run("keys");
+    let written = guest.folder().join("volumes");
+    assert!(!holds(&written, MARKER), "the marker is in a file below {}", written.display());
+}
+
+/// Logical volumes, thick and thin, and whole devices.
+#[test]
+#[ignore = "heavy: boots user-mode Linux"]
+fn volumes_lie_on_logical_volumes_and_whole_devices() {
+    let Some(guest) = Guest::set("volumes_lie_on_logical_volumes_and_whole_devices") else {
+        return;
+    };
+    guest.run("back-ends");
+}
+
 /// The public conformance suite, whole.
 #[test]
 #[ignore = "heavy: builds csi-sanity and boots user-mode Linux"]
@@ -53,6 +78,8 @@ fn inside() {
     match scenario.as_str() {
         "first" => life::first(&folder),
         "second" => life::second(&folder),
+        "keys" => keys::follow(&folder),
+        "back-ends" => back_ends::all(&folder),
         "sanity" => life::sanity(&folder),
         other => panic!("no scenario {other}"),
     }

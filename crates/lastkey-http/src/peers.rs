@@ -1,16 +1,16 @@
-//! Certificates of nodes on TLS connections.
+//! Certificates of clients on TLS connections: of nodes, and of workloads of trust domains.
 //!
 //! Room      `http`. What a certificate is worth is asked of the service, for each call; here TLS
 //!           learns who may have signed one.
-//! Holds     nobody has to have one. A certificate that the authority of nodes has not signed, or
-//!           that is over, ends the handshake; it is never taken for none.
+//! Holds     nobody has to have one. A certificate that nobody known here has signed, or that is
+//!           over, ends the handshake; it is never taken for none.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use lastkey_core::principal::PeerCertificate;
-use lastkey_service::ops::{NODE_AUTHORITY_SUBJECT, NodeTrust};
+use lastkey_service::ops::{NODE_AUTHORITY_SUBJECT, PeerTrust};
 use lastkey_service::sealing::Gate;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -25,14 +25,14 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// Verifies certificates of nodes by the authorities that the service has at that moment.
-pub(crate) struct NodePeers {
+/// Verifies certificates of clients by the authorities that the service has at that moment.
+pub(crate) struct Peers {
     gate: OnceLock<Weak<Gate>>,
     provider: Arc<CryptoProvider>,
     subjects: Vec<DistinguishedName>,
 }
 
-impl Default for NodePeers {
+impl Default for Peers {
     /// Asks for no certificate until it knows a service.
     fn default() -> Self {
         Self {
@@ -43,31 +43,31 @@ impl Default for NodePeers {
     }
 }
 
-impl NodePeers {
-    /// Takes the nodes of this service. The first one stays.
-    pub(crate) fn admit_nodes_of(&self, gate: &Arc<Gate>) {
+impl Peers {
+    /// Takes the clients of this service. The first one stays.
+    pub(crate) fn admit_clients_of(&self, gate: &Arc<Gate>) {
         self.gate.get_or_init(|| Arc::downgrade(gate));
     }
 
-    /// `None` while the server is sealed, and while no node has ever joined.
-    fn trust(&self) -> Option<NodeTrust> {
-        self.gate.get()?.upgrade()?.engine().ok()?.node_trust()
+    /// `None` while the server is sealed, and while nobody can have a certificate.
+    fn trust(&self) -> Option<PeerTrust> {
+        self.gate.get()?.upgrade()?.engine().ok()?.peer_trust()
     }
 }
 
-/// What a peer has shown, if it is the certificate of a node.
+/// What a client has shown, if it has.
 pub(crate) fn shown_by(stream: &TlsStream<TcpStream>, gate: &Gate) -> Option<PeerCertificate> {
-    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
-    gate.engine().ok()?.read_peer(leaf)
+    let shown = stream.get_ref().1.peer_certificates()?;
+    gate.engine().ok()?.read_peer(shown.iter().map(|one| one.to_vec()).collect())
 }
 
-impl fmt::Debug for NodePeers {
+impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NodePeers(..)")
+        f.write_str("Peers(..)")
     }
 }
 
-impl ClientCertVerifier for NodePeers {
+impl ClientCertVerifier for Peers {
     fn offer_client_auth(&self) -> bool {
         self.trust().is_some()
     }
@@ -76,7 +76,11 @@ impl ClientCertVerifier for NodePeers {
         false
     }
 
+    /// With nobody named, a client shows what it has: authorities of trust domains come and go.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        if self.trust().is_some_and(|trust| !trust.is_of_nodes_alone()) {
+            return &[];
+        }
         &self.subjects
     }
 
@@ -92,7 +96,7 @@ impl ClientCertVerifier for NodePeers {
         for authority in trust.certificates() {
             roots.add(CertificateDer::from(authority).into_owned())?;
         }
-        let by_the_service = UnixTime::since_unix_epoch(Duration::from_secs(trust.now.0));
+        let by_the_service = UnixTime::since_unix_epoch(Duration::from_secs(trust.now().0));
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
             .build()
             .map_err(|_| unknown)?

@@ -1,0 +1,234 @@
+//! Keys of volumes: rotations, new data keys, reports, escrow.
+
+use lastkey_crypto::entropy::SystemEntropy;
+use lastkey_luks::{Header, KmsToken, Medium as _, State};
+use lastkey_wire::grpc::csi::{CreateVolumeRequest, Id};
+
+use super::{Node, kind, request};
+use crate::disk::Disk;
+use crate::escrow::EscrowHeader;
+use crate::fake::Mood;
+use crate::fault::Kind;
+
+impl Node {
+    fn rotate(&self, key: &str) -> u32 {
+        let mut keys = self.keys.0.lock().unwrap();
+        let primary = keys.primary.entry(key.to_owned()).or_insert(1);
+        *primary += 1;
+        *primary
+    }
+
+    fn token(&self, id: &str) -> KmsToken {
+        let header = Header::read(&self.disk(id)).unwrap().unwrap();
+        header.tokens().unwrap().remove(0).1
+    }
+
+    /// Names and versions of the last report about a key.
+    fn reported(&self, key: &str) -> Vec<(String, u32)> {
+        let keys = self.keys.0.lock().unwrap();
+        let things = keys.reports.get(key).cloned().unwrap_or_default();
+        things.into_iter().map(|thing| (thing.name, thing.version)).collect()
+    }
+
+    /// A volume that was used, and a snapshot of it.
+    fn used(&self) -> (String, String) {
+        let id = self.create("claim");
+        self.stage(&id).unwrap();
+        self.unstage(&id);
+        let snapshot = self.snapshot(&id);
+        (id, snapshot)
+    }
+}
+
+#[test]
+fn what_lies_here_is_reported_under_its_versions_and_once() {
+    let mut node = Node::set();
+    let (id, snapshot) = node.used();
+    let lineage = node.driver.volumes.get(&id).unwrap().lineage.unwrap();
+    node.keep();
+    let both = vec![(snapshot.clone(), 1), (id.clone(), 1)];
+    assert_eq!((node.reported("key-1"), node.reported(&lineage)), (both.clone(), both));
+    let reports = node.keys.0.lock().unwrap().reported;
+    node.keep();
+    assert_eq!(node.keys.0.lock().unwrap().reported, reports);
+
+    // What a driver reported before is taken back by the next one.
+    node.driver.delete_snapshot(&Id { id: snapshot }).unwrap();
+    node = node.restart();
+    node.driver.delete_volume(&Id { id }).unwrap();
+    assert!(node.keys.0.lock().unwrap().ended.contains(&lineage));
+    node = node.restart();
+    node.keep();
+    assert!(node.reported("key-1").is_empty() && node.reported(&lineage).is_empty());
+    let reports = node.keys.0.lock().unwrap().reported;
+    node = node.restart();
+    node.keep();
+    assert_eq!(node.keys.0.lock().unwrap().reported, reports, "nothing is left to take back");
+}
+
+#[test]
+fn volume_whose_version_is_not_known_takes_nothing_back() {
+    let node = Node::set();
+    let (id, _) = node.used();
+    node.keep();
+    let before = node.reported("key-1");
+    let mut record = node.driver.volumes.get(&id).unwrap();
+    record.wraps = None;
+    node.driver.remember(&record).unwrap();
+    node.disable("key-1");
+    node.keep();
+    assert_eq!(node.reported("key-1"), before);
+    node.keys.0.lock().unwrap().disabled.clear();
+    node.keep();
+    assert_eq!(node.driver.volumes.get(&id).unwrap().wraps.unwrap().version, 1);
+}
+
+#[test]
+fn rotation_reaches_closed_volumes_and_snapshots_and_frees_the_old_version() {
+    let node = Node::set();
+    let (id, snapshot) = node.used();
+    let before = node.token(&id).wrapped;
+    assert_eq!(node.rotate("key-1"), 2);
+    node.keep();
+    assert_ne!(node.token(&id).wrapped, before);
+    assert_eq!(node.reported("key-1"), [(snapshot, 2), (id.clone(), 2)]);
+    node.keys.0.lock().unwrap().destroyed.insert(("key-1".to_owned(), 1));
+    node.stage(&id).unwrap();
+    assert_eq!(node.machine.done("make"), 1);
+}
+
+#[test]
+fn rotation_reaches_a_volume_when_it_is_opened() {
+    let node = Node::set();
+    let id = node.create("claim");
+    node.stage(&id).unwrap();
+    node.rotate("key-1");
+    node.guard();
+    node.unstage(&id);
+    node.stage(&id).unwrap();
+    assert_eq!(node.driver.volumes.get(&id).unwrap().wraps.unwrap().version, 2);
+}
+
+#[test]
+fn new_data_key_opens_the_same_volume_and_the_old_one_opens_nothing() {
+    let node = Node::set();
+    let (id, snapshot) = node.used();
+    let header = Header::read(&node.disk(&id)).unwrap().unwrap();
+    let old = node.driver.open_header(
+        node.driver.volumes.get(&id).unwrap().owner(),
+        &node.disk(&id),
+        header,
+    );
+    let (before, old) = old.unwrap();
+    node.keys.0.lock().unwrap().data_keys = 1;
+    node.keep();
+    let token = node.token(&id);
+    assert_eq!(token.slots.len(), 1);
+    for data in [node.driver.volumes.data(&id), node.driver.snapshots.data(&snapshot)] {
+        let disk = Disk::open(&data).unwrap();
+        let header = Header::read(&disk).unwrap().unwrap();
+        assert_eq!(header.slots().unwrap().len(), 1);
+        assert!(header.open(&disk, &[], &old).is_err());
+    }
+    let record = node.driver.volumes.get(&id).unwrap();
+    assert_eq!(record.wraps.as_ref().unwrap().data_key, 1);
+    let again = node.driver.key_again(&record, &node.disk(&id)).unwrap();
+    assert!(again.ct_eq(&before.key));
+    node.stage(&id).unwrap();
+    // Once is enough.
+    node.keep();
+    assert_eq!(node.token(&id), token);
+}
+
+/// A crash after the new slot was written and before the old one was removed.
+#[test]
+fn renewal_of_a_data_key_that_was_cut_short_leaves_no_slot_behind() {
+    let node = Node::set();
+    let (id, _) = node.used();
+    let disk = node.disk(&id);
+    let header = Header::read(&disk).unwrap().unwrap();
+    let record = node.driver.volumes.get(&id).unwrap();
+    let (mut unlocked, data_key) = node.driver.open_header(record.owner(), &disk, header).unwrap();
+    let entropy = &mut SystemEntropy;
+    let slot = unlocked.header.add_slot(&disk, &unlocked.key, &data_key, entropy).unwrap();
+    unlocked.token.slots.push(slot);
+    unlocked.put(&disk).unwrap();
+    node.stage(&id).unwrap();
+    node.unstage(&id);
+    node.keys.0.lock().unwrap().data_keys = 1;
+    node.keep();
+    let header = Header::read(&disk).unwrap().unwrap();
+    assert_eq!(header.slots().unwrap(), node.token(&id).slots);
+    assert_eq!(header.slots().unwrap().len(), 1);
+    node.stage(&id).unwrap();
+}
+
+#[test]
+fn key_that_is_disabled_or_away_is_not_rotated_and_the_volume_stays() {
+    let node = Node::set();
+    let (id, _) = node.used();
+    let before = node.token(&id);
+    node.rotate("key-1");
+    node.disable("key-1");
+    node.keep();
+    node.keys.0.lock().unwrap().disabled.clear();
+    for mood in [Mood::Away, Mood::Denied] {
+        node.keys.0.lock().unwrap().mood = mood;
+        node.keep();
+    }
+    assert_eq!(node.token(&id), before);
+    node.keys.0.lock().unwrap().mood = Mood::Well;
+    let held = node.driver.locks.take(&id).unwrap();
+    node.keep();
+    assert_eq!(node.token(&id), before, "a call works on it");
+    drop(held);
+    node.keep();
+    assert_eq!(node.driver.volumes.get(&id).unwrap().wraps.unwrap().version, 2);
+}
+
+#[test]
+fn lost_header_comes_back_from_escrow_where_its_data_is_and_nowhere_else() {
+    let node = Node::set();
+    let (id, _) = node.used();
+    node.keep();
+    let kept = node.keys.0.lock().unwrap().headers[&id].clone();
+    let kept = EscrowHeader::parse(&kept).unwrap();
+    let file = node.driver.volumes.data(&id);
+    let restore = |unseen| kept.restore(&*node.keys, &file, unseen);
+    assert_eq!(kind(restore(true)), Kind::Precondition, "there is a header");
+    let before = node.token(&id);
+    let whole = Header::read(&node.disk(&id)).unwrap().unwrap();
+    node.disk(&id).write_at(&[0xAA; 32_768], 0).unwrap();
+    // What lies there is no file system under this key.
+    assert_eq!(kind(restore(false)), Kind::Precondition);
+    assert!(Header::read(&node.disk(&id)).unwrap().is_none(), "nothing was written");
+    restore(true).unwrap();
+    let token = node.token(&id);
+    assert_eq!((token.state, token.content), (State::Ready, before.content));
+    assert_eq!((token.volume, token.lineage), (before.volume, before.lineage));
+    assert_eq!(Header::read(&node.disk(&id)).unwrap().unwrap().uuid(), whole.uuid());
+    node.stage(&id).unwrap();
+    assert_eq!(node.machine.done("make"), 1, "what is on it was not made again");
+
+    node.unstage(&id);
+    node.driver.delete_volume(&Id { id: id.clone() }).unwrap();
+    assert!(node.keys.0.lock().unwrap().headers.is_empty());
+}
+
+#[test]
+fn claims_of_the_key_service_itself_are_refused() {
+    let node = Node::set();
+    let claim = |namespace: &str| CreateVolumeRequest {
+        parameters: [
+            ("csi.storage.k8s.io/pvc/namespace".to_owned(), namespace.to_owned()),
+            ("csi.storage.k8s.io/pvc/name".to_owned(), "data".to_owned()),
+        ]
+        .into(),
+        ..request("claim")
+    };
+    let refused = node.driver.create_volume(&claim("lastkey")).unwrap_err();
+    assert_eq!(refused.kind, Kind::Precondition);
+    assert!(refused.message.contains("another StorageClass"), "{refused}");
+    let id = node.driver.create_volume(&claim("shop")).unwrap().volume.unwrap().id;
+    assert_eq!(node.driver.volumes.get(&id).unwrap().claim.as_deref(), Some("shop/data"));
+}

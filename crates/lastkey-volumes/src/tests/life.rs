@@ -1,0 +1,129 @@
+//! The whole life of a volume, cut short anywhere; and volumes that live as long as a pod.
+
+use lastkey_luks::Header;
+use lastkey_wire::grpc::csi::{CapacityRange, ExpandRequest, Id, PublishRequest, UndoRequest};
+
+use super::{MIB, Node, kind, mount, request, text};
+use crate::disk::Disk;
+use crate::fault::{Fault, Kind};
+
+/// Calls of a life, in order. Each can be called again.
+const CALLS: usize = 8;
+
+impl Node {
+    fn call(&self, number: usize, id: &mut String) -> Result<(), Fault> {
+        let undo = |path: String| UndoRequest { volume_id: id.clone(), path };
+        match number {
+            0 => {
+                *id = self.driver.create_volume(&request("claim"))?.volume.unwrap().id;
+                Ok(())
+            }
+            1 => self.stage(id),
+            2 => self.publish(id, "pod", 1),
+            3 => {
+                let range = CapacityRange { required_bytes: 2 * MIB, limit_bytes: 0 };
+                let capacity_range = Some(range);
+                let expand = ExpandRequest { volume_id: id.clone(), capacity_range };
+                self.driver.expand_volume(&expand).map(drop)
+            }
+            4 => {
+                self.keep();
+                Ok(())
+            }
+            5 => self.driver.unpublish(&undo(text(&self.path("pod")))),
+            6 => self.driver.unstage(&undo(text(&self.path(id)))),
+            _ => self.driver.delete_volume(&Id { id: id.clone() }),
+        }
+    }
+}
+
+#[test]
+fn every_call_can_be_cut_short_anywhere_and_repeated_by_another_process() {
+    for broken in 0..CALLS {
+        for budget in 0..8 {
+            let mut node = Node::set();
+            let mut id = String::new();
+            for number in 0..broken {
+                node.call(number, &mut id).unwrap();
+            }
+            node.machine.0.lock().unwrap().budget = Some(budget);
+            let cut = node.call(broken, &mut id);
+            node.machine.0.lock().unwrap().budget = None;
+            node = node.restart();
+            for number in broken..CALLS {
+                let done = node.call(number, &mut id);
+                assert!(
+                    done.is_ok(),
+                    "{broken} after {budget} steps ({cut:?}), then {number}: {done:?}"
+                );
+            }
+            assert_eq!(node.machine.done("make ext4"), 1, "{broken} after {budget} steps");
+            assert!(node.driver.volumes.all().is_empty());
+            assert_eq!(node.keys.0.lock().unwrap().ended.len(), 1);
+            assert!(node.machine.0.lock().unwrap().mappings.is_empty());
+        }
+    }
+}
+
+#[test]
+fn data_key_that_does_not_open_is_refused_and_nothing_is_written() {
+    let node = Node::set();
+    let id = node.create("claim");
+    node.stage(&id).unwrap();
+    node.unstage(&id);
+    let disk = node.disk(&id);
+    let mut header = Header::read(&disk).unwrap().unwrap();
+    let (number, mut token) = header.tokens().unwrap().remove(0);
+    token.wrapped = b"key-1@1|of another volume|".to_vec();
+    header.put_token(Some(number), &token).unwrap();
+    header.store(&disk).unwrap();
+    assert_eq!(kind(node.stage(&id)), Kind::Precondition);
+    let found = Header::read(&node.disk(&id)).unwrap().unwrap();
+    assert_eq!(found.tokens().unwrap().remove(0).1, token);
+    assert_eq!((node.machine.done("open"), node.machine.done("make")), (1, 1));
+}
+
+fn inline(node: &Node, id: &str, size: &str) -> Result<(), Fault> {
+    let context = [("csi.storage.k8s.io/ephemeral", "true"), ("size", size)];
+    let context = context.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    node.driver.publish(&PublishRequest {
+        volume_id: id.to_owned(),
+        target_path: text(&node.path("inline")),
+        capability: Some(mount(1)),
+        context: context.into(),
+        ..PublishRequest::default()
+    })
+}
+
+#[test]
+fn inline_volume_lives_as_long_as_its_pod_and_asks_no_key_service() {
+    let mut node = Node::set();
+    node.keys.0.lock().unwrap().mood = crate::fake::Mood::Away;
+    let data = node.folder.path().join("inline/lke-csi-1");
+    for budget in 0..8 {
+        node.machine.0.lock().unwrap().budget = Some(budget);
+        let cut = inline(&node, "csi-1", "4Mi");
+        node.machine.0.lock().unwrap().budget = None;
+        inline(&node, "csi-1", "4Mi").unwrap();
+        inline(&node, "csi-1", "4Mi").unwrap();
+        assert!(data.exists(), "{cut:?}");
+        let target = text(&node.path("inline"));
+        let undo = UndoRequest { volume_id: "csi-1".to_owned(), path: target };
+        node.driver.unpublish(&undo).unwrap();
+        node.driver.unpublish(&undo).unwrap();
+        assert!(!data.exists());
+        assert!(node.machine.0.lock().unwrap().mappings.is_empty());
+    }
+    // What a restart of the node leaves, nobody opens.
+    inline(&node, "csi-1", "4Mi").unwrap();
+    assert!(Header::read(&Disk::open(&data).unwrap()).unwrap().is_none());
+    node = node.restart();
+    assert!(data.exists(), "a driver that is restarted takes nothing from a pod");
+    node.machine.reboot();
+    node = node.restart();
+    assert!(!data.exists());
+    for (id, size) in [("../x", "4Mi"), ("csi-1", "0"), ("csi-1", "4Mio"), ("", "4Mi")] {
+        assert_eq!(kind(inline(&node, id, size)), Kind::Invalid, "{id} {size}");
+    }
+    assert_eq!(kind(inline(&node, "csi-2", "900Ti")), Kind::Exhausted);
+}

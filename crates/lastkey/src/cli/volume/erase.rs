@@ -1,0 +1,181 @@
+//! `volume erase-proof`: the key of a volume is gone, and with it every copy of the volume.
+//!
+//! Room      `lastkey`.
+//! Holds     Erased is said when the service says so of each version of the lineage's key: no
+//!           journal and no backup that it knows of holds one any more. The records that say so are
+//!           proven by the signed log.
+
+use clap::Args;
+use lastkey_client::Client;
+use lastkey_wire::native::{
+    audit::{AuditQuery, AuditReceiptReply},
+    keys::KeyView,
+};
+use serde::Serialize;
+
+use crate::adapters::{LINEAGE_ALIAS, LINEAGE_TAG};
+use crate::cli::{
+    failure::Failure,
+    key::paging::{self, listed},
+    session::Session,
+    table::{Fields, Show},
+};
+
+/// What the log has to say, in the order in which it happens.
+const ACTIONS: [&str; 3] = ["kms:ScheduleKeyDeletion", "kms:DestroyKey", "kms:RecordErasure"];
+
+/// Arguments of `volume erase-proof`.
+#[derive(Args, Debug)]
+pub(crate) struct EraseArgs {
+    /// Id of the volume
+    volume: String,
+}
+
+/// What is known of the end of a volume.
+#[derive(Debug, Serialize)]
+struct Proof {
+    volume: String,
+    /// Whether nothing is left that could open it.
+    erased: bool,
+    /// Id of the lineage's key.
+    lineage: String,
+    state: String,
+    /// When its key goes, while that can be called off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destroyed_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<String>,
+    /// Volumes and snapshots that share the key and are still there.
+    dependants: Vec<String>,
+    /// Records of the log that say so, each with its proof.
+    records: Vec<Record>,
+}
+
+#[derive(Debug, Serialize)]
+struct Record {
+    action: String,
+    #[serde(flatten)]
+    receipt: AuditReceiptReply,
+}
+
+/// Shows what is proven; fails while something is left.
+pub(crate) async fn prove(args: &EraseArgs, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    let key = lineage_of(&client, &args.volume).await?;
+    let dependants = dependants(&client, &key).await?;
+    let erased_at = erased_at(&client, &key).await?;
+    let proof = Proof {
+        volume: args.volume.clone(),
+        erased: erased_at.is_some() && dependants.is_empty(),
+        state: key.state.to_string(),
+        due_at: key.deletion.as_ref().and_then(|deletion| deletion.at.clone()),
+        destroyed_at: key.destroyed_at.clone(),
+        erased_at,
+        dependants,
+        records: records(&client, &key.id).await?,
+        lineage: key.id,
+    };
+    session.show(&proof)?;
+    if proof.erased { Ok(()) } else { Err(Failure::Input(proof.why_not())) }
+}
+
+/// The key of a volume's lineage: by its alias, or, once that is gone with the key, by its tag.
+async fn lineage_of(client: &Client, volume: &str) -> Result<KeyView, Failure> {
+    if let Ok(key) = client.describe_key(&format!("{LINEAGE_ALIAS}{volume}")).await {
+        return Ok(key);
+    }
+    let all = paging::ListArgs::everything();
+    let all = listed(all, async |page| client.list_keys(&page).await).await?.keys;
+    let is_its = |key: &KeyView| key.tags.0.get(LINEAGE_TAG).is_some_and(|of| of == volume);
+    all.into_iter().find(is_its).ok_or_else(|| {
+        Failure::Input(format!(
+            "the server knows no key of a volume {volume}; a snapshot or clone has the key of the \
+             volume that it was made of"
+        ))
+    })
+}
+
+async fn dependants(client: &Client, key: &KeyView) -> Result<Vec<String>, Failure> {
+    let impact = client.impact(&key.id).await?;
+    let things = impact.holdings.into_iter().flat_map(|holding| {
+        let place = holding.place;
+        holding.things.into_iter().map(move |thing| {
+            let kind = thing.about.0.get("kind").map_or("volume", String::as_str);
+            format!("{kind} {} on {place}", thing.name)
+        })
+    });
+    Ok(things.collect())
+}
+
+/// When the last version was erased; none while one is not.
+async fn erased_at(client: &Client, key: &KeyView) -> Result<Option<String>, Failure> {
+    let all = paging::ListArgs::everything();
+    let versions = listed(all, async |page| client.list_versions(&key.id, &page).await).await?;
+    let erased: Option<Vec<String>> =
+        versions.versions.into_iter().map(|version| version.erased_at).collect();
+    Ok(erased.and_then(|all| all.into_iter().max()))
+}
+
+/// The newest record of each action that was done, with its proof.
+async fn records(client: &Client, key: &str) -> Result<Vec<Record>, Failure> {
+    let mut records = Vec::new();
+    for action in ACTIONS {
+        let query = AuditQuery {
+            key: Some(key.to_owned()),
+            action: Some(action.to_owned()),
+            result: Some("ok".to_owned()),
+            newest_first: true,
+            limit: Some(1),
+            ..AuditQuery::default()
+        };
+        let found = client.audit_records(&query).await?.records.into_iter().next();
+        let Some(found) = found else { continue };
+        let receipt = client.audit_receipt(&found.index.to_string()).await?;
+        records.push(Record { action: action.to_owned(), receipt });
+    }
+    Ok(records)
+}
+
+impl Proof {
+    fn why_not(&self) -> String {
+        let Self { volume, lineage, dependants, .. } = self;
+        if !dependants.is_empty() {
+            return format!("{volume} is not erased: {} have its key", dependants.join(", "));
+        }
+        match (&self.destroyed_at, &self.due_at) {
+            (Some(at), _) => format!(
+                "{volume} is destroyed since {at} and not erased yet: backups hold its key still"
+            ),
+            (None, Some(at)) => format!(
+                "{volume} is not erased: its key goes at {at}; until then \
+                 `lastkey key cancel-deletion {lineage}` keeps it"
+            ),
+            (None, None) => format!("{volume} is not erased: nobody has deleted it"),
+        }
+    }
+}
+
+impl Show for Proof {
+    fn table(&self) -> String {
+        let records = self.records.iter();
+        let records: Vec<String> =
+            records.map(|one| format!("{} ({})", one.receipt.index, one.action)).collect();
+        Fields::new()
+            .with("Volume", &self.volume)
+            .with("Erased", if self.erased { "yes" } else { "no" })
+            .with("Key", &self.lineage)
+            .with("State", &self.state)
+            .with_some("Destroyed at", self.destroyed_at.as_ref())
+            .with_some("To be destroyed at", self.due_at.as_ref())
+            .with_some("Erased everywhere at", self.erased_at.as_ref())
+            .with_some("Needed by", some(&self.dependants))
+            .with_some("Records of the log", some(&records))
+            .table()
+    }
+}
+
+fn some(parts: &[String]) -> Option<String> {
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
