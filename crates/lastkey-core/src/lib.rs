@@ -7,6 +7,7 @@
 pub mod access;
 pub mod audit;
 pub mod backup;
+pub mod backup_folder;
 pub mod cron;
 pub mod database;
 pub mod holding;
