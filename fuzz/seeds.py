@@ -20,6 +20,8 @@ RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
 CHECKS = ROOT.parent / "crates/lastkey-checks/tests/data"
 KEPT = ROOT.parent / "crates/lastkey-node/tests/vectors/kept.json"
 
+SCAN_PACK = ROOT.parent / "crates/lastkey-checks/tests/vectors/scan_pack.json"
+
 
 def load(path):
     return json.loads(path.read_text(encoding="utf-8"))
@@ -110,6 +112,12 @@ write("audit_bundle", "golden", bundle.hex())
 write("audit_record", "golden", bundle[2 : 2 + int.from_bytes(bundle[:2], "big")].hex())
 for name in ("checkpoint", "public-keys"):
     write("audit_note", name, (AUDIT / name).read_bytes().hex())
+
+PACK = load(SCAN_PACK)
+for number, case in enumerate(PACK["texts"], 1):
+    body = bytes.fromhex(PACK["pack"])[8:-96]
+    seed = len(body).to_bytes(2, "big") + body + bytes.fromhex(case["text"])
+    write_bytes("scan_pack", f"text_{number}", seed)
 
 # The head of the golden backup, the smallest stream, and a list that nobody has signed.
 BACKUP = (ROOT.parent / "crates/lastkey-store/tests/golden/backup-v1.backup").read_bytes()

@@ -13,6 +13,7 @@ pub mod database;
 pub mod holding;
 pub mod ids;
 pub mod key;
+pub mod leak;
 pub mod lease;
 pub mod limits;
 pub mod outside;

@@ -18,7 +18,7 @@ use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
 use lastkey_store::backup::DataBackups;
 
-use crate::adapters::{MachineClock, SystemEntropySource, WatchedClusters};
+use crate::adapters::{MachineClock, ScanPackClaims, SystemEntropySource, WatchedClusters};
 use crate::config::resolved::{Api, AskedCluster};
 use crate::devices::{DevicePlaces, Devices};
 
@@ -62,6 +62,7 @@ fn opened(data: &Path, store: SqliteSealedStore, audit: AuditOptions) -> anyhow:
         clusters: Arc::new(Nobody),
         databases: Arc::new(Nobody),
         webhooks: Arc::new(Nobody),
+        claims: Arc::new(ScanPackClaims),
     };
     Ok(Opened { store, ports, backups })
 }
