@@ -4,6 +4,7 @@
     python3 fuzz/seeds.py
 """
 
+import hashlib
 import json
 import pathlib
 
@@ -18,6 +19,8 @@ RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
 
 CHECKS = ROOT.parent / "crates/lastkey-checks/tests/data"
 KEPT = ROOT.parent / "crates/lastkey-node/tests/vectors/kept.json"
+
+SCAN_PACK = ROOT.parent / "crates/lastkey-checks/tests/vectors/scan_pack.json"
 
 
 def load(path):
@@ -109,6 +112,25 @@ write("audit_bundle", "golden", bundle.hex())
 write("audit_record", "golden", bundle[2 : 2 + int.from_bytes(bundle[:2], "big")].hex())
 for name in ("checkpoint", "public-keys"):
     write("audit_note", name, (AUDIT / name).read_bytes().hex())
+
+PACK = load(SCAN_PACK)
+for number, case in enumerate(PACK["texts"], 1):
+    body = bytes.fromhex(PACK["pack"])[8:-96]
+    seed = len(body).to_bytes(2, "big") + body + bytes.fromhex(case["text"])
+    write_bytes("scan_pack", f"text_{number}", seed)
+
+# The head of the golden backup, the smallest stream, and a list that nobody has signed.
+BACKUP = (ROOT.parent / "crates/lastkey-store/tests/golden/backup-v1.backup").read_bytes()
+write_bytes("backup", "head", BACKUP[: 16 + int.from_bytes(BACKUP[12:16], "big")])
+item = b"\x01" + len(PATH := b"!bootstrap").to_bytes(2, "big") + PATH + bytes(7) + b"\x01\0\0\0\x01x"
+none = hashlib.sha256().digest()
+manifest = b"\x85\x01\x58\x20" + hashlib.sha256(item).digest() + b"\0\x58\x20" + none + b"\0"
+write_bytes("backup", "stream", item + b"\x03" + len(manifest).to_bytes(4, "big") + manifest)
+KEY = "01010101-0101-4101-8101-010101010101"
+write_bytes("backup", "list", f"{KEY} * 7\n{KEY} 3 7\n\nsigned\nlastkey-tombstones/v1\n".encode())
+write("device_blob", "tpm2", "010002aabb0001cc" + "dd" * 72)
+write("device_blob", "pkcs11", "0101" + "ee" * 16 + "0002aabb" + "dd" * 72)
+write("device_blob", "kms", "010003aabbcc" + "dd" * 72)
 
 write_bytes("etcd", "database", (CHECKS / "etcd-mixed.db").read_bytes())
 for number, vector in enumerate(load(CHECKS / "kmsv2.json")["vectors"], 1):

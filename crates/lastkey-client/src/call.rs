@@ -73,7 +73,8 @@ impl<'a, B: Serialize, R: DeserializeOwned> Call<'a, B, R> {
         self
     }
 
-    fn repeatable(mut self) -> Self {
+    /// As good twice as once, although its method does not say so.
+    pub(crate) fn repeatable(mut self) -> Self {
         self.repeat = Repeat::Allowed;
         self
     }

@@ -7,6 +7,7 @@
 use http::Method;
 use lastkey_wire::native::{
     Empty,
+    leaks::{ConfirmLeaksReply, ConfirmLeaksRequest},
     rotation::{
         RotateSecretRequest, SecretRotationView, SetSecretRotationReply, SetSecretRotationRequest,
     },
@@ -146,6 +147,16 @@ impl Client {
     ) -> Call<'a, &'a WatchSecretsRequest, WatchSecretsReply> {
         let path = "/v1/watch/secrets".to_owned();
         Call::route(self.transport(), Method::POST, path).with_body(request)
+    }
+
+    /// Asks whether what a scanner has seen are values of secrets; at most 64 at once, and 256
+    /// without a pause.
+    pub fn confirm_leaks<'a>(
+        &'a self,
+        request: &'a ConfirmLeaksRequest,
+    ) -> Call<'a, &'a ConfirmLeaksRequest, ConfirmLeaksReply> {
+        let path = "/v1/confirm/leaks".to_owned();
+        Call::route(self.transport(), Method::POST, path).repeatable().with_body(request)
     }
 
     /// How a secret rotates, and how the last rotation ended.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -119,6 +119,8 @@ impl Outgoing {
 pub struct Answer {
     /// Its status, which is no redirect.
     pub status: http::StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
     /// Its body, as it came.
     pub body: Bytes,
 }
@@ -212,6 +214,12 @@ impl Route {
         &self.address.host
     }
 
+    /// Host and port, as the `Host` header of a call has them.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        self.address.authority()
+    }
+
     /// Calls, and reads the whole answer.
     ///
     /// # Errors
@@ -220,10 +228,10 @@ impl Route {
         let until = Instant::now() + limits.time;
         let whole = async {
             let (response, _connection) = self.send(outgoing).await?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), limits.len).collect().await;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, limits.len).collect().await;
             let body = body.map_err(|error| self.unread(error, limits.len))?.to_bytes();
-            Ok(Answer { status, body })
+            Ok(Answer { status: head.status, headers: head.headers, body })
         };
         timeout_at(until, whole).await.map_err(|_| OutboundError::Timeout(self.name()))?
     }
@@ -280,7 +288,7 @@ impl Route {
         let host = HeaderValue::try_from(self.address.authority()).map_err(|_| malformed())?;
         own.insert(HOST, host);
         own.insert(USER_AGENT, HeaderValue::from_static("lastkey"));
-        if method != Method::GET {
+        if !matches!(method, Method::GET | Method::HEAD) {
             own.insert(CONTENT_LENGTH, HeaderValue::from(len));
         }
         own.extend(headers.into_iter().map(|(name, value)| (Some(name), value)));

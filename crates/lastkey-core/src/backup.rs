@@ -28,7 +28,8 @@ pub const BACKUP_PURPOSE: &str = "backup";
 /// Where a backup lies.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BackupPlace {
-    /// A directory of the server's machine; `None` for where its configuration says.
+    /// A directory of the server's machine, or a folder of a bucket
+    /// ([`crate::backup_folder::BUCKET_SCHEME`]); `None` for where its configuration says.
     pub directory: Option<String>,
     /// Name of the file or object.
     pub name: String,
@@ -293,15 +294,15 @@ pub trait Frozen: Send {
 /// Makes backups, proves them, and takes them away again.
 #[async_trait]
 pub trait Backups: Send + Sync {
-    /// Whether backups may lie in a directory of the server's machine; `None` for where the
-    /// configuration says.
+    /// Whether backups may lie in a directory of the server's machine or in a bucket; `None` for
+    /// where the configuration says. Asks no bucket.
     ///
     /// # Errors
     /// [`BackupError::Refused`].
     async fn check(&self, directory: Option<&str>) -> Result<(), BackupError>;
 
-    /// Holds still what is stored now, for a backup in a directory of the server's machine;
-    /// `None` for where the configuration says. The server goes on meanwhile.
+    /// Holds still what is stored now, for a backup in a directory of the server's machine or in
+    /// a bucket; `None` for where the configuration says. The server goes on meanwhile.
     ///
     /// # Errors
     /// [`BackupError`].

@@ -39,6 +39,9 @@ pub enum BadName {
          of them empty, '.' or '..', at most 400 bytes"
     )]
     Secret,
+    /// Not the identity of a secret.
+    #[error("the id of a secret has 32 hexadecimal digits")]
+    SecretId,
     /// Not a stage.
     #[error("a stage has 1 to 64 characters of A-Z a-z 0-9 . _ -")]
     Stage,

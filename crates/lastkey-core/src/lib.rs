@@ -7,11 +7,13 @@
 pub mod access;
 pub mod audit;
 pub mod backup;
+pub mod backup_folder;
 pub mod cron;
 pub mod database;
 pub mod holding;
 pub mod ids;
 pub mod key;
+pub mod leak;
 pub mod lease;
 pub mod limits;
 pub mod outside;

@@ -173,6 +173,8 @@ actions! {
     ListSecrets = "secrets:ListSecrets", false;
     /// Say which pods on a node hold which version of a secret. Agents of nodes do this.
     ReportHolders = "secrets:ReportHolders", false;
+    /// Learn whether a value that was seen elsewhere is one of a secret.
+    ConfirmLeak = "secrets:ConfirmLeak", false;
     /// Change description, tags, stages or limits of a secret.
     UpdateSecret = "secrets:UpdateSecret", true;
     /// Delete a secret; it can be restored until its window ends.

@@ -116,6 +116,18 @@ impl SecretPath {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SecretId(pub [u8; 16]);
 
+impl SecretId {
+    /// Parses the text form: 32 hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`BadName::SecretId`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        let is_simple = text.len() == 32;
+        let parsed = uuid::Uuid::try_parse(text).ok().filter(|_| is_simple);
+        parsed.map(|id| Self(id.into_bytes())).ok_or(BadName::SecretId)
+    }
+}
+
 impl fmt::Display for SecretId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         uuid::Uuid::from_bytes(self.0).as_simple().fmt(f)
@@ -391,6 +403,16 @@ mod tests {
             ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "a~", "\u{e9}", &long, &deep];
         for bad in bad {
             assert_eq!(SecretName::parse(bad), Err(BadName::Secret), "{bad}");
+        }
+    }
+
+    #[test]
+    fn id_is_32_hexadecimal_digits_and_nothing_else() {
+        let id = SecretId([0xab; 16]);
+        assert_eq!(SecretId::parse(&id.to_string()), Ok(id));
+        let hyphens = "abababab-abab-abab-abab-abababababab";
+        for bad in ["", "ab", &"z".repeat(32), &"a".repeat(33), hyphens] {
+            assert_eq!(SecretId::parse(bad), Err(BadName::SecretId), "{bad}");
         }
     }
 

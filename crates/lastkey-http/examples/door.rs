@@ -50,6 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         clusters: Arc::new(Nobody),
         databases: Arc::new(Nobody),
         webhooks: Arc::new(Nobody),
+        claims: Arc::new(Nobody),
     };
     let store = Arc::new(MemorySealedStore::in_memory(entropy));
     let seal = NewSeal::Keyfile(SecretArray::copy_of(&[7; 32]));

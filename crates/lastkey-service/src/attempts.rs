@@ -30,6 +30,8 @@ impl Pace {
     /// For one person's password and codes. Whoever knows the password guesses fewer than 1,500
     /// codes a day.
     const PERSON: Self = Self { burst: 5, seconds_each: 60 };
+    /// For one caller's claims of what he has seen. Nobody guesses a value by asking.
+    const CLAIM: Self = Self { burst: 256, seconds_each: 1 };
     /// For everybody's: what stretching passwords may cost.
     const EVERYBODY: Self = Self { burst: 20, seconds_each: 1 };
 }
@@ -75,9 +77,19 @@ impl Attempts {
     /// # Errors
     /// [`Error::Throttled`].
     pub(crate) fn take(&mut self, now: u64) -> Result<(), Error> {
+        self.take_all(1, now)
+    }
+
+    /// Takes so many attempts, or none of them.
+    ///
+    /// # Errors
+    /// [`Error::Throttled`].
+    fn take_all(&mut self, count: u64, now: u64) -> Result<(), Error> {
         self.catch_up(now);
-        let Some(left) = self.left.checked_sub(1) else {
-            let next = self.counted_at.saturating_add(self.pace.seconds_each);
+        let Some(left) = self.left.checked_sub(count) else {
+            let missing = count.saturating_sub(self.left);
+            let wait = self.pace.seconds_each.saturating_mul(missing);
+            let next = self.counted_at.saturating_add(wait);
             let retry_after = Duration::from_secs(next.saturating_sub(now).max(1));
             return Err(Error::Throttled { retry_after });
         };
@@ -147,6 +159,31 @@ impl AttemptsOfPeople {
     }
 }
 
+/// Attempts of callers who are known, each by his name.
+#[derive(Debug)]
+pub(crate) struct AttemptsOfCallers(Mutex<HashMap<String, Attempts>>);
+
+impl AttemptsOfCallers {
+    /// Nobody has tried anything.
+    pub(crate) fn none() -> Self {
+        Self(Mutex::default())
+    }
+
+    /// Takes so many attempts of somebody, or none of them.
+    ///
+    /// # Errors
+    /// [`Error::Throttled`].
+    pub(crate) fn take(&self, who: &str, count: usize, now: u64) -> Result<(), Error> {
+        let mut by_name = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_name.len() >= MANY_NAMES {
+            by_name.retain(|_, attempts| !attempts.is_full(now));
+        }
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let full = || Attempts::full(Pace::CLAIM);
+        by_name.entry(who.to_owned()).or_insert_with(full).take_all(count, now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +214,19 @@ mod tests {
         assert_eq!(others, 15);
         assert!(people.take(&name("alice"), 1_059).is_err());
         assert!(people.take(&name("alice"), 1_060).is_ok());
+    }
+
+    #[test]
+    fn caller_takes_all_of_what_he_asks_for_or_nothing_and_waits_for_what_is_missing() {
+        let callers = AttemptsOfCallers::none();
+        let taken = (0..10).filter(|_| callers.take("a", 64, 1_000).is_ok()).count();
+        assert_eq!(taken, 4);
+        let Err(Error::Throttled { retry_after }) = callers.take("a", 64, 1_000) else {
+            panic!("a claim too many was let through");
+        };
+        assert_eq!(retry_after, Duration::from_secs(64));
+        assert!(callers.take("a", 64, 1_063).is_err() && callers.take("a", 63, 1_063).is_ok());
+        assert!(callers.take("b", 256, 1_063).is_ok(), "somebody else has his own");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastkey_core::backup::{BackupId, BackupState};
+use lastkey_core::ids::RequestId;
 use lastkey_core::time::{Elapsed, Timestamp};
 
 use crate::engine::Engine;
@@ -43,6 +44,8 @@ pub struct BackupKeeper {
     schedule: BackupSchedule,
     /// What was kept beside the backups of each directory last, or could not be.
     kept: BTreeMap<Option<String>, Result<Known, Known>>,
+    /// Backups that could not be removed, and when that was tried last.
+    stayed: BTreeMap<[u8; 16], Elapsed>,
 }
 
 /// How many tombstones there are, and when the last of them was.
@@ -52,7 +55,7 @@ impl BackupKeeper {
     /// A keeper that has done nothing yet.
     #[must_use]
     pub const fn new(gate: Arc<Gate>, schedule: BackupSchedule) -> Self {
-        Self { gate, schedule, kept: BTreeMap::new() }
+        Self { gate, schedule, kept: BTreeMap::new(), stayed: BTreeMap::new() }
     }
 
     /// Does what is due. Does nothing while the server is sealed.
@@ -65,12 +68,21 @@ impl BackupKeeper {
 
     async fn try_look_after(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {
         let backups = self.gate.reports(engine).await?;
-        let plan = plan(&backups, engine.clock.observe().elapsed, self.schedule);
+        let now = engine.clock.observe().elapsed;
+        let plan = plan(&backups, now, self.schedule);
         let call = scheduled_call(engine);
+        self.stayed.retain(|id, _| plan.remove.contains(&RequestId(*id)));
         for id in plan.remove {
+            // Where an old one has to stay, in a bucket that locks it, that is not told each time.
+            if self.stayed.get(&id.0).is_some_and(|tried| tried.after(PAUSE) > now) {
+                continue;
+            }
             match self.gate.remove_backup(&call, id, false).await {
                 Ok(()) => tracing::info!(backup = %id, "a backup has served its time"),
-                Err(error) => tracing::warn!(backup = %id, %error, "an old backup stays"),
+                Err(error) => {
+                    tracing::warn!(backup = %id, %error, "an old backup stays");
+                    self.stayed.insert(id.0, now);
+                }
             }
         }
         if plan.is_due {
@@ -130,7 +142,6 @@ fn plan(backups: &[BackupReport], now: Elapsed, schedule: BackupSchedule) -> Pla
 #[cfg(test)]
 mod tests {
     use lastkey_core::backup::{BackupPlace, BackupRecord};
-    use lastkey_core::ids::RequestId;
 
     use super::*;
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use lastkey_core::ids::{InstanceId, KeyId, KeyRef, VersionNo};
 use lastkey_core::key::KeyUsage;
+use lastkey_core::leak::Claims;
 use lastkey_core::outside::{Clusters, Databases, Issuers, Webhooks};
 use lastkey_core::permit::{Action, ExplainDecision, Facts, KeyFacts, Permit, Resource, authorize};
 use lastkey_core::ports::{Audit, Clock, EntropySource, SealedStore, Store};
@@ -16,7 +17,7 @@ use lastkey_core::time::Timestamp;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
-use crate::attempts::{Attempts, AttemptsOfPeople, Pace};
+use crate::attempts::{Attempts, AttemptsOfCallers, AttemptsOfPeople, Pace};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
@@ -49,6 +50,8 @@ pub struct Ports {
     pub databases: Arc<dyn Databases>,
     /// Programs that rotate secrets.
     pub webhooks: Arc<dyn Webhooks>,
+    /// Judges what scanners claim to have seen.
+    pub claims: Arc<dyn Claims>,
 }
 
 /// What an unseal gives an engine.
@@ -76,6 +79,8 @@ pub struct Engine {
     pub(crate) sessions: SessionKeys,
     /// What people tried, and how often.
     pub(crate) attempts: AttemptsOfPeople,
+    /// What callers claim to have seen, and how often.
+    pub(crate) claimed: AttemptsOfCallers,
     /// Credentials that were to be burned and are none of ours.
     pub(crate) burns: Mutex<Attempts>,
     /// A permit for each password that is stretched.
@@ -149,6 +154,7 @@ impl Engine {
             access_changes: tokio::sync::Mutex::default(),
             sessions,
             attempts: AttemptsOfPeople::none(),
+            claimed: AttemptsOfCallers::none(),
             burns: Mutex::new(Attempts::full(Pace::BURN)),
             stretching: Semaphore::new(STRETCHED_AT_ONCE),
             watches: Semaphore::new(WATCHES_AT_ONCE),

@@ -210,6 +210,7 @@ impl From<BadName> for Error {
             BadName::Session => "session",
             BadName::Name => "name",
             BadName::Secret => "secret",
+            BadName::SecretId => "id",
             BadName::Stage => "stage",
         };
         Self::invalid(field, error.to_string())

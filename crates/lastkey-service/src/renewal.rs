@@ -19,8 +19,8 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::draw_id;
 
-/// Records that are looked at before others get their turn.
-const PAGE: usize = 256;
+/// Records that are looked at by one call; the store gives others their turn in between.
+const PAGE: usize = 4_096;
 
 /// Writes after which an epoch ends.
 const MAX_WRITES: u64 = 1 << 32;

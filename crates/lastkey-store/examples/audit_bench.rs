@@ -13,12 +13,12 @@ use lastkey_core::audit::archive::LogSigners;
 use lastkey_core::audit::note::{KeyKind, NoteSigner};
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{KeyId, RequestId, VersionNo};
-use lastkey_core::ports::{Audit as _, AuditArchive as _};
+use lastkey_core::ports::{Audit as _, AuditArchive as _, Cause};
 use lastkey_core::principal::{Principal, Source};
 use lastkey_core::time::Timestamp;
 use lastkey_secret::SecretArray;
 use lastkey_store::audit_log::verify::{LogDir, verify};
-use lastkey_store::audit_log::{AuditLog, AuditOptions, Durability};
+use lastkey_store::audit_log::{AuditError, AuditLog, AuditOptions, Durability};
 use rustix::time::{ClockId, clock_gettime};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -45,7 +45,7 @@ async fn measure(dir: &Path, records: u64) -> Outcome<()> {
     let before = cpu_time();
     let log = AuditLog::open(dir, options)?;
     log.unsealed(signers).await?;
-    build(&log, records);
+    build(&log, records)?;
     log.checkpoint().await?;
     drop(log);
     let each = (cpu_time() - before) * 1e9 / records as f64;
@@ -62,7 +62,7 @@ async fn measure(dir: &Path, records: u64) -> Outcome<()> {
 }
 
 /// Hands the log as many records as it takes at a time.
-fn build(log: &AuditLog, records: u64) {
+fn build(log: &AuditLog, records: u64) -> Outcome<()> {
     let who = Principal::named("k8s:prod/payments/api");
     let mut taken = 0;
     while taken < records {
@@ -80,13 +80,18 @@ fn build(log: &AuditLog, records: u64) {
             source: Source { address: Some([10, 1, 2, 3].into()), by_node_agent: false },
             target: None,
         };
-        if log.append(&event).is_ok() {
-            taken += 1;
-        } else {
+        match log.append(&event) {
+            Ok(()) => taken += 1,
             // It takes no more until it has written what it has.
-            std::thread::sleep(Duration::from_millis(1));
+            Err(cause) if is_behind(&cause) => std::thread::sleep(Duration::from_millis(1)),
+            Err(cause) => return Err(cause),
         }
     }
+    Ok(())
+}
+
+fn is_behind(cause: &Cause) -> bool {
+    matches!(cause.downcast_ref(), Some(AuditError::Behind))
 }
 
 fn signers() -> Outcome<LogSigners> {

@@ -22,7 +22,7 @@ use lastkey_crypto::entropy::{Entropy, SystemEntropy};
 use lastkey_secret::SecretArray;
 use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
-use lastkey_store::backup::LocalBackups;
+use lastkey_store::backup::DataBackups;
 use lastkey_testkit::fixtures;
 
 type Anyhow<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -101,7 +101,7 @@ async fn main() -> Anyhow<()> {
     let log = AuditLog::open(&data.join("audit"), AuditOptions::KEEP_ALL)?;
     log.unsealed(signers()?).await?;
     record_one(&log).await?;
-    let backups = LocalBackups::of(sealed, Arc::new(log), &data, Arc::new(SystemSource));
+    let backups = DataBackups::of(sealed, Arc::new(log), &data, Arc::new(SystemSource));
 
     // Resets the peak, see proc_pid_clear_refs(5).
     fs::write("/proc/self/clear_refs", "5")?;

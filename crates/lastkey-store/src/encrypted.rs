@@ -25,6 +25,15 @@ use crate::sealing::{OpenError, RecordSealer};
 /// How many records of a range are opened before other tasks get a turn (about 0.5 ms).
 const RECORDS_PER_TURN: usize = 128;
 
+/// Records that one transaction of a renewal exchanges: who commits waits for it.
+const EXCHANGED_AT_ONCE: usize = 512;
+
+/// Records that were looked at, and those of older epochs under the newest one.
+struct RenewedPage {
+    last: Option<RecordPath>,
+    exchanges: Vec<RawExchange>,
+}
+
 /// A batch that no caller may hand in. A fault of the program, not of its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum BadBatch {
@@ -70,6 +79,32 @@ impl<B: Backend> EncryptedStore<B> {
             Err(DecodeError::Malformed) => Err(StoreError::Corrupt(path)),
             Err(DecodeError::Newer) => Err(StoreError::Newer(path)),
         }
+    }
+
+    async fn renewed_page(
+        &self,
+        after: Option<&RecordPath>,
+        limit: usize,
+    ) -> Result<RenewedPage, StoreError> {
+        let range = PathRange { prefix: String::new(), after: after.cloned(), limit };
+        let raw = self.backend.scan(&under_root_key(&range)).await.map_err(store_error)?;
+        let last = raw.last().map(|raw| RecordPath::from_stored(raw.path.clone()));
+        let sealer = self.sealer();
+        let mut exchanges = Vec::with_capacity(raw.len());
+        for (at, one) in raw.into_iter().enumerate() {
+            exchanges.extend(self.renewed(&sealer, one)?);
+            if at.is_multiple_of(RECORDS_PER_TURN) {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(RenewedPage { last, exchanges })
+    }
+
+    async fn exchange(&self, exchanges: Vec<RawExchange>) -> Result<(), StoreError> {
+        if exchanges.is_empty() {
+            return Ok(());
+        }
+        self.backend.exchange(exchanges).await.map_err(store_error)
     }
 
     /// The same record under the newest epoch; `None` when it is under it already.
@@ -171,22 +206,24 @@ impl<B: Backend> Store for EncryptedStore<B> {
     }
 
     async fn renew(&self, after: Option<&RecordPath>, limit: usize) -> Result<Renewed, StoreError> {
-        let range = PathRange { prefix: String::new(), after: after.cloned(), limit };
-        let raw = self.backend.scan(&under_root_key(&range)).await.map_err(store_error)?;
-        let last = raw.last().map(|raw| RecordPath::from_stored(raw.path.clone()));
-        let sealer = self.sealer();
-        let mut exchanges = Vec::with_capacity(raw.len());
-        for (at, one) in raw.into_iter().enumerate() {
-            exchanges.extend(self.renewed(&sealer, one)?);
-            if at.is_multiple_of(RECORDS_PER_TURN) {
-                tokio::task::yield_now().await;
+        let (mut renewed, mut left) = (Renewed::default(), limit);
+        let mut ready = Vec::new();
+        while left > 0 {
+            let (from, page) = (renewed.last.as_ref().or(after), left.min(EXCHANGED_AT_ONCE));
+            // The next ones are read and encrypted while the last ones are written.
+            let (written, next) = tokio::join!(self.exchange(ready), self.renewed_page(from, page));
+            written?;
+            let RenewedPage { last, exchanges } = next?;
+            ready = exchanges;
+            if last.is_none() {
+                break;
             }
+            renewed.met = renewed.met.saturating_add(ready.len());
+            renewed.last = last;
+            left = left.saturating_sub(page);
         }
-        let met = exchanges.len();
-        if met > 0 {
-            self.backend.exchange(exchanges).await.map_err(store_error)?;
-        }
-        Ok(Renewed { last, met })
+        self.exchange(ready).await?;
+        Ok(renewed)
     }
 
     async fn erase_residue(&self) -> Result<CommitSeq, StoreError> {

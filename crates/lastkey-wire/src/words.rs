@@ -201,6 +201,16 @@ words! {
         Volumes = "volumes",
     }
 
+    /// What became of a claim to have seen a managed value.
+    LeakVerdict {
+        /// It is one.
+        Confirmed = "confirmed",
+        /// It is none.
+        Refuted = "refuted",
+        /// That is not told: the version is not there any more, or the caller may not ask.
+        Untold = "untold",
+    }
+
     /// Length of a data key.
     DataKeySpec {
         /// 32 bytes. The default.

@@ -4,6 +4,7 @@
 //!           the parts and joins them.
 
 mod adapters;
+mod buckets;
 mod cli;
 mod config;
 mod device_unseal;

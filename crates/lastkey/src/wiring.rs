@@ -16,9 +16,9 @@ use lastkey_kube::{Access, Cluster, IN_CLUSTER_DIR};
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
-use lastkey_store::backup::LocalBackups;
+use lastkey_store::backup::DataBackups;
 
-use crate::adapters::{MachineClock, SystemEntropySource, WatchedClusters};
+use crate::adapters::{MachineClock, ScanPackClaims, SystemEntropySource, WatchedClusters};
 use crate::config::resolved::{Api, AskedCluster};
 use crate::devices::{DevicePlaces, Devices};
 
@@ -26,7 +26,7 @@ use crate::devices::{DevicePlaces, Devices};
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn SealedStore>,
     pub(crate) ports: Ports,
-    pub(crate) backups: LocalBackups,
+    pub(crate) backups: DataBackups,
 }
 
 /// Opens a data directory; another process must not have it open.
@@ -53,7 +53,7 @@ fn opened(data: &Path, store: SqliteSealedStore, audit: AuditOptions) -> anyhow:
     let entropy = Arc::new(SystemEntropySource);
     let audit = AuditLog::open(&data.join("audit"), audit).context("cannot open the audit log")?;
     let (store, audit) = (Arc::new(store), Arc::new(audit));
-    let backups = LocalBackups::of(Arc::clone(&store), Arc::clone(&audit), data, entropy.clone());
+    let backups = DataBackups::of(Arc::clone(&store), Arc::clone(&audit), data, entropy.clone());
     let ports = Ports {
         audit,
         clock: Arc::new(MachineClock::of_this_boot()),
@@ -62,6 +62,7 @@ fn opened(data: &Path, store: SqliteSealedStore, audit: AuditOptions) -> anyhow:
         clusters: Arc::new(Nobody),
         databases: Arc::new(Nobody),
         webhooks: Arc::new(Nobody),
+        claims: Arc::new(ScanPackClaims),
     };
     Ok(Opened { store, ports, backups })
 }

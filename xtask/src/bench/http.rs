@@ -94,6 +94,8 @@ pub(crate) struct Measured {
     pub(crate) rate: f64,
     /// Requests for each second of its processor time.
     pub(crate) by_cpu: f64,
+    /// Within how many milliseconds 99 of 100 were answered.
+    pub(crate) p99_ms: f64,
 }
 
 /// Loads a server from core 1. The bodies are sent in turn.
@@ -111,9 +113,9 @@ pub(crate) fn load(
     let before = cpu_seconds(target.pid)?;
     let load = wrk(target.address, &script, connections, SECONDS);
     std::fs::remove_file(&script)?;
-    let rate = load?;
+    let (rate, p99_ms) = load?;
     let cpu = cpu_seconds(target.pid)? - before;
-    Ok(Measured { rate, by_cpu: rate * f64::from(SECONDS) / cpu.max(0.01) })
+    Ok(Measured { rate, by_cpu: rate * f64::from(SECONDS) / cpu.max(0.01), p99_ms })
 }
 
 /// The requests are made before the run, so that the generator costs little.
@@ -134,9 +136,10 @@ fn lua(token: &str, path: &str, bodies: &[String]) -> String {
     script
 }
 
-fn wrk(address: &str, script: &Path, connections: u32, seconds: u32) -> anyhow::Result<f64> {
+/// Requests a second, and the milliseconds within which 99 of 100 were answered.
+fn wrk(address: &str, script: &Path, connections: u32, seconds: u32) -> anyhow::Result<(f64, f64)> {
     let output = Command::new("taskset")
-        .args(["-c", "1", "wrk", "-t1"])
+        .args(["-c", "1", "wrk", "-t1", "--latency"])
         .args([format!("-c{connections}"), format!("-d{seconds}s"), "-s".to_owned()])
         .arg(script)
         .arg(format!("http://{address}"))
@@ -144,6 +147,29 @@ fn wrk(address: &str, script: &Path, connections: u32, seconds: u32) -> anyhow::
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk failed: {text}");
     ensure!(!text.contains("Non-2xx"), "wrk got refusals: {text}");
-    let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
-    rate.context("wrk printed no rate")?.trim().parse().context("the rate of wrk")
+    let said = |name| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
+    let rate = said("Requests/sec:").context("wrk printed no rate")?.parse();
+    let p99 = said("99%").and_then(milliseconds).context("wrk printed no latency")?;
+    Ok((rate.context("the rate of wrk")?, p99))
+}
+
+/// A time as wrk prints it: `812.00us`, `1.23ms`, `1.50s`.
+fn milliseconds(text: &str) -> Option<f64> {
+    let units = [("us", 1e-3), ("ms", 1.0), ("s", 1e3)];
+    let of = |(unit, scale)| text.strip_suffix(unit)?.parse::<f64>().ok().map(|n| n * scale);
+    units.into_iter().find_map(of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_wrk_are_milliseconds() {
+        for (text, expected) in [("812.00us", 0.812), ("1.25ms", 1.25), ("1.50s", 1_500.0)] {
+            let read = milliseconds(text).unwrap();
+            assert!((read - expected).abs() < 1e-9, "{text}: {read}");
+        }
+        assert_eq!(milliseconds("soon"), None);
+    }
 }

@@ -4,6 +4,7 @@
 //! figures mean little on a shared machine. Servers are pinned to core 0, load to core 1.
 
 mod access;
+mod custody;
 mod files;
 mod findings;
 mod http;
@@ -67,6 +68,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     let scratch = programs::Scratch::new()?;
     backups(&mut report, scratch.path())?;
     access::audit_log(&mut report, scratch.path())?;
+    custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
     served(&mut report, &binary, scratch.path())?;
     report.print();
     Ok(())

@@ -59,12 +59,17 @@ impl Row {
     }
 
     /// A ratio, as `median (min to max)`, that should stay under a goal.
-    pub(crate) fn ratio_at_most(what: impl Into<String>, ratio: &str, goal: f64) -> Self {
+    pub(crate) fn ratio_at_most(
+        what: impl Into<String>,
+        ratio: &str,
+        limit: &str,
+        goal: f64,
+    ) -> Self {
         let median = ratio.split_whitespace().next().and_then(|text| text.parse().ok());
         Self {
             what: what.into(),
             ours: String::new(),
-            limit: "copy with the same buffers".to_owned(),
+            limit: limit.to_owned(),
             ratio: ratio.to_owned(),
             goal: format!("at most {goal:.2}"),
             met: median.is_some_and(|median: f64| median <= goal),
@@ -152,9 +157,9 @@ mod tests {
         let pairs = [(80.0, 100.0), (90.0, 100.0), (10.0, 100.0)];
         assert!(Row::against("x", &pairs, "/s", "peer", 0.80).met);
         assert!(!Row::against("x", &pairs, "/s", "peer", 0.81).met);
-        assert!(Row::ratio_at_most("x", "1.20 (1.1 to 2.0)", 1.35).met);
-        assert!(!Row::ratio_at_most("x", "1.40 (1.1 to 2.0)", 1.35).met);
-        assert!(!Row::ratio_at_most("x", "none", 1.35).met);
+        assert!(Row::ratio_at_most("x", "1.20 (1.1 to 2.0)", "copy", 1.35).met);
+        assert!(!Row::ratio_at_most("x", "1.40 (1.1 to 2.0)", "copy", 1.35).met);
+        assert!(!Row::ratio_at_most("x", "none", "copy", 1.35).met);
         assert!(Row::ratio_at_least("x", "0.95 (0.9 to 1.0)", "bare", 0.90).met);
         assert!(!Row::ratio_at_least("x", "0.85 (0.8 to 0.9)", "bare", 0.90).met);
         let pairs = [(1.0, 3.0), (1.0, 4.0), (2.0, 10.0)];

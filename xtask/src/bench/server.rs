@@ -76,6 +76,22 @@ pub(crate) fn start_batched(binary: &Path, data: &Path) -> anyhow::Result<Runnin
     wait_for(command, data)
 }
 
+/// Starts a server on all cores over data that [`start`] made, sealed.
+///
+/// # Errors
+/// When it does not start.
+pub(crate) fn start_sealed(binary: &Path, data: &Path) -> anyhow::Result<Running> {
+    let config = data.join("sealed.toml");
+    let dir = data.display();
+    std::fs::write(
+        &config,
+        format!("data = \"{dir}\"\nlisten.tcp = [\"127.0.0.1:0\"]\ntls.mode = \"off\"\n"),
+    )?;
+    let mut command = on(Cores::All, binary);
+    command.args(["server", "--config"]).arg(config);
+    wait_for(command, data)
+}
+
 fn on(cores: Cores, binary: &Path) -> Command {
     match cores {
         Cores::One => pinned(0, binary),
@@ -91,7 +107,7 @@ fn wait_for(mut command: Command, data: &Path) -> anyhow::Result<Running> {
         line.clear();
         ensure!(stdout.read_line(&mut line)? > 0, "the server ended before it was ready");
         if let Some((_, address)) = line.split_once("http://") {
-            break address.trim().to_owned();
+            break address.split([' ', ',']).next().unwrap_or_default().trim().to_owned();
         }
     };
     let env = std::fs::read_to_string(data.join("env"))?;
@@ -170,6 +186,14 @@ impl Running {
     /// When a request fails.
     pub(crate) fn create_durably(&self) -> anyhow::Result<Measured> {
         load(self.target(), "/v1/keys", &["{}".to_owned()], 16)
+    }
+
+    /// A connection of its administrator.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub(crate) fn admin(&self) -> anyhow::Result<Connection> {
+        Connection::open(&self.address, &self.token)
     }
 
     /// Makes keys until there are so many.

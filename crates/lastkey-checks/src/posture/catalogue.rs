@@ -354,9 +354,9 @@ checks! {
         "Creating pods, issuing tokens or impersonation gives the rights of the ServiceAccounts one can reach.",
         "Remove the way in, or take the Secrets away from the ServiceAccount.",
         ["cis:5.1.4", "mlps:8.1.4.2"];
-    "RBA-16" Low Needs::Rbac, "There are no stale grants",
-        "A binding to what is not there comes to life for whoever creates it.",
-        "Delete the binding.",
+    "RBA-16" Low Needs::Rbac, "There are no stale and no unused grants",
+        "A binding to what is not there comes to life for whoever creates it; one to an account as which nothing runs is only there to be found.",
+        "Delete the binding, and the account with it when nothing outside uses a token of it.",
         ["mlps:8.1.4.2"];
     "POD-01" Low Needs::Pods, "Pods that do not call the API carry no token",
         "A token in a pod is the first thing an intruder uses.",
@@ -414,9 +414,9 @@ checks! {
         "A second account with number 0 is root by another name; an empty password is none; old hashes are guessed in hours.",
         "Remove the account, lock it (passwd -l), or set a new password under yescrypt or SHA-512.",
         ["mlps:8.1.4.1"];
-    "HST-03" High Needs::Node, "etcd and the kubelet's open port are not reachable from outside",
-        "Port 2379 is the whole store, 10255 shows every pod.",
-        "Bind etcd to the node's own address and close the ports by firewall; readOnlyPort: 0.",
+    "HST-03" High Needs::Node, "The ports of etcd, kubelet and API server are not reachable from outside",
+        "Port 2379 is the whole store, 10250 runs commands in every pod, 10255 shows every pod; on 6443 the internet tries every stolen credential.",
+        "Bind etcd to the node's own address and close the ports by firewall or security group; readOnlyPort: 0.",
         ["mlps:8.1.2.1", "mlps:8.1.3.2"];
     "HST-04" Medium Needs::Node, "Certificates of the control plane are valid for a while",
         "When they end, so does the cluster; renewed in a hurry, keys lie around.",

@@ -438,26 +438,38 @@ fn ports(node: &NodeFacts, judge: &mut Judge) {
         return;
     }
     judge.pass("HST-03");
+    let public = node.public_addresses();
     for listener in node.listeners().into_iter().filter(|listener| listener.is_exposed()) {
-        let (what, severity) = match listener.port {
-            10_255 => ("the kubelet's read-only port", Severity::High),
-            2379 if listener.addr.is_unspecified() => {
-                ("etcd's clients' port on all addresses", Severity::High)
-            }
-            2380 if listener.addr.is_unspecified() => {
-                ("etcd's members' port on all addresses", Severity::Medium)
-            }
-            10_257 | 10_259 => ("a controller's port", Severity::Low),
-            _ => continue,
+        let is_on_all = listener.addr.is_unspecified();
+        let outside = public.iter().find(|addr| is_on_all || **addr == listener.addr);
+        let Some((what, severity)) = exposed(listener.port, is_on_all, outside.is_some()) else {
+            continue;
         };
+        let to_whom = outside
+            .map_or("other machines".to_owned(), |addr| format!("the internet (address {addr})"));
         let fault = Fault::new(
             format!("port {}", listener.port),
             place("/proc/net/tcp"),
-            format!("{what} is open to other machines"),
+            format!("{what} is open to {to_whom}"),
         )
-        .evidence(format!("listens on {}", listener.addr))
+        .detail(what)
+        .evidence(format!("listens on {}; a firewall before it is not seen here", listener.addr))
         .severity(severity);
         judge.fail("HST-03", fault);
+    }
+}
+
+/// What a port is that should not be open so far: on all addresses of the node, on one that
+/// the internet reaches.
+const fn exposed(port: u16, is_on_all: bool, is_public: bool) -> Option<(&'static str, Severity)> {
+    match port {
+        10_255 => Some(("the kubelet's read-only port", Severity::High)),
+        2379 if is_on_all || is_public => Some(("etcd's clients' port", Severity::High)),
+        2380 if is_on_all || is_public => Some(("etcd's members' port", Severity::Medium)),
+        10_250 if is_public => Some(("the kubelet's port", Severity::High)),
+        6443 if is_public => Some(("the API server's port", Severity::Medium)),
+        10_257 | 10_259 => Some(("a controller's port", Severity::Low)),
+        _ => None,
     }
 }
 

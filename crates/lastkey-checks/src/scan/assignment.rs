@@ -4,6 +4,10 @@
 //!           hand because an expression for it is the slowest of all.
 //! Holds     Looks at no more than a few hundred bytes on each side of the word.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 use super::{
     entropy::{shannon, wordiness},
     placeholder::is_placeholder,
@@ -36,8 +40,11 @@ pub(super) fn find(text: &[u8], word_start: usize, word_end: usize) -> Option<Fo
     let before = text.get(..word_start)?;
     let head = before.iter().rev().take(MAX_NAME_LEN).take_while(|byte| is_name_byte(**byte));
     let name_start = word_start.saturating_sub(head.count());
-    let name = Name::of(text.get(name_start..name_end)?);
     let value = Value { text: text.get(start..end)?, quoted };
+    if !value.is_worth_a_look() {
+        return None;
+    }
+    let name = Name::of(text.get(name_start..name_end)?);
     let kind = name.kind?;
     let is_secret = match kind {
         Assignment::Password => value.is_password(),
@@ -327,45 +334,56 @@ const HARMLESS: &[&str] = &[
     "pubkey",
 ];
 
+/// Parts of names of passwords.
+const PASSWORD_PARTS: &[&str] = &["passw", "passphrase", "pwd"];
+
+/// Parts of names that say secret by themselves.
+const STRONG_PARTS: &[&str] = &[
+    "secret",
+    "token",
+    "credential",
+    "apikey",
+    "api_key",
+    "api-key",
+    "accesskey",
+    "access_key",
+    "access-key",
+    "private",
+    "encryption",
+    "signing",
+    "master",
+    "auth_key",
+    "authkey",
+    "auth-key",
+    "app_key",
+    "appkey",
+    "client_key",
+    "account_key",
+    "accountkey",
+    "shared_key",
+    "sharedkey",
+    "shared_access_key",
+];
+
+/// All three lists, to be looked for at once.
+static PARTS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    let parts = HARMLESS.iter().chain(PASSWORD_PARTS).chain(STRONG_PARTS);
+    AhoCorasick::builder().ascii_case_insensitive(true).build(parts).ok()
+});
+
 impl Name {
     fn of(name: &[u8]) -> Self {
-        let lower = name.to_ascii_lowercase();
-        let has = |part: &str| memchr::memmem::find(&lower, part.as_bytes()).is_some();
+        let (mut is_password, mut is_strong) = (false, false);
         // The member `auth` of a Docker configuration has a rule of its own.
-        if lower == b"auth" || HARMLESS.iter().any(|part| has(part)) {
-            return Self { kind: None, is_strong: false };
+        let mut is_harmless = name.eq_ignore_ascii_case(b"auth");
+        for found in PARTS.iter().flat_map(|parts| parts.find_overlapping_iter(name)) {
+            let place = found.pattern().as_usize();
+            is_harmless |= place < HARMLESS.len();
+            is_strong |= place >= HARMLESS.len() + PASSWORD_PARTS.len();
+            is_password |= (HARMLESS.len()..HARMLESS.len() + PASSWORD_PARTS.len()).contains(&place);
         }
-        let is_password = ["passw", "passphrase", "pwd"].iter().any(|part| has(part));
-        let is_strong = [
-            "secret",
-            "token",
-            "credential",
-            "apikey",
-            "api_key",
-            "api-key",
-            "accesskey",
-            "access_key",
-            "access-key",
-            "private",
-            "encryption",
-            "signing",
-            "master",
-            "auth_key",
-            "authkey",
-            "auth-key",
-            "app_key",
-            "appkey",
-            "client_key",
-            "account_key",
-            "accountkey",
-            "shared_key",
-            "sharedkey",
-            "shared_access_key",
-        ]
-        .iter()
-        .any(|part| has(part));
         let kind = if is_password { Assignment::Password } else { Assignment::Secret };
-        Self { kind: Some(kind), is_strong }
+        Self { kind: (!is_harmless).then_some(kind), is_strong }
     }
 }
 
@@ -381,6 +399,13 @@ impl Value<'_> {
 
     fn count(&self, is_part: impl Fn(u8) -> bool) -> usize {
         self.text.iter().filter(|byte| is_part(**byte)).count()
+    }
+
+    /// What the checks below refuse soonest, and most values of programs are.
+    fn is_worth_a_look(&self) -> bool {
+        let digits = self.count(|byte| byte.is_ascii_digit());
+        let others = self.count(|byte| !byte.is_ascii_alphanumeric());
+        self.text.len() >= 6 && (digits > 0 || self.quoted && others >= 2)
     }
 
     /// A password that a person chose or a generator made: letters and something else, no words.
@@ -606,6 +631,21 @@ mod tests {
             ("root_password: WrappedV1<'a>,", "passw"),
         ] {
             assert_eq!(secret_of(line, word), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn parts_of_names_are_looked_for_at_once() {
+        assert!(super::PARTS.is_some());
+        for (name, kind, is_strong) in [
+            ("DB_PASSWORD", Some(Assignment::Password), false),
+            ("clientSecret", Some(Assignment::Secret), true),
+            ("key", Some(Assignment::Secret), false),
+            ("publicKey", None, false),
+            ("AUTH", None, false),
+        ] {
+            let name = super::Name::of(name.as_bytes());
+            assert_eq!((name.kind, name.is_strong), (kind, is_strong));
         }
     }
 

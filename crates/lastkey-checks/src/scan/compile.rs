@@ -19,6 +19,8 @@ pub(super) struct Pattern {
     pub(super) regex: Regex,
     /// How far a match may reach from any keyword in it, in bytes; none: anywhere.
     pub(super) reach: Option<usize>,
+    /// Each match begins with a keyword.
+    pub(super) begins_with_keyword: bool,
 }
 
 impl Pattern {
@@ -34,7 +36,8 @@ pub(super) fn pattern(regex: &str, keywords: &[String]) -> Result<Pattern, Strin
     let hir = parse(regex)?;
     let is_near = !keywords.is_empty() && must_contain(&hir, keywords);
     let longest = hir.properties().maximum_len().unwrap_or(LONGEST_MATCH).min(LONGEST_MATCH);
-    Ok(Pattern { regex: build(&hir)?, reach: is_near.then_some(longest) })
+    let begins_with_keyword = is_near && begins_with(&hir, keywords);
+    Ok(Pattern { regex: build(&hir)?, reach: is_near.then_some(longest), begins_with_keyword })
 }
 
 /// Compiles any other expression.
@@ -98,6 +101,15 @@ fn must_contain(hir: &Hir, keywords: &[String]) -> bool {
     flatten(hir, keywords, &mut runs);
     runs.end();
     runs.certain || runs.done.iter().any(|run| each_contains(run, keywords))
+}
+
+/// Whether each match begins with one of the keywords (lower case), in any case of letters.
+fn begins_with(hir: &Hir, keywords: &[String]) -> bool {
+    let mut runs = Runs::default();
+    flatten(hir, keywords, &mut runs);
+    runs.end();
+    let begins = |text: &Vec<u8>| keywords.iter().any(|word| text.starts_with(word.as_bytes()));
+    runs.done.first().is_some_and(|texts| !texts.is_empty() && texts.iter().all(begins))
 }
 
 fn each_contains(texts: &[Vec<u8>], keywords: &[String]) -> bool {
@@ -246,6 +258,30 @@ mod tests {
         assert_eq!(reach("x{0,3}(?:passw(?:or)?d|pwd)=", &["passwd", "password", "pwd"]), Some(12));
         assert_eq!(reach("(?:token|(?:[Aa]pi|API)key)", &["token", "api"]), Some(6));
         assert_eq!(reach("(?:abc[0-9]+|xabc)", &["abc"]), Some(LONGEST_MATCH));
+    }
+
+    #[test]
+    fn expression_that_begins_with_its_keyword_is_known() {
+        let begins = |regex: &str, keywords: &[&str]| {
+            let keywords: Vec<String> = keywords.iter().map(|word| (*word).to_owned()).collect();
+            pattern(regex, &keywords).unwrap().begins_with_keyword
+        };
+        for (regex, keywords) in [
+            (r"\b(ghp_[0-9]{4})", &["ghp_"][..]),
+            ("(?i:Server|Host)=x", &["server", "host"]),
+            ("(?i)pat[a-z]{14}", &["pat"]),
+        ] {
+            assert!(begins(regex, keywords), "{regex}");
+        }
+        for (regex, keywords) in [
+            ("x?ghp_[0-9]{4}", &["ghp_"][..]),
+            ("[a-z]*ghp_", &["ghp_"]),
+            ("(?:server|[a-z]+)=", &["server"]),
+            ("(?:server)?host", &["host"]),
+            ("server|host", &["server"]),
+        ] {
+            assert!(!begins(regex, keywords), "{regex}");
+        }
     }
 
     #[test]

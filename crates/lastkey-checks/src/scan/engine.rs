@@ -7,10 +7,11 @@
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-use regex_automata::{Input, meta::Regex, util::captures::Captures};
+use regex_automata::{Anchored, Input, meta::Regex, util::captures::Captures};
 
 use super::{
     assignment::{self, WORDS},
+    compile::LONGEST_MATCH,
     entropy::shannon,
     placeholder::is_placeholder,
     rules::{Assignment, Candidate, Rule, Rules, RulesError},
@@ -60,6 +61,8 @@ pub(super) struct Scratch {
     /// For each rule where it is still to be tried.
     pending: Vec<Option<Range<usize>>>,
     touched: Vec<usize>,
+    /// For each rule whose matches begin with a keyword, where its last one ended.
+    ended: Vec<usize>,
 }
 
 impl Engine {
@@ -103,6 +106,8 @@ impl Engine {
     pub(super) fn search(&self, view: &View<'_>, scratch: &mut Scratch) -> Vec<Hit> {
         let mut hits = Vec::new();
         scratch.pending.resize(self.rules.rules.len(), None);
+        scratch.ended.clear();
+        scratch.ended.resize(self.rules.rules.len(), 0);
         for found in self.automaton.find_overlapping_iter(view.text) {
             let targets = self.targets.get(found.pattern().as_usize());
             for target in targets.into_iter().flatten() {
@@ -138,6 +143,10 @@ impl Engine {
     ) {
         let Some(rule) = self.rules.rules.get(index) else { return };
         let Some(pattern) = rule.pattern() else { return };
+        if pattern.begins_with_keyword {
+            self.try_rule_at(index, word.start, view, scratch, hits);
+            return;
+        }
         let len = view.text.len();
         let span = match pattern.reach {
             Some(reach) => {
@@ -160,6 +169,51 @@ impl Engine {
         }
     }
 
+    /// Tries a rule where a keyword stands with which its matches begin.
+    fn try_rule_at(
+        &self,
+        index: usize,
+        start: usize,
+        view: &View<'_>,
+        scratch: &mut Scratch,
+        hits: &mut Vec<Hit>,
+    ) {
+        let (Some(rule), Some(ended)) = (self.rules.rules.get(index), scratch.ended.get_mut(index))
+        else {
+            return;
+        };
+        let Some(pattern) = rule.pattern() else { return };
+        // The last match has this keyword in it.
+        if start < *ended {
+            return;
+        }
+        let reach = pattern.reach.unwrap_or(LONGEST_MATCH);
+        let span = start..start.saturating_add(reach).min(view.text.len());
+        let input = Input::new(view.text).span(span).anchored(Anchored::Yes);
+        let Some(found) = pattern.regex.search_half(&input) else { return };
+        *ended = found.offset();
+        if !rule.wants(view.path) {
+            return;
+        }
+        let mut groups = pattern.regex.create_captures();
+        pattern.regex.search_captures(&input, &mut groups);
+        self.note(index, &groups, view, hits);
+    }
+
+    /// Keeps a match, if it is a secret.
+    fn note(&self, index: usize, groups: &Captures, view: &View<'_>, hits: &mut Vec<Hit>) {
+        let (Some(rule), Some(matched)) = (self.rules.rules.get(index), groups.get_match()) else {
+            return;
+        };
+        let secret = rule
+            .pattern()
+            .and_then(|pattern| secret_span(groups, rule.secret_group, &pattern.regex));
+        let secret = secret.unwrap_or_else(|| matched.range());
+        if self.is_secret(rule, &secret, &matched.range(), view) {
+            hits.push(Hit { rule: index, span: secret });
+        }
+    }
+
     fn try_rule(&self, index: usize, span: Range<usize>, view: &View<'_>, hits: &mut Vec<Hit>) {
         let Some(rule) = self.rules.rules.get(index) else { return };
         if !rule.wants(view.path) {
@@ -171,12 +225,7 @@ impl Engine {
             return;
         }
         for groups in pattern.regex.captures_iter(input) {
-            let Some(matched) = groups.get_match() else { continue };
-            let secret = secret_span(&groups, rule.secret_group, &pattern.regex);
-            let secret = secret.unwrap_or_else(|| matched.range());
-            if self.is_secret(rule, &secret, &matched.range(), view) {
-                hits.push(Hit { rule: index, span: secret });
-            }
+            self.note(index, &groups, view, hits);
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     archive::{self, Kind},
     decode,
     engine::{Engine, Hit, Scratch, View, line_around},
-    pack::Matcher,
+    pack::{Claim, Matcher},
     rules::{Rule, Rules, RulesError},
 };
 use crate::{
@@ -54,6 +54,8 @@ pub struct Options {
 pub struct Outcome {
     /// Secrets.
     pub findings: Vec<Finding>,
+    /// Values of the scan pack that the service is to be asked about, each with what to ask.
+    pub claimed: Vec<(Finding, Claim)>,
     /// Secrets that the line itself says are meant to be there.
     pub accepted: Vec<Accepted>,
     /// What could not be looked into.
@@ -73,6 +75,7 @@ impl Outcome {
     /// Adds the outcome of other files.
     pub fn absorb(&mut self, mut other: Self) {
         self.findings.append(&mut other.findings);
+        self.claimed.append(&mut other.claimed);
         self.accepted.append(&mut other.accepted);
         self.not_checked.append(&mut other.not_checked);
         self.files += other.files;
@@ -323,7 +326,11 @@ impl Scanner {
         if let Some(pack) = &self.pack {
             for found in pack.search(text, cut.from..cut.to) {
                 let location = cut.location(place, text, &found.span);
-                outcome.findings.push(pack.finding(&found, location));
+                let finding = pack.finding(&found, location);
+                match pack.claim(&found) {
+                    Some(claim) => outcome.claimed.push((finding, claim)),
+                    None => outcome.findings.push(finding),
+                }
             }
         }
     }

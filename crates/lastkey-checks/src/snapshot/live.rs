@@ -41,8 +41,10 @@ const RBAC: &[&str] = &[
     "RBA-01", "RBA-02", "RBA-03", "RBA-04", "RBA-05", "RBA-06", "RBA-07", "RBA-08", "RBA-09",
     "RBA-10", "RBA-11", "RBA-12", "RBA-13", "RBA-14", "RBA-15", "RBA-16",
 ];
-const PODS: &[&str] =
-    &["POD-01", "POD-02", "POD-03", "POD-04", "POD-05", "POD-06", "POD-07", "POD-08", "NET-01"];
+const PODS: &[&str] = &[
+    "POD-01", "POD-02", "POD-03", "POD-04", "POD-05", "POD-06", "POD-07", "POD-08", "NET-01",
+    "RBA-16",
+];
 
 const fn whole(
     path: &'static str,
@@ -331,6 +333,33 @@ mod tests {
         // Nothing was withheld there, and nothing is there.
         assert_eq!(outcome.states["POD-05"], State::NotApplicable);
         assert_eq!(outcome.states["API-01"], State::CannotTell);
+    }
+
+    #[test]
+    fn unused_grant_is_told_when_pods_and_tokens_were_given_and_is_a_doubt_when_not() {
+        let cluster = |without: Option<&'static str>| {
+            let mut snapshot = live();
+            let name = json!({ "name": "idle", "namespace": "n" });
+            add(&mut snapshot, "ServiceAccount", json!({ "metadata": name }));
+            add(
+                &mut snapshot,
+                "RoleBinding",
+                json!({ "metadata": { "name": "b", "namespace": "n" },
+                    "roleRef": { "kind": "ClusterRole", "name": "view" },
+                    "subjects": [{ "kind": "ServiceAccount", "name": "idle", "namespace": "n" }] }),
+            );
+            add(&mut snapshot, "ClusterRole", json!({ "metadata": { "name": "view" } }));
+            for list in LISTS.iter().filter(|list| Some(list.kind) == without) {
+                snapshot.withhold(list.path, "forbidden".to_owned(), list.checks);
+            }
+            let outcome = judge(&snapshot, Settings { now: 0 });
+            let found = outcome.findings.iter().filter(|found| found.rule == "RBA-16").count();
+            (found, outcome.states["RBA-16"])
+        };
+        assert_eq!(cluster(None), (1, State::Fail));
+        for without in ["Pod", "Deployment", "Secret"] {
+            assert_eq!(cluster(Some(without)), (0, State::CannotTell), "{without}");
+        }
     }
 
     #[test]

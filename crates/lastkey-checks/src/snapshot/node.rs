@@ -35,6 +35,8 @@ pub const PLACES: &[&str] = &[
     "/proc/self/mountinfo",
     "/proc/net/tcp",
     "/proc/net/tcp6",
+    "/proc/net/fib_trie",
+    "/proc/net/if_inet6",
     "/proc/sys/kernel/core_pattern",
     "/proc/sys/kernel/osrelease",
     "/proc/sys/fs/suid_dumpable",
@@ -196,6 +198,31 @@ impl NodeFacts {
         found
     }
 
+    /// Addresses of the machine that the whole internet can route to, by `/proc/net/fib_trie`
+    /// and `if_inet6`.
+    #[must_use]
+    pub fn public_addresses(&self) -> Vec<IpAddr> {
+        let mut found = Vec::new();
+        let mut last = "";
+        for line in self.text("/proc/net/fib_trie").unwrap_or_default().lines() {
+            match line.trim().split_once("-- ") {
+                Some((_, addr)) => last = addr,
+                None if line.ends_with("/32 host LOCAL") => {
+                    found.extend(last.parse().ok().filter(is_public_v4).map(IpAddr::V4));
+                }
+                None => {}
+            }
+        }
+        for line in self.text("/proc/net/if_inet6").unwrap_or_default().lines() {
+            let digits = line.split_whitespace().next().unwrap_or_default();
+            let addr = u128::from_str_radix(digits, 16).ok().map(Ipv6Addr::from_bits);
+            found.extend(addr.filter(is_public_v6).map(IpAddr::V6));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// The accounts of the machine.
     #[must_use]
     pub fn accounts(&self) -> Vec<Account> {
@@ -224,6 +251,19 @@ impl NodeFacts {
             .find(|account| account.uid == uid)
             .map_or_else(|| uid.to_string(), |a| a.name)
     }
+}
+
+fn is_public_v4(addr: &Ipv4Addr) -> bool {
+    let [a, b, ..] = addr.octets();
+    let is_shared = a == 100 && (64..128).contains(&b) || a == 198 && (18..20).contains(&b);
+    let is_local = addr.is_private() || addr.is_loopback() || addr.is_link_local();
+    !(is_shared || is_local || addr.is_documentation() || addr.is_multicast() || a == 0 || a >= 240)
+}
+
+/// Global unicast (2000::/3), without the addresses of documentation.
+fn is_public_v6(addr: &Ipv6Addr) -> bool {
+    let [first, second, ..] = addr.segments();
+    first >> 13 == 1 && (first, second) != (0x2001, 0xdb8)
 }
 
 fn account(line: &str, shadow: &BTreeMap<&str, &str>) -> Option<Account> {
@@ -314,6 +354,35 @@ mod tests {
         ]);
         let found: Vec<_> = facts.listeners().iter().map(|l| (l.port, l.is_exposed())).collect();
         assert_eq!(found, [(22, true), (2379, false), (10250, true), (10251, false)]);
+    }
+
+    #[test]
+    fn public_addresses_are_told_from_those_of_a_house() {
+        let trie = |addr: &str| {
+            format!("Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- {addr}\n        /32 host LOCAL\n")
+        };
+        for (addr, is_public) in [
+            ("47.98.1.2", true),
+            ("10.0.0.5", false),
+            ("172.20.0.1", false),
+            ("127.0.0.1", false),
+            ("100.64.3.4", false),
+            ("169.254.1.1", false),
+        ] {
+            let facts = facts(&[("/proc/net/fib_trie", &trie(addr))]);
+            let expected: Vec<std::net::IpAddr> =
+                is_public.then(|| addr.parse().unwrap()).into_iter().collect();
+            assert_eq!(facts.public_addresses(), expected, "{addr}");
+        }
+        let six = facts(&[(
+            "/proc/net/if_inet6",
+            "fe80000000000000021122fffe334455 02 40 20 80 eth0\n\
+             24080000000000000000000000000001 02 40 00 80 eth0\n\
+             fd000000000000000000000000000001 02 40 00 80 eth0\n",
+        )]);
+        assert_eq!(six.public_addresses(), ["2408::1".parse::<std::net::IpAddr>().unwrap()]);
+        let route = "Main:\n     |-- 47.98.1.0\n        /24 link UNICAST\n";
+        assert!(facts(&[("/proc/net/fib_trie", route)]).public_addresses().is_empty());
     }
 
     #[test]

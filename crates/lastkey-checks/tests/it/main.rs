@@ -8,5 +8,6 @@
 mod archives;
 mod foreign;
 mod made;
+mod oracle;
 mod planted;
 mod planted_posture;

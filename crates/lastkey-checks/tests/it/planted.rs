@@ -242,6 +242,7 @@ const GENERIC: &[Pair] = &[
         "  encryptionKey: [=A:32]1q",
         "kind: SealedSecret\n  encryptionKey: [=A:32]1q",
     ),
+    ("bearer-token", "- Bearer [=h:64]", "- Bearer authentication_of_the_other_service_goes_here"),
 ];
 
 fn all() -> impl Iterator<Item = (u64, &'static Pair)> {

@@ -118,6 +118,11 @@ fn context_of(aad: &[u8]) -> Base64Bytes {
     Base64Bytes(sha256_of(&[b"lastkey/kms-seal/v1", aad]).to_vec())
 }
 
+/// Whether these bytes have the form of what [`KmsSeal`] wraps.
+pub(super) fn is_stored(bytes: &[u8]) -> bool {
+    split(bytes).is_some_and(|(front, _, wrapped)| [front, wrapped].concat() == bytes)
+}
+
 /// Front, ciphertext and wrapped secret of what is stored.
 fn split(stored: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let mut reader = In::new(stored);

@@ -13,7 +13,7 @@ mod wire;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use lastkey_core::ports::SealDeviceError;
+use lastkey_core::ports::{DeviceKind, SealDeviceError};
 use lastkey_crypto::entropy::Entropy;
 use lastkey_crypto::wrap::WrapKey;
 use lastkey_secret::SecretArray;
@@ -84,6 +84,17 @@ fn check_path(
     Ok(real)
 }
 
+/// The devices that can have wrapped these bytes, by their form alone.
+#[must_use]
+pub fn devices_of(stored: &[u8]) -> Vec<DeviceKind> {
+    let forms = [
+        (DeviceKind::Tpm2, tpm::is_stored(stored)),
+        (DeviceKind::Pkcs11, pkcs11::is_stored(stored)),
+        (DeviceKind::Kms, kms::is_stored(stored)),
+    ];
+    forms.into_iter().filter(|(_, is_its)| *is_its).map(|(kind, _)| kind).collect()
+}
+
 fn refused(problem: String) -> SealDeviceError {
     SealDeviceError::Settings { problem }
 }
@@ -114,7 +125,18 @@ pub fn hex_of(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{hex_of, parse_hex};
+    use super::*;
+
+    #[test]
+    fn what_a_device_wrapped_has_a_form_and_a_shorter_one_has_none() {
+        let tpm = [&[1, 0, 2, 7, 7, 0, 1, 8][..], &[9; 72]].concat();
+        assert!(devices_of(&tpm).contains(&DeviceKind::Tpm2));
+        let kms = [&[1, 0, 3, 7, 7, 7][..], &[9; 72]].concat();
+        assert!(devices_of(&kms).contains(&DeviceKind::Kms));
+        for bytes in [&[][..], &[1], &[1, 0, 2, 7], &[2, 0, 0, 0, 0]] {
+            assert_eq!(devices_of(bytes), [], "{bytes:?}");
+        }
+    }
 
     #[test]
     fn hexadecimal_comes_back_and_other_text_is_refused() {

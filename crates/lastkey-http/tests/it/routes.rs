@@ -99,6 +99,10 @@ const BODIES: &[(&str, &str)] = &[
     ("post /v1/database-roles/{name}/leases/{lease}/renew", ""),
     ("delete /v1/database-roles/{name}/leases/{lease}", ""),
     ("post /v1/watch/secrets", r#"{"secrets":[{"name":"in/here","version":1}]}"#),
+    (
+        "post /v1/confirm/leaks",
+        r#"{"proof_key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","claims":[{"id":"SECRETID","version":1,"proof":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]}"#,
+    ),
     ("post /v1/sys/seal", ""),
     ("post /v1/sys/clock/confirm", ""),
     ("get /v1/sys/seals", ""),
@@ -175,6 +179,7 @@ const LOG_KEY: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE
 
 /// What routes are called with.
 struct Things {
+    secret_id: String,
     key: String,
     blob: String,
     signer: String,
@@ -200,12 +205,21 @@ impl Things {
             let body = json!({ "value": value }).to_string();
             admin.done("PUT", "/v1/secrets/in%2Fhere", &body).await;
         }
-        Self { key, blob: sealed["ciphertext"].as_str().unwrap().to_owned(), signer, mac }
+        let secret = admin.done("GET", "/v1/secrets/in%2Fhere", "").await;
+        let secret_id = secret["id"].as_str().unwrap().to_owned();
+        Self {
+            secret_id,
+            key,
+            blob: sealed["ciphertext"].as_str().unwrap().to_owned(),
+            signer,
+            mac,
+        }
     }
 
     fn body(&self, template: &str) -> String {
         let filled = template.replace("LOGKEY", LOG_KEY).replace("KEY", &self.key);
         let filled = filled.replace("BLOB", &self.blob).replace("JWKS", JWKS);
+        let filled = filled.replace("SECRETID", &self.secret_id);
         filled.replace("SIGNER", &self.signer).replace("MAC\"", &format!("{}\"", self.mac))
     }
 

@@ -154,6 +154,7 @@ impl World {
             clusters: Arc::new(Nobody),
             databases: Arc::new(Nobody),
             webhooks: Arc::new(Nobody),
+            claims: Arc::new(Nobody),
         };
         let store = Arc::new(Remembering {
             inner: MemorySealedStore::in_memory(entropy),

@@ -15,6 +15,7 @@ use lastkey_core::backup::{
     BACKUP_PURPOSE, BackupError, BackupHead, BackupId, BackupOrder, BackupPlace, BackupRecord,
     BackupState, Stop, Tombstone, Trial,
 };
+use lastkey_core::backup_folder::is_in_bucket;
 use lastkey_core::ids::RequestId;
 use lastkey_core::permit::{CreateBackup, ReadBackups, RemoveBackup, Resource};
 use lastkey_core::ports::{Expected, RecordKeys, Revision, StoreError, Write};
@@ -32,7 +33,7 @@ use crate::seal_authority::CHANGED;
 use crate::sealing::{Gate, detached};
 use crate::seals::{OpenSeal, wrap_for_all};
 
-/// Longest path of a directory, in bytes.
+/// Longest path of a directory, or place in a bucket, in bytes.
 const MAX_DIRECTORY_LEN: usize = 4_096;
 
 /// How long a drill waits for the place of the newest backup.
@@ -115,8 +116,9 @@ struct BackupKeys {
 }
 
 impl Gate {
-    /// Begins a backup in a directory of the server's machine, or where the configuration says,
-    /// and answers; making and proving go on. Runs to its end even when the caller goes away.
+    /// Begins a backup in a directory of the server's machine or in a bucket, or where the
+    /// configuration says, and answers; making and proving go on. Runs to its end even when the
+    /// caller goes away.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] while another one is made; [`Error::Invalid`],
@@ -402,7 +404,7 @@ impl Gate {
 async fn in_time<T>(asked: impl Future<Output = Result<T, BackupError>>) -> Result<T, String> {
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(said) => said.map_err(|error| error.to_string()),
-        Err(_) => Err("its directory does not answer; see to the mount".to_owned()),
+        Err(_) => Err("its place does not answer; see to the mount, or to the bucket".to_owned()),
     }
 }
 
@@ -482,10 +484,16 @@ fn backup_keys(
 fn check_directory(directory: Option<&str>) -> Result<(), Error> {
     match directory {
         None => Ok(()),
-        Some(path) if path.starts_with('/') && path.len() <= MAX_DIRECTORY_LEN => Ok(()),
-        Some(_) => {
-            Err(Error::invalid("directory", "expected an absolute path of at most 4096 bytes"))
+        Some(place)
+            if (place.starts_with('/') || is_in_bucket(place))
+                && place.len() <= MAX_DIRECTORY_LEN =>
+        {
+            Ok(())
         }
+        Some(_) => Err(Error::invalid(
+            "directory",
+            "expected an absolute path or s3://BUCKET/FOLDER, of at most 4096 bytes",
+        )),
     }
 }
 

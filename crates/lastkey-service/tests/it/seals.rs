@@ -30,6 +30,9 @@ use crate::world::{KEYFILE, World, admin, call_by, code, world};
 const FIRST: &str = "the first passphrase";
 const SECOND: &str = "the second passphrase";
 
+/// Every way in which a write can be cut off.
+const FAULTS: [Fault; 4] = [Fault::Before, Fault::After, Fault::Full, Fault::Conflict];
+
 pub(crate) fn passphrase(text: &str) -> WantedSeal {
     let costs = Argon2Params::parse(64, 1, 1).unwrap();
     WantedSeal::Passphrase { passphrase: SecretVec::copy_of(text.as_bytes()), costs }
@@ -354,7 +357,7 @@ async fn a_secret_for_all_seals_opens_by_each_for_its_purpose_only() {
 /// Afterwards a server that starts anew opens with every seal of the one record or the other.
 #[tokio::test]
 async fn a_crash_at_any_step_leaves_the_seals_of_before_or_after() {
-    for fault in [Fault::Before, Fault::After, Fault::Full, Fault::Conflict] {
+    for fault in FAULTS {
         for step in 0..5 {
             let world = world().await;
             let first = world.add_seal(passphrase(FIRST)).await;
@@ -389,6 +392,68 @@ async fn a_crash_at_any_step_leaves_the_seals_of_before_or_after() {
             // The running server is not confused either: the next change goes through.
             world.change(SealRequest::RotateKeyring).await.unwrap();
             assert!(world.restart(&KEYFILE).await.is_ok(), "{fault:?} {step}");
+        }
+    }
+}
+
+/// The one write that a renewal of all records ends with. What is lost of it is done again.
+#[tokio::test]
+async fn a_crash_at_the_end_of_a_renewal_costs_the_renewal_and_nothing_else() {
+    for fault in FAULTS {
+        let world = world().await;
+        world.add_seal(passphrase(FIRST)).await;
+        let key = world.create(MaterialSpec::Aes256).await;
+        let blob = world.encrypt(&key, b"x").await.unwrap();
+        // The rotation goes well, and what the renewal writes down after it does not.
+        world.store.fail_replacement_later(1, fault);
+        world.change(SealRequest::RotateKeyring).await.unwrap();
+        while world.store.has_faults() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.decrypt(&blob).await.unwrap(), b"x", "{fault:?}");
+        world.gate.stop().await;
+        let bootstrap = world.bootstrap().await;
+        let is_written = fault == Fault::After;
+        assert_eq!(bootstrap.records_from, if is_written { 2 } else { 1 }, "{fault:?}");
+        world.restart(FIRST.as_bytes()).await.unwrap().stop().await;
+        let world = world.unseal_again().await;
+        assert_eq!(world.decrypt(&blob).await.unwrap(), b"x", "{fault:?}");
+        while world.bootstrap().await.records_from != 2 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// What is remembered of the seals is one record: of when they opened, and of what was accepted.
+#[tokio::test]
+async fn a_crash_at_any_write_of_the_seal_book_loses_no_seal_and_no_proof_of_before() {
+    for fault in FAULTS {
+        for step in 0..3 {
+            let world = world().await;
+            let first = world.add_seal(passphrase(FIRST)).await;
+            if step == 1 {
+                world.change(SealRequest::Remove(first)).await.unwrap();
+            }
+            world.clock.pass(Duration::from_secs(86_400));
+            world.store.fail_later(0, fault);
+            // Each of these writes the book once; whether it then says that it is done is its own.
+            match step {
+                0 => drop(world.gate.drill_seals(admin(), None).await),
+                1 => drop(world.change(SealRequest::AcceptWeakness).await),
+                _ => drop(world.restart(FIRST.as_bytes()).await),
+            }
+            world.gate.stop().await;
+            for presented in [&KEYFILE[..], FIRST.as_bytes()] {
+                let opened = world.restart(presented).await;
+                assert_eq!(opened.is_ok(), step != 1 || presented == KEYFILE, "{fault:?} {step}");
+                if let Ok(gate) = opened {
+                    gate.stop().await;
+                }
+            }
+            // The next one is written, and nothing that was known before is forgotten.
+            let world = world.unseal_again().await;
+            let known = world.words().await;
+            assert!(known.iter().all(|(_, health)| *health == "proven"), "{fault:?} {known:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Managed secrets: versions, stages, limits, life; and that nobody learns more than policy says.
 
+mod confirm;
 mod watch;
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use lastkey_service::sealing::{Gate, NewSeal, initialise};
 use lastkey_service::view::KeyView;
 use lastkey_testkit::clock::FixedClock;
 use lastkey_testkit::fakes::{
-    FakeBackups, FakeDatabases, FakeSealedStore, FakeStore, FakeWebhooks, MemoryAudit,
+    FakeBackups, FakeClaims, FakeDatabases, FakeSealedStore, FakeStore, FakeWebhooks, MemoryAudit,
 };
 
 struct RealEntropy;
@@ -74,6 +74,7 @@ pub(crate) async fn world_among(issuers: Arc<dyn Issuers>, clusters: Arc<dyn Clu
         clusters,
         databases: databases.clone(),
         webhooks: webhooks.clone(),
+        claims: Arc::new(FakeClaims),
     };
     let store = Arc::new(FakeSealedStore::over(FakeStore::default()));
     let seal = NewSeal::Keyfile(SecretArray::copy_of(&KEYFILE));

@@ -96,6 +96,23 @@ async fn a_start_writes_what_a_crash_has_left_half_and_nothing_else() {
     assert_eq!(fs::metadata(&whole).unwrap().modified().unwrap(), long_ago);
 }
 
+/// The first records of a log came faster than its first segment had room for them: a longer one took
+/// its place and its name, and the log took that for tampering.
+#[tokio::test]
+async fn first_group_that_is_longer_than_its_segment_is_not_taken_for_tampering() {
+    let reason = "r".repeat(4_000);
+    for _ in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        let who = Principal::named("p");
+        for _ in 0..400 {
+            log.append(&Event { reason: &reason, ..event(&who) }).unwrap();
+        }
+        fill(&log, 400, 10).await;
+        assert_eq!(log.search(all()).await.unwrap().end, 410);
+    }
+}
+
 #[tokio::test]
 async fn every_receipt_holds_for_its_record() {
     let dir = tempfile::tempdir().unwrap();

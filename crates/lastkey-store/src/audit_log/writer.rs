@@ -122,15 +122,17 @@ impl Writer {
 
     fn append(&mut self, group: &Group) -> io::Result<()> {
         if !self.segment.has_room(group.bytes.len()) {
-            self.segment = self.next_segment(group)?;
-            let next = Watched::of(&self.segment)?;
-            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-            // The last look at it: nobody watches it from now on.
-            if let Err(reason) = current.check() {
+            let current = Arc::clone(&self.current);
+            // Held until the next one is watched: nobody is to miss this one meanwhile.
+            let mut watched = current.lock().unwrap_or_else(PoisonError::into_inner);
+            // The last look at it, before the next one is made: where this one is still empty, and too
+            // short for the group, the next one takes its name.
+            if let Err(reason) = watched.check() {
                 self.buffer.trouble(|troubles| troubles.tampered = Some(reason));
             }
-            *current = next;
-            drop(current);
+            self.segment = self.next_segment(group)?;
+            *watched = Watched::of(&self.segment)?;
+            drop(watched);
             // The builder ends after the writer.
             let _ = self.builder.send(ToBuilder::NewSegment(group.first));
         }

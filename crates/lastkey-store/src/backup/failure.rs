@@ -30,7 +30,7 @@ pub(super) fn io_error(
     move |error| of_io(error, doing, path)
 }
 
-fn of_io(error: io::Error, doing: &'static str, what: String) -> BackupError {
+pub(super) fn of_io(error: io::Error, doing: &'static str, what: String) -> BackupError {
     let is_full = matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge

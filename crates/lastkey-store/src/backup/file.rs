@@ -2,18 +2,16 @@
 //!
 //! Room      `store`.
 //! Source    docs/formats/backup.md.
-//! Holds     a file that is being written has another name, which goes with a failure; the name
-//!           that counts is never written over. The hash that is signed is of what was written,
-//!           and is taken again of what is read.
+//! Holds     the hash that is signed is of what was written, and is taken again of what is read.
+//!           Memory does not grow with the file.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 
 use lastkey_core::audit::checkpoint::{hash_from_base64, hash_to_base64};
 use lastkey_core::audit::note::{self, NoteKey};
 use lastkey_core::backup::{BackupError, BackupHead, BackupOrder, Stop, Written};
+use lastkey_core::backup_folder::{BackupFolder, NewFile, StoredFile};
 use lastkey_core::ports::Cause;
 use lastkey_crypto::digest::Sha256;
 use lastkey_crypto::entropy::Entropy;
@@ -21,7 +19,8 @@ use lastkey_crypto::envelope::{EnvelopeOptions, KIND_BACKUP, Recipient};
 use lastkey_crypto::stream::{StreamError, decrypt_stream, encrypt_stream, read_header};
 use lastkey_secret::SecretArray;
 
-use super::failure::{damaged, failed, io_error, of_stream};
+use super::directory::Directory;
+use super::failure::{damaged, failed, io_error, of_io, of_stream};
 use super::format::{Manifest, PREFIX_LEN, decode_head, encode_head, envelope_key, head_len};
 use super::sink::{Receive, Sink};
 use super::source::Source;
@@ -40,62 +39,32 @@ pub(super) struct Contents<'a> {
     pub(super) log: LogCopy,
 }
 
-/// The name that a file has while it is written.
-pub(super) fn partial(dir: &Path, name: &str) -> PathBuf {
-    dir.join(format!(".{name}.partial"))
-}
-
-/// Writes a backup into a directory. It is made if it is not there; the configured one is not, as
-/// it may be one that has to be mounted first.
+/// Writes a backup into a folder.
 pub(super) fn write(
-    dir: &Path,
+    folder: &dyn BackupFolder,
     contents: Contents<'_>,
     order: &BackupOrder,
     entropy: &mut dyn Entropy,
 ) -> Result<Written, BackupError> {
-    if order.place.directory.is_some() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(io_error("make", dir))?;
-    } else if !dir.is_dir() {
-        return Err(BackupError::Refused(format!(
-            "backup.target is {}, and there is no such directory; mount it, or make it, then try \
-             again",
-            dir.display()
-        )));
-    }
-    let name = &order.place.name;
-    let (path, unfinished) = (dir.join(name), partial(dir, name));
-    if path.exists() {
-        return Err(BackupError::Refused(format!("{} is there already", path.display())));
-    }
-    let mut options = OpenOptions::new();
-    let file = options.mode(0o600).write(true).create_new(true).open(&unfinished);
-    let file = file.map_err(io_error("make", &unfinished))?;
-    let written = write_file(file, &unfinished, contents, order, entropy).and_then(|written| {
-        fs::rename(&unfinished, &path).map_err(io_error("name", &path))?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync", dir))?;
-        Ok(written)
-    });
-    if written.is_err() {
-        // What is half made is in the way of those who need the room.
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
+    let mut file = folder.begin(&order.place.name)?;
+    let written = write_file(&mut *file, contents, order, entropy)?;
+    file.finish()?;
+    Ok(written)
 }
 
 fn write_file(
-    file: File,
-    path: &Path,
+    file: &mut dyn NewFile,
     contents: Contents<'_>,
     order: &BackupOrder,
     entropy: &mut dyn Entropy,
 ) -> Result<Written, BackupError> {
     let name = &order.place.name;
     let make = |cause: Cause| failed("make", name.clone())(cause);
+    let unwritten = |error: io::Error| of_io(error, "write", name.clone());
     let head = encode_head(&order.head).map_err(|error| make(error.into()))?;
     let data_key = envelope_key(&order.key, &head).map_err(|error| make(error.into()))?;
     let mut out = Hashing::new(BufWriter::with_capacity(1 << 20, file));
-    out.write_all(&head).map_err(io_error("write", path))?;
+    out.write_all(&head).map_err(unwritten)?;
     let mut values = contents.snapshot.values().map_err(|error| make(error.into()))?;
     let rows = values.query([]).map_err(|error| make(error.into()))?;
     let (data, stop) = (contents.data, order.stop.clone());
@@ -111,13 +80,8 @@ fn write_file(
     let signature = order.signer.sign(&text, order.head.begun_at).map_err(make)?;
     let note = format!("{text}\n{signature}");
     let note_len = u32::try_from(note.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let end = |out: &mut BufWriter<File>| {
-        out.write_all(note.as_bytes())?;
-        out.write_all(&note_len)?;
-        out.flush()?;
-        out.get_ref().sync_all()
-    };
-    end(&mut out).map_err(io_error("write", path))?;
+    let ended = out.write_all(note.as_bytes()).and_then(|()| out.write_all(&note_len));
+    ended.and_then(|()| out.flush()).map_err(unwritten)?;
     let len = len.saturating_add(note.len() as u64).saturating_add(4);
     let Manifest { records, records_sha256, audit, .. } = manifest;
     Ok(Written { len, sha256, records, records_sha256, audit })
@@ -174,9 +138,8 @@ impl<T: Read> Read for Hashing<T> {
 /// A backup that was found.
 #[derive(Debug)]
 pub struct BackupFile {
-    path: PathBuf,
     name: String,
-    file: File,
+    file: Box<dyn StoredFile>,
     head: BackupHead,
     head_bytes: Vec<u8>,
     /// Bytes that are signed: all before the note.
@@ -186,23 +149,30 @@ pub struct BackupFile {
 }
 
 impl BackupFile {
-    /// Opens a file. Its parts were found and fit each other; nothing else is sure yet.
+    /// Opens a file of this machine, as [`Self::open_in`] does.
     ///
     /// # Errors
     /// [`BackupError`].
     pub fn open(path: &Path) -> Result<Self, BackupError> {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let mut file = File::open(path).map_err(io_error("open", path))?;
-        let len = file.metadata().map_err(io_error("read", path))?.len();
-        let head_bytes = read_head(&mut file, path, &name)?;
+        Self::open_in(&Directory::at(path.parent().unwrap_or(path)), &name)
+    }
+
+    /// Opens a file of a folder. Its parts were found and fit each other; nothing else is sure
+    /// yet.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn open_in(folder: &dyn BackupFolder, name: &str) -> Result<Self, BackupError> {
+        let (file, name) = (folder.open(name)?, name.to_owned());
+        let head_bytes = read_head(&*file, &name)?;
         let head = decode_head(&head_bytes, &name)?;
-        let note = read_note(&mut file, len, path, &name)?;
-        let signed_len = len.saturating_sub(note.len() as u64).saturating_sub(4);
+        let note = read_note(&*file, &name)?;
+        let signed_len = file.len().saturating_sub(note.len() as u64).saturating_sub(4);
         let sha256 = hash_of(&note, &head, signed_len);
         let sha256 =
             sha256.ok_or_else(|| damaged(&name, "its end is not that of its beginning"))?;
-        let path = path.to_owned();
-        Ok(Self { path, name, file, head, head_bytes, signed_len, sha256, note })
+        Ok(Self { name, file, head, head_bytes, signed_len, sha256, note })
     }
 
     /// Who can open it, and when it was begun.
@@ -252,7 +222,8 @@ impl BackupFile {
     pub fn check_hash(&mut self) -> Result<(), BackupError> {
         let mut hashing = Hashing::new(io::sink());
         let mut bytes = self.from(0)?;
-        io::copy(&mut bytes, &mut hashing).map_err(io_error("read", &self.path))?;
+        let copied = io::copy(&mut bytes, &mut hashing);
+        copied.map_err(|error| of_io(error, "read", self.name.clone()))?;
         let (_, len, sha256) = hashing.finish();
         self.compare(len, sha256)
     }
@@ -301,13 +272,9 @@ impl BackupFile {
     }
 
     /// Reads what is signed, from an offset on.
-    fn from(&mut self, start: u64) -> Result<impl Read + use<>, BackupError> {
-        let file = self.file.try_clone().and_then(|mut file| {
-            file.seek(SeekFrom::Start(start))?;
-            Ok(file)
-        });
-        let file = file.map_err(io_error("read", &self.path))?;
-        Ok(BufReader::with_capacity(1 << 20, file).take(self.signed_len.saturating_sub(start)))
+    fn from(&self, start: u64) -> Result<impl Read + use<>, BackupError> {
+        let rest = self.signed_len.saturating_sub(start);
+        Ok(read_from(&*self.file, start, &self.name)?.take(rest))
     }
 
     fn compare(&self, len: u64, sha256: [u8; 32]) -> Result<(), BackupError> {
@@ -319,32 +286,40 @@ impl BackupFile {
     }
 }
 
-fn read_head(file: &mut File, path: &Path, name: &str) -> Result<Vec<u8>, BackupError> {
+fn read_from(
+    file: &dyn StoredFile,
+    start: u64,
+    name: &str,
+) -> Result<Box<dyn Read + Send>, BackupError> {
+    file.read_from(start).map_err(|error| of_io(error, "read", name.to_owned()))
+}
+
+fn read_head(file: &dyn StoredFile, name: &str) -> Result<Vec<u8>, BackupError> {
     let not_one = || BackupError::NotABackup(name.to_owned());
+    let unread = |error: io::Error| of_io(error, "read", name.to_owned());
+    let mut file = read_from(file, 0, name)?;
     let mut prefix = [0; PREFIX_LEN];
     match file.read_exact(&mut prefix) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(not_one()),
-        read => read.map_err(io_error("read", path))?,
+        read => read.map_err(unread)?,
     }
     let len = head_len(&prefix, name)?;
     let mut head = prefix.to_vec();
     let rest = (len - PREFIX_LEN) as u64;
-    file.take(rest).read_to_end(&mut head).map_err(io_error("read", path))?;
+    file.take(rest).read_to_end(&mut head).map_err(unread)?;
     Ok(head)
 }
 
-fn read_note(file: &mut File, len: u64, path: &Path, name: &str) -> Result<String, BackupError> {
+fn read_note(file: &dyn StoredFile, name: &str) -> Result<String, BackupError> {
     let cut = || damaged(name, "its end is missing");
-    let mut read = |back: u64, count: u64| {
-        let at = len.checked_sub(back).ok_or_else(cut)?;
-        file.seek(SeekFrom::Start(at)).map_err(io_error("read", path))?;
-        let mut bytes = Vec::new();
-        file.take(count).read_to_end(&mut bytes).map_err(io_error("read", path))?;
-        Ok(bytes)
-    };
-    let note_len = read(4, 4)?.first_chunk::<4>().map(|len| u32::from_be_bytes(*len));
-    let note_len = note_len.filter(|len| *len <= MAX_NOTE_LEN).ok_or_else(cut)?;
-    let note = read(u64::from(note_len) + 4, u64::from(note_len))?;
+    let most = u64::from(MAX_NOTE_LEN) + 4;
+    let mut end = Vec::new();
+    let read = read_from(file, file.len().saturating_sub(most), name)?;
+    read.take(most).read_to_end(&mut end).map_err(|e| of_io(e, "read", name.to_owned()))?;
+    let (rest, note_len) = end.split_last_chunk::<4>().ok_or_else(cut)?;
+    let note_len = usize::try_from(u32::from_be_bytes(*note_len)).map_err(|_| cut())?;
+    let at = rest.len().checked_sub(note_len).ok_or_else(cut)?;
+    let note = rest.get(at..).unwrap_or_default().to_vec();
     String::from_utf8(note).map_err(|_| cut())
 }
 

@@ -150,10 +150,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         ROTATION_DUE => read::<RotationDueV1>(cbor)?.try_into().map(Record::RotationDue),
         DATABASE => read::<DatabaseV1<'_>>(cbor)?.try_into().map(Record::Database),
         DATABASE_ROLE => read::<DatabaseRoleV1<'_>>(cbor)?.try_into().map(Record::DatabaseRole),
-        LEASE => {
-            let lease = read::<LeaseV1<'_>>(cbor)?.try_into();
-            lease.map(|lease| Record::Lease(Box::new(lease)))
-        }
+        LEASE => read::<LeaseV1<'_>>(cbor)?.try_into().map(|one| Record::Lease(Box::new(one))),
         0 => Err(DecodeError::Malformed),
         _ => Err(DecodeError::Newer),
     }

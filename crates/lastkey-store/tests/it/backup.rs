@@ -20,7 +20,7 @@ use lastkey_core::time::{Elapsed, Timestamp};
 use lastkey_secret::SecretArray;
 use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
-use lastkey_store::backup::{BackupFile, LocalBackups, check, list_name, read_list, restore};
+use lastkey_store::backup::{BackupFile, DataBackups, check, list_name, read_list, restore};
 use lastkey_store::sqlite::{OpenError, finish_restore};
 use lastkey_testkit::conformance::store::put;
 use lastkey_testkit::entropy::SeededSource;
@@ -53,7 +53,7 @@ fn signers() -> LogSigners {
 /// A data directory with records, a log of 300, and a file.
 struct World {
     folder: tempfile::TempDir,
-    backups: LocalBackups,
+    backups: DataBackups,
 }
 
 impl World {
@@ -74,7 +74,7 @@ impl World {
             log.append(&event(&who, number)).unwrap();
         }
         log.append_durably(&event(&who, 300)).await.unwrap();
-        let backups = LocalBackups::of(sealed, Arc::new(log), &data, source);
+        let backups = DataBackups::of(sealed, Arc::new(log), &data, source);
         Self { folder, backups }
     }
 
@@ -298,7 +298,7 @@ async fn the_configured_directory_is_not_made() {
     let world = World::of(1).await;
     let to = world.path("to");
     let World { folder, backups } = world;
-    let world = World { folder, backups: backups.with(Some(to.clone()), None) };
+    let world = World { folder, backups: backups.with(Some(to.display().to_string()), None) };
     let missing = world.back_up_to(None, &Stop::default()).await;
     assert!(matches!(missing, Err(BackupError::Refused(_))), "{missing:?}");
     assert!(!to.exists());
@@ -349,7 +349,7 @@ async fn a_million_records_are_backed_up_and_proven_in_constant_memory() {
     let log = AuditLog::open(&data.join("audit"), AuditOptions::KEEP_ALL).unwrap();
     log.unsealed(signers()).await.unwrap();
     log.append_durably(&event(&Principal::named("p"), 0)).await.unwrap();
-    let backups = LocalBackups::of(sealed, Arc::new(log), &data, source);
+    let backups = DataBackups::of(sealed, Arc::new(log), &data, source);
     let world = World { folder, backups };
     let to = world.path("to");
     // Resets the peak, see proc_pid_clear_refs(5).

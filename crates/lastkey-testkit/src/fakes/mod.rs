@@ -13,5 +13,5 @@ pub use audit::{AuditAway, KeptEvent, MemoryAudit};
 pub use backups::FakeBackups;
 pub use calls::{Call, Calls};
 pub use device::{DeviceFault, FakeDevices};
-pub use outside::{FakeDatabases, FakeWebhooks};
+pub use outside::{FakeClaims, FakeDatabases, FakeWebhooks};
 pub use store::{FakeSealedStore, FakeStore, Fault, FaultInjected};

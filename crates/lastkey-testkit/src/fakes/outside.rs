@@ -1,4 +1,4 @@
-//! Databases and programs that rotate, in memory.
+//! Databases, programs that rotate and a judge of claims, in memory.
 //!
 //! Room      `testkit`.
 
@@ -8,9 +8,30 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lastkey_core::database::{Endpoint, Login};
+use lastkey_core::leak::{Claim, Claims, PROOF_LEN};
 use lastkey_core::outside::{DatabaseError, Databases, HookCall, HookError, NewAccount, Webhooks};
 use lastkey_core::secret_item::ValueKind;
 use lastkey_secret::SecretVec;
+
+/// A claim is right whose proof is the value itself, filled up with the bytes of the key.
+#[derive(Clone, Copy, Debug)]
+pub struct FakeClaims;
+
+impl FakeClaims {
+    /// The proof that this value was seen.
+    #[must_use]
+    pub fn prove(key: &[u8; PROOF_LEN], value: &[u8]) -> [u8; PROOF_LEN] {
+        let mut proof = *key;
+        proof.iter_mut().zip(value).for_each(|(byte, seen)| *byte = *seen);
+        proof
+    }
+}
+
+impl Claims for FakeClaims {
+    fn holds(&self, key: &[u8; PROOF_LEN], claim: &Claim, value: &[u8]) -> bool {
+        claim.proof == Self::prove(key, value)
+    }
+}
 
 /// A database server: accounts with their passwords; none for one that is locked.
 #[derive(Debug, Default)]

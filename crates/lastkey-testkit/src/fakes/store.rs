@@ -203,7 +203,7 @@ pub struct FakeSealedStore {
     store: FakeStore,
     bootstrap: Mutex<Option<Bootstrap>>,
     reads: AtomicUsize,
-    faults: Mutex<VecDeque<Fault>>,
+    faults: Mutex<VecDeque<Option<Fault>>>,
 }
 
 impl FakeSealedStore {
@@ -220,7 +220,19 @@ impl FakeSealedStore {
 
     /// Lets one replacement of the bootstrap record go wrong.
     pub fn fail_next_replacement(&self, fault: Fault) {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).push_back(fault);
+        self.fail_replacement_later(0, fault);
+    }
+
+    /// The same after some replacements that go well.
+    pub fn fail_replacement_later(&self, well: usize, fault: Fault) {
+        let faults = core::iter::repeat_n(None, well).chain([Some(fault)]);
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+    }
+
+    /// Whether a replacement is still to go wrong.
+    #[must_use]
+    pub fn has_faults(&self) -> bool {
+        !self.faults.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Puts any bootstrap record there, as somebody who writes to the disk could.
@@ -267,7 +279,8 @@ impl SealedStore for FakeSealedStore {
         before: &Bootstrap,
         after: &Bootstrap,
     ) -> Result<(), StoreError> {
-        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let fault =
+            self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten();
         let mut kept = self.kept();
         if kept.as_ref() != Some(before) {
             return Err(StoreError::Conflict);

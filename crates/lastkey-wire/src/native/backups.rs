@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateBackupRequest {
-    /// An absolute path of the server's machine; where the configuration says when left out.
+    /// An absolute path of the server's machine, or `s3://BUCKET/FOLDER`; where the configuration
+    /// says when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
 }
@@ -31,7 +32,8 @@ pub struct BackupView {
     /// `writing`, `proving` (it is restored aside), `proven`, `failed` or `interrupted`. Only a
     /// proven one is a backup.
     pub state: String,
-    /// The directory of the server's machine that it lies in; left out for the configured place.
+    /// The directory of the server's machine, or the folder of a bucket, that it lies in; left out
+    /// for the configured place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
     /// Name of the file or object.

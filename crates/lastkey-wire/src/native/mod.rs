@@ -14,6 +14,7 @@ pub mod databases;
 pub mod error;
 pub mod holdings;
 pub mod keys;
+pub mod leaks;
 pub mod nodes;
 pub mod operations;
 pub mod query;
@@ -50,6 +51,7 @@ mod tests {
         CreateKeyRequest, ImportParametersRequest, ImportRequest, RemoveTagsRequest,
         ScheduleDeletionRequest, SetRotationRequest, SetTagsRequest, UpdateKeyRequest,
     };
+    use super::leaks::{ConfirmLeaksRequest, LeakClaim};
     use super::operations::{
         DataKeyPairRequest, DataKeyRequest, DecryptRequest, EncryptReply, EncryptRequest,
         MacRequest, RandomRequest, ReencryptRequest, SignRequest, VerifyMacRequest, VerifyRequest,
@@ -120,6 +122,8 @@ mod tests {
             refuses_unknown::<TransferSecretRequest>(),
             refuses_unknown::<WatchSecretsRequest>(),
             refuses_unknown::<SeenSecret>(),
+            refuses_unknown::<ConfirmLeaksRequest>(),
+            refuses_unknown::<LeakClaim>(),
         ];
         assert!(refusals.iter().all(|refused| *refused), "{refusals:?}");
     }

@@ -9,6 +9,7 @@ mod machine_clock;
 mod machine_seal;
 mod remote_keys;
 mod remote_secrets;
+mod scan_pack_claims;
 mod servers;
 mod system_entropy;
 mod volume_keys;
@@ -20,6 +21,7 @@ pub(crate) use machine_clock::MachineClock;
 pub(crate) use machine_seal::TpmSeal;
 pub(crate) use remote_keys::RemoteKeys;
 pub(crate) use remote_secrets::RemoteSecrets;
+pub(crate) use scan_pack_claims::ScanPackClaims;
 pub(crate) use servers::{Access, Token, parse_addr, trust_in};
 pub(crate) use system_entropy::SystemEntropySource;
 pub(crate) use volume_keys::{

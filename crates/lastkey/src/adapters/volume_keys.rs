@@ -47,6 +47,13 @@ impl VolumeKeyService {
         Self { keys, runtime }
     }
 
+    fn send(&self, key: &str, place: &str, report: &ReportHoldingRequest) -> Result<(), KeyError> {
+        let ask = self
+            .keys
+            .ask(|client| async move { client.report_holding(key, place, report.clone()).await });
+        self.runtime.block_on(ask).map(drop)
+    }
+
     fn view(&self, key: &str) -> Result<Option<KeyView>, KeyError> {
         let ask = self.keys.ask(|client| async move { client.describe_key(key).await });
         match self.runtime.block_on(ask) {
@@ -121,12 +128,17 @@ impl VolumeKeys for VolumeKeyService {
     }
 
     fn report(&self, key: &str, place: &str, things: &[Thing]) -> Result<(), KeyError> {
-        let report = report(things);
-        let report = &report;
-        let ask = self
-            .keys
-            .ask(|client| async move { client.report_holding(key, place, report.clone()).await });
-        self.runtime.block_on(ask).map(drop)
+        let whole = report(things);
+        match self.send(key, place, &whole) {
+            // Counts alone keep the key as well.
+            Err(KeyError::Refused { code, .. })
+                if code == "LimitExceeded" && !whole.things.is_empty() =>
+            {
+                let counts = ReportHoldingRequest { things: Vec::new(), ..whole };
+                self.send(key, place, &counts)
+            }
+            sent => sent,
+        }
     }
 
     fn keep_header(&self, volume: &str, key: &str, header: &SecretVec) -> Result<(), KeyError> {

@@ -305,7 +305,7 @@ fn reported(
     let outcome = if let ClientCommand::Check(args) = command {
         start(check::run(args, form))
     } else if let ClientCommand::Scan(args) = command {
-        start(async { scan::run(args, form) })
+        start(scan::run(args, connection, form))
     } else if let ClientCommand::Etcd(command) = command {
         start(etcd::run(command, connection, form))
     } else {
@@ -510,6 +510,7 @@ mod tests {
             "lastkey scan .",
             "lastkey scan --git REPO --rules F --pack F --output sarif --baseline F",
             "lastkey scan --stdin --output json --fail-on high",
+            "lastkey scan . --pack F --confirm",
             "lastkey login --jwt-file F --role R --output json",
             "lastkey login --user alice --role security-administrator",
             "lastkey user enrol --name alice --code-stdin",
@@ -583,6 +584,7 @@ mod tests {
             "lastkey scan",
             "lastkey scan . --stdin",
             "lastkey scan --staged",
+            "lastkey scan . --confirm",
             "lastkey scan . --fail-on dreadful",
             "lastkey key create --token secret",
         ] {

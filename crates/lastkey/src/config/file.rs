@@ -191,9 +191,10 @@ impl Default for Audit {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Backup {
-    /// A directory outside the data directory. No backups are made by themselves without it.
+    /// A directory outside the data directory, or `s3://BUCKET/FOLDER`. No backups are made by
+    /// themselves without it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) target: Option<PathBuf>,
+    pub(crate) target: Option<String>,
     /// From one backup to the next; 0: only when somebody asks.
     pub(crate) period_hours: u64,
     /// Proven backups that are kept.
@@ -201,12 +202,33 @@ pub(crate) struct Backup {
     /// Where backups are restored on trial; in the data directory when it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) scratch: Option<PathBuf>,
+    pub(crate) s3: S3,
 }
 
 impl Default for Backup {
     fn default() -> Self {
-        Self { target: None, period_hours: 24, keep: 14, scratch: None }
+        Self { target: None, period_hours: 24, keep: 14, scratch: None, s3: S3::default() }
     }
+}
+
+/// How buckets are reached. What is left out is what the variables of the AWS tools say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct S3 {
+    /// URL of the service, without a path; Amazon's own when it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) region: Option<String>,
+    /// Whether the bucket is part of the host name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) virtual_hosted: Option<bool>,
+    /// PEM file with the authorities of the service; those of the machine when it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) authority: Option<PathBuf>,
+    /// A file with `aws_access_key_id` and `aws_secret_access_key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) credentials_file: Option<PathBuf>,
 }
 
 /// The `/metrics` page.

@@ -4,11 +4,12 @@
 //! Holds     a value of [`Resolved`] never offers clear text on an address that others reach.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use lastkey_connect::guard::{Allowed, Guard};
+use lastkey_core::backup_folder::is_in_bucket;
 use lastkey_service::backup_schedule::BackupSchedule;
 use lastkey_store::audit_log::{AuditOptions, Durability};
 
@@ -54,9 +55,10 @@ pub(crate) struct Resolved {
 /// Where backups go, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BackupPlan {
-    pub(crate) target: Option<PathBuf>,
+    pub(crate) target: Option<String>,
     pub(crate) scratch: Option<PathBuf>,
     pub(crate) schedule: BackupSchedule,
+    pub(crate) s3: file::S3,
 }
 
 /// A cluster that is asked about its pods.
@@ -160,14 +162,25 @@ fn secret_len(typed: &file::Secrets, body_len: usize) -> anyhow::Result<usize> {
 
 fn backup_plan(typed: file::Backup) -> anyhow::Result<BackupPlan> {
     ensure!(typed.keep > 0, "backup.keep is at least 1");
-    for (field, path) in [("target", &typed.target), ("scratch", &typed.scratch)] {
+    let file::Backup { target, scratch, s3, .. } = typed;
+    let is_target = |target: &String| is_in_bucket(target) || Path::new(target).is_absolute();
+    ensure!(
+        target.as_ref().is_none_or(is_target),
+        "backup.target is an absolute path, or s3://BUCKET/FOLDER"
+    );
+    let paths = [
+        ("scratch", &scratch),
+        ("s3.authority", &s3.authority),
+        ("s3.credentials_file", &s3.credentials_file),
+    ];
+    for (field, path) in paths {
         let is_absolute = path.as_ref().is_none_or(|path| path.is_absolute());
         ensure!(is_absolute, "backup.{field} is an absolute path");
     }
     let hours = Duration::from_secs(typed.period_hours.saturating_mul(3_600));
-    let period = Some(hours).filter(|hours| !hours.is_zero() && typed.target.is_some());
+    let period = Some(hours).filter(|hours| !hours.is_zero() && target.is_some());
     let schedule = BackupSchedule { period, keep: typed.keep };
-    Ok(BackupPlan { target: typed.target, scratch: typed.scratch, schedule })
+    Ok(BackupPlan { target, scratch, schedule, s3 })
 }
 
 fn guard(allow: Option<Vec<String>>) -> anyhow::Result<Guard> {
@@ -273,6 +286,7 @@ mod tests {
             ("data='/d'\nkeyring.open_keys=0", "open_keys"),
             ("data='/d'\nbackup.keep=0", "backup.keep"),
             ("data='/d'\nbackup.target='here'", "backup.target"),
+            ("data='/d'\nbackup.s3.credentials_file='here'", "backup.s3.credentials_file"),
             ("data='/d'\nsecrets.max_value_bytes=0", "max_value_bytes"),
             ("data='/d'\nsecrets.max_value_bytes=1048577", "1048576"),
             ("data='/d'\nsecrets.max_value_bytes=1048576", "limits.body_bytes = 1463640"),

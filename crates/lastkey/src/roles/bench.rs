@@ -237,6 +237,7 @@ async fn engine_with_key(scratch: &std::path::Path) -> anyhow::Result<(Arc<Engin
         clusters: Arc::new(Nobody),
         databases: Arc::new(Nobody),
         webhooks: Arc::new(Nobody),
+        claims: Arc::new(Nobody),
     };
     let store = Arc::new(MemorySealedStore::in_memory(entropy));
     initialise(&*store, &ports, &NewSeal::Keyfile(SecretArray::copy_of(&[1; 32]))).await?;

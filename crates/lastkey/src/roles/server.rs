@@ -19,6 +19,7 @@ use lastkey_service::sealing::Gate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::admin_token::read_keyfile;
+use crate::buckets::buckets;
 use crate::config::file::{self, ConfigFile};
 use crate::config::resolved::{Resolved, TlsSource};
 use crate::devices::DevicePlaces;
@@ -126,7 +127,9 @@ async fn serve(
     let listening = watched.listen();
     let places = DevicePlaces::of(&config.data, &config.pkcs11_modules, &config.kms_configs);
     let gate = Gate::new(store, ports, config.open_keys).with_devices(seal_devices(places));
-    let backups = backups.with(config.backup.target.clone(), config.backup.scratch.clone());
+    let backups = backups
+        .with(config.backup.target.clone(), config.backup.scratch.clone())
+        .with_buckets(buckets(&config.backup.s3));
     let gate = gate.with_secret_len(config.secret_len).with_backups(Arc::new(backups));
     let gate = gate.accepting_rollback(config.accepts_rollback);
     let gate = Arc::new(gate.accepting_audit_loss(config.accepts_audit_loss));

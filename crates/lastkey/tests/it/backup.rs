@@ -278,6 +278,43 @@ fn a_server_that_is_killed_while_it_backs_up_leaves_no_half_backup() {
     assert_eq!(kept.back_up("backups")["state"], "proven");
 }
 
+/// A restore is cut off after each thing that it makes. What it leaves opens when all was done,
+/// and otherwise not at all; a restore to another directory goes on as if nothing had been.
+#[test]
+fn a_restore_that_is_killed_at_any_step_opens_whole_or_not_at_all() {
+    let mut kept = Kept::begin("");
+    kept.back_up("backups");
+    kept.server.process.stop();
+    let list = names(&kept.path("backups"));
+    for (step, made) in ["restoring", "records.db", "tls/ca.pem", "audit/checkpoint", "audit/wal"]
+        .iter()
+        .enumerate()
+    {
+        let to = format!("cut-{step}");
+        let mut restore = lastkey(["restore", "--from", "backups", "--data", &to]);
+        restore.arg("--passphrase-file").arg(&kept.installation.passphrase);
+        let mut running = crate::process::Running::start(restore.current_dir(kept.folder.path()));
+        while running.lives() && !kept.path(&to).join(made).exists() {
+            std::hint::spin_loop();
+        }
+        running.kill();
+        if kept.path(&to).join("restoring").exists() {
+            let mut serve = lastkey(["server", "--listen", "127.0.0.1:0", "--data"]);
+            let refused = run(serve.arg(kept.path(&to)), b"");
+            assert!(refused.failed(1).contains("restore"), "{made}: {}", refused.stderr);
+            let again = kept.restore(&format!("--from backups --data {to}"), PASSPHRASE);
+            assert!(again.failed(1).contains("is not empty"), "{made}: {}", again.stderr);
+        } else {
+            let server = kept.serve(&to);
+            kept.works(&server);
+        }
+    }
+    assert_eq!(names(&kept.path("backups")), list);
+    kept.restore("--from backups --data new", PASSPHRASE).ok();
+    let server = kept.serve("new");
+    kept.works(&server);
+}
+
 #[test]
 fn two_backups_at_once_are_one_and_a_refusal() {
     let kept = Kept::begin("");

@@ -151,7 +151,9 @@ fn tpm_opens_at_restart_until_the_machine_changes_and_again_when_that_is_approve
     let from = world.back_up();
     let refused = run(&mut lastkey(["backup", "verify", &from, "--device"]), b"");
     assert!(refused.failed(1).contains("started differently"), "{}", refused.stderr);
-    offline(&format!("backup verify {from} --device --approvals {}", approvals.display()));
+    let approved = format!("--device --approvals {}", approvals.display());
+    offline(&format!("backup verify {from} {approved}"));
+    offline(&format!("restore --from {from} --data {} {approved}", path(folder.path(), "new")));
 
     // The system of before is not approved any more.
     tpm.reboot();
@@ -227,6 +229,10 @@ fn security_module_opens_at_restart_and_when_its_token_comes_back() {
     // The PIN is right again, and the file another one.
     hsm.write_pin("pin", softhsm::PIN);
     world.opens_by_itself("pkcs11");
+    // It opens a backup as well.
+    let (from, new) = (world.back_up(), path(folder.path(), "new"));
+    let mut restore = lastkey(["restore", "--device", "--from", &from, "--data", &new]);
+    run(restore.env("SOFTHSM2_CONF", hsm.path("softhsm2.conf")), b"").ok();
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod api_server;
 mod audit_loss;
 mod backup;
 mod bad_input;
+mod bucket_server;
+mod buckets;
 mod check;
 mod check_admission;
 mod check_live;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
@@ -251,6 +251,13 @@ impl Drop for Running {
 /// Says that a test cannot run here, past the harness, which hides what a passing test prints.
 pub(crate) fn not_run(why: &str) {
     let _ = writeln!(std::io::stderr(), "NOT RUN: {why}");
+}
+
+/// Below the folder of the build: where scripts/setup puts things.
+pub(crate) fn set_up(name: &str) -> Option<PathBuf> {
+    let build = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    let path = build.join(name);
+    path.exists().then_some(path)
 }
 
 /// Names of what lies in a folder.

@@ -6,17 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{lastkey, not_run, run};
+use crate::process::{lastkey, not_run, run, set_up};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-/// Below the folder of the build: where scripts/setup puts things.
-fn set_up(name: &str) -> Option<PathBuf> {
-    let build = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
-    let path = build.join(name);
-    path.exists().then_some(path)
 }
 
 /// Names and values that try to leave their place in each form.

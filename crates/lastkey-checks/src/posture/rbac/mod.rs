@@ -6,14 +6,16 @@
 
 mod danger;
 mod grant;
+mod stale;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::finding::Severity;
 
 use self::{
     danger::{DANGERS, Danger},
     grant::{Grant, Rule, Subject, grants, unbound},
+    stale::Known,
 };
 use super::{Fault, Judge, World, catalogue::check};
 
@@ -31,16 +33,12 @@ pub(super) fn judge(world: &World<'_>, judge: &mut Judge) {
     {
         judge.pass(id);
     }
-    let accounts: BTreeSet<(&str, &str)> = world
-        .snapshot
-        .of_kind("ServiceAccount")
-        .map(|account| (account.namespace(), account.name.as_str()))
-        .collect();
+    let known = Known::of(world);
     for grant in grants.iter().filter(|grant| !grant.is_bootstrap()) {
         administrators(grant, judge);
         strangers(grant, judge);
         built_in(grant, judge);
-        stale(world, &accounts, grant, judge);
+        stale::judge(&known, grant, judge);
         if !grant.is_administrator() {
             dangers(grant, judge);
             wildcards(grant, judge);
@@ -154,49 +152,6 @@ fn aggregated(grant: &Grant<'_>, judge: &mut Judge) {
                     .fix("Remove the label, or secrets from the rules."),
             );
             return;
-        }
-    }
-}
-
-fn stale(
-    world: &World<'_>,
-    accounts: &BTreeSet<(&str, &str)>,
-    grant: &Grant<'_>,
-    judge: &mut Judge,
-) {
-    let Some(binding) = grant.binding else { return };
-    if grant.is_unresolved {
-        if world.snapshot.origin.live {
-            let title = format!("binds {}, which does not exist", grant.role_name);
-            judge.fail(
-                "RBA-16",
-                Fault::new(binding.subject(), binding.place.clone(), title).fix(grant.unbind()),
-            );
-        } else {
-            judge.unknown(
-                "RBA-01",
-                binding.subject(),
-                format!("its role {} is not among the files", grant.role_name),
-            );
-        }
-    }
-    if grant.subjects.is_empty() {
-        let fault = Fault::new(binding.subject(), binding.place.clone(), "binds nobody")
-            .fix(grant.unbind());
-        judge.fail("RBA-16", fault);
-    }
-    for subject in
-        grant.subjects.iter().filter(|s| s.kind == "ServiceAccount" && s.name != "default")
-    {
-        let mut own = accounts.range((subject.namespace, "")..);
-        let knows_namespace = world.snapshot.origin.live
-            || own.next().is_some_and(|(namespace, _)| *namespace == subject.namespace);
-        if knows_namespace && !accounts.contains(&(subject.namespace, subject.name)) {
-            let title = format!("grants to {subject}, which does not exist");
-            judge.fail(
-                "RBA-16",
-                Fault::new(binding.subject(), binding.place.clone(), title).fix(grant.unbind()),
-            );
         }
     }
 }

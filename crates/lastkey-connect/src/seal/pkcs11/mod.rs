@@ -172,6 +172,11 @@ impl Pkcs11Seal {
     }
 }
 
+/// Whether these bytes have the form of what [`Pkcs11Seal`] wraps.
+pub(super) fn is_stored(bytes: &[u8]) -> bool {
+    Stored::parse(bytes).is_some_and(|stored| [stored.front, stored.wrapped].concat() == bytes)
+}
+
 /// The parts of what [`Pkcs11Seal`] wrapped.
 struct Stored<'a> {
     mechanism: Mechanism,

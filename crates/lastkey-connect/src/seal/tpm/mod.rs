@@ -275,6 +275,11 @@ fn raise_counter(tpm: &mut Tpm, approval: &Approval) {
     }
 }
 
+/// Whether these bytes have the form of what [`Tpm2Seal`] wraps.
+pub(super) fn is_stored(bytes: &[u8]) -> bool {
+    Stored::parse(bytes).is_some_and(|stored| [stored.front, stored.wrapped].concat() == bytes)
+}
+
 /// The parts of what [`Tpm2Seal`] wrapped.
 struct Stored<'a> {
     sealed: Sealed<'a>,

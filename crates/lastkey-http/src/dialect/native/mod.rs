@@ -14,6 +14,7 @@ mod encode;
 pub(crate) mod errors;
 mod holdings;
 mod keys;
+mod leaks;
 mod leases;
 pub(crate) mod nodes;
 pub(crate) mod openapi;

@@ -36,6 +36,7 @@ use lastkey_wire::native::keys::{
     ListKeysReply, PublicKeyReply, RemoveTagsRequest, RotationReply, ScheduleDeletionRequest,
     SetRotationRequest, SetTagsRequest, UpdateKeyRequest,
 };
+use lastkey_wire::native::leaks::{ConfirmLeaksReply, ConfirmLeaksRequest};
 use lastkey_wire::native::nodes::{
     JoinTokenReply, ListNodesReply, NodeAuthorityView, NodeView, SetNodeRequest,
 };
@@ -69,8 +70,8 @@ use super::decode::{Input, RequestBody as _, with_body, with_query};
 use super::encode::{answer, to_json};
 use super::operations::{item_result, items};
 use super::{
-    access, aliases, audit, backups, busy, databases, holdings, keys, leases, nodes, operations,
-    rotation, seals, secrets, sessions, system, users, versions,
+    access, aliases, audit, backups, busy, databases, holdings, keys, leaks, leases, nodes,
+    operations, rotation, seals, secrets, sessions, system, users, versions,
 };
 use crate::answer::Answer;
 use crate::auth_layer::Admitted;
@@ -367,6 +368,8 @@ pub(crate) static ROUTES: &[Route] = &[
         "Ends a lease and drops its account; a holder may end his own."),
     body!(POST "/v1/watch/secrets", "secrets:ListSecrets", secrets::watch, WatchSecretsRequest => WatchSecretsReply,
         "Waits until one of these secrets has another current version."),
+    body!(POST "/v1/confirm/leaks", "secrets:ConfirmLeak", leaks::confirm, ConfirmLeaksRequest => ConfirmLeaksReply,
+        "Says whether what a scanner has seen is a value of a secret."),
     body!(POST "/v1/sys/seal", "sys:Seal", system::seal, Empty => SealReply,
         "Seals the server: every key leaves its memory."),
     body!(POST "/v1/sys/clock/confirm", "sys:ConfirmClock", system::confirm_clock, Empty => ConfirmClockReply,

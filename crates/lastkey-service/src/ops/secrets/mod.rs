@@ -4,6 +4,7 @@
 //! Holds     a secret that is not there, and one that the caller may not touch, are refused alike.
 
 mod change;
+mod confirm;
 mod consumers;
 mod due;
 mod list;
@@ -22,6 +23,7 @@ use lastkey_core::secret_item::{SecretItem, SecretName, SecretVersion};
 use lastkey_core::time::{ClockRecord, Timestamp};
 
 pub use self::change::SecretChange;
+pub use self::confirm::{Leaked, Verdict};
 pub use self::list::{Listed, Search, SecretPage};
 pub use self::put::PutRequest;
 pub use self::read::{SecretValue, Which};

@@ -19,7 +19,7 @@ use crate::cli::{
 #[derive(Subcommand, Debug)]
 pub(crate) enum ProviderCommand {
     /// Take tokens of a provider, or change how
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// Show a provider
     Show {
         /// Name of the provider
@@ -80,6 +80,7 @@ pub(crate) async fn run(command: ProviderCommand, session: &Session) -> Result<(
     let client = session.client()?;
     match command {
         ProviderCommand::Add(args) => {
+            let args = *args;
             let keys = args.bundle.as_deref().or(args.keys.jwks.as_deref());
             let request = SetProviderRequest {
                 issuer: args.issuer,

@@ -1,71 +1,109 @@
-//! Which backup is meant: a file, or the newest of a directory.
+//! Which backup is meant: a file, or the newest of a directory or of a folder in a bucket.
 //!
 //! Room      `lastkey`.
 //! Holds     the age of a backup is read in its head: neither a name nor a date of a file makes it
 //!           newer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use lastkey_store::backup::{BackupFile, newest_first};
+use lastkey_core::backup::Stop;
+use lastkey_core::backup_folder::{BackupFolder, is_in_bucket};
+use lastkey_store::backup::{BackupFile, Directory, SUFFIX, newest_first};
 
+use super::open::OpenArgs;
+use crate::buckets::buckets;
 use crate::cli::failure::Failure;
 
-/// The backups that a path names: the file, or all of a directory.
-pub(super) fn named(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+/// Where somebody pointed: at a backup, or at the place that several lie in.
+pub(super) struct Origin {
+    pub(super) folder: Arc<dyn BackupFolder>,
+    /// The one that is meant.
+    name: Option<String>,
+}
+
+impl Origin {
+    /// What a path, or `s3://BUCKET/FOLDER`, names.
+    ///
+    /// # Errors
+    /// When a bucket is not named as one, or it is not known how it is reached.
+    pub(super) fn of(named: &Path, open: &OpenArgs) -> Result<Self, Failure> {
+        if let Some(place) = named.to_str().filter(|place| is_in_bucket(place)) {
+            let (folder, name) = match place.rsplit_once('/') {
+                Some((folder, name)) if name.ends_with(SUFFIX) => (folder, Some(name.to_owned())),
+                Some(_) | None => (place, None),
+            };
+            let buckets = buckets(&open.server_config()?.backup.s3);
+            return Ok(Self { folder: buckets.open(folder, &Stop::default())?, name });
+        }
+        if named.is_dir() {
+            return Ok(Self { folder: Arc::new(Directory::at(named)), name: None });
+        }
+        let name = named.file_name().unwrap_or(named.as_os_str()).to_string_lossy().into_owned();
+        let dir = named.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let folder = Arc::new(Directory::at(dir.unwrap_or(Path::new("."))));
+        Ok(Self { folder, name: Some(name) })
     }
-    let found = newest_first(path)?;
-    if found.is_empty() {
-        return Err(Failure::Input(format!("there is no backup in {}", path.display())));
+
+    /// The names of the backups that are meant: the one, or all.
+    pub(super) fn names(&self) -> Result<Vec<String>, Failure> {
+        if let Some(name) = &self.name {
+            return Ok(vec![name.clone()]);
+        }
+        let found = newest_first(&*self.folder)?;
+        if found.is_empty() {
+            return Err(Failure::Input(self.none()));
+        }
+        Ok(found)
     }
-    Ok(found)
+
+    /// Opens one of them.
+    pub(super) fn open(&self, name: &str) -> Result<BackupFile, Failure> {
+        Ok(BackupFile::open_in(&*self.folder, name)?)
+    }
+
+    fn none(&self) -> String {
+        format!("there is no backup in {}", self.folder.place())
+    }
+
+    /// The backup that is meant, or the newest of several.
+    pub(super) fn choose(&self) -> Result<Chosen, Failure> {
+        let mut problem = None;
+        let mut all = Vec::new();
+        for name in newest_first(&*self.folder)? {
+            match BackupFile::open_in(&*self.folder, &name) {
+                Ok(backup) => all.push(backup),
+                Err(error) => problem = problem.or(Some(error.to_string())),
+            }
+        }
+        all.sort_by_key(|backup| std::cmp::Reverse((backup.head().begun_at, backup.head().commit)));
+        let backup = if let Some(name) = &self.name {
+            problem = None;
+            self.open(name)?
+        } else {
+            check_one_installation(&all, self.folder.place())?;
+            let missing = || Failure::Input(problem.clone().unwrap_or_else(|| self.none()));
+            (!all.is_empty()).then(|| all.remove(0)).ok_or_else(missing)?
+        };
+        let newer = all.iter().find(|other| other.head().is_newer_than(backup.head()));
+        let newer = newer.map(|other| format!("{} is newer", other.name())).or(problem);
+        Ok(Chosen { backup, newer })
+    }
 }
 
 /// A backup, and what is known beside it.
 pub(super) struct Chosen {
     pub(super) backup: BackupFile,
-    /// The directory that it lies in.
-    pub(super) dir: PathBuf,
     /// Why it may not be the newest state of its installation.
     pub(super) newer: Option<String>,
 }
 
-/// The backup that a path names, or the newest of a directory.
-pub(super) fn choose(path: &Path) -> Result<Chosen, Failure> {
-    let named_dir = path.is_dir().then(|| path.to_owned());
-    let dir = named_dir.clone().or_else(|| path.parent().map(Path::to_owned)).unwrap_or_default();
-    let dir = if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir };
-    let mut problem = None;
-    let mut all = Vec::new();
-    for path in newest_first(&dir)? {
-        match BackupFile::open(&path) {
-            Ok(backup) => all.push(backup),
-            Err(error) => problem = problem.or(Some(error.to_string())),
-        }
-    }
-    all.sort_by_key(|backup| std::cmp::Reverse((backup.head().begun_at, backup.head().commit)));
-    let backup = if named_dir.is_some() {
-        check_one_installation(&all, &dir)?;
-        let what = || format!("there is no backup in {}", dir.display());
-        let missing = || Failure::Input(problem.clone().unwrap_or_else(what));
-        (!all.is_empty()).then(|| all.remove(0)).ok_or_else(missing)?
-    } else {
-        problem = None;
-        BackupFile::open(path)?
-    };
-    let newer = all.iter().find(|other| other.head().is_newer_than(backup.head()));
-    let newer = newer.map(|other| format!("{} is newer", other.name())).or(problem);
-    Ok(Chosen { backup, dir, newer })
-}
-
-fn check_one_installation(all: &[BackupFile], dir: &Path) -> Result<(), Failure> {
+fn check_one_installation(all: &[BackupFile], place: &str) -> Result<(), Failure> {
     let first = all.first().map(|backup| backup.head().instance());
     if all.iter().all(|backup| Some(backup.head().instance()) == first) {
         Ok(())
     } else {
-        let dir = dir.display();
-        let problem = format!("{dir} holds backups of several installations; name one file");
+        let problem = format!("{place} holds backups of several installations; name one file");
         Err(Failure::Usage(problem))
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use lastkey_client::Client;
 use lastkey_core::backup::BackupError;
+use lastkey_core::backup_folder::is_in_bucket;
 use lastkey_wire::native::backups::{BackupView, CreateBackupRequest, RemoveBackupRequest};
 
 pub(crate) use self::restore::{RestoreArgs, restore};
@@ -53,7 +54,8 @@ pub(crate) enum BackupCommand {
 /// Arguments of `backup create`.
 #[derive(Args, Debug)]
 pub(crate) struct CreateArgs {
-    /// Directory of the server's machine; where its configuration says when left out
+    /// Directory of the server's machine, or s3://BUCKET/FOLDER; where its configuration says
+    /// when left out
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
     /// Do not wait; `backup list` shows how it ends
@@ -81,6 +83,9 @@ pub(crate) async fn run(command: BackupCommand, session: &Session) -> Result<(),
 async fn create(args: CreateArgs, session: &Session) -> Result<(), Failure> {
     let client = session.client()?;
     let absolute = |path: PathBuf| {
+        if let Some(place) = path.to_str().filter(|place| is_in_bucket(place)) {
+            return Ok(place.to_owned());
+        }
         let doing = || format!("find {}", path.display());
         let absolute = std::path::absolute(&path).map_err(|e| Failure::io(doing(), e))?;
         let text = absolute.into_os_string().into_string();

@@ -40,7 +40,8 @@ pub(super) struct OpenArgs {
     /// Folder with approvals of TPM seals: those of the server's data directory
     #[arg(long, value_name = "DIR")]
     approvals: Option<PathBuf>,
-    /// Configuration of the server: its `unseal.pkcs11_modules` and `unseal.kms_configs` hold here
+    /// Configuration of the server: its `unseal.pkcs11_modules`, `unseal.kms_configs` and
+    /// `backup.s3` hold here
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -69,15 +70,22 @@ impl OpenArgs {
     /// # Errors
     /// When the configuration cannot be read.
     pub(super) fn opener(&self, beside: &Path) -> Result<Opener<'_>, Failure> {
-        let config = self.config.as_deref().map(ConfigFile::read).transpose();
-        let config = config.map_err(|error| Failure::Input(format!("{error:#}")))?;
-        let unseal = config.map(|config| config.unseal).unwrap_or_default();
+        let unseal = self.server_config()?.unseal;
         let beside = beside.with_extension("devices");
         let mut places = DevicePlaces::of(&beside, &unseal.pkcs11_modules, &unseal.kms_configs);
         if let Some(approvals) = &self.approvals {
             places.approvals.clone_from(approvals);
         }
         Ok(Opener { args: self, devices: seal_devices(places), refused: BTreeSet::new() })
+    }
+
+    /// The configuration of the server that was named; one without a word otherwise.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn server_config(&self) -> Result<ConfigFile, Failure> {
+        let config = self.config.as_deref().map(ConfigFile::read).transpose();
+        Ok(config.map_err(|error| Failure::Input(format!("{error:#}")))?.unwrap_or_default())
     }
 
     fn by_shares(&self, head: &BackupHead) -> Result<OpenSeal, Failure> {

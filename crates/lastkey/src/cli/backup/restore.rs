@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lastkey_core::backup::{BackupHead, Stop, Tombstone, Written};
+use lastkey_core::backup_folder::BackupFolder;
 use lastkey_core::ports::Clock as _;
 use lastkey_service::restoring::{OpenBackup, audit_restored, bury, note_restored, open_backup};
 use lastkey_service::seals::OpenSeal;
 use lastkey_store::backup::{BackupFile, Manifest, list_name, read_list, restore as fill};
 use lastkey_store::sqlite::finish_restore;
 
-use super::find::{Chosen, choose};
+use super::find::{Chosen, Origin};
 use super::open::OpenArgs;
 use super::show::{RestoredView, date};
 use crate::adapters::MachineClock;
@@ -28,7 +29,7 @@ use crate::wiring::{Opened, open_restored};
 /// Arguments of `restore`.
 #[derive(Args, Debug)]
 pub(crate) struct RestoreArgs {
-    /// A backup, or a directory with some: the newest one is taken
+    /// A backup, or a directory or s3://BUCKET/FOLDER with some: the newest one is taken
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
     /// The new data directory; it must be empty or not there
@@ -49,7 +50,8 @@ pub(crate) struct RestoreArgs {
 
 /// Restores and tells what.
 pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<(), Failure> {
-    let Chosen { mut backup, dir, newer } = choose(&args.from)?;
+    let origin = Origin::of(&args.from, &args.open)?;
+    let Chosen { mut backup, newer } = origin.choose()?;
     if let Some(newer) = newer.filter(|_| !args.accept_rollback) {
         return Err(Failure::Input(format!(
             "this would bring an older state back: {newer}. What was changed since would be \
@@ -60,7 +62,7 @@ pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<(), 
     let head = backup.head().clone();
     let open = args.open.opener(&args.data)?.open(&head).await?;
     let opened = unlock(&head, &open)?;
-    let list = find_tombstones(&args, &dir, &head, &opened)?;
+    let list = find_tombstones(&args, &*origin.folder, &head, &opened)?;
     let stop = Stop::default();
     let OpenBackup { key, records, log_key } = opened;
     let manifest = fill(&mut backup, key, records, &log_key, &args.data, &stop)?;
@@ -97,25 +99,30 @@ fn check_empty(data: &Path) -> Result<(), Failure> {
 /// What was destroyed since, when somebody knows it; `None` when nobody is to be asked.
 fn find_tombstones(
     args: &RestoreArgs,
-    dir: &Path,
+    folder: &dyn BackupFolder,
     head: &BackupHead,
     opened: &OpenBackup,
 ) -> Result<Option<Vec<Tombstone>>, Failure> {
     if args.without_tombstones {
         return Ok(None);
     }
-    let path = args.tombstones.clone().unwrap_or_else(|| dir.join(list_name(head.instance())));
-    let list = match fs::read_to_string(&path) {
-        Ok(list) => list,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Failure::Input(format!(
-                "there is no {}, so nothing tells which keys were destroyed since; name the list \
-                 by --tombstones FILE, or say --without-tombstones",
-                path.display()
-            )));
+    let list = match &args.tombstones {
+        Some(path) => {
+            let read = std::fs::read(path);
+            read.map_err(|error| Failure::io(format!("read {}", path.display()), error))?
         }
-        Err(error) => return Err(Failure::io(format!("read {}", path.display()), error)),
+        None => {
+            let name = list_name(head.instance());
+            folder.read(&name)?.ok_or_else(|| {
+                Failure::Input(format!(
+                    "there is no {name} in {}, so nothing tells which keys were destroyed since; \
+                     name the list by --tombstones FILE, or say --without-tombstones",
+                    folder.place()
+                ))
+            })?
+        }
     };
+    let list = String::from_utf8_lossy(&list);
     Ok(Some(read_list(&list, head.instance(), &opened.log_key)?))
 }
 

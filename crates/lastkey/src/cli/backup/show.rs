@@ -2,8 +2,6 @@
 //!
 //! Room      `lastkey`.
 
-use std::path::Path;
-
 use lastkey_core::time::Timestamp;
 use lastkey_wire::native::backups::{BackupView, ListBackupsReply};
 use serde::Serialize;
@@ -19,7 +17,7 @@ impl Show for BackupView {
             .with("Backup", &self.id)
             .with("State", state(self))
             .with_some("Problem", self.problem.as_ref())
-            .with("Directory", place(self))
+            .with("Place", place(self))
             .with("Name", &self.name)
             .with("Begun", &self.begun_at)
             .with_some("Proven", self.proven_at.as_ref())
@@ -57,7 +55,7 @@ fn rows(reply: &ListBackupsReply) -> String {
         ]
     };
     grid(
-        &["BACKUP", "BEGUN", "STATE", "RECORDS", "DIRECTORY", "PROBLEM"],
+        &["BACKUP", "BEGUN", "STATE", "RECORDS", "PLACE", "PROBLEM"],
         reply.backups.iter().map(row),
     )
 }
@@ -98,8 +96,7 @@ pub(super) struct CheckedBackup {
 }
 
 impl CheckedBackup {
-    pub(super) fn failed(path: &Path, failure: Failure) -> Self {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    pub(super) fn failed(name: String, failure: Failure) -> Self {
         Self {
             name,
             valid: false,

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lastkey_core::audit::note::NoteKey;
 use lastkey_core::backup::Stop;
+use lastkey_core::backup_folder::is_in_bucket;
 use lastkey_core::ids::InstanceId;
 use lastkey_service::restoring::open_backup;
-use lastkey_store::backup::{BackupFile, check};
+use lastkey_store::backup::check;
 
-use super::find::named;
+use super::find::Origin;
 use super::open::{OpenArgs, Opener, known};
 use super::show::{CheckedBackup, CheckedBackups, date};
 use crate::cli::audit::verify::read_keys;
@@ -23,7 +24,7 @@ use crate::cli::session::Session;
 /// Arguments of `backup verify`.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
-    /// A backup, or a directory with some
+    /// A backup, or a directory with some, or s3://BUCKET/FOLDER
     #[arg(value_name = "DIR")]
     path: PathBuf,
     /// File with the key that signs the audit log of the installation, as `audit checkpoint
@@ -37,13 +38,16 @@ pub(crate) struct VerifyArgs {
 /// Checks backups and tells of each; fails when one is not what was written.
 pub(super) async fn verify(args: &VerifyArgs, session: &Session) -> Result<(), Failure> {
     let keys = args.public_key.as_deref().map(read_keys).transpose()?.unwrap_or_default();
-    let mut opener = args.open.is_given().then(|| args.open.opener(&args.path)).transpose()?;
+    let is_remote = args.path.to_str().is_some_and(is_in_bucket);
+    let beside = if is_remote { Path::new("backups") } else { &args.path };
+    let mut opener = args.open.is_given().then(|| args.open.opener(beside)).transpose()?;
+    let origin = Origin::of(&args.path, &args.open)?;
     let mut backups = Vec::new();
-    for path in named(&args.path)? {
-        backups.push(match verify_one(&path, &keys, opener.as_mut()).await {
+    for name in origin.names()? {
+        backups.push(match verify_one(&origin, &name, &keys, opener.as_mut()).await {
             Ok(checked) => checked,
             Err(failure) => {
-                let failed = CheckedBackup::failed(&path, failure);
+                let failed = CheckedBackup::failed(name, failure);
                 note(&format!("error: {}", failed.problem.as_deref().unwrap_or_default()));
                 failed
             }
@@ -55,11 +59,12 @@ pub(super) async fn verify(args: &VerifyArgs, session: &Session) -> Result<(), F
 }
 
 async fn verify_one(
-    path: &Path,
+    origin: &Origin,
+    name: &str,
     keys: &[NoteKey],
     opener: Option<&mut Opener<'_>>,
 ) -> Result<CheckedBackup, Failure> {
-    let mut backup = BackupFile::open(path)?;
+    let mut backup = origin.open(name)?;
     let head = backup.head().clone();
     let mut checked = CheckedBackup {
         name: backup.name().to_owned(),

@@ -29,13 +29,7 @@ const MAX_TOTAL_LEN: u64 = 512 << 20;
 pub(super) fn read(path: &Path, snapshot: &mut Snapshot) -> Result<(), Failure> {
     snapshot.origin.manifests = true;
     if is_dash(path) {
-        let mut bytes = Vec::new();
-        io::stdin()
-            .take(MAX_FILE_LEN)
-            .read_to_end(&mut bytes)
-            .map_err(|cause| Failure::io("read standard input", cause))?;
-        snapshot.add_file("standard input", &bytes);
-        return Ok(());
+        return read_stdin(snapshot);
     }
     let about = fs::metadata(path)
         .map_err(|cause| Failure::io(format!("read {}", path.display()), cause))?;
@@ -44,6 +38,20 @@ pub(super) fn read(path: &Path, snapshot: &mut Snapshot) -> Result<(), Failure> 
         walk.folder(path)
     } else {
         walk.file(path)
+    }
+    Ok(())
+}
+
+fn read_stdin(snapshot: &mut Snapshot) -> Result<(), Failure> {
+    const NAME: &str = "standard input";
+    let mut stdin = io::stdin().lock();
+    let failed = |cause| Failure::io(format!("read {NAME}"), cause);
+    let mut bytes = Vec::new();
+    stdin.by_ref().take(MAX_FILE_LEN).read_to_end(&mut bytes).map_err(failed)?;
+    snapshot.add_file(NAME, &bytes);
+    if stdin.read(&mut [0]).map_err(failed)? > 0 {
+        let reason = format!("longer than {MAX_FILE_LEN} bytes; the rest was not read");
+        snapshot.refuse(Place::whole(&Arc::from(NAME)), reason);
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 //! Room      `lastkey`. What to look for is decided in `checks`; here are the places to look:
 //!           trees ([`tree`]), git ([`git`]) and standard input.
 //! Source    docs/scan.md.
-//! Holds     Needs no server and uses no network.
+//! Holds     Needs no server and uses no network, unless it is told to confirm ([`confirm`]).
 
+mod confirm;
 mod git;
 mod tree;
 
@@ -20,12 +21,16 @@ use lastkey_checks::{
     acceptance::{self, Baseline, Day, Suppressions},
     finding::{Fingerprinter, Severity},
     report::{self, Figure, NotChecked, Report},
-    scan::{Limits, Options, Outcome, Rules, Scanner, Workspace, pack::Matcher},
+    scan::{
+        Limits, Options, Outcome, Rules, Scanner, Workspace,
+        pack::{Matcher, ProofKey},
+    },
 };
 use time::OffsetDateTime;
 
+use self::confirm::Confirmer;
 use super::{
-    args::{OutArgs, OutputForm},
+    args::{ConnectionArgs, OutArgs, OutputForm},
     failure::Failure,
     input,
     output::{self, Content},
@@ -59,6 +64,9 @@ pub(crate) struct ScanArgs {
     /// Key that must have signed the pack (Ed25519, base64)
     #[arg(long, requires = "pack", value_name = "BASE64")]
     pack_signer: Option<String>,
+    /// Ask the key service whether what the pack finds is what it keeps
+    #[arg(long, requires = "pack")]
+    confirm: bool,
     /// Known findings, which do not fail the scan
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -116,19 +124,29 @@ impl FailOn {
 }
 
 /// Scans, reports, and says by its outcome whether something was found.
-pub(crate) fn run(args: &ScanArgs, form: OutputForm) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: &ScanArgs,
+    connection: &ConnectionArgs,
+    form: OutputForm,
+) -> Result<(), Failure> {
     let baseline = args.baseline.as_deref().map(read_baseline).transpose()?.unwrap_or_default();
     let suppressions = args.suppressions.as_deref().map(read_suppressions).transpose()?;
     let suppressions = suppressions.unwrap_or_default();
-    let (scanner, ignored) = scanner(args)?;
-    let outcome = look(args, &scanner)?;
+    let confirmer = args.confirm.then(|| Confirmer::new(connection)).transpose()?;
+    let (scanner, ignored) = scanner(args, confirmer.as_ref().map(Confirmer::proof_key))?;
+    let mut outcome = look(args, &scanner)?;
+    let refuted = match &confirmer {
+        Some(confirmer) => Some(confirmer.settle(&mut outcome).await),
+        None => None,
+    };
     if let Some(path) = &args.write_baseline {
         let text = Baseline::render(&outcome.findings);
         let out = OutArgs { out: Some(path.clone()), force: true };
         return output::write_whole(&out, text.as_bytes(), Content::Unknown);
     }
     let failures = outcome.failures;
-    let report = report_of(&scanner, outcome, &baseline, &suppressions, ignored)?;
+    let mut report = report_of(&scanner, outcome, &baseline, &suppressions, ignored)?;
+    report.figures.extend(refuted.map(|count| Figure::new("refuted by the key service", count)));
     output::write_by(&args.out, |out| render(&report, form, out))?;
     let limit = args.fail_on.severity();
     if report.worst().is_some_and(|worst| worst >= limit) {
@@ -208,7 +226,10 @@ fn today() -> Result<Day, Failure> {
 }
 
 /// The scanner, and what of the rules is not applied.
-fn scanner(args: &ScanArgs) -> Result<(Scanner, Vec<NotChecked>), Failure> {
+fn scanner(
+    args: &ScanArgs,
+    proofs: Option<ProofKey>,
+) -> Result<(Scanner, Vec<NotChecked>), Failure> {
     let rules = match &args.rules {
         None => Rules::builtin(),
         Some(path) => {
@@ -236,6 +257,10 @@ fn scanner(args: &ScanArgs) -> Result<(Scanner, Vec<NotChecked>), Failure> {
     };
     let options = Options { limits, binaries: args.binaries };
     let pack = args.pack.as_deref().map(|path| read_pack(path, args)).transpose()?;
+    let pack = match (pack, proofs) {
+        (Some(pack), Some(proofs)) => Some(pack.with_proofs(proofs)),
+        (pack, _) => pack,
+    };
     let scanner = Scanner::new(rules, fingerprinter(args)?, pack, options);
     Ok((scanner.map_err(|error| unusable(&error))?, ignored))
 }

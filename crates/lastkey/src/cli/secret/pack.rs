@@ -12,8 +12,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
-use lastkey_checks::scan::pack::{About, Added, Builder, STRETCH_LEN};
+use lastkey_checks::scan::pack::{Builder, ValueId, Width};
 use lastkey_client::Client;
+use lastkey_core::secret_item::SecretId;
 use lastkey_crypto::{
     entropy::{Entropy as _, SystemEntropy},
     material::{self, MaterialSpec},
@@ -36,8 +37,8 @@ use crate::cli::{
     session::Session,
 };
 
-/// A match of so many bits is no chance: nobody has to be asked.
-const TAG_BITS: u8 = 64;
+/// A match of so many bits is no chance.
+const CERTAIN: Width = Width::Bits(64);
 const NOT_FOUND: u16 = 404;
 const DENIED: u16 = 403;
 
@@ -52,6 +53,9 @@ pub(crate) struct PackArgs {
     /// For how long scanners take it
     #[arg(long, value_name = "TIME", default_value = "30d")]
     lifetime: Span,
+    /// Marks so short that a match has to be confirmed by the service (`scan --confirm`)
+    #[arg(long)]
+    narrow: bool,
     /// Ed25519 key in PEM (PKCS#8) that signs; without one, a key is drawn for this pack alone
     #[arg(long, value_name = "FILE")]
     signing_key: Option<PathBuf>,
@@ -87,18 +91,19 @@ pub(crate) async fn scan_pack(args: PackArgs, session: &Session) -> Result<(), F
         let query = ListSecretsQuery { limit: page.limit, marker: page.marker, ..query.clone() };
         client.list_secrets(&query).await
     });
-    let names: Vec<String> = all.await?.secrets.into_iter().map(|secret| secret.name).collect();
+    let secrets = all.await?.secrets;
     let (mut index, mut counts) = (Vec::new(), Counts::default());
-    let progress = CountProgress::new("reading", names.len() as u64);
-    for name in names {
-        match value(&client, &name).await? {
-            Some(reply) => add(reply, &mut builder, &mut index, &mut counts)?,
+    let progress = CountProgress::new("reading", secrets.len() as u64);
+    for secret in secrets {
+        match value(&client, &secret.name).await? {
+            Some(reply) => add(reply, id(&secret.id)?, &mut builder, &mut index, &mut counts)?,
             None => counts.unreadable += 1,
         }
         progress.advance();
     }
     drop(progress);
-    let (pack, public) = sign(builder, &signer)?;
+    let width = if args.narrow { Width::Narrow } else { CERTAIN };
+    let (pack, public) = sign(builder, width, &signer)?;
     output::write_whole(&args.out, &pack, Content::Binary)?;
     if let Some(path) = args.index {
         let to = OutArgs { out: Some(path), force: args.out.force };
@@ -133,48 +138,34 @@ async fn value(client: &Client, name: &str) -> Result<Option<SecretValueReply>, 
     }
 }
 
+/// The identity of a secret, which stays when it is moved.
+fn id(text: &str) -> Result<[u8; 16], Failure> {
+    let id = SecretId::parse(text);
+    id.map(|id| id.0).map_err(|error| Failure::Input(format!("the server names {text}: {error}")))
+}
+
 fn add(
     reply: SecretValueReply,
+    secret: [u8; 16],
     builder: &mut Builder,
     index: &mut Vec<Entry>,
     counts: &mut Counts,
 ) -> Result<(), Failure> {
+    let id = ValueId { secret, version: reply.version };
     let fields = reply.fields.unwrap_or_default().into_iter();
     let named = fields.map(|(name, SecretBase64(value))| (Some(name), value));
     let whole = reply.value.into_iter().map(|SecretBase64(value)| (None, value));
     for (field, value) in whole.chain(named) {
-        let entry = u32::try_from(index.len())
-            .map_err(|_| Failure::Input("there are more values than a pack can name".to_owned()))?;
-        if add_value(&value, entry, builder) {
-            let (name, version) = (reply.name.clone(), reply.version);
-            index.push(Entry { entry, name, version, field });
-        } else {
-            counts.guessable += 1;
+        let added = value.expose(|value| builder.add(value, id));
+        match added.map_err(|error| Failure::Input(error.to_string()))? {
+            Some(entry) => {
+                let (name, version) = (reply.name.clone(), reply.version);
+                index.push(Entry { entry, name, version, field });
+            }
+            None => counts.guessable += 1,
         }
     }
     Ok(())
-}
-
-/// Adds a value by its parts; whether any of them is in the pack.
-fn add_value(value: &SecretVec, entry: u32, builder: &mut Builder) -> bool {
-    value.expose(|bytes| {
-        let added = parts(bytes).into_iter().map(|part| builder.add(part, entry));
-        added.filter(|added| matches!(added, Added::Ways(_))).count() > 0
-    })
-}
-
-/// Most parts of one value.
-const MAX_PARTS: usize = 16;
-
-/// What a value is made of: texts of JSON and YAML, lines of PEM, the longest ones. A value in
-/// one piece is its only part.
-fn parts(value: &[u8]) -> Vec<&[u8]> {
-    let is_between = |byte: &u8| byte.is_ascii_whitespace() || b"\"',".contains(byte);
-    let mut parts: Vec<&[u8]> = value.split(is_between).collect();
-    parts.retain(|part| part.len() >= STRETCH_LEN);
-    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
-    parts.truncate(MAX_PARTS);
-    parts
 }
 
 fn signing_key(path: Option<&Path>) -> Result<SigningKey, Failure> {
@@ -201,18 +192,17 @@ fn builder(lifetime: Span) -> Result<Builder, Failure> {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let expires = now.saturating_add(lifetime.seconds);
-    let about = About { id, created: now, expires, tag_bits: TAG_BITS };
-    Builder::new(about, keys).map_err(|error| Failure::Input(error.to_string()))
+    Builder::new(id, (now, expires), keys).map_err(|error| Failure::Input(error.to_string()))
 }
 
 /// The signed pack, and its signer in base64.
-fn sign(builder: Builder, key: &SigningKey) -> Result<(Vec<u8>, String), Failure> {
+fn sign(builder: Builder, width: Width, key: &SigningKey) -> Result<(Vec<u8>, String), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::Input(error.to_string());
     let der = key.public_key_der().map_err(|error| failed(&error))?;
     // A SubjectPublicKeyInfo of Ed25519 ends with the key itself (RFC 8410).
     let public = *der.last_chunk::<32>().unwrap_or(&[0; 32]);
     let mut refused = None;
-    let pack = builder.finish(public, &mut |bytes| {
+    let pack = builder.finish(width, public, &mut |bytes| {
         let signed = key.sign(SignAlgorithm::Ed25519, Message::Raw(bytes));
         signed
             .map_err(|error| refused = Some(error))
@@ -223,19 +213,5 @@ fn sign(builder: Builder, key: &SigningKey) -> Result<(Vec<u8>, String), Failure
     match refused {
         Some(error) => Err(failed(&error)),
         None => Ok((pack.map_err(|error| failed(&error))?, STANDARD.encode(public))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parts;
-
-    #[test]
-    fn values_are_taken_apart_where_texts_end() {
-        let json =
-            br#"{"password": "0123456789abcdef", "short": "x", "url": "https://h/0123456789"}"#;
-        assert_eq!(parts(json), [&b"https://h/0123456789"[..], b"0123456789abcdef"]);
-        assert_eq!(parts(b"  in-one-piece-0123\n"), [b"in-one-piece-0123"]);
-        assert!(parts(b"too short").is_empty());
     }
 }

@@ -10,6 +10,7 @@ use lastkey_client::Client;
 use lastkey_wire::native::{
     audit::{AuditQuery, AuditReceiptReply},
     keys::KeyView,
+    versions::VersionView,
 };
 use serde::Serialize;
 
@@ -64,19 +65,14 @@ struct Record {
 pub(crate) async fn prove(args: &EraseArgs, session: &Session) -> Result<(), Failure> {
     let client = session.client()?;
     let key = lineage_of(&client, &args.volume).await?;
-    let dependants = dependants(&client, &key).await?;
-    let erased_at = erased_at(&client, &key).await?;
+    let all = paging::ListArgs::everything();
+    let versions = listed(all, async |page| client.list_versions(&key.id, &page).await).await?;
     let proof = Proof {
-        volume: args.volume.clone(),
-        erased: erased_at.is_some() && dependants.is_empty(),
-        state: key.state.to_string(),
-        due_at: key.deletion.as_ref().and_then(|deletion| deletion.at.clone()),
-        destroyed_at: key.destroyed_at.clone(),
-        erased_at,
-        dependants,
+        dependants: dependants(&client, &key).await?,
         records: records(&client, &key.id).await?,
-        lineage: key.id,
+        ..Proof::of(&args.volume, key, &versions.versions)
     };
+    let proof = proof.judged();
     session.show(&proof)?;
     if proof.erased { Ok(()) } else { Err(Failure::Input(proof.why_not())) }
 }
@@ -109,15 +105,6 @@ async fn dependants(client: &Client, key: &KeyView) -> Result<Vec<String>, Failu
     Ok(things.collect())
 }
 
-/// When the last version was erased; none while one is not.
-async fn erased_at(client: &Client, key: &KeyView) -> Result<Option<String>, Failure> {
-    let all = paging::ListArgs::everything();
-    let versions = listed(all, async |page| client.list_versions(&key.id, &page).await).await?;
-    let erased: Option<Vec<String>> =
-        versions.versions.into_iter().map(|version| version.erased_at).collect();
-    Ok(erased.and_then(|all| all.into_iter().max()))
-}
-
 /// The newest record of each action that was done, with its proof.
 async fn records(client: &Client, key: &str) -> Result<Vec<Record>, Failure> {
     let mut records = Vec::new();
@@ -139,6 +126,29 @@ async fn records(client: &Client, key: &str) -> Result<Vec<Record>, Failure> {
 }
 
 impl Proof {
+    /// What the key itself says. It is erased when each of its versions is.
+    fn of(volume: &str, key: KeyView, versions: &[VersionView]) -> Self {
+        let erased: Option<Vec<&String>> =
+            versions.iter().map(|version| version.erased_at.as_ref()).collect();
+        let erased_at = erased.and_then(|all| all.into_iter().max().cloned());
+        Self {
+            volume: volume.to_owned(),
+            erased: false,
+            state: key.state.to_string(),
+            due_at: key.deletion.and_then(|deletion| deletion.at),
+            destroyed_at: key.destroyed_at,
+            erased_at,
+            dependants: Vec::new(),
+            records: Vec::new(),
+            lineage: key.id,
+        }
+    }
+
+    fn judged(self) -> Self {
+        let erased = self.destroyed_at.is_some() && self.erased_at.is_some();
+        Self { erased: erased && self.dependants.is_empty(), ..self }
+    }
+
     fn why_not(&self) -> String {
         let Self { volume, lineage, dependants, .. } = self;
         if !dependants.is_empty() {
@@ -178,4 +188,50 @@ impl Show for Proof {
 
 fn some(parts: &[String]) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(destroyed_at: Option<&str>) -> KeyView {
+        let key = json!({
+            "id": "k", "spec": "AES_256", "usage": "ENCRYPT_DECRYPT", "origin": "generated",
+            "state": "Destroyed", "description": "", "tags": {}, "aliases": [], "activation": 1,
+            "created_at": "2026-01-01T00:00:00Z", "deletion_protection": false,
+            "destroyed_at": destroyed_at,
+        });
+        serde_json::from_value(key).unwrap()
+    }
+
+    fn version(erased_at: Option<&str>) -> VersionView {
+        let usage = json!({ "protected": 1, "processed": 1, "refused": 0 });
+        let version = json!({
+            "version": 1, "state": "Destroyed", "primary": false, "origin": "generated",
+            "activation": 1, "created_at": "2026-01-01T00:00:00Z", "usage": usage,
+            "erased_at": erased_at,
+        });
+        serde_json::from_value(version).unwrap()
+    }
+
+    #[test]
+    fn volume_is_erased_when_each_version_is_and_nothing_has_its_key() {
+        let (march, april) = (Some("2026-03-01T00:00:00Z"), Some("2026-04-01T00:00:00Z"));
+        let of = |destroyed, erased: &[Option<&str>], needed: &[&str]| {
+            let versions: Vec<_> = erased.iter().map(|at| version(*at)).collect();
+            let dependants = needed.iter().map(|name| (*name).to_owned()).collect();
+            Proof { dependants, ..Proof::of("lkv-1", key(destroyed), &versions) }.judged()
+        };
+        let gone = of(march, &[march, april], &[]);
+        assert!(gone.erased);
+        assert_eq!(gone.erased_at.as_deref(), april, "the last one");
+        let kept = of(march, &[march, None], &[]);
+        assert!(!kept.erased && kept.why_not().contains("backups"), "{}", kept.why_not());
+        let copied = of(march, &[march], &["snapshot lks-1 on node-1"]);
+        assert!(!copied.erased && copied.why_not().contains("lks-1"), "{}", copied.why_not());
+        let there = of(None, &[None], &[]);
+        assert!(!there.erased && there.why_not().contains("nobody"), "{}", there.why_not());
+    }
 }

@@ -53,6 +53,7 @@ pub(super) fn routes(r: &mut Recorder) {
     r.answer("get /v1/secrets/{secret}", &["moved"], Value::Null).refused(403, "AccessDenied");
     rotation(r);
     watches(r);
+    leaks(r);
     // Values are kept under a key of their own, with words of the caller's choice around them.
     let key = r.call("get /v1/keys/{key}", &["alias/lastkey/secrets"], Value::Null);
     assert_eq!(key["deletion_protection"], true);
@@ -119,6 +120,27 @@ fn rotation(r: &mut Recorder) {
     for route in [format!("post {leases}/{{lease}}/renew"), format!("delete {leases}/{{lease}}")] {
         r.answer(&route, &["app", lease], Value::Null).refused(403, "AccessDenied");
         r.answer(&route, &["app", "1"], Value::Null).refused(400, "InvalidRequest");
+    }
+}
+
+/// What is claimed here is nobody's value; what is right is told by `scan_pack`.
+fn leaks(r: &mut Recorder) {
+    let route = "post /v1/confirm/leaks";
+    let shown = r.call("get /v1/secrets/{secret}", &["prod/shop/db"], Value::Null);
+    let claim = json!({ "id": shown["id"], "version": 2, "proof": base64(&[0; 32]) });
+    let gone = json!({ "id": "0".repeat(32), "version": 2, "proof": base64(&[0; 32]) });
+    let body = json!({ "proof_key": base64(&[7; 32]), "claims": [claim, gone] });
+    let verdicts = r.call(route, &[], body);
+    let told = json!([{ "verdict": "refuted" }, { "verdict": "untold" }]);
+    assert_eq!(verdicts["verdicts"], told);
+    let body = json!({ "proof_key": base64(&[7; 32]), "claims": [gone] });
+    r.answer(route, &[], body).refused(403, "AccessDenied");
+    for bad in [
+        json!({ "proof_key": base64(&[7; 32]), "claims": [] }),
+        json!({ "proof_key": base64(&[7; 31]), "claims": [claim] }),
+        json!({ "proof_key": base64(&[7; 32]), "claims": [{ "id": "x", "version": 1, "proof": "" }] }),
+    ] {
+        r.answer(route, &[], bad).refused(400, "InvalidRequest");
     }
 }
 

@@ -1,12 +1,10 @@
-//! Backups of a data directory, in directories of the same machine.
+//! Backups of a data directory, in directories of the same machine and in buckets.
 //!
-//! Room      `store`. Implements the `Backups` port of `core`.
+//! Room      `store`. Implements the `Backups` port of `core`; buckets are behind `Buckets`.
 //! Holds     the records are held still before the log is, so that the log in a backup reaches at
 //!           least as far as its records say. No backup lies in the data directory that it is of.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,14 +14,16 @@ use lastkey_core::backup::{
     BackupError, BackupHead, BackupOrder, BackupPlace, Backups, Frozen, Stop, Tombstone, Trial,
     Written,
 };
+use lastkey_core::backup_folder::{BackupFolder, Buckets, NoBuckets, is_in_bucket};
 use lastkey_core::ids::InstanceId;
 use lastkey_core::ports::{CommitSeq, EntropySource, SealedStore as _};
 use lastkey_core::seal_record::Bootstrap;
 use lastkey_crypto::digest::Sha256;
 use lastkey_secret::SecretArray;
 
-use super::failure::{damaged, failed, io_error, of_store};
-use super::file::{BackupFile, Contents, partial, write};
+use super::directory::Directory;
+use super::failure::{damaged, failed, of_store};
+use super::file::{BackupFile, Contents, write};
 use super::format::record_item;
 use super::restore::{clear, restore_on_trial};
 use super::tombstones::{list_name, read_list, union, write_list};
@@ -39,7 +39,7 @@ pub const SUFFIX: &str = ".backup";
 const SCRATCH: &str = "trial-restore";
 
 /// Backups of one data directory.
-pub struct LocalBackups {
+pub struct DataBackups {
     store: Arc<SqliteSealedStore>,
     audit: Arc<AuditLog>,
     places: Places,
@@ -47,7 +47,7 @@ pub struct LocalBackups {
     entropy: Arc<dyn EntropySource>,
 }
 
-impl LocalBackups {
+impl DataBackups {
     /// Backups of a store and a log that lie in `data`.
     #[must_use]
     pub fn of(
@@ -57,14 +57,14 @@ impl LocalBackups {
         entropy: Arc<dyn EntropySource>,
     ) -> Self {
         let scratch = data.join(SCRATCH);
-        let places = Places { data: data.to_owned(), target: None };
+        let places = Places { data: data.to_owned(), target: None, buckets: Arc::new(NoBuckets) };
         Self { store, audit, places, scratch, entropy }
     }
 
-    /// The same with a directory for what is not told to go elsewhere, and another one for trial
+    /// The same with a place for what is not told to go elsewhere, and a directory for trial
     /// restores. What a trial that was cut short has left goes.
     #[must_use]
-    pub fn with(self, target: Option<PathBuf>, scratch: Option<PathBuf>) -> Self {
+    pub fn with(self, target: Option<String>, scratch: Option<PathBuf>) -> Self {
         let scratch = scratch.map(|dir| dir.join(SCRATCH)).unwrap_or(self.scratch);
         if let Err(error) = clear(&scratch) {
             tracing::warn!(%error, "what a trial restore has left cannot be removed");
@@ -72,32 +72,51 @@ impl LocalBackups {
         let places = Places { target, ..self.places };
         Self { places, scratch, ..self }
     }
+
+    /// The same with buckets.
+    #[must_use]
+    pub fn with_buckets(self, buckets: Arc<dyn Buckets>) -> Self {
+        let places = Places { buckets, ..self.places };
+        Self { places, ..self }
+    }
 }
 
-/// Where backups may lie. The file system that is asked may be one that does not answer: only
-/// within [`blocking`].
+/// Where backups may lie. What is asked may not answer, a file system or a network: only within
+/// [`blocking`].
 #[derive(Clone)]
 struct Places {
     data: PathBuf,
     /// Where backups go when nothing else is said.
-    target: Option<PathBuf>,
+    target: Option<String>,
+    buckets: Arc<dyn Buckets>,
 }
 
 impl Places {
-    /// The directory of a place.
-    fn directory(&self, directory: Option<&str>) -> Result<PathBuf, BackupError> {
+    /// The folder of a place. Whoever waits for a bucket is let go when `stop` is told.
+    fn folder(
+        &self,
+        directory: Option<&str>,
+        stop: &Stop,
+    ) -> Result<Arc<dyn BackupFolder>, BackupError> {
+        let place = directory.or(self.target.as_deref()).ok_or_else(|| {
+            BackupError::Refused(
+                "the configuration names no place for backups: set backup.target, or name a \
+                 directory by --to DIR"
+                    .to_owned(),
+            )
+        })?;
+        if is_in_bucket(place) {
+            return self.buckets.open(place, stop);
+        }
+        let path = Path::new(place);
+        self.check_directory(path)?;
+        let is_configured = directory.is_none();
+        let directory = if is_configured { Directory::at(path) } else { Directory::to_make(path) };
+        Ok(Arc::new(directory))
+    }
+
+    fn check_directory(&self, dir: &Path) -> Result<(), BackupError> {
         let refused = |why: String| Err(BackupError::Refused(why));
-        let dir = match (directory, &self.target) {
-            (Some(directory), _) => PathBuf::from(directory),
-            (None, Some(target)) => target.clone(),
-            (None, None) => {
-                return refused(
-                    "the configuration names no place for backups: set backup.target, or name a \
-                     directory by --to DIR"
-                        .to_owned(),
-                );
-            }
-        };
         if !dir.is_absolute() {
             return refused(format!("{} is not an absolute path", dir.display()));
         }
@@ -113,19 +132,19 @@ impl Places {
                 dir.display()
             ));
         }
-        Ok(dir)
+        Ok(())
     }
 
-    fn path(&self, place: &BackupPlace) -> Result<PathBuf, BackupError> {
-        Ok(self.directory(place.directory.as_deref())?.join(&place.name))
+    fn open(&self, place: &BackupPlace, stop: &Stop) -> Result<BackupFile, BackupError> {
+        BackupFile::open_in(&*self.folder(place.directory.as_deref(), stop)?, &place.name)
     }
 }
 
 #[async_trait]
-impl Backups for LocalBackups {
+impl Backups for DataBackups {
     async fn check(&self, directory: Option<&str>) -> Result<(), BackupError> {
         let (places, directory) = (self.places.clone(), directory.map(str::to_owned));
-        blocking(move || places.directory(directory.as_deref()).map(drop)).await
+        blocking(move || places.folder(directory.as_deref(), &Stop::default()).map(drop)).await
     }
 
     async fn freeze(&self, directory: Option<&str>) -> Result<Box<dyn Frozen>, BackupError> {
@@ -140,9 +159,9 @@ impl Backups for LocalBackups {
     async fn prove(&self, trial: Trial) -> Result<(), BackupError> {
         let (places, scratch) = (self.places.clone(), self.scratch.clone());
         blocking(move || {
-            let path = places.path(&trial.place)?;
+            let backup = places.open(&trial.place, &trial.stop)?;
             clear(&scratch)?;
-            let proven = prove(&path, &scratch, trial);
+            let proven = prove(backup, &scratch, trial);
             let cleared = clear(&scratch);
             proven.and(cleared)
         })
@@ -151,12 +170,12 @@ impl Backups for LocalBackups {
 
     async fn head(&self, place: &BackupPlace) -> Result<BackupHead, BackupError> {
         let (places, place) = (self.places.clone(), place.clone());
-        blocking(move || Ok(BackupFile::open(&places.path(&place)?)?.head().clone())).await
+        blocking(move || Ok(places.open(&place, &Stop::default())?.head().clone())).await
     }
 
     async fn try_key(&self, place: &BackupPlace, key: SecretArray<32>) -> Result<(), BackupError> {
         let (places, place) = (self.places.clone(), place.clone());
-        blocking(move || BackupFile::open(&places.path(&place)?)?.check_key(&key)).await
+        blocking(move || places.open(&place, &Stop::default())?.check_key(&key)).await
     }
 
     async fn remove(&self, place: &BackupPlace) -> Result<(), BackupError> {
@@ -166,8 +185,8 @@ impl Backups for LocalBackups {
         let list = list.ok_or_else(|| damaged(BOOTSTRAP, "it is gone"))?;
         let (places, place) = (self.places.clone(), place.clone());
         blocking(move || {
-            let dir = places.directory(place.directory.as_deref())?;
-            remove(&dir, &place.name, &list)
+            let folder = places.folder(place.directory.as_deref(), &Stop::default())?;
+            remove(&*folder, &place.name, &list)
         })
         .await
     }
@@ -181,37 +200,31 @@ impl Backups for LocalBackups {
     ) -> Result<(), BackupError> {
         let (places, directory) = (self.places.clone(), directory.map(str::to_owned));
         blocking(move || {
-            let dir = places.directory(directory.as_deref())?;
+            let folder = places.folder(directory.as_deref(), &Stop::default())?;
             let name = list_name(instance);
-            let known = known_tombstones(&dir.join(&name), instance, signer.key())?;
+            let known = known_tombstones(&*folder, instance, signer.key())?;
             let list = write_list(instance, &union(known, tombstones), &signer);
             let list = list.map_err(failed("sign", name.as_str()))?;
-            replace(&dir, &name, list.as_bytes())
+            folder.replace(&name, list.as_bytes())
         })
         .await
     }
 }
 
-fn is_not_there(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
 /// What the list that lies there tells. One that this installation has not signed is put aside.
 fn known_tombstones(
-    path: &Path,
+    folder: &dyn BackupFolder,
     instance: InstanceId,
     key: &NoteKey,
 ) -> Result<Vec<Tombstone>, BackupError> {
-    let list = match fs::read(path) {
-        Err(error) if is_not_there(&error) => return Ok(Vec::new()),
-        read => read.map_err(io_error("read", path))?,
-    };
+    let name = list_name(instance);
+    let Some(list) = folder.read(&name)? else { return Ok(Vec::new()) };
     match read_list(&String::from_utf8_lossy(&list), instance, key) {
         Ok(known) => Ok(known),
         Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "a list of what was destroyed is put aside");
-            let aside = path.with_extension("tombstones.refused");
-            fs::rename(path, aside).map_err(io_error("put aside", path))?;
+            let place = folder.place();
+            tracing::warn!(%error, place, "a list of what was destroyed is put aside");
+            folder.replace(&format!("{name}.refused"), &list)?;
             Ok(Vec::new())
         }
     }
@@ -251,9 +264,9 @@ impl Frozen for Still {
     async fn write(self: Box<Self>, order: BackupOrder) -> Result<Written, BackupError> {
         blocking(move || {
             let Self { snapshot, log, places, directory, entropy } = *self;
-            let dir = places.directory(directory.as_deref())?;
+            let folder = places.folder(directory.as_deref(), &order.stop)?;
             let contents = Contents { snapshot: &snapshot, data: &places.data, log };
-            write(&dir, contents, &order, entropy.open().as_mut())
+            write(&*folder, contents, &order, entropy.open().as_mut())
         })
         .await
     }
@@ -261,9 +274,8 @@ impl Frozen for Still {
 
 /// Restores into a scratch directory and compares, record by record. The comparing needs no keys,
 /// and has none.
-fn prove(path: &Path, scratch: &Path, trial: Trial) -> Result<(), BackupError> {
+fn prove(mut backup: BackupFile, scratch: &Path, trial: Trial) -> Result<(), BackupError> {
     let Trial { key, records: keys, log_key, expected, stop, .. } = trial;
-    let mut backup = BackupFile::open(path)?;
     let name = backup.name().to_owned();
     if *backup.sha256() != expected.sha256 || backup.len() != expected.len {
         return Err(damaged(&name, "another file has taken its place"));
@@ -300,64 +312,25 @@ fn hash_records(
 }
 
 /// Removes a backup, whole or half made. One that is not there is gone only where the list of its
-/// installation lies: a directory that is not mounted looks empty.
-fn remove(dir: &Path, name: &str, list: &str) -> Result<(), BackupError> {
-    let mut is_removed = false;
-    for path in [dir.join(name), partial(dir, name)] {
-        match fs::remove_file(&path) {
-            Ok(()) => is_removed = true,
-            Err(error) => not_found(error).map_err(io_error("remove", &path))?,
-        }
-    }
-    if is_removed {
-        let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
-        return synced.map_err(io_error("sync", dir));
-    }
-    if dir.join(list).is_file() {
+/// installation lies: a directory that is not mounted looks empty, and so does another bucket.
+fn remove(folder: &dyn BackupFolder, name: &str, list: &str) -> Result<(), BackupError> {
+    if folder.remove(name)? || folder.read(list)?.is_some() {
         return Ok(());
     }
     Err(BackupError::Refused(format!(
         "neither {name} nor {list} is in {}, so nothing tells that the backup is gone; mount the \
-         directory, then try again",
-        dir.display()
+         directory, or see that it is the right bucket, then try again",
+        folder.place()
     )))
 }
 
-/// Nothing, when a file was not there; any other error.
-fn not_found(error: io::Error) -> io::Result<()> {
-    if is_not_there(&error) { Ok(()) } else { Err(error) }
-}
-
-/// Puts a file in the place of one, durably. Others may write to the directory: what they have put
-/// in the way is taken away, and no link is followed.
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), BackupError> {
-    let (path, new) = (dir.join(name), partial(dir, name));
-    let replace = || {
-        fs::remove_file(&new).or_else(not_found)?;
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.mode(0o600).write(true).create_new(true).open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        fs::File::open(dir)?.sync_all()
-    };
-    replace().map_err(io_error("write", &path))
-}
-
-/// The backups of a directory, newest first by their names.
+/// The backups of a place, newest first by their names.
 ///
 /// # Errors
-/// [`BackupError::Failed`] when the directory cannot be read.
-pub fn newest_first(dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(io_error("read", dir))? {
-        let entry = entry.map_err(io_error("read", dir))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.ends_with(SUFFIX) && !name.starts_with('.') {
-            found.push(entry.path());
-        }
-    }
+/// [`BackupError`] when the place cannot be read.
+pub fn newest_first(folder: &dyn BackupFolder) -> Result<Vec<String>, BackupError> {
+    let is_backup = |name: &String| name.ends_with(SUFFIX) && !name.starts_with('.');
+    let mut found: Vec<_> = folder.names()?.into_iter().filter(is_backup).collect();
     found.sort_unstable();
     found.reverse();
     Ok(found)

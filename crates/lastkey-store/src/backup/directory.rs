@@ -1,0 +1,202 @@
+//! Backups in a directory of this machine.
+//!
+//! Room      `store`. Implements `BackupFolder` of `core`.
+//! Holds     a file that is being written has another name, which goes with a failure; a name that
+//!           counts is never written over, but for the list, whose place is taken at once.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use lastkey_core::backup::BackupError;
+use lastkey_core::backup_folder::{BackupFolder, NewFile, StoredFile};
+
+use super::failure::io_error;
+
+/// Bytes that are read or written at once.
+const PIECE_LEN: usize = 1 << 20;
+
+/// A directory with backups.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    place: String,
+    is_made: bool,
+}
+
+impl Directory {
+    /// A directory that is there already, or where backups are not to be begun: one that has to be
+    /// mounted first is not made.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), place: path.display().to_string(), is_made: false }
+    }
+
+    /// A directory that is made with the first backup in it.
+    #[must_use]
+    pub fn to_make(path: &Path) -> Self {
+        Self { is_made: true, ..Self::at(path) }
+    }
+
+    fn make(&self) -> Result<(), BackupError> {
+        if self.is_made {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+            return made.map_err(io_error("make", &self.path));
+        }
+        if self.path.is_dir() {
+            return Ok(());
+        }
+        Err(BackupError::Refused(format!(
+            "backup.target is {}, and there is no such directory; mount it, or make it, then try \
+             again",
+            self.place
+        )))
+    }
+
+    /// The name that a file has while it is written.
+    fn partial(&self, name: &str) -> PathBuf {
+        self.path.join(format!(".{name}.partial"))
+    }
+}
+
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all())
+}
+
+fn is_not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Nothing, when a file was not there; any other error.
+fn not_found(error: io::Error) -> io::Result<()> {
+    if is_not_there(&error) { Ok(()) } else { Err(error) }
+}
+
+impl BackupFolder for Directory {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn names(&self) -> Result<Vec<String>, BackupError> {
+        let read = || io_error("read", &self.path);
+        let entries = fs::read_dir(&self.path).map_err(read())?;
+        let name = |entry: io::Result<fs::DirEntry>| {
+            entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).map_err(read())
+        };
+        entries.map(name).collect()
+    }
+
+    fn open(&self, name: &str) -> Result<Box<dyn StoredFile>, BackupError> {
+        let path = self.path.join(name);
+        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let len = file.metadata().map_err(io_error("read", &path))?.len();
+        Ok(Box::new(OpenFile { file, len }))
+    }
+
+    fn begin(&self, name: &str) -> Result<Box<dyn NewFile>, BackupError> {
+        self.make()?;
+        let (path, partial) = (self.path.join(name), self.partial(name));
+        if path.exists() {
+            return Err(BackupError::Refused(format!("{} is there already", path.display())));
+        }
+        let mut options = OpenOptions::new();
+        let file = options.mode(0o600).write(true).create_new(true).open(&partial);
+        let file = file.map_err(io_error("make", &partial))?;
+        Ok(Box::new(PartialFile { file, partial, path, dir: self.path.clone(), is_named: false }))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, BackupError> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Err(error) if is_not_there(&error) => Ok(None),
+            read => read.map(Some).map_err(io_error("read", &path)),
+        }
+    }
+
+    /// Others may write to the directory: what they have put in the way is taken away, and no link
+    /// is followed.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), BackupError> {
+        let (path, partial) = (self.path.join(name), self.partial(name));
+        let replace = || {
+            fs::remove_file(&partial).or_else(not_found)?;
+            let mut options = OpenOptions::new();
+            let mut file = options.mode(0o600).write(true).create_new(true).open(&partial)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&partial, &path)?;
+            sync(&self.path)
+        };
+        replace().map_err(io_error("write", &path))
+    }
+
+    fn remove(&self, name: &str) -> Result<bool, BackupError> {
+        let mut is_removed = false;
+        for path in [self.path.join(name), self.partial(name)] {
+            match fs::remove_file(&path) {
+                Ok(()) => is_removed = true,
+                Err(error) => not_found(error).map_err(io_error("remove", &path))?,
+            }
+        }
+        if is_removed {
+            sync(&self.path).map_err(io_error("sync", &self.path))?;
+        }
+        Ok(is_removed)
+    }
+}
+
+/// A file that was found.
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    len: u64,
+}
+
+impl StoredFile for OpenFile {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_from(&self, start: u64) -> io::Result<Box<dyn Read + Send>> {
+        let mut file = self.file.try_clone()?;
+        file.seek(SeekFrom::Start(start))?;
+        Ok(Box::new(BufReader::with_capacity(PIECE_LEN, file)))
+    }
+}
+
+/// A file under the name that does not count.
+struct PartialFile {
+    file: File,
+    partial: PathBuf,
+    path: PathBuf,
+    dir: PathBuf,
+    is_named: bool,
+}
+
+impl Write for PartialFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl NewFile for PartialFile {
+    fn finish(mut self: Box<Self>) -> Result<(), BackupError> {
+        self.file.sync_all().map_err(io_error("write", &self.partial))?;
+        fs::rename(&self.partial, &self.path).map_err(io_error("name", &self.path))?;
+        self.is_named = true;
+        sync(&self.dir).map_err(io_error("sync", &self.dir))
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if !self.is_named {
+            // What is half made is in the way of those who need the room.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
