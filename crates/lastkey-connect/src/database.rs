@@ -132,9 +132,11 @@ impl Databases for GuardedDatabases {
         at: Endpoint<'_>,
         root: Login<'_>,
         account: &str,
+        group: Option<&str>,
     ) -> Result<(), DatabaseError> {
         let again: Again<'_> = (&self.guard, at, root);
-        in_time(async { with!(self.open(at, root).await?, drop_account(account, again)) }).await
+        in_time(async { with!(self.open(at, root).await?, drop_account(account, group, again)) })
+            .await
     }
 
     async fn accounts(

@@ -191,7 +191,8 @@ pub trait Databases: Send + Sync {
     ) -> Result<bool, DatabaseError>;
 
     /// Ends the connections of an account, leaves what it owns to its group and drops it. Nothing
-    /// that it owns is dropped with it.
+    /// that it owns is dropped with it. Of one whose group is not known here (`None`) the database
+    /// is asked; one whose things nobody can take over is locked and stays.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -200,6 +201,7 @@ pub trait Databases: Send + Sync {
         at: Endpoint<'_>,
         root: Login<'_>,
         account: &str,
+        group: Option<&str>,
     ) -> Result<(), DatabaseError>;
 
     /// The accounts whose names begin so.
@@ -382,6 +384,7 @@ impl Databases for Nobody {
         _: Endpoint<'_>,
         _: Login<'_>,
         _: &str,
+        _: Option<&str>,
     ) -> Result<(), DatabaseError> {
         Err(no_database())
     }

@@ -106,6 +106,25 @@ impl Session {
         Ok(forms)
     }
 
+    /// Something that acts as an account, if the root account sees it.
+    async fn defined_by(&mut self, account: &str) -> Result<Option<String>, DatabaseError> {
+        let name = quoted(&format!("{account}@"));
+        let of = |kind: &str, table: &str, prefix: &str| {
+            format!(
+                "SELECT CONCAT('the {kind} ', {prefix}_SCHEMA, '.', {prefix}_NAME) FROM \
+                 information_schema.{table} WHERE LEFT(DEFINER, CHAR_LENGTH({name})) = {name}"
+            )
+        };
+        let all = [
+            of("view", "VIEWS", "TABLE"),
+            of("trigger", "TRIGGERS", "TRIGGER"),
+            of("routine", "ROUTINES", "ROUTINE"),
+            of("event", "EVENTS", "EVENT"),
+        ];
+        Ok(self.texts(&format!("{} LIMIT 1", all.join(" UNION ALL "))).await?.pop())
+    }
+
+    /// Locks an account, ends its connections and drops it, unless something acts as it.
     async fn drop_forms(&mut self, account: &str) -> Result<(), DatabaseError> {
         let forms = self.forms(account).await?;
         for form in &forms {
@@ -113,6 +132,14 @@ impl Session {
         }
         for form in &forms {
             self.run(&format!("KILL USER {form}")).await?;
+        }
+        if let Some(left) = self.defined_by(account).await? {
+            return Err(DatabaseError::Refused(format!(
+                "{left} has the account {account} as its DEFINER and would work no more; the \
+                 account is locked. Give that another DEFINER, or drop it"
+            )));
+        }
+        for form in &forms {
             self.run(&format!("DROP USER IF EXISTS {form}")).await?;
         }
         Ok(())
@@ -182,10 +209,12 @@ impl Session {
         Ok(!self.forms(account).await?.is_empty())
     }
 
-    /// Ends the connections of an account and drops it. Nothing belongs to accounts here.
+    /// Ends the connections of an account and drops it. Nothing belongs to accounts here, but views,
+    /// triggers, routines and events may act as one: then it is locked and stays.
     pub(super) async fn drop_account(
         &mut self,
         account: &str,
+        _: Option<&str>,
         _: Again<'_>,
     ) -> Result<(), DatabaseError> {
         self.drop_forms(account).await

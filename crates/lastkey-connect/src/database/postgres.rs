@@ -5,6 +5,8 @@
 //!           PostgreSQL writes it (`SCRAM-SHA-256$...`).
 //! Holds     what cannot be a parameter is quoted by the driver. The server is sent the verifier of
 //!           a password, never the password. No statement waits for a lock until it is forgotten.
+//!           Accounts are not believed: neither what they set of themselves decides who inherits,
+//!           nor what they make where the root account looks for functions is called.
 
 use std::io;
 use std::time::Duration;
@@ -27,6 +29,9 @@ use super::scram::ScramOnly;
 use super::tls::Tls;
 use super::{Again, refused};
 use crate::guard::{Guard, Trust};
+
+/// Where our own statements look for what they name.
+const OUR_PATH: &str = "pg_catalog, pg_temp";
 
 /// A connection, logged in. Closes when it is dropped.
 pub(super) struct Session {
@@ -104,7 +109,9 @@ impl Session {
         let (client, connection) = connected.map_err(|error| failed(&error, account))?;
         // What goes wrong on the connection is told by the answer that does not come.
         let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Ok(Self { client, driver })
+        let this = Self { client, driver };
+        this.run(&format!("SET search_path = {OUR_PATH}")).await?;
+        Ok(this)
     }
 
     async fn run(&self, sql: &str) -> Result<(), DatabaseError> {
@@ -135,7 +142,7 @@ impl Session {
         let (made, account) = (self.statements(new).await?, escape_identifier(new.login.account));
         let group = escape_identifier(new.group);
         let joined = format!("GRANT {account} TO CURRENT_USER");
-        let dropped = format!("{joined}; {}; DROP ROLE {account}", emptied(&account, &group));
+        let dropped = format!("{joined}; {}; DROP ROLE {account}", emptied(&account, Some(&group)));
         self.run(&format!("BEGIN;\n{made}\n; {dropped}; ROLLBACK")).await
     }
 
@@ -156,7 +163,10 @@ impl Session {
             let bare = text.trim_end().trim_end_matches(';');
             bare.replace(USER_PLACE, &user).replace(GROUP_PLACE, &quoted)
         };
+        // The statements of a role find what the root account finds, and ours what is built in.
+        all.push("SET LOCAL search_path = DEFAULT".to_owned());
         all.extend(statements.iter().map(filled));
+        all.push(format!("SET LOCAL search_path = {OUR_PATH}"));
         // A line of its own, should a statement end with a comment.
         Ok(all.join("\n;"))
     }
@@ -164,7 +174,7 @@ impl Session {
     /// When something ends that lasts so long from now on, by the clock of the database.
     async fn end_after(&self, lasts: Duration) -> Result<String, DatabaseError> {
         let seconds = lasts.as_secs_f64();
-        let sql = "SELECT (now() + make_interval(secs => $1))::text";
+        let sql = "SELECT (now() + make_interval(secs => $1::float8))::text";
         let row = self.client.query_one(sql, &[&seconds]).await;
         row.and_then(|row| row.try_get(0)).map_err(|error| failed(&error, ""))
     }
@@ -194,6 +204,7 @@ impl Session {
     pub(super) async fn drop_account(
         &self,
         account: &str,
+        group: Option<&str>,
         (guard, at, root): Again<'_>,
     ) -> Result<(), DatabaseError> {
         if !self.has(account).await? {
@@ -206,8 +217,8 @@ impl Session {
         let ended = "SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE \
                      usename::text = $1";
         self.client.query(ended, &[&account]).await.map_err(|error| failed(&error, ""))?;
-        let heir = self.heir(account).await?;
-        let emptied = emptied(&user, &heir);
+        let heir = self.heir(account, group).await?;
+        let emptied = emptied(&user, heir.as_deref());
         self.run(&format!("BEGIN; {emptied}; COMMIT")).await?;
         for name in self.other_databases(account).await? {
             let address = Address { name, ..Address::parse(at.kind, at.address)? };
@@ -217,16 +228,34 @@ impl Session {
         self.run(&format!("DROP ROLE IF EXISTS {user}")).await
     }
 
-    /// Who takes over what an account owns, quoted: the role that it acts as, or else we.
-    async fn heir(&self, account: &str) -> Result<String, DatabaseError> {
-        let sql = "SELECT substr(setting, 6) FROM pg_catalog.pg_roles, unnest(rolconfig) \
-                   AS setting WHERE rolname::text = $1 AND setting LIKE 'role=%'";
-        let found = self.client.query_opt(sql, &[&account]).await;
-        let found = found.and_then(|row| row.map(|row| row.try_get(0)).transpose());
-        let group: Option<String> = found.map_err(|error| failed(&error, ""))?;
-        match group {
-            Some(group) if self.has(&group).await? => Ok(escape_identifier(&group)),
-            Some(_) | None => Ok("CURRENT_USER".to_owned()),
+    /// Who takes over what an account owns, quoted; nobody when it owns nothing. An account of no
+    /// known group leaves it to the one role that it is a member of, which it cannot choose.
+    async fn heir(
+        &self,
+        account: &str,
+        group: Option<&str>,
+    ) -> Result<Option<String>, DatabaseError> {
+        if let Some(group) = group
+            && self.has(group).await?
+        {
+            return Ok(Some(escape_identifier(group)));
+        }
+        let owned = "SELECT r.rolname::text FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles \
+                     r ON r.oid = s.refobjid WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass \
+                     AND s.deptype = 'o' AND r.rolname::text = $1 LIMIT 1";
+        if self.texts(owned, account).await?.is_empty() {
+            return Ok(None);
+        }
+        let groups = "SELECT DISTINCT g.rolname::text FROM pg_catalog.pg_auth_members m JOIN \
+                      pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles u ON u.oid = \
+                      m.member WHERE u.rolname::text = $1";
+        let groups = if group.is_none() { self.texts(groups, account).await? } else { Vec::new() };
+        match groups.as_slice() {
+            [group] => Ok(Some(escape_identifier(group))),
+            _ => Err(DatabaseError::Refused(format!(
+                "the account {account} owns something, and its group is not known; it is locked. \
+                 REASSIGN OWNED BY it to whom that shall belong"
+            ))),
         }
     }
 
@@ -256,8 +285,9 @@ impl Session {
 
 /// Hands on what an account owns, and takes away what it was granted. The order matters: what was
 /// handed on is not dropped.
-fn emptied(user: &str, heir: &str) -> String {
-    format!("REASSIGN OWNED BY {user} TO {heir}; DROP OWNED BY {user}")
+fn emptied(user: &str, heir: Option<&str>) -> String {
+    let handed = heir.map(|heir| format!("REASSIGN OWNED BY {user} TO {heir}; "));
+    format!("{}DROP OWNED BY {user}", handed.unwrap_or_default())
 }
 
 /// What ends the logins of an account.

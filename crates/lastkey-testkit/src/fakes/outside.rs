@@ -191,6 +191,7 @@ impl Databases for FakeDatabases {
         _: Endpoint<'_>,
         root: Login<'_>,
         account: &str,
+        _: Option<&str>,
     ) -> Result<(), DatabaseError> {
         let mut state = self.enter("drop_account")?;
         is_let_in(&state, root)?;

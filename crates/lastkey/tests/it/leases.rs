@@ -97,6 +97,11 @@ fn account_is_made_for_whoever_asks_and_what_it_made_stays() {
     assert!(is_done("shop", "SET ROLE NONE; CREATE TABLE public.stray (a int)"));
     assert!(is_done("other", "SET ROLE NONE; CREATE TABLE public.far (a int)"));
     assert_eq!((owner("shop", "stray"), owner("other", "far")), (user.clone(), user.clone()));
+    // Nor does it choose its heir, or what the root account calls.
+    assert!(is_done("shop", "SET ROLE NONE; ALTER ROLE CURRENT_USER SET role = 'none'"));
+    let false_one = "CREATE FUNCTION public.make_interval(secs text) RETURNS interval LANGUAGE sql \
+                     AS 'SELECT NULL::interval'";
+    assert!(is_done("shop", false_one));
     let about = |what: &str| {
         postgres.one(&format!("SELECT {what} FROM pg_authid WHERE rolname = '{user}'"))
     };
@@ -110,6 +115,7 @@ fn account_is_made_for_whoever_asks_and_what_it_made_stays() {
     assert!(listed.contains(&user) && listed.contains("in_use") && !listed.contains(&password));
 
     let lease = text(&issued["lease"]["id"]);
+    house.cli(&format!("database lease renew app {lease}"));
     house.cli(&format!("database lease revoke app {lease}"));
     assert!(!long.wait().unwrap().success(), "its connections end");
     assert!(!postgres.lets_in(&user, &password));

@@ -116,7 +116,8 @@ impl Engine {
             let after = Lease { step: LeaseStep::Ending, due: now, ..held.lease.clone() };
             self.change_lease(held, after).await?
         };
-        match self.drop_account(&held.lease.database, &held.lease.account).await {
+        let Lease { database, account, group, .. } = &held.lease;
+        match self.drop_account(database, account, Some(group)).await {
             Ok(()) => {
                 self.leases.count(|totals| totals.ended += 1);
                 self.forget_lease(held).await
@@ -129,9 +130,16 @@ impl Engine {
         }
     }
 
-    pub(super) async fn drop_account(&self, database: &Name, account: &str) -> Result<(), Error> {
+    /// Drops an account; `group` is that of its lease, if it has one.
+    pub(super) async fn drop_account(
+        &self,
+        database: &Name,
+        account: &str,
+        group: Option<&str>,
+    ) -> Result<(), Error> {
         let root = self.reachable_root(database).await?;
-        let dropped = self.ports.databases.drop_account(root.at(), root.login(), account).await;
+        let databases = &self.ports.databases;
+        let dropped = databases.drop_account(root.at(), root.login(), account, group).await;
         self.settled(&root, dropped)
     }
 

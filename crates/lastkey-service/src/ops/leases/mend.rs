@@ -118,14 +118,18 @@ impl Engine {
 
     async fn mend(&self, name: &Name, amiss: Amiss) -> Result<Mended, Error> {
         let mut mended = Mended::default();
+        let mut left = Ok(());
         for account in amiss.strays {
-            self.drop_account(name, &account).await?;
-            mended.dropped.push(account);
+            // One that has to stay does not keep the rest from being mended.
+            match self.drop_account(name, &account, None).await {
+                Ok(()) => mended.dropped.push(account),
+                Err(error) => left = Err(error),
+            }
         }
         for (role, id) in amiss.bereft {
             self.mend_lease(&role, id, &mut mended).await?;
         }
-        Ok(mended)
+        left.map(|()| mended)
     }
 
     async fn mend_lease(&self, name: &Name, id: LeaseId, mended: &mut Mended) -> Result<(), Error> {
