@@ -259,6 +259,8 @@ pub struct Circumstances {
     pub now: Elapsed,
     /// Whether the clock is on hold.
     pub is_held: bool,
+    /// Whether the server began so recently that a cluster may not have been heard yet.
+    pub is_early: bool,
     /// Whether its role is there still.
     pub has_role: bool,
     /// What the cluster says of its pod.
@@ -285,6 +287,8 @@ impl Lease {
                         Act::Wait
                     }
                 }
+                // Nobody knows of it because nobody was asked: as after an outage.
+                (true, Standing::Unknown) if at.is_early => Act::Wait,
                 (_, _) if self.ends <= at.now && !at.is_held => Act::End("its time is over"),
                 (_, _) => Act::Wait,
             },
@@ -354,7 +358,13 @@ mod tests {
     }
 
     fn at(now: u64, standing: Standing) -> Circumstances {
-        Circumstances { now: Elapsed(now), is_held: false, has_role: true, standing }
+        Circumstances {
+            now: Elapsed(now),
+            is_held: false,
+            is_early: false,
+            has_role: true,
+            standing,
+        }
     }
 
     fn ends(act: Act) -> bool {
@@ -374,6 +384,11 @@ mod tests {
         for standing in [Standing::Unknown, Standing::NotAsked] {
             assert_eq!(lease.next_act(at(999, standing)), Act::Wait);
             assert!(ends(lease.next_act(at(1_000, standing))));
+        }
+        let early = |standing| Circumstances { is_early: true, ..at(1_000, standing) };
+        assert_eq!(lease.next_act(early(Standing::Unknown)), Act::Wait);
+        for standing in [Standing::Gone, Standing::NotAsked] {
+            assert!(ends(lease.next_act(early(standing))));
         }
     }
 

@@ -373,8 +373,15 @@ async fn role_that_is_removed_takes_its_accounts_along_and_a_database_waits_for_
     assert_eq!(code(engine.remove_database(admin(), name("shop")).await), "InvalidRequest");
     engine.remove_database_role(admin(), name("app")).await.unwrap();
     assert_eq!(code(engine.remove_database(admin(), name("shop")).await), "InvalidRequest");
+    // Its leases are not taken over by another role of the same name.
+    assert_eq!(
+        code(engine.add_database_role(admin(), name("app"), role(3)).await),
+        "InvalidRequest"
+    );
     house.later(0).await;
     assert!(house.accounts().is_empty());
+    engine.add_database_role(admin(), name("app"), role(3)).await.unwrap();
+    engine.remove_database_role(admin(), name("app")).await.unwrap();
     engine.remove_database(admin(), name("shop")).await.unwrap();
 }
 
@@ -399,4 +406,17 @@ async fn lease_of_somebody_else_is_not_for_everybody() {
     assert_eq!(code(refused), "AccessDenied");
     engine.end_credentials(admin(), name("app"), id, Ending::Forget).await.unwrap();
     assert!(house.leases().await.is_empty());
+}
+
+#[tokio::test]
+async fn pod_is_not_taken_for_gone_before_its_cluster_could_speak() {
+    let house = House::new().await;
+    let issued = house.ask(&pod("u1")).await.unwrap();
+    // The server was away for longer than the lease lives: its first look comes now.
+    house.stands(Standing::Unknown);
+    house.later(10_000).await;
+    house.later(899).await;
+    assert!(house.opens(&issued));
+    house.later(1).await;
+    assert!(house.accounts().is_empty());
 }

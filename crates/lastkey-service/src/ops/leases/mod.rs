@@ -93,6 +93,8 @@ pub(crate) struct Leases {
     totals: Mutex<LeaseTotals>,
     /// Databases were last compared with their leases then, in service time; 0 for never.
     mended_at: AtomicU64,
+    /// They were first looked at then, in service time; 0 for never.
+    began_at: AtomicU64,
     /// There is something to be done before the next look.
     wake: Notify,
 }

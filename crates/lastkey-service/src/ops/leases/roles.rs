@@ -107,6 +107,11 @@ impl Engine {
         if self.store.get(&path).await?.is_some() {
             return Err(Error::AlreadyExists);
         }
+        if !self.store.scan(&PathRange::leases(&role.name, None, 1)).await?.is_empty() {
+            let problem = "leases of a role of this name that was deleted are not ended yet; \
+                           `database lease list` shows them";
+            return Err(Error::invalid("name", problem));
+        }
         trail.call().go_on()?;
         trail.intend(self).await?;
         self.try_role(&role).await?;

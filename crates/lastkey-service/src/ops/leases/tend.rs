@@ -29,6 +29,9 @@ use crate::jobs::scheduled_call;
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
 /// How often databases are compared with their leases, in seconds.
 const MEND_SECS: u64 = 600;
+/// How long after the start no pod counts as gone whose cluster has not spoken yet, in seconds: as
+/// long as what a cluster said counts while it is not heard.
+const EARLY_SECS: u64 = 900;
 /// How soon that is tried again when one of them could not be, in seconds.
 const MEND_AGAIN_SECS: u64 = 60;
 
@@ -118,7 +121,11 @@ impl Engine {
         let clock = self.clock.observe();
         let standing = self.standing_of(lease);
         let (now, is_held) = (clock.elapsed, clock.hold.is_some());
-        lease.next_act(Circumstances { now, is_held, has_role, standing })
+        let (began_at, order) = (&self.leases.began_at, Ordering::Relaxed);
+        let began = began_at.compare_exchange(0, now.0.max(1), order, order);
+        let is_early =
+            began.is_ok() || began.is_err_and(|began| now.0 < began.saturating_add(EARLY_SECS));
+        lease.next_act(Circumstances { now, is_held, is_early, has_role, standing })
     }
 
     /// What its cluster says of the pod of a lease.
