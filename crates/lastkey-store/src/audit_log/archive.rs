@@ -215,6 +215,8 @@ impl AuditArchive for AuditLog {
     fn state(&self) -> LogState {
         let keys = self.published.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (log_key, witness_key) = keys.unzip();
+        // Before the space, as it is made known after that: what is told is of one look or a later one.
+        let refusing = self.buffer.troubles().error().map(|error| error.to_string());
         let space = *self.published.space.lock().unwrap_or_else(PoisonError::into_inner);
         LogState {
             durable: self.buffer.durable(),
@@ -222,7 +224,7 @@ impl AuditArchive for AuditLog {
             first: minimum_index(&self.layout).unwrap_or(0),
             log_key,
             witness_key,
-            refusing: self.buffer.troubles().error().map(|error| error.to_string()),
+            refusing,
             free_bytes: space.free,
             is_alarming: space.is_alarming,
         }
