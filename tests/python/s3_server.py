@@ -11,6 +11,11 @@ what each line of its input says, answers by one line, and ends with its input:
     begin KEY          begins an upload that does not end
     cut KEY LENGTH     keeps the first bytes of an object
     versions           the bucket keeps versions from now on
+    suspend            new objects have no versions from now on
+    keep KEY           writes an object
+    mark KEY           removes an object as somebody does who names no version
+    unlisted           versions are not listed from now on
+    lost               from now on uploads end and nobody is told
     kept               how many versions and marks of removal there are
     allow ACTION...    what the key may do from now on
 """
@@ -56,6 +61,35 @@ def request_as_sent(self):
 IAMRequestBase._create_aws_request = request_as_sent
 
 
+class Door:
+    """Lets requests through to an application, and some not."""
+
+    def __init__(self, app):
+        self.app = app
+        self.lists_versions = True
+        self.loses = False
+
+    def __call__(self, environ, start):
+        query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
+        if "versions" in query and not self.lists_versions:
+            start("501 Not Implemented", [("content-type", "application/xml")])
+            return [b"<Error><Code>NotImplemented</Code></Error>"]
+        if "versioning" in query and environ["REQUEST_METHOD"] == "GET":
+            return self.versioning(environ, start)
+        answer = self.app(environ, start)
+        if self.loses and environ["REQUEST_METHOD"] == "POST" and "uploadId" in query:
+            raise ConnectionResetError
+        return answer
+
+    def versioning(self, environ, start):
+        """The answer under the name that S3 gives it; moto has another."""
+        told = []
+        answer = b"".join(self.app(environ, lambda *of_it: told.append(of_it)))
+        answer = answer.replace(b"GetBucketVersioningResponse", b"VersioningConfiguration")
+        start(told[0][0], [("content-type", "application/xml")])
+        return [answer]
+
+
 def policy(actions):
     """Allows actions on every bucket, also on those that are not there."""
     allow = {"Effect": "Allow", "Action": actions, "Resource": "arn:aws:s3:::*"}
@@ -74,7 +108,7 @@ def client(service, url, certificate, key_id="none", secret="none"):
     )
 
 
-def answer(s3, line):
+def answer(s3, door, line):
     """Does what a line says."""
     word, *rest = line.split()
     if word == "names":
@@ -94,6 +128,21 @@ def answer(s3, line):
     if word == "versions":
         s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
         return "on"
+    if word == "suspend":
+        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
+        return "off"
+    if word == "keep":
+        s3.put_object(Bucket=BUCKET, Key=rest[0], Body=b"x")
+        return "done"
+    if word == "mark":
+        s3.delete_object(Bucket=BUCKET, Key=rest[0])
+        return "done"
+    if word == "unlisted":
+        door.lists_versions = False
+        return "done"
+    if word == "lost":
+        door.loses = True
+        return "done"
     if word == "kept":
         pages = s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET)
         kinds = ("Versions", "DeleteMarkers")
@@ -108,8 +157,8 @@ def main():
     """Serves until the input ends."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     files = tuple(sys.argv[1:3]) or None
-    app = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=files)
+    door = Door(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, door, threaded=True, ssl_context=files)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     scheme, certificate = ("https", files[0]) if files else ("http", None)
     url = f"{scheme}://localhost:{server.server_port}"
@@ -121,7 +170,7 @@ def main():
     print(server.server_port, key["AccessKeyId"], key["SecretAccessKey"], flush=True)
     s3 = client("s3", url, certificate, key["AccessKeyId"], key["SecretAccessKey"])
     for line in sys.stdin:
-        print(answer(s3, line), flush=True)
+        print(answer(s3, door, line), flush=True)
 
 
 if __name__ == "__main__":

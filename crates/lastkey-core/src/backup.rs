@@ -256,6 +256,10 @@ pub enum BackupError {
     /// The place does not allow it. Says why and what to do.
     #[error("{0}")]
     Refused(String),
+    /// Nobody goes to this place: the configuration does not name it, or it may not be one. Says
+    /// why and what to do.
+    #[error("{0}")]
+    NotConfigured(String),
     /// The work was told to end.
     #[error("the server was sealed or stopped meanwhile")]
     Stopped,

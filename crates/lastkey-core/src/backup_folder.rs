@@ -93,7 +93,8 @@ pub trait Buckets: Send + Sync {
     /// for it is let go soon after `stop` is told.
     ///
     /// # Errors
-    /// [`BackupError::Refused`] when the place is malformed, or it is not known how it is reached.
+    /// [`BackupError::Refused`] when the place is malformed or cannot be reached as it is
+    /// configured; [`BackupError::NotConfigured`] when it is not known how it is reached.
     fn open(&self, place: &str, stop: &Stop) -> Result<Arc<dyn BackupFolder>, BackupError>;
 }
 
@@ -103,6 +104,6 @@ pub struct NoBuckets;
 
 impl Buckets for NoBuckets {
     fn open(&self, place: &str, _: &Stop) -> Result<Arc<dyn BackupFolder>, BackupError> {
-        Err(BackupError::Refused(format!("{place}: nothing here reaches buckets")))
+        Err(BackupError::NotConfigured(format!("{place}: nothing here reaches buckets")))
     }
 }

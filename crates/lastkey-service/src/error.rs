@@ -189,7 +189,9 @@ impl From<SealDeviceError> for Error {
 impl From<BackupError> for Error {
     fn from(error: BackupError) -> Self {
         match error {
-            BackupError::Refused(problem) => Self::invalid("directory", problem),
+            BackupError::Refused(problem) | BackupError::NotConfigured(problem) => {
+                Self::invalid("directory", problem)
+            }
             BackupError::Full(_)
             | BackupError::NotABackup(_)
             | BackupError::Newer(_)

@@ -288,6 +288,8 @@ pub struct Gate {
     pub(crate) backups: Arc<dyn Backups>,
     /// The backup that is being made.
     pub(crate) turn: Turn,
+    /// Held while a list of what was destroyed is read, joined and written.
+    pub(crate) lists: tokio::sync::Mutex<()>,
     pub(crate) accepts_rollback: bool,
     /// Who knew a newer state.
     pub(crate) rollback: Mutex<Option<String>>,
@@ -317,6 +319,7 @@ impl Gate {
             problems,
             backups: Arc::new(NoBackups),
             turn: Turn::default(),
+            lists: tokio::sync::Mutex::default(),
             accepts_rollback: false,
             rollback: Mutex::default(),
         }

@@ -8,6 +8,11 @@
 mod archives;
 mod foreign;
 mod made;
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the judge is a program of another language"
+)]
 mod oracle;
 mod planted;
 mod planted_posture;

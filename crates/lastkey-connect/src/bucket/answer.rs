@@ -30,6 +30,41 @@ pub(super) fn page(body: &Bytes) -> Option<Page> {
     })
 }
 
+/// A page of what a bucket keeps under one key.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Versions {
+    /// Versions and marks of removal, by their ids.
+    pub(super) ids: Vec<String>,
+    /// Where the next page begins: the key, and the version if one is told.
+    pub(super) next: Option<(String, Option<String>)>,
+}
+
+/// Reads a page of `ListObjectVersions`, of which it takes what is of the key itself.
+pub(super) fn versions_of(body: &Bytes, key: &str) -> Option<Versions> {
+    read(body, |root| {
+        let is_kept = |one: &Node<'_, '_>| {
+            (one.has_tag_name("Version") || one.has_tag_name("DeleteMarker"))
+                && text(*one, "Key").as_deref() == Some(key)
+        };
+        let kept = root.children().filter(is_kept);
+        let ids = kept.map(|one| text(one, "VersionId")).collect::<Option<_>>()?;
+        let is_cut = text(root, "IsTruncated").as_deref() == Some("true");
+        let next = text(root, "NextKeyMarker").filter(|_| is_cut);
+        let next = next.map(|key| (key, text(root, "NextVersionIdMarker")));
+        (root.has_tag_name("ListVersionsResult") && is_cut == next.is_some())
+            .then_some(Versions { ids, next })
+    })
+}
+
+/// Whether a bucket says that it never kept versions, of `GetBucketVersioning`.
+pub(super) fn never_kept_versions(body: &Bytes) -> bool {
+    let never = read(body, |root| {
+        let has_status = children(root, "Status").next().is_some();
+        (root.has_tag_name("VersioningConfiguration") && !has_status).then_some(())
+    });
+    never.is_some()
+}
+
 /// The uploads of a key that did not end, of `ListMultipartUploads`.
 pub(super) fn uploads_of(body: &Bytes, key: &str) -> Option<Vec<String>> {
     read(body, |root| {
@@ -113,6 +148,48 @@ mod tests {
         assert_eq!(list(cut), None);
         for bad in ["", "no XML", "<Error/>", "<!DOCTYPE a [<!ENTITY b \"c\">]><a/>"] {
             assert_eq!(page(&bytes(bad)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_kept_of_the_key_itself_is_found() {
+        let one =
+            |kind: &str, key: &str, id: &str| format!("<{kind}><Key>{key}</Key>{id}</{kind}>");
+        let id = |id: &str| format!("<VersionId>{id}</VersionId>");
+        let list = |inside: &str| {
+            let body = format!("<ListVersionsResult {NS}>{inside}</ListVersionsResult>");
+            versions_of(&bytes(&body), "k")
+        };
+        let all = [
+            one("Version", "k", &id("null")),
+            one("DeleteMarker", "k", &id("2")),
+            one("Version", "k2", &id("3")),
+        ];
+        let all = all.concat();
+        let ids = vec!["null".to_owned(), "2".to_owned()];
+        assert_eq!(list(&all), Some(Versions { ids: ids.clone(), next: None }));
+        let cut = "<IsTruncated>true</IsTruncated>";
+        let marker = "<NextKeyMarker>k</NextKeyMarker>";
+        let next = Some(("k".to_owned(), None));
+        assert_eq!(list(&format!("{all}{cut}{marker}")), Some(Versions { ids, next }));
+        for bad in [cut.to_owned(), one("Version", "k", "")] {
+            assert_eq!(list(&bad), None, "{bad}");
+        }
+        // Of a service that does not know the question.
+        assert_eq!(versions_of(&bytes(&format!("<ListBucketResult {NS}/>")), "k"), None);
+    }
+
+    #[test]
+    fn only_a_bucket_that_says_so_never_kept_versions() {
+        let said = |inside: &str| {
+            let name = "VersioningConfiguration";
+            never_kept_versions(&bytes(&format!("<{name} {NS}>{inside}</{name}>")))
+        };
+        assert!(said(""));
+        assert!(!said("<Status>Enabled</Status>") && !said("<Status>Suspended</Status>"));
+        assert!(!said("<Status/>"));
+        for bad in ["", "<Error/>", "<ListBucketResult/>"] {
+            assert!(!never_kept_versions(&bytes(bad)), "{bad}");
         }
     }
 

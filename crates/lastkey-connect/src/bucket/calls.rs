@@ -54,13 +54,16 @@ pub(super) struct Ask {
     body: Bytes,
     /// Hash of the body, in hexadecimal digits.
     body_hash: String,
+    /// How long an attempt may take.
+    time: Duration,
 }
 
 impl Ask {
     /// A request without a body for an object; for the bucket when the key is empty.
     pub(super) fn of(method: Method, key: &str) -> Self {
         let (key, body_hash) = (key.to_owned(), hex_of(&sha256(b"")));
-        Self { method, key, query: Vec::new(), headers: Vec::new(), body: Bytes::new(), body_hash }
+        let (query, headers, body) = (Vec::new(), Vec::new(), Bytes::new());
+        Self { method, key, query, headers, body, body_hash, time: ATTEMPT }
     }
 
     /// The same with a word of its query.
@@ -79,6 +82,11 @@ impl Ask {
     pub(super) fn body(self, body: Bytes) -> Self {
         let body_hash = hex_of(&sha256(&body));
         Self { body, body_hash, ..self }
+    }
+
+    /// The same with another limit of an attempt.
+    pub(super) fn within(self, time: Duration) -> Self {
+        Self { time, ..self }
     }
 }
 
@@ -191,7 +199,7 @@ impl Calls {
     async fn ask_once(&self, ask: &Ask) -> Result<Answer, OutboundError> {
         let outgoing = self.outgoing(ask, OffsetDateTime::now_utc());
         let outgoing = outgoing.ok_or(OutboundError::Address("a header of it is malformed"))?;
-        self.route.call(outgoing, Limits { len: MAX_ANSWER_LEN, time: ATTEMPT }).await
+        self.route.call(outgoing, Limits { len: MAX_ANSWER_LEN, time: ask.time }).await
     }
 
     fn outgoing(&self, ask: &Ask, now: OffsetDateTime) -> Option<Outgoing> {

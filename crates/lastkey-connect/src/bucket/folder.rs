@@ -13,7 +13,7 @@ use http::{HeaderName, Method, StatusCode};
 use lastkey_core::backup::BackupError;
 use lastkey_core::backup_folder::{BackupFolder, NewFile, StoredFile};
 
-use super::answer::{page, uploads_of};
+use super::answer::{never_kept_versions, page, uploads_of, versions_of};
 use super::calls::{Ask, Calls};
 use super::upload::Upload;
 use crate::guard::Answer;
@@ -24,8 +24,6 @@ const FIRST_PIECE_LEN: u64 = 64 << 10;
 const MAX_PIECE_LEN: u64 = 8 << 20;
 /// Most pages of a list.
 const MAX_PAGES: usize = 10_000;
-
-const VERSION: HeaderName = HeaderName::from_static("x-amz-version-id");
 
 /// A folder of a bucket.
 pub(super) struct BucketFolder {
@@ -38,7 +36,6 @@ pub(super) struct BucketFolder {
 pub(super) struct Found {
     pub(super) len: u64,
     tag: Option<String>,
-    version: Option<String>,
 }
 
 impl BucketFolder {
@@ -58,13 +55,73 @@ impl BucketFolder {
         let uploads = uploads_of(&list.body, key).ok_or_else(unread)?;
         for upload in &uploads {
             let end = Ask::of(Method::DELETE, key).query("uploadId", upload);
-            let ended = self.calls.ask(end)?;
-            if ended.status != StatusCode::NOT_FOUND {
-                self.calls.good(ended, "remove", key)?;
-            }
+            self.delete(end, key)?;
         }
         Ok(!uploads.is_empty())
     }
+
+    /// Everything that the bucket keeps under a key, by the ids of the versions; `None` when the
+    /// service lists no versions.
+    fn versions(&self, key: &str) -> Result<Option<Vec<String>>, BackupError> {
+        let mut ids = Vec::new();
+        let mut next: Option<(String, Option<String>)> = None;
+        for _ in 0..MAX_PAGES {
+            let mut ask = Ask::of(Method::GET, "").query("versions", "").query("prefix", key);
+            if let Some((key, version)) = &next {
+                ask = ask.query("key-marker", key);
+                if let Some(version) = version {
+                    ask = ask.query("version-id-marker", version);
+                }
+            }
+            let answer = self.calls.ask(ask)?;
+            if is_unknown(answer.status) {
+                return Ok(None);
+            }
+            let answer = self.calls.good(answer, "list versions of", key)?;
+            let Some(page) = versions_of(&answer.body, key) else { return Ok(None) };
+            ids.extend(page.ids);
+            next = page.next;
+            if next.is_none() {
+                return Ok(Some(ids));
+            }
+        }
+        Err(self.calls.failed("list versions of", key, "there are more than are looked at"))
+    }
+
+    /// Removes what has no versions, where the service lists none.
+    fn remove_plain(&self, key: &str) -> Result<bool, BackupError> {
+        let answer = self.calls.ask(Ask::of(Method::GET, "").query("versioning", ""))?;
+        if !answer.status.is_success() || !never_kept_versions(&answer.body) {
+            return Err(BackupError::Refused(format!(
+                "{}: the service neither lists versions nor says that it never kept any, so \
+                 nothing tells that what is removed is gone; remove it by other means, and see \
+                 docs/backup.md",
+                self.place()
+            )));
+        }
+        let was_there = find(&self.calls, key)?.is_some();
+        if was_there {
+            self.delete(Ask::of(Method::DELETE, key), key)?;
+        }
+        match find(&self.calls, key)? {
+            None => Ok(was_there),
+            Some(_) => Err(self.calls.failed("remove", key, "it is still there")),
+        }
+    }
+
+    /// Deletes; what is gone already is deleted.
+    fn delete(&self, delete: Ask, key: &str) -> Result<(), BackupError> {
+        let deleted = self.calls.ask(delete)?;
+        if deleted.status == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        self.calls.good(deleted, "remove", key).map(drop)
+    }
+}
+
+/// Whether a service does not know the question.
+fn is_unknown(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED)
 }
 
 /// Asks for an object; `None` when it is not there.
@@ -78,7 +135,7 @@ pub(super) fn find(calls: &Arc<Calls>, key: &str) -> Result<Option<Found>, Backu
     let len = text(CONTENT_LENGTH).and_then(|len| len.parse().ok());
     let len =
         len.ok_or_else(|| calls.failed("find", key, "the service does not tell its length"))?;
-    Ok(Some(Found { len, tag: text(ETAG), version: text(VERSION) }))
+    Ok(Some(Found { len, tag: text(ETAG) }))
 }
 
 pub(super) fn header(answer: &Answer, name: HeaderName) -> Option<String> {
@@ -149,14 +206,18 @@ impl BackupFolder for BucketFolder {
 
     fn remove(&self, name: &str) -> Result<bool, BackupError> {
         let key = self.key(name);
-        let Some(found) = find(&self.calls, &key)? else { return self.end_uploads(&key) };
-        let mut delete = Ask::of(Method::DELETE, &key);
-        // Without the version a bucket that keeps them would keep this one.
-        if let Some(version) = found.version.filter(|version| version != "null") {
-            delete = delete.query("versionId", version);
+        // First, so that none of them becomes a version after the list was read.
+        let had_uploads = self.end_uploads(&key)?;
+        let Some(versions) = self.versions(&key)? else {
+            return Ok(self.remove_plain(&key)? || had_uploads);
+        };
+        for version in &versions {
+            self.delete(Ask::of(Method::DELETE, &key).query("versionId", version), &key)?;
         }
-        self.calls.good(self.calls.ask(delete)?, "remove", &key)?;
-        Ok(true)
+        if !versions.is_empty() && self.versions(&key)?.is_none_or(|left| !left.is_empty()) {
+            return Err(self.calls.failed("remove", &key, "versions of it are still there"));
+        }
+        Ok(had_uploads || !versions.is_empty())
     }
 }
 

@@ -92,7 +92,10 @@ impl Buckets for S3Buckets {
                 refused(format!("the authority {} cannot be read: {error}", path.display()))
             })?),
         };
-        let credential = options.credential.read().map_err(refused)?;
+        let credential = options.credential.read().map_err(|why| match &options.credential {
+            CredentialSource::Missing => BackupError::NotConfigured(format!("{place}: {why}")),
+            CredentialSource::File(_) | CredentialSource::Given(_) => refused(why),
+        })?;
         let url = endpoint(options, &bucket).map_err(refused)?;
         // The operator named it, so the list of hosts for fetches does not concern it.
         let route = Guard::default().route(&url, &trust, None);

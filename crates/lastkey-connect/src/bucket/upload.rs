@@ -8,6 +8,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -23,6 +24,8 @@ use super::folder::{find, header};
 const PART_LEN: usize = 16 << 20;
 /// Most parts of an object.
 const MAX_PARTS: usize = 10_000;
+/// How long a service may take to put the parts together, which can be minutes.
+const COMPLETION: Duration = Duration::from_secs(600);
 
 /// An upload that has not ended. An object that is no longer than a part is sent by one request.
 pub(super) struct Upload {
@@ -78,16 +81,18 @@ impl Upload {
             return self.calls.good(answer, "write", &self.key).map(drop);
         };
         let complete = Ask::of(Method::POST, &self.key).query("uploadId", id);
-        let answer = self.calls.ask(complete.body(Bytes::from(completion(tags))))?;
-        if answer.status.is_success() && is_completed(&answer.body) {
-            return Ok(());
-        }
+        let complete = complete.body(Bytes::from(completion(tags))).within(COMPLETION);
+        let failure = match self.calls.ask(complete) {
+            Ok(answer) if answer.status.is_success() && is_completed(&answer.body) => return Ok(()),
+            Ok(answer) => self.calls.refusal(&answer, "complete", &self.key),
+            Err(BackupError::Stopped) => return Err(BackupError::Stopped),
+            Err(error) => error,
+        };
         // It may have been completed by a request whose answer was lost.
-        let found = find(&self.calls, &self.key)?;
-        if found.is_some_and(|found| found.len == self.len) {
-            return Ok(());
+        match find(&self.calls, &self.key) {
+            Ok(Some(found)) if found.len == self.len => Ok(()),
+            Ok(_) | Err(_) => Err(failure),
         }
-        Err(self.calls.refusal(&answer, "complete", &self.key))
     }
 }
 

@@ -267,10 +267,10 @@ impl Gate {
         trail.call().go_on()?;
         trail.intend(engine).await?;
         match self.backups.remove(&record.place).await {
-            Err(BackupError::Refused(_)) if forget => {
+            Err(BackupError::NotConfigured(_)) if forget => {
                 trail.reason = "forgotten where the server does not go".into();
             }
-            Err(BackupError::Refused(why)) => {
+            Err(BackupError::NotConfigured(why)) => {
                 let word = format!("when it is destroyed, `lastkey backup remove {id} --forget`");
                 return Err(Error::invalid("directory", format!("{why}; {word}")));
             }
@@ -390,6 +390,8 @@ impl Gate {
         engine: &Engine,
         directory: Option<&str>,
     ) -> Result<(), Error> {
+        // INVARIANT: whoever writes a list has read what was destroyed after the writer before.
+        let _lists = self.lists.lock().await;
         let tombstones = engine.tombstones().await?;
         let signer = {
             let custody = engine.custody.lock().await;

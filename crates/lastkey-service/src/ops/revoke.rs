@@ -235,15 +235,14 @@ impl Engine {
 /// A revocation of what was opened until now.
 pub(crate) fn revocation(what: RevokedWhat, now: Timestamp) -> Revocation {
     let longest = match what {
-        // The certificate of its kubelet, by which it may join, is good for longer.
-        RevokedWhat::Node(_) => MAX_LIFETIME_SECS,
+        // The certificate of a kubelet, by which its node may join, is good for longer.
+        RevokedWhat::Node(_) | RevokedWhat::Everything => MAX_LIFETIME_SECS,
         RevokedWhat::Session(_)
         | RevokedWhat::Pod(_)
         | RevokedWhat::ServiceAccount(_)
         | RevokedWhat::Role(_)
         | RevokedWhat::Cluster(_)
-        | RevokedWhat::User(_)
-        | RevokedWhat::Everything => MAX_SESSION_SECS,
+        | RevokedWhat::User(_) => MAX_SESSION_SECS,
     };
     // A day more, so that clocks may differ.
     let needed_until = Timestamp(now.0.saturating_add(longest + 86_400));

@@ -176,3 +176,44 @@ async fn a_place_that_is_refused_leaves_no_record_and_one_from_before_goes_at_a_
     world.gate.remove_backup(admin(), backup, true).await.unwrap();
     assert!(world.gate.list_backups(admin()).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_backup_that_its_place_does_not_let_go_is_not_forgotten() {
+    let world = world().await;
+    let backup = back_up(&world).await.record.id;
+    world.backups.lock(true);
+    for forget in [false, true] {
+        let stays = world.gate.remove_backup(admin(), backup, forget).await;
+        let Err(Error::Invalid { problem, .. }) = stays else { panic!("{stays:?}") };
+        assert!(!problem.contains("--forget"), "{problem}");
+        assert_eq!(world.gate.list_backups(admin()).await.unwrap().len(), 1);
+    }
+    world.backups.lock(false);
+    world.gate.remove_backup(admin(), backup, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_list_of_what_was_destroyed_does_not_follow_a_newer_one() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    let window = DeletionWindow::from_days(7).unwrap();
+    world.engine.schedule_deletion(admin(), key, window, None).await.unwrap();
+    // A backup has read what was destroyed, and its list is not written yet.
+    let go_on = world.backups.hold_next_list();
+    world.gate.start_backup(admin(), None).await.unwrap();
+    while world.backups.awaits_list() {
+        tokio::task::yield_now().await;
+    }
+    world.clock.pass(Duration::from_secs(7 * 86_400));
+    world.engine.run_due().await;
+    let schedule = BackupSchedule { period: None, keep: 1 };
+    let mut keeper = BackupKeeper::new(world.gate.clone(), schedule);
+    tokio::join!(keeper.look_after(), async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        go_on.send(()).unwrap();
+    });
+    let lens: Vec<_> = world.backups.lists().iter().map(|(_, list)| list.len()).collect();
+    assert_eq!(lens, [0, 1]);
+}

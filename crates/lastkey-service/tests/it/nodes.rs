@@ -18,7 +18,10 @@ use lastkey_service::ops::fetch_keys::KeysFrom;
 use lastkey_service::ops::nodes::Joined;
 use lastkey_service::ops::set_access::{ClusterRequest, RoleRequest};
 use lastkey_testkit::fakes::Fault;
-use rcgen::{CertificateParams, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType,
+};
 
 use crate::world::{World, admin, code, world};
 
@@ -46,6 +49,11 @@ struct Cluster {
 impl Cluster {
     /// Makes it known, with a role of the same name that only node agents may present.
     async fn known(world: &World, text: &str) -> Self {
+        Self::with_kubelets(world, text, None).await
+    }
+
+    /// The same with an authority of its kubelets, in PEM.
+    async fn with_kubelets(world: &World, text: &str, authorities: Option<String>) -> Self {
         let material = generate(MaterialSpec::Ed25519, &mut SystemEntropy).unwrap();
         let key = SigningKey::new(MaterialSpec::Ed25519, &material).unwrap();
         let public = key.public_key_der().unwrap();
@@ -57,7 +65,7 @@ impl Cluster {
                 r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"k","x":"{x}"}}]}}"#
             )),
             max_token_secs: None,
-            kubelet_authorities: None,
+            kubelet_authorities: authorities,
         };
         world.engine.set_cluster(admin(), name(text), request).await.unwrap();
         let role = RoleRequest {
@@ -347,6 +355,43 @@ async fn revoked_node_is_refused_until_it_joins_anew() {
         world.clock.pass(Duration::from_secs(1));
         let again = world.agent("a", &here).await;
         world.agent_itself(&again).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn revoked_certificate_of_a_kubelet_is_refused_as_long_as_it_lives() {
+    let day = Duration::from_secs(86_400);
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
+        let world = world().await;
+        let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
+        let now = world.ports.clock.read().wall.0;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.remove(DnType::CommonName);
+        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+        params.distinguished_name.push(DnType::CommonName, "system:node:a");
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.not_before = (std::time::UNIX_EPOCH + Duration::from_secs(now)).into();
+        params.not_after = params.not_before + 365 * day;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+        let certificate = world.engine.read_peer(vec![leaf.der().to_vec()]);
+        let peer = Peer { certificate, ..nobody() };
+        let join = async || {
+            let (node, cluster) = (name("a"), here.name.clone());
+            world.engine.join_by_kubelet(ID, &peer, node, cluster, &csr()).await
+        };
+        join().await.unwrap();
+        world.engine.revoke(admin(), what).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(code(join().await), REFUSED);
+            world.clock.pass(day);
+            world.engine.run_due().await;
+        }
+        assert_eq!(code(join().await), REFUSED);
     }
 }
 

@@ -99,7 +99,7 @@ impl Places {
         stop: &Stop,
     ) -> Result<Arc<dyn BackupFolder>, BackupError> {
         let place = directory.or(self.target.as_deref()).ok_or_else(|| {
-            BackupError::Refused(
+            BackupError::NotConfigured(
                 "the configuration names no place for backups: set backup.target, or name a \
                  directory by --to DIR"
                     .to_owned(),
@@ -116,7 +116,7 @@ impl Places {
     }
 
     fn check_directory(&self, dir: &Path) -> Result<(), BackupError> {
-        let refused = |why: String| Err(BackupError::Refused(why));
+        let refused = |why: String| Err(BackupError::NotConfigured(why));
         if !dir.is_absolute() {
             return refused(format!("{} is not an absolute path", dir.display()));
         }

@@ -14,6 +14,7 @@ use lastkey_core::ids::InstanceId;
 use lastkey_core::ports::{CommitSeq, SealedStore};
 use lastkey_core::seal_record::Bootstrap;
 use lastkey_secret::SecretArray;
+use tokio::sync::oneshot;
 
 struct Kept {
     place: BackupPlace,
@@ -28,7 +29,10 @@ pub struct FakeBackups {
     refuses_proof: AtomicBool,
     refuses_place: AtomicBool,
     refuses_list: AtomicBool,
+    is_locked: AtomicBool,
     is_silent: AtomicBool,
+    /// Holds up the next list.
+    hold: Mutex<Option<oneshot::Receiver<()>>>,
     lists: Mutex<Vec<(Option<String>, Vec<Tombstone>)>>,
 }
 
@@ -43,7 +47,9 @@ impl FakeBackups {
             refuses_proof: AtomicBool::new(false),
             refuses_place: AtomicBool::new(false),
             refuses_list: AtomicBool::new(false),
+            is_locked: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
+            hold: Mutex::default(),
             lists,
         }
     }
@@ -56,6 +62,24 @@ impl FakeBackups {
     /// From now on no backup may lie anywhere, or again everywhere.
     pub fn refuse_place(&self, refuses: bool) {
         self.refuses_place.store(refuses, Ordering::Relaxed);
+    }
+
+    /// From now on the place lets no backup go, or again each.
+    pub fn lock(&self, locks: bool) {
+        self.is_locked.store(locks, Ordering::Relaxed);
+    }
+
+    /// Holds up the next list that is to be kept, until it is told to go on.
+    pub fn hold_next_list(&self) -> oneshot::Sender<()> {
+        let (go_on, hold) = oneshot::channel();
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
+        go_on
+    }
+
+    /// Whether the list that is to be held up has not come yet.
+    #[must_use]
+    pub fn awaits_list(&self) -> bool {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// From now on no list of what was destroyed can be written, or again each.
@@ -94,7 +118,7 @@ impl FakeBackups {
 impl Backups for FakeBackups {
     async fn check(&self, _: Option<&str>) -> Result<(), BackupError> {
         if self.refuses_place.load(Ordering::Relaxed) {
-            return Err(BackupError::Refused("this place is refused".to_owned()));
+            return Err(BackupError::NotConfigured("this place is refused".to_owned()));
         }
         Ok(())
     }
@@ -128,6 +152,9 @@ impl Backups for FakeBackups {
 
     async fn remove(&self, place: &BackupPlace) -> Result<(), BackupError> {
         self.check(place.directory.as_deref()).await?;
+        if self.is_locked.load(Ordering::Relaxed) {
+            return Err(BackupError::Refused("the bucket locks its objects".to_owned()));
+        }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| one.place != *place);
         Ok(())
@@ -142,6 +169,11 @@ impl Backups for FakeBackups {
     ) -> Result<(), BackupError> {
         if self.refuses_list.load(Ordering::Relaxed) {
             return Err(BackupError::Full("the directory of the list".to_owned()));
+        }
+        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(hold) = hold {
+            // Whoever was to tell may be gone.
+            let _ = hold.await;
         }
         let kept = (directory.map(str::to_owned), tombstones);
         self.lists.lock().unwrap_or_else(PoisonError::into_inner).push(kept);

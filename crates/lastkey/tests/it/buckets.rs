@@ -282,6 +282,66 @@ fn what_did_not_end_leaves_nothing_and_what_is_removed_is_gone_with_its_versions
 }
 
 #[test]
+fn a_removed_backup_is_gone_with_everything_that_a_bucket_kept_of_it() {
+    let Some(mut bucket) = Bucket::start() else { return };
+    let folder = opened(&bucket, "s3://kept", &Stop::default());
+    // Before versions there was one without.
+    bucket.tell("keep one.backup");
+    bucket.tell("versions");
+    // One that was written twice, and hidden by a mark.
+    for order in ["keep", "keep", "mark"] {
+        bucket.tell(&format!("{order} one.backup"));
+    }
+    bucket.tell("keep one.backup-of-others");
+    assert_eq!(bucket.tell("kept"), "5");
+    assert!(folder.remove("one.backup").unwrap());
+    assert_eq!(
+        (bucket.tell("kept"), bucket.tell("names")),
+        ("1".into(), "one.backup-of-others".into())
+    );
+    assert!(!folder.remove("one.backup").unwrap());
+    // Whoever may not remove versions, or not see them, removes nothing.
+    bucket.tell("keep one.backup");
+    let most = "allow s3:GetObject s3:ListBucket s3:ListBucketMultipartUploads s3:DeleteObject";
+    for more in ["", " s3:ListBucketVersions"] {
+        bucket.tell(&format!("{most}{more}"));
+        let refused = folder.remove("one.backup");
+        assert!(matches!(refused, Err(BackupError::Refused(_))), "{refused:?}");
+    }
+    bucket.tell("allow s3:*");
+    assert_eq!(bucket.tell("kept"), "2");
+}
+
+#[test]
+fn where_versions_are_not_listed_only_a_bucket_that_never_kept_any_lets_go() {
+    let Some(mut bucket) = Bucket::start() else { return };
+    let folder = opened(&bucket, "s3://kept", &Stop::default());
+    bucket.tell("unlisted");
+    bucket.tell("keep one.backup");
+    assert!(folder.remove("one.backup").unwrap());
+    assert_eq!(bucket.tell("names"), "");
+    assert!(!folder.remove("one.backup").unwrap());
+    bucket.tell("keep two.backup");
+    for order in ["versions", "suspend"] {
+        bucket.tell(order);
+        let refused = folder.remove("two.backup");
+        assert!(matches!(refused, Err(BackupError::Refused(_))), "{refused:?}");
+        assert_eq!(bucket.tell("names"), "two.backup");
+    }
+}
+
+#[test]
+fn an_upload_that_ended_unheard_is_there() {
+    let Some(mut bucket) = Bucket::start() else { return };
+    let folder = opened(&bucket, "s3://kept", &Stop::default());
+    bucket.tell("lost");
+    let mut new = folder.begin("one.backup").unwrap();
+    new.write_all(&content()).unwrap();
+    new.finish().unwrap();
+    assert_eq!(folder.names().unwrap(), ["one.backup"]);
+}
+
+#[test]
 fn whoever_waits_for_a_bucket_is_let_go_when_the_work_is_to_end() {
     // It takes connections and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

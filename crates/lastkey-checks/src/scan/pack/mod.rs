@@ -56,6 +56,7 @@ pub enum Width {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId {
     /// Identity of the secret: random, and says nothing to others.
+    // secrets: allow, the identity of a secret, which is none
     pub secret: [u8; 16],
     /// Number of the version.
     pub version: u32,

@@ -130,6 +130,7 @@ impl From<BackupError> for Failure {
             | BackupError::Damaged { .. }
             | BackupError::WrongKey(_)
             | BackupError::Refused(_)
+            | BackupError::NotConfigured(_)
             | BackupError::Stopped => Self::Input(error.to_string()),
         }
     }

@@ -68,8 +68,8 @@ fn new_version_is_in_the_volume_at_once_and_comes_back_as_a_receipt() {
 
     site.put("prod/shop/db", b"two");
     until("new bytes", || has(&target, "db", "two"));
-    assert_eq!(content(&target, "db.previous"), "one");
     until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 2));
+    assert_eq!(content(&target, "db.previous"), "one");
     assert_eq!(driver.calls, 2, "the driver was not needed");
     // It writes nothing when the kubelet asks, and the other pod was left alone.
     let before = fs::read_link(target.join("..data")).unwrap();
