@@ -414,7 +414,7 @@ async fn no_backup_goes_up_by_dots_and_none_is_gone_where_no_list_can_lie() {
     for refused in
         [world.backups.check(up.directory.as_deref()).await, world.backups.remove(&up).await]
     {
-        assert!(matches!(&refused, Err(BackupError::Refused(_))), "{refused:?}");
+        assert!(matches!(&refused, Err(BackupError::NotConfigured(_))), "{refused:?}");
     }
     fs::write(world.path("file"), "").unwrap();
     let refused = world.backups.remove(&place(world.path("file"))).await;
