@@ -172,10 +172,10 @@ impl Driver {
             return Err(Fault::precondition(format!("{id} is in use on this node")));
         }
         let data = self.volumes.data(id);
+        if !self.back_end.is_certain() {
+            require_ours(&record, &data)?;
+        }
         if !record.deleting {
-            if !self.back_end.is_certain() {
-                require_ours(&record, &data)?;
-            }
             record.deleting = true;
             self.remember(&record)?;
         }
@@ -421,7 +421,11 @@ fn require_ours(record: &VolumeRecord, data: &Path) -> Result<(), Fault> {
             let is_its = |volume: &str| tokens.iter().any(|(_, token)| token.volume == volume);
             is_its(&record.id) || record.bound_to.as_deref().is_some_and(is_its)
         }
-        None => !record.formatted && disk.is_blank().map_err(io_while("read the volume"))?,
+        // A deletion that was cut short may have wiped it already.
+        None => {
+            (record.deleting || !record.formatted)
+                && disk.is_blank().map_err(io_while("read the volume"))?
+        }
     };
     if is_ours {
         return Ok(());

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -108,7 +108,8 @@ impl BackEnd for Raw {
         };
         let Some(from) = from else { return Ok(()) };
         let mut to = File::options().write(true).open(chosen)?;
-        io::copy(&mut File::open(from)?, &mut to)?;
+        // A volume may be shorter than the device that it lies on.
+        io::copy(&mut File::open(from)?.take(len), &mut to)?;
         to.sync_all()
     }
 

@@ -88,11 +88,14 @@ impl Driver {
     }
 
     fn try_unlock(&self, record: &mut VolumeRecord, disk: &Disk) -> Result<Unlocked, Fault> {
+        let is_certain = self.back_end.is_certain();
         let found = match Header::read(disk) {
-            Err(lastkey_luks::Error::Damaged(_)) if !record.formatted => None,
+            Err(lastkey_luks::Error::Damaged(_)) if !record.formatted && is_certain => None,
             found => found.map_err(|error| damaged(record, error))?,
         };
         let Some(mut header) = found else { return self.format(record, disk) };
+        // Whose header it is comes before anything that is written, here and on the device.
+        token_of(record.owner(), &header)?;
         if !record.formatted {
             record.formatted = true;
             self.remember(record)?;
@@ -230,6 +233,16 @@ impl Driver {
             return Err(header_gone(record));
         }
         require_zeros(disk)?;
+        // A device that may have another name by now must be empty as a whole: what a format of ours
+        // that was cut short has left there is wiped by a person.
+        if !self.back_end.is_certain()
+            && !disk.is_blank().map_err(io_while("look whether the device is empty"))?
+        {
+            return Err(Fault::precondition(
+                "the device is not empty: nothing was written. Put the right device there, or wipe \
+                 its first 17 MiB",
+            ));
+        }
         let lineage = record.lineage.clone().ok_or_else(|| {
             Fault::precondition(format!("{} was not made to its end; create it again", record.id))
         })?;

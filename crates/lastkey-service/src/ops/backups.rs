@@ -266,9 +266,15 @@ impl Gate {
         }
         trail.call().go_on()?;
         trail.intend(engine).await?;
+        // A bucket that refuses to delete still has what it was asked for.
+        let directory = record.place.directory.as_deref();
+        let is_named_directory = directory.is_some_and(|place| !is_in_bucket(place));
         match self.backups.remove(&record.place).await {
             Err(BackupError::NotConfigured(_)) if forget => {
                 trail.reason = "forgotten where the server does not go".into();
+            }
+            Err(BackupError::Refused(_)) if forget && is_named_directory => {
+                trail.reason = "forgotten where the server finds nothing".into();
             }
             Err(BackupError::NotConfigured(why)) => {
                 let word = format!("when it is destroyed, `lastkey backup remove {id} --forget`");
