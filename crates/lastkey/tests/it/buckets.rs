@@ -331,17 +331,6 @@ fn where_versions_are_not_listed_only_a_bucket_that_never_kept_any_lets_go() {
 }
 
 #[test]
-fn an_upload_that_ended_unheard_is_there() {
-    let Some(mut bucket) = Bucket::start() else { return };
-    let folder = opened(&bucket, "s3://kept", &Stop::default());
-    bucket.tell("lost");
-    let mut new = folder.begin("one.backup").unwrap();
-    new.write_all(&content()).unwrap();
-    new.finish().unwrap();
-    assert_eq!(folder.names().unwrap(), ["one.backup"]);
-}
-
-#[test]
 fn whoever_waits_for_a_bucket_is_let_go_when_the_work_is_to_end() {
     // It takes connections and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
