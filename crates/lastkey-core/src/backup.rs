@@ -55,15 +55,16 @@ pub struct BackupRecord {
 }
 
 impl BackupRecord {
-    /// The word in answers. `is_running` while the server works at it.
+    /// The word in answers. `is_running` while the server works at it: whoever hears of the end
+    /// may begin the next one at once.
     #[must_use]
     pub const fn state(&self, is_running: bool) -> BackupState {
-        match (&self.problem, self.proven_at, &self.written, is_running) {
-            (Some(_), ..) => BackupState::Failed,
-            (None, Some(_), ..) => BackupState::Proven,
-            (None, None, Some(_), true) => BackupState::Written,
-            (None, None, None, true) => BackupState::Begun,
-            (None, None, _, false) => BackupState::Interrupted,
+        match (is_running, &self.written, &self.problem, self.proven_at) {
+            (true, None, ..) => BackupState::Begun,
+            (true, Some(_), ..) => BackupState::Written,
+            (false, _, Some(_), _) => BackupState::Failed,
+            (false, _, None, Some(_)) => BackupState::Proven,
+            (false, _, None, None) => BackupState::Interrupted,
         }
     }
 
@@ -423,7 +424,9 @@ mod tests {
             (record(), false, "interrupted"),
             (written.clone(), true, "proving"),
             (written, false, "interrupted"),
+            (proven.clone(), true, "proving"),
             (proven, false, "proven"),
+            (failed.clone(), true, "proving"),
             (failed, false, "failed"),
         ] {
             assert_eq!(record.state(running).as_str(), state);

@@ -430,20 +430,24 @@ async fn make(gate: Arc<Gate>, engine: Arc<Engine>, mut making: Making) {
         made = gate.make_backup(&engine, &mut making) => made,
     };
     let result = made.as_ref().map_or_else(Error::code, |()| "ok");
-    match made {
-        Ok(()) => tracing::info!(backup = %id, "a backup was made, and proven by a trial restore"),
-        Err(error) => {
-            tracing::error!(backup = %id, %error, cause = cause(&error), "there is no backup");
-            if making.record.proven_at.is_none() {
-                making.record.problem = Some(problem(&error));
-                if let Err(error) = engine.put_backup(&mut making).await {
-                    tracing::warn!(%error, "that a backup failed could not be written");
-                }
-            }
+    if let Err(error) = &made
+        && making.record.proven_at.is_none()
+    {
+        making.record.problem = Some(problem(error));
+        if let Err(error) = engine.put_backup(&mut making).await {
+            tracing::warn!(%error, "that a backup failed could not be written");
         }
     }
     if let Err(error) = audit_end(&engine, id, result).await {
         tracing::warn!(%error, "how a backup ended could not be recorded");
+    }
+    // Whoever hears of the end may begin the next one.
+    drop(making);
+    match made {
+        Ok(()) => tracing::info!(backup = %id, "a backup was made, and proven by a trial restore"),
+        Err(error) => {
+            tracing::error!(backup = %id, %error, cause = cause(&error), "there is no backup");
+        }
     }
 }
 
