@@ -239,8 +239,8 @@ impl Writing {
 
     fn try_exchange(&self, values: &[RawExchange]) -> rusqlite::Result<()> {
         self.execute("BEGIN IMMEDIATE")?;
-        for RawExchange { path, before, after } in values {
-            self.change(EXCHANGE, params![path, before, after])?;
+        for RawExchange { place, before, after } in values {
+            self.change(EXCHANGE, params![place.0, before, after])?;
         }
         self.execute("COMMIT")
     }
@@ -337,7 +337,7 @@ const INSERT: &str =
     "INSERT INTO records (path, revision, value) VALUES (?1, 1, ?2) ON CONFLICT DO NOTHING";
 const UPDATE: &str =
     "UPDATE records SET revision = revision + 1, value = ?3 WHERE path = ?1 AND revision = ?2";
-const EXCHANGE: &str = "UPDATE records SET value = ?3 WHERE path = ?1 AND value = ?2";
+const EXCHANGE: &str = "UPDATE records SET value = ?3 WHERE id = ?1 AND value = ?2";
 const DELETE: &str = "DELETE FROM records WHERE path = ?1 AND revision = ?2";
 const EXISTS: &str = "SELECT 1 FROM records WHERE path = ?1";
 
