@@ -97,10 +97,7 @@ impl Engine {
             Presented::Nothing => {
                 let agent = from.agent.map(Agent::principal);
                 let who = agent.or_else(|| from.peer.user.map(local_user));
-                return who.ok_or_else(|| match self.was_let_go(from.peer) {
-                    true => Error::Denied,
-                    false => Error::Unauthenticated,
-                });
+                return who.ok_or_else(|| self.refuse_peer(from.peer));
             }
             Presented::Unreadable => return Err(Error::Unauthenticated),
             Presented::Signed(head) => self.sessions.open_signed(head, from, self.clock.wall()),

@@ -190,7 +190,7 @@ impl Engine {
         };
         let mut node = self.check_shown(attempt, known, visit.at())?;
         let spiffe_id = self.spiffe_id(&node.name)?;
-        let (issued, authority) = self.sign_certificate(attempt)?;
+        let (issued, authority) = self.sign_certificate(attempt, &node)?;
         visit.intend(self).await?;
         node.join = None;
         node.previous = match &attempt.shown {
@@ -264,6 +264,7 @@ impl Engine {
     fn sign_certificate(
         &self,
         attempt: &Attempt,
+        node: &Node,
     ) -> Result<(Issued, Option<NodeAuthority>), Error> {
         let (now, mut entropy) = (self.clock.wall(), self.ports.entropy.open());
         let place = SecretPlace::NodeAuthority;
@@ -277,8 +278,16 @@ impl Engine {
                 (key, Some(fresh))
             }
         };
+        // A token lets a node in again after what was revoked within the same second; a renewal is
+        // revoked with what was shown for it.
+        let earliest = match &attempt.shown {
+            Shown::Token(_) => Some(self.sessions.node_good_from(&attempt.name)),
+            Shown::Certificate(shown) => node.certificate_of(shown).map(|held| held.issued_at),
+            Shown::Kubelet { .. } => None,
+        };
+        let date = earliest.map_or(now, |earliest| now.max(earliest));
         let issued = Authority::open(&key).and_then(|one| {
-            one.issue(&attempt.request, self.instance, &attempt.name, now, &mut *entropy)
+            one.issue(&attempt.request, self.instance, &attempt.name, date, &mut *entropy)
         });
         Ok((issued.map_err(|error| Error::Internal(error.into()))?, authority))
     }
@@ -313,20 +322,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a node; its certificate is void at once. Where the nodes of a cluster join by the
-    /// certificates of their kubelets, those that were signed until now are void as well.
+    /// Removes a node; its certificate is void at once, and so are those of its kubelet that were
+    /// signed until now, and the sessions of pods on it.
     ///
     /// # Errors
     /// As [`Engine::remove_named`].
     pub async fn remove_node(self: &Arc<Self>, call: &Call, name: Name) -> Result<(), Error> {
-        let (engine, revoked) = (Arc::clone(self), RevokedWhat::Node(name.to_string()));
-        let plan = move |before: &Before<'_, Node>| {
-            let cluster = before.current.and_then(|node| node.cluster.as_ref());
-            let by_kubelet =
-                cluster.is_some_and(|name| engine.access.get().kubelets.contains_key(name));
-            let removed = Planned::remove();
-            Ok(if by_kubelet { removed.revoking(revoked) } else { removed })
-        };
+        let revoked = RevokedWhat::Node(name.to_string());
+        let plan = move |_: &Before<'_, Node>| Ok(Planned::remove().revoking(revoked));
         self.change_named::<Node>(call, name, plan).await.map(drop)
     }
 

@@ -187,7 +187,38 @@ async fn removed_node_and_its_pods_are_refused_on_connections_that_are_open() {
     let again = world.agent("worker-1", &here).await;
     assert_eq!(code(world.who(&pod, &agent).await), REFUSED);
     assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+    // The sessions of its pods ended with it.
+    assert_eq!(code(world.who(&pod, &again).await), REFUSED);
+    world.clock.pass(Duration::from_secs(1));
+    let pod = here.pod(&world, "worker-1").await;
     world.who(&pod, &again).await.unwrap();
+}
+
+#[tokio::test]
+async fn node_that_joins_again_within_the_second_of_its_removal_is_let_in_and_can_be_revoked() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    world.agent("a", &here).await;
+    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
+        world.engine.remove_node(admin(), name("a")).await.unwrap();
+        let again = world.agent("a", &here).await;
+        world.agent_itself(&again).await.unwrap();
+        let renewed = world.peer(&world.renew(&again).await.unwrap());
+        world.agent_itself(&renewed).await.unwrap();
+        world.engine.revoke(admin(), what).await.unwrap();
+        assert_eq!(code(world.agent_itself(&renewed).await), LET_GO);
+    }
+}
+
+#[tokio::test]
+async fn node_that_nothing_is_known_of_is_not_told_that_it_was_let_go() {
+    let (old, new) = (world().await, world().await);
+    let here = Cluster::known(&old, "here").await;
+    let agent = old.agent("a", &here).await;
+    // As on a server that was restored from a backup of before it joined.
+    assert_eq!(code(new.agent_itself(&agent).await), REFUSED);
+    new.engine.revoke(admin(), RevokedWhat::Node("a".to_owned())).await.unwrap();
+    assert_eq!(code(new.agent_itself(&agent).await), LET_GO);
 }
 
 #[tokio::test]
