@@ -83,6 +83,9 @@ impl Engine {
         presented: &Presented,
         peer: &Peer,
     ) -> Result<(Principal, Source), Error> {
+        if let Some(node) = peer.certificate.as_ref().and_then(|shown| shown.node.as_ref()) {
+            self.reread_node(node).await?;
+        }
         let agent = self.agent(peer);
         if let Some(agent) = &agent {
             self.note_shown(agent).await;

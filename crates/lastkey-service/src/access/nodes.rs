@@ -24,7 +24,7 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct Nodes {
     known: RwLock<HashMap<Name, Node>>,
-    /// Nodes of which nothing can be said, since the store did not answer.
+    /// Nodes of which nothing can be said until the store answers.
     unread: RwLock<HashSet<Name>>,
     authority: RwLock<Option<Arc<NodeAuthority>>>,
 }
@@ -203,9 +203,6 @@ impl Engine {
     pub(crate) fn refuse_peer(&self, peer: &Peer) -> Error {
         let named = peer.certificate.as_ref().and_then(|shown| Some((shown, shown.node.as_ref()?)));
         let Some((shown, name)) = named else { return Error::Unauthenticated };
-        if self.nodes.is_unread(name) {
-            return Error::Internal("the record of the node could not be read".into());
-        }
         let issued_at = match self.nodes.get(name) {
             Some(node) => node.certificate_of(&shown.fingerprint).map(|held| held.issued_at),
             None => shown.chain.first().and_then(|leaf| self.date_of(leaf)),
@@ -247,10 +244,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Reads a node again that could not be read, before anything is said of it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while it cannot be.
+    pub(crate) async fn reread_node(&self, name: &Name) -> Result<(), Error> {
+        if !self.nodes.is_unread(name) {
+            return Ok(());
+        }
+        let _changing = self.access_changes.lock().await;
+        self.reload_node(name).await;
+        if self.nodes.is_unread(name) {
+            return Err(Error::Unavailable("the record of the node could not be read".into()));
+        }
+        Ok(())
+    }
+
     /// Reads a node again, and the authority, after a write of them that succeeded or may have:
-    /// what the store holds counts. A node that cannot be read is kept out, and taken for
-    /// none that was let go. Called while changes
-    /// are held, so that the last write counts last.
+    /// what the store holds counts. A node that cannot be read is kept out until it can, and is
+    /// not told that it was let go. Called while changes are held, so that the last write counts
+    /// last.
     pub(crate) async fn reload_node(&self, name: &Name) {
         let read = self.read_one::<Node>(&RecordPath::node(name)).await;
         if let Err(error) = &read {

@@ -50,7 +50,7 @@ enum Ours {
 const ATTEMPTS: usize = 8;
 
 /// How far the certificate of a node may be dated ahead and still be revoked by that date.
-const MOST_AHEAD_SECS: u64 = 60;
+pub(crate) const MOST_AHEAD_SECS: u64 = 60;
 
 impl Engine {
     /// Ends sessions. Those that are opened later are not concerned.
