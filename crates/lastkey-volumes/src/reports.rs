@@ -13,22 +13,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use lastkey_crypto::digest::sha256;
+
 use crate::driver::Driver;
 use crate::fault::{Fault, Kind, key_fault};
-use crate::ports::Thing;
+use crate::ports::{KeyError, Thing};
 use crate::record::{SnapshotRecord, VolumeRecord, Wraps};
 
 const FILE: &str = "reports.json";
 /// Said again, also when nothing changed: the service may have been restored from a backup.
 const AGAIN: Duration = Duration::from_secs(3_600);
-/// Longest name of a place, in bytes.
-const MAX_PLACE_LEN: usize = 128;
+/// How much of the name of a place is for people. With the digest it is below the 128 bytes that the
+/// service takes.
+const READABLE_LEN: usize = 80;
+/// How much of a digest tells one place from another, in bytes.
+const PLACE_DIGEST_LEN: usize = 16;
 
 /// What was said to the service.
 #[derive(Debug)]
 pub(crate) struct Reports {
     file: PathBuf,
     sent: Mutex<BTreeMap<String, Option<Sent>>>,
+    /// Keys of which the service cannot take the report, as for too many places.
+    refused: Mutex<BTreeSet<String>>,
 }
 
 /// The last report about a key; none before the first one of this process.
@@ -47,7 +54,26 @@ impl Reports {
             Err(error) => return Err(error),
         };
         let sent = keys.into_iter().map(|key| (key, None)).collect();
-        Ok(Self { file, sent: Mutex::new(sent) })
+        Ok(Self { file, sent: Mutex::new(sent), refused: Mutex::default() })
+    }
+
+    /// Keeps whether the service could take a report. Whether this node may report at all is for
+    /// the policies to say.
+    fn note(&self, key: &str, said: &Result<(), KeyError>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match said {
+            Ok(()) => {
+                refused.remove(key);
+            }
+            Err(KeyError::Refused { code, .. }) if code != "AccessDenied" => {
+                refused.insert(key.to_owned());
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn is_refused(&self, key: &str) -> bool {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<Sent>>> {
@@ -138,6 +164,7 @@ impl Driver {
         };
         self.reports.begin(key).map_err(kept)?;
         let said = self.keys.report(key, &self.reporter(), things);
+        self.reports.note(key, &said);
         match said.map_err(|error| key_fault(key, error)) {
             Ok(()) => self.reports.end(key, things).map_err(kept),
             Err(fault) if fault.kind == Kind::Away => Err(fault),
@@ -153,13 +180,22 @@ impl Driver {
         }
     }
 
+    /// Lets a new volume under a key only where the service counts what is under it here.
+    pub(crate) fn require_counted(&self, key: &str) -> Result<(), Fault> {
+        if !self.reports.is_refused(key) {
+            return Ok(());
+        }
+        Err(Fault::precondition(format!(
+            "the key service does not take this node's report of what is under the key {key} and so \
+             would not keep it for one more volume: name another key, or free a place of this one \
+             with `lastkey key forget-holding`"
+        )))
+    }
+
     /// This driver on this node, as a place of the service.
     pub(crate) fn reporter(&self) -> String {
         let config = &self.config;
-        let cluster = if config.cluster.is_empty() { "" } else { "." };
-        let text = format!("{}@{}{cluster}{}", config.name, config.node_id, config.cluster);
-        let is_allowed = |c: &char| c.is_ascii_alphanumeric() || "._@-".contains(*c);
-        text.chars().map(|c| if is_allowed(&c) { c } else { '-' }).take(MAX_PLACE_LEN).collect()
+        place(&config.name, &config.node_id, &config.cluster)
     }
 
     fn held(&self) -> Held {
@@ -234,6 +270,18 @@ impl Driver {
     }
 }
 
+/// The name of a place: what a person reads, cut, and a digest of all of it.
+fn place(driver: &str, node: &str, cluster: &str) -> String {
+    let whole = [driver, node, cluster].map(|part| format!("{}:{part}", part.len())).concat();
+    let dot = if cluster.is_empty() { "" } else { "." };
+    let is_allowed = |c: &char| c.is_ascii_alphanumeric() || "._@-".contains(*c);
+    let text = format!("{driver}@{node}{dot}{cluster}");
+    let readable = text.chars().map(|c| if is_allowed(&c) { c } else { '-' }).take(READABLE_LEN);
+    let digest = sha256(whole.as_bytes());
+    let digest = digest.iter().take(PLACE_DIGEST_LEN).map(|byte| format!("{byte:02x}"));
+    readable.chain(['-']).chain(digest.collect::<String>().chars()).collect()
+}
+
 impl VolumeRecord {
     fn needs_keys(&self) -> bool {
         self.formatted && !self.deleting
@@ -270,4 +318,40 @@ fn clip(text: &str) -> String {
         (*len <= 512).then_some(c)
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_nodes_are_never_the_same_place() {
+        let long = "n".repeat(200);
+        let nodes = [
+            ("volumes", "a.b", "c"),
+            ("volumes", "a", "b.c"),
+            ("volumes", "a.b.c", ""),
+            ("volumes", "a/b", "c"),
+            ("volumes", &format!("{long}1"), "c"),
+            ("volumes", &format!("{long}2"), "c"),
+        ];
+        let places = nodes.map(|(driver, node, cluster)| place(driver, node, cluster));
+        assert!(places.iter().all(|place| place.len() <= 128), "{places:?}");
+        assert!(places[0].starts_with("volumes@a.b.c-"), "{places:?}");
+        assert_eq!(BTreeSet::from(places).len(), nodes.len());
+    }
+
+    #[test]
+    fn key_whose_report_is_not_taken_is_known_until_one_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let reports = Reports::open(folder.path()).unwrap();
+        let refused =
+            |code: &str| Err(KeyError::Refused { code: code.to_owned(), message: "no".to_owned() });
+        reports.note("key-1", &refused("AccessDenied"));
+        assert!(!reports.is_refused("key-1"));
+        reports.note("key-1", &refused("LimitExceeded"));
+        assert!(reports.is_refused("key-1") && !reports.is_refused("key-2"));
+        reports.note("key-1", &Ok(()));
+        assert!(!reports.is_refused("key-1"));
+    }
 }

@@ -4,6 +4,7 @@
 //! Room      `service`.
 //! Holds     what the last report of any place shows under a key or version is not destroyed,
 //!           unless somebody who may override it says why. A report after the schedule counts.
+//!           The place of a node's volumes belongs to who reported for it first.
 //!           Report and destruction both write the key, so one of two at once sees the other.
 
 use std::collections::BTreeSet;
@@ -52,7 +53,8 @@ impl Engine {
     /// Takes the place of what a place was reported to hold under a key before.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for versions or things in disorder; [`Error::LimitExceeded`] for too many
+    /// [`Error::Invalid`] for versions or things in disorder, or the place of somebody else's
+    /// volumes; [`Error::LimitExceeded`] for too many
     /// of them, or more than 256 places; [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
     /// [`Error::Internal`].
     pub async fn report_holding(
@@ -200,6 +202,13 @@ impl Engine {
         let Reported { report, by } = reported;
         let known = self.holdings(draft.key.id).await?;
         let before = known.iter().find(|(holding, _)| holding.place == report.place);
+        if before.is_some_and(|(before, _)| is_taken(before, reported)) {
+            draft.note = Some(format!("{} is the place of somebody else", report.place));
+            return Err(Error::invalid(
+                "place",
+                "somebody else reports for it: whoever may kms:OverrideHolding forgets it first",
+            ));
+        }
         if before.is_none() && known.len() >= MAX_PLACES {
             return Err(Error::LimitExceeded("at most 256 places report about one key"));
         }
@@ -296,6 +305,13 @@ impl Engine {
 
 /// How long a destruction is put off.
 const PUT_OFF_SECONDS: u64 = 86_400;
+
+/// Whether a place belongs to somebody else than who reports. What is in etcd is counted by whoever
+/// looks, and so by many.
+fn is_taken(before: &Holding, Reported { report, by }: &Reported) -> bool {
+    let is_shared = [before.what, report.what] == [HeldWhat::EtcdObjects; 2];
+    !is_shared && before.reported_by != *by
+}
 
 fn inventory_of(stored: Stored) -> Result<(Inventory, Revision), Error> {
     let Record::Inventory(inventory) = stored.record else { return Err(corrupt(stored.path)) };
