@@ -267,7 +267,7 @@ mod tests {
         let (own, other) = (tagged("a", "lkv-1"), tagged("b", "lkv-2"));
         assert_eq!(found(Some(own.clone()), &[own.clone(), other.clone()]), Ok("a".to_owned()));
         assert_eq!(found(None, &[other.clone(), own.clone()]), Ok("a".to_owned()));
-        assert!(found(None, &[other.clone()]).unwrap_err().contains("knows no key"));
+        assert!(found(None, std::slice::from_ref(&other)).unwrap_err().contains("knows no key"));
         // Somebody tagged a key that is gone, or sent the alias elsewhere.
         let planted = tagged("c", "lkv-1");
         for named in [None, Some(own.clone())] {
