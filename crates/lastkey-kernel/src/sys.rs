@@ -1,12 +1,12 @@
 //! The only `unsafe` of the house: system calls without a safe face in a library we have.
 //!
 //! Room      `kernel`.
-//! Source    ioctl(2), add_key(2), keyctl(2), munlock(2), madvise(2); linux/dm-ioctl.h,
-//!           linux/loop.h.
+//! Source    ioctl(2), add_key(2), keyctl(2), munlock(2), madvise(2), mallopt(3);
+//!           linux/dm-ioctl.h, linux/loop.h.
 //! Holds     No request reaches the kernel with a buffer shorter than what the kernel reads or
 //!           writes, and none of those here carries a pointer in its buffer.
 
-#![expect(unsafe_code, reason = "ioctl, add_key and madvise have no safe face; see each SAFETY")]
+#![expect(unsafe_code, reason = "none of these calls has a safe face; see each SAFETY")]
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -129,6 +129,20 @@ pub(crate) fn release_pages(pages: OwnPages) -> io::Result<()> {
         [libc::munlock(start, pages.len()), libc::madvise(start, pages.len(), libc::MADV_DONTNEED)]
     };
     if answers == [0, 0] { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Fixes from which length on an allocation has pages of its own, and how much the heap keeps at
+/// its end, in bytes. Other C libraries than glibc have no such thing.
+pub(crate) fn bound_heap(own_pages_len: i32, kept_len: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes two numbers under the lock of the allocator, and changes nothing of
+    // what is allocated already. A value out of its range is refused and changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, own_pages_len);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, kept_len);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = (own_pages_len, kept_len);
 }
 
 #[cfg(test)]
