@@ -103,7 +103,8 @@ pub(super) fn completion(tags: &[String]) -> String {
 }
 
 fn read<T>(body: &Bytes, of: impl FnOnce(Node<'_, '_>) -> Option<T>) -> Option<T> {
-    let document = Document::parse(std::str::from_utf8(body).ok()?).ok()?;
+    // A service that works on its answer sends blanks meanwhile.
+    let document = Document::parse(std::str::from_utf8(body).ok()?.trim_start()).ok()?;
     of(document.root_element())
 }
 
@@ -212,7 +213,10 @@ mod tests {
         let error = bytes("<Error><Code>InternalError</Code><Message>m</Message></Error>");
         assert!(!is_completed(&error));
         assert_eq!(error_code(&error).unwrap(), "InternalError");
-        assert!(is_completed(&bytes(&format!("<CompleteMultipartUploadResult {NS}/>"))));
+        let completed = format!("<?xml version=\"1.0\"?><CompleteMultipartUploadResult {NS}/>");
+        assert!(is_completed(&bytes(&completed)));
+        assert!(is_completed(&bytes(&format!(" \n\r\n{completed}"))));
+        assert!(!is_completed(&bytes("   ")));
         assert_eq!(error_code(&bytes("<Error><Code>a\u{1b}[1mb</Code></Error>")), None);
     }
 

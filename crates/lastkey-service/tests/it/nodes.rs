@@ -7,11 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_core::access::{Node, RevokedWhat, RoleHolders};
 use lastkey_core::ids::{Name, RequestId};
-use lastkey_core::principal::{Peer, Presented, Principal, Source};
+use lastkey_core::principal::{Caller, Peer, Presented, Principal, Source};
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_crypto::material::{MaterialSpec, generate};
 use lastkey_crypto::sign::{Message, SignAlgorithm, SigningKey};
 use lastkey_secret::SecretVec;
+use lastkey_service::call::Call;
 use lastkey_service::error::Error;
 use lastkey_service::ops::exchange_token::Request;
 use lastkey_service::ops::fetch_keys::KeysFrom;
@@ -376,6 +377,33 @@ async fn certificate_is_good_until_the_next_one_is_shown_because_an_answer_may_b
         world = world.unseal_again().await;
     }
     world.agent_itself(&next).await.unwrap();
+}
+
+#[tokio::test]
+async fn node_reports_for_its_place_by_each_certificate_of_its_name_and_no_other_node_does() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.permit_reports(&["Node::\"a\"", "Node::\"b\""]).await;
+    let call = async |peer: &Peer| {
+        let (principal, source) = world.agent_itself(peer).await.unwrap();
+        Call { caller: Caller { principal, source, request: ID }, dry_run: false }
+    };
+    let report = async |peer: &Peer, count: u64| {
+        world.volumes(&call(peer).await, &key, "driver@a", &[(1, count)]).await
+    };
+    let first = world.agent("a", &here).await;
+    let other = world.agent("b", &here).await;
+    report(&first, 1).await.unwrap();
+    let renewed = world.peer(&world.renew(&first).await.unwrap());
+    report(&renewed, 2).await.unwrap();
+    assert_eq!(code(report(&other, 9).await), "InvalidRequest");
+    // Removed, and put back under its name: what it reported stood meanwhile, and is its own.
+    world.engine.remove_node(admin(), name("a")).await.unwrap();
+    assert_eq!(world.show(&key).await.holdings[0].count(None), 2);
+    let back = world.agent("a", &here).await;
+    report(&back, 3).await.unwrap();
+    assert_eq!(world.show(&key).await.holdings[0].count(None), 3);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The walks of docs/recovery.md over the real binary: what is left after each loss opens the
+//! The walks of docs/operations/recovery.md over the real binary: what is left after each loss opens the
 //! server again.
 
 use std::fs;
