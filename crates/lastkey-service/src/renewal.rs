@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::root::draw_id;
 
 /// Records that are looked at by one call; the store gives others their turn in between.
-const PAGE: usize = 4_096;
+const PAGE: usize = 16_384;
 
 /// The same while many call.
 const SHORT_PAGE: usize = 512;

@@ -25,8 +25,8 @@ use crate::sealing::{OpenError, RecordSealer};
 /// How many records of a range are opened before other tasks get a turn (about 0.5 ms).
 const RECORDS_PER_TURN: usize = 128;
 
-/// Records that one transaction of a renewal exchanges: who commits waits for it.
-const EXCHANGED_AT_ONCE: usize = 512;
+/// Records of a renewal that are read, encrypted and handed to the backend at once.
+const EXCHANGED_AT_ONCE: usize = 4_096;
 
 /// Records that were looked at, and those of older epochs under the newest one.
 struct RenewedPage {

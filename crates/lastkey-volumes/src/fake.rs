@@ -206,6 +206,8 @@ pub(crate) struct Keys {
     pub(crate) reports: BTreeMap<String, Vec<Thing>>,
     /// How many reports there were.
     pub(crate) reported: usize,
+    /// With which code reports are refused.
+    pub(crate) no_reports: Option<&'static str>,
     /// Headers in escrow.
     pub(crate) headers: BTreeMap<String, Vec<u8>>,
 }
@@ -233,6 +235,7 @@ impl FakeKeys {
             data_keys: 0,
             reports: BTreeMap::new(),
             reported: 0,
+            no_reports: None,
             headers: BTreeMap::new(),
         }))
     }
@@ -314,6 +317,9 @@ impl VolumeKeys for FakeKeys {
     fn report(&self, key: &str, _: &str, things: &[Thing]) -> Result<(), KeyError> {
         let mut keys = self.ask()?;
         keys.reported += 1;
+        if let Some(code) = keys.no_reports {
+            return Err(refused(code));
+        }
         keys.reports.insert(key.to_owned(), things.to_vec());
         Ok(())
     }

@@ -42,6 +42,9 @@ impl Driver {
         self.machine.grow(&file).map_err(io_while("tell the kernel the volume's length"))?;
         let disk = Disk::open(&device).map_err(io_while("open the volume's device"))?;
         let mut unlocked = self.unlock(&mut record, &disk)?;
+        if !record.ready {
+            self.count(&record)?;
+        }
         let mapping = self.mapped(&record, &device, &disk, &unlocked)?;
         match &capability.access {
             Access::Block => {
