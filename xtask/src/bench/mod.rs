@@ -36,6 +36,8 @@ pub(crate) enum Part {
     Files,
     /// `scan` and `check`.
     Findings,
+    /// Seals and storage keys of a large store.
+    Seals,
 }
 
 /// Runs a part and prints the table.
@@ -50,6 +52,13 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     let binary = std::path::absolute(&binary)?;
     if part == Part::Findings {
         findings::rows(&mut report, &binary)?;
+        report.print();
+        return Ok(());
+    }
+    if part == Part::Seals {
+        programs::require(&["wrk"])?;
+        let scratch = programs::Scratch::new()?;
+        custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
         report.print();
         return Ok(());
     }
