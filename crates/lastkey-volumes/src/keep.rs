@@ -123,7 +123,7 @@ impl Driver {
     }
 
     fn keep_volume(&self, id: &str) -> Result<(), Fault> {
-        let _held = self.locks.take(id)?;
+        let _held = self.locks.take_beside(id)?;
         let Some(mut record) = self.volumes.get(id) else { return Ok(()) };
         let Some(info) = self.known(&record.key).filter(|info| info.usable) else { return Ok(()) };
         if !record.formatted || record.deleting || !record.is_due(&info) {
@@ -162,7 +162,7 @@ impl Driver {
 
     /// The data key of a snapshot stays bound to the volume that it was taken of.
     fn keep_snapshot(&self, id: &str) -> Result<(), Fault> {
-        let _held = self.locks.take(id)?;
+        let _held = self.locks.take_beside(id)?;
         let Some(mut record) = self.snapshots.get(id) else { return Ok(()) };
         let Some(info) = self.known(&record.key).filter(|info| info.usable) else { return Ok(()) };
         if !record.formatted || !is_due(record.wraps.as_ref(), &record.key, &info) {
