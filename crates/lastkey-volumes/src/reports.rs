@@ -74,15 +74,17 @@ impl Reports {
         self.write(&sent)
     }
 
-    fn end(&self, key: &str, things: &[Thing]) -> io::Result<()> {
-        let mut sent = self.lock();
-        if things.is_empty() {
-            sent.remove(key);
-            return self.write(&sent);
-        }
+    /// The service has answered: it is asked again when something changed, or much later.
+    fn answered(&self, key: &str, things: &[Thing]) {
         let last = Sent { things: things.to_vec(), at: Instant::now() };
-        sent.insert(key.to_owned(), Some(last));
-        Ok(())
+        self.lock().insert(key.to_owned(), Some(last));
+    }
+
+    /// The service knows that nothing is under a key.
+    fn forget(&self, key: &str) -> io::Result<()> {
+        let mut sent = self.lock();
+        sent.remove(key);
+        self.write(&sent)
     }
 
     fn write(&self, sent: &BTreeMap<String, Option<Sent>>) -> io::Result<()> {
@@ -107,6 +109,9 @@ impl Driver {
         }
         for (key, things) in held {
             let Some(things) = things else { continue };
+            if self.reports.is_said(&key, &things) {
+                continue;
+            }
             let what = format!("report of {key}");
             match self.report(&key, &things) {
                 Ok(()) => self.is_well(&what),
@@ -129,9 +134,6 @@ impl Driver {
     }
 
     fn report(&self, key: &str, things: &[Thing]) -> Result<(), Fault> {
-        if self.reports.is_said(key, things) {
-            return Ok(());
-        }
         let kept = |error: io::Error| {
             let message = format!("cannot remember which keys were reported: {error}");
             Fault::new(Kind::Internal, message)
@@ -139,11 +141,14 @@ impl Driver {
         self.reports.begin(key).map_err(kept)?;
         let said = self.keys.report(key, &self.reporter(), things);
         match said.map_err(|error| key_fault(key, error)) {
-            Ok(()) => self.reports.end(key, things).map_err(kept),
+            Ok(()) if things.is_empty() => self.reports.forget(key).map_err(kept),
+            Ok(()) => {
+                self.reports.answered(key, things);
+                Ok(())
+            }
             Err(fault) if fault.kind == Kind::Away => Err(fault),
             Err(fault) => {
-                // It is asked again when something changed, or much later.
-                self.reports.end(key, things).map_err(kept)?;
+                self.reports.answered(key, things);
                 let message = format!(
                     "the service does not take the report of what is under the key {key}, and so \
                      does not keep it from being destroyed: {fault}"
