@@ -56,6 +56,7 @@ impl Driver {
         let mut record = match self.volumes.named(name) {
             Some(record) => same(record, request, &key, fs, source.as_ref())?,
             None => {
+                self.require_counted(&key)?;
                 // Until the copy is whole, its source is neither deleted nor changed.
                 let _source = source.as_ref().map(|from| self.locks.take(from.id())).transpose()?;
                 let origin = source.map(|source| self.origin(source)).transpose()?;

@@ -206,8 +206,9 @@ pub(crate) struct Keys {
     pub(crate) reports: BTreeMap<String, Vec<Thing>>,
     /// How many reports there were, those that were refused too.
     pub(crate) reported: usize,
-    /// What is answered: a report is not taken, nothing is protected, a key has no primary version.
-    pub(crate) takes_no_reports: bool,
+    /// With which code reports are refused.
+    pub(crate) no_reports: Option<&'static str>,
+    /// Nothing is protected; no key has a primary version.
     pub(crate) protects_nothing: bool,
     pub(crate) has_no_primary: bool,
     /// Headers in escrow.
@@ -237,9 +238,9 @@ impl FakeKeys {
             data_keys: 0,
             reports: BTreeMap::new(),
             reported: 0,
-            takes_no_reports: false,
             protects_nothing: false,
             has_no_primary: false,
+            no_reports: None,
             headers: BTreeMap::new(),
         }))
     }
@@ -324,8 +325,8 @@ impl VolumeKeys for FakeKeys {
     fn report(&self, key: &str, _: &str, things: &[Thing]) -> Result<(), KeyError> {
         let mut keys = self.ask()?;
         keys.reported += 1;
-        if keys.takes_no_reports {
-            return Err(refused("AccessDenied"));
+        if let Some(code) = keys.no_reports {
+            return Err(refused(code));
         }
         keys.reports.insert(key.to_owned(), things.to_vec());
         Ok(())

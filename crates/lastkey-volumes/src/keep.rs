@@ -28,7 +28,7 @@ use crate::unlock::{Owner, Unlocked, fresh_data_key};
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// What was refused is asked again so much later: each time is a line in the audit log.
-const PAUSE: Duration = Duration::from_secs(300);
+pub(crate) const PAUSE: Duration = Duration::from_secs(300);
 
 /// Volumes and snapshots for which something was refused, and until when they wait.
 #[derive(Debug, Default)]

@@ -45,6 +45,9 @@ impl Driver {
         if let Some(late) = unlocked.late.take() {
             self.complain(id, &late);
         }
+        if !record.ready {
+            self.count(&record)?;
+        }
         let mapping = self.mapped(&record, &device, &disk, &unlocked)?;
         match &capability.access {
             Access::Block => {

@@ -69,6 +69,64 @@ fn what_lies_here_is_reported_under_its_versions_and_once() {
 }
 
 #[test]
+fn volume_is_used_first_when_it_is_counted() {
+    let node = Node::set();
+    let used = node.create("used");
+    node.stage(&used).unwrap();
+    assert_eq!(node.reported("key-1"), [(used.clone(), 1)], "before anything is on it");
+    let refuse = |code| node.keys.0.lock().unwrap().no_reports = code;
+    refuse(Some("LimitExceeded"));
+    let fresh = node.create("fresh");
+    let refused = node.stage(&fresh).unwrap_err();
+    assert_eq!(refused.kind, Kind::Precondition);
+    assert_eq!(node.machine.done("make"), 1, "only the first one has a file system");
+    // Asked again, and for one more, without a question to the service.
+    assert_eq!(kind(node.stage(&fresh)), Kind::Precondition);
+    let reports = node.keys.0.lock().unwrap().reported;
+    let refused = node.driver.create_volume(&request("more")).unwrap_err();
+    assert!(refused.message.contains("lastkey key impact key-1"), "{refused}");
+    assert_eq!(node.keys.0.lock().unwrap().reported, reports);
+    // What was used before is used still, and another key has nothing to do with it.
+    node.unstage(&used);
+    node.stage(&used).unwrap();
+    let parameters = [("kmsKeyId".to_owned(), "b".to_owned())].into();
+    node.driver.create_volume(&CreateVolumeRequest { parameters, ..request("b") }).unwrap();
+
+    // Also with nothing left to report it is known, and asked again.
+    node.unstage(&used);
+    let none = |id| node.driver.delete_volume(&Id { id });
+    assert_eq!(kind(none(used)), Kind::Precondition, "its lineage is not known to be free");
+    refuse(None);
+    none(fresh).unwrap();
+    node.keep();
+    let more = node.create("more");
+    node.stage(&more).unwrap();
+    assert_eq!(node.reported("key-1"), [(more, 1)]);
+}
+
+#[test]
+fn node_that_may_not_report_uses_volumes() {
+    let node = Node::set();
+    node.keys.0.lock().unwrap().no_reports = Some("AccessDenied");
+    for name in ["a", "b"] {
+        node.stage(&node.create(name)).unwrap();
+    }
+}
+
+/// Many nodes report about one key at once, and each report writes the key.
+#[test]
+fn report_that_others_overtook_is_made_again_soon() {
+    let node = Node::set();
+    let (id, snapshot) = node.used();
+    node.keys.0.lock().unwrap().no_reports = Some("Conflict");
+    node.keep();
+    assert_eq!(node.reported("key-1"), [(id.clone(), 1)]);
+    node.keys.0.lock().unwrap().no_reports = None;
+    node.keep();
+    assert_eq!(node.reported("key-1"), [(snapshot, 1), (id, 1)]);
+}
+
+#[test]
 fn volume_whose_version_is_not_known_takes_nothing_back() {
     let node = Node::set();
     let (id, _) = node.used();
@@ -244,7 +302,7 @@ fn report_that_nothing_is_left_is_not_forgotten_when_it_is_refused() {
     node.keep();
     node.driver.delete_snapshot(&Id { id: snapshot }).unwrap();
     node.driver.delete_volume(&Id { id }).unwrap();
-    node.keys.0.lock().unwrap().takes_no_reports = true;
+    node.keys.0.lock().unwrap().no_reports = Some("AccessDenied");
     node.keep();
     assert_eq!(node.reported("key-1").len(), 2);
     let reports = node.keys.0.lock().unwrap().reported;
@@ -252,7 +310,7 @@ fn report_that_nothing_is_left_is_not_forgotten_when_it_is_refused() {
     assert_eq!(node.keys.0.lock().unwrap().reported, reports, "each is a line in a log");
     assert_eq!(node.driver.complaints_len(), 1);
     node = node.restart();
-    node.keys.0.lock().unwrap().takes_no_reports = false;
+    node.keys.0.lock().unwrap().no_reports = None;
     node.keep();
     assert!(node.reported("key-1").is_empty());
 }
