@@ -167,6 +167,13 @@ impl SessionKeys {
         revocations.is_node_revoked(node.as_str(), issued_at).is_some()
     }
 
+    /// The first moment from which a certificate of a node is not revoked.
+    pub(crate) fn node_good_from(&self, node: &Name) -> Timestamp {
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        let until = revocations.node_revoked_until(node.as_str());
+        until.map_or_else(Timestamp::default, |until| Timestamp(until.0.saturating_add(1)))
+    }
+
     /// Lets a revocation count from now on.
     pub(crate) fn revoke(&self, revocation: &Revocation) {
         self.revocations.write().unwrap_or_else(PoisonError::into_inner).insert(revocation);

@@ -31,6 +31,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::ops::exchange_token::Refused;
 use crate::ops::named::{Before, Planned};
+use crate::ops::revoke::MOST_AHEAD_SECS;
 use crate::root::SecretPlace;
 use crate::sealing::detached;
 
@@ -161,6 +162,9 @@ impl Engine {
         peer: &Peer,
         request: &[u8],
     ) -> Result<Joined, Error> {
+        if let Some(node) = peer.certificate.as_ref().and_then(|shown| shown.node.as_ref()) {
+            self.reread_node(node).await?;
+        }
         let agent = self.agent(peer).ok_or(Error::Unauthenticated)?;
         let shown = Shown::Certificate(agent.fingerprint);
         let request = parse_request(request)?;
@@ -178,6 +182,7 @@ impl Engine {
     }
 
     async fn try_certify(&self, visit: &Visit, attempt: &Attempt) -> Result<Joined, Refused> {
+        self.reread_node(&attempt.name).await?;
         // Most of what is wrong is found before anybody has to wait for it.
         self.check_shown(attempt, self.nodes.get(&attempt.name), visit.at())?;
         // Held until the new certificate counts: a second use of the same token or certificate
@@ -190,7 +195,8 @@ impl Engine {
         };
         let mut node = self.check_shown(attempt, known, visit.at())?;
         let spiffe_id = self.spiffe_id(&node.name)?;
-        let (issued, authority) = self.sign_certificate(attempt)?;
+        let date = self.date_of_next(attempt, &node)?;
+        let (issued, authority) = self.sign_certificate(attempt, date)?;
         visit.intend(self).await?;
         node.join = None;
         node.previous = match &attempt.shown {
@@ -259,11 +265,31 @@ impl Engine {
         Ok(())
     }
 
+    /// The date of the next certificate. A token lets a node in again after what was revoked within
+    /// the same second; a renewal is revoked with what was shown for it. A clock that has run ahead
+    /// since is believed no further than revocations believe it.
+    fn date_of_next(&self, attempt: &Attempt, node: &Node) -> Result<Timestamp, Refused> {
+        let now = self.clock.wall();
+        let ahead = Timestamp(now.0.saturating_add(MOST_AHEAD_SECS));
+        match &attempt.shown {
+            Shown::Token(_) => {
+                let date = now.max(self.sessions.node_good_from(&attempt.name));
+                if date <= ahead { Ok(date) } else { Err(Refused::Token("revoked_node")) }
+            }
+            Shown::Certificate(shown) => {
+                let held = node.certificate_of(shown).map(|held| held.issued_at);
+                Ok(held.filter(|held| *held <= ahead).map_or(now, |held| now.max(held)))
+            }
+            Shown::Kubelet { .. } => Ok(now),
+        }
+    }
+
     /// Signs, by a new authority if there is none yet or the one that there is has served its time.
     /// A new one is to be written then.
     fn sign_certificate(
         &self,
         attempt: &Attempt,
+        date: Timestamp,
     ) -> Result<(Issued, Option<NodeAuthority>), Error> {
         let (now, mut entropy) = (self.clock.wall(), self.ports.entropy.open());
         let place = SecretPlace::NodeAuthority;
@@ -278,7 +304,7 @@ impl Engine {
             }
         };
         let issued = Authority::open(&key).and_then(|one| {
-            one.issue(&attempt.request, self.instance, &attempt.name, now, &mut *entropy)
+            one.issue(&attempt.request, self.instance, &attempt.name, date, &mut *entropy)
         });
         Ok((issued.map_err(|error| Error::Internal(error.into()))?, authority))
     }
@@ -313,20 +339,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a node; its certificate is void at once. Where the nodes of a cluster join by the
-    /// certificates of their kubelets, those that were signed until now are void as well.
+    /// Removes a node; its certificate is void at once, and so are those of its kubelet that were
+    /// signed until now, and the sessions of pods on it.
     ///
     /// # Errors
     /// As [`Engine::remove_named`].
     pub async fn remove_node(self: &Arc<Self>, call: &Call, name: Name) -> Result<(), Error> {
-        let (engine, revoked) = (Arc::clone(self), RevokedWhat::Node(name.to_string()));
-        let plan = move |before: &Before<'_, Node>| {
-            let cluster = before.current.and_then(|node| node.cluster.as_ref());
-            let by_kubelet =
-                cluster.is_some_and(|name| engine.access.get().kubelets.contains_key(name));
-            let removed = Planned::remove();
-            Ok(if by_kubelet { removed.revoking(revoked) } else { removed })
-        };
+        let revoked = RevokedWhat::Node(name.to_string());
+        let plan = move |_: &Before<'_, Node>| Ok(Planned::remove().revoking(revoked));
         self.change_named::<Node>(call, name, plan).await.map(drop)
     }
 

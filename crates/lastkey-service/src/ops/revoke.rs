@@ -49,6 +49,9 @@ enum Ours {
 /// How often a revocation is written anew when somebody else was faster.
 const ATTEMPTS: usize = 8;
 
+/// How far the certificate of a node may be dated ahead and still be revoked by that date.
+pub(crate) const MOST_AHEAD_SECS: u64 = 60;
+
 impl Engine {
     /// Ends sessions. Those that are opened later are not concerned.
     ///
@@ -76,7 +79,7 @@ impl Engine {
         what: RevokedWhat,
     ) -> Result<Revocation, Error> {
         self.permit::<RevokeSessions>(trail, Resource::Instance)?;
-        let revocation = revocation(what, trail.at());
+        let revocation = self.revocation_of(what, trail.at());
         check_revocation(&revocation)?;
         trail.call().go_on()?;
         trail.intend(self).await?;
@@ -204,6 +207,14 @@ impl Engine {
             target,
         };
         self.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
+    }
+
+    /// A revocation of what was opened until now, and of the certificates of nodes that are dated
+    /// ahead, since they were signed within the second of the revocation before.
+    pub(crate) fn revocation_of(&self, what: RevokedWhat, now: Timestamp) -> Revocation {
+        let ahead = Timestamp(now.0.saturating_add(MOST_AHEAD_SECS));
+        let last = self.nodes.last_issued(&what).filter(|last| *last <= ahead);
+        revocation(what, last.map_or(now, |last| now.max(last)))
     }
 
     /// Writes a revocation and lets it count.

@@ -109,7 +109,39 @@ impl Cluster {
     }
 }
 
+fn kubelet_authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
 impl World {
+    /// A connection with the certificate of a kubelet, signed now and good for a year.
+    fn kubelet(&self, node: &str, issuer: &CertifiedIssuer<'_, KeyPair>) -> Peer {
+        let now = self.ports.clock.read().wall.0;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.remove(DnType::CommonName);
+        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+        params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.not_before = (std::time::UNIX_EPOCH + Duration::from_secs(now)).into();
+        params.not_after = params.not_before + Duration::from_secs(365 * 86_400);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = params.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap();
+        let certificate = self.engine.read_peer(vec![leaf.der().to_vec()]);
+        Peer { certificate, ..nobody() }
+    }
+
+    async fn join_by_kubelet(
+        &self,
+        node: &str,
+        cluster: &Cluster,
+        peer: &Peer,
+    ) -> Result<Joined, Error> {
+        self.engine.join_by_kubelet(ID, peer, name(node), cluster.name.clone(), &csr()).await
+    }
+
     async fn invite(&self, node: &str, cluster: &Cluster) -> SecretVec {
         let invited = self.engine.invite_node(admin(), name(node), cluster.name.clone()).await;
         invited.unwrap().token
@@ -188,7 +220,70 @@ async fn removed_node_and_its_pods_are_refused_on_connections_that_are_open() {
     let again = world.agent("worker-1", &here).await;
     assert_eq!(code(world.who(&pod, &agent).await), REFUSED);
     assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+    // The sessions of its pods ended with it.
+    assert_eq!(code(world.who(&pod, &again).await), REFUSED);
+    world.clock.pass(Duration::from_secs(1));
+    let pod = here.pod(&world, "worker-1").await;
     world.who(&pod, &again).await.unwrap();
+}
+
+#[tokio::test]
+async fn node_that_joins_again_within_the_second_of_its_removal_is_let_in_and_can_be_revoked() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    world.agent("a", &here).await;
+    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
+        world.engine.remove_node(admin(), name("a")).await.unwrap();
+        let again = world.agent("a", &here).await;
+        world.agent_itself(&again).await.unwrap();
+        let renewed = world.peer(&world.renew(&again).await.unwrap());
+        world.agent_itself(&renewed).await.unwrap();
+        world.engine.revoke(admin(), what).await.unwrap();
+        assert_eq!(code(world.agent_itself(&renewed).await), LET_GO);
+    }
+}
+
+#[tokio::test]
+async fn node_that_nothing_is_known_of_is_not_told_that_it_was_let_go() {
+    let (old, new) = (world().await, world().await);
+    let here = Cluster::known(&old, "here").await;
+    let agent = old.agent("a", &here).await;
+    // As on a server that was restored from a backup of before it joined.
+    assert_eq!(code(new.agent_itself(&agent).await), REFUSED);
+    new.engine.revoke(admin(), RevokedWhat::Node("a".to_owned())).await.unwrap();
+    assert_eq!(code(new.agent_itself(&agent).await), LET_GO);
+}
+
+#[tokio::test]
+async fn store_that_is_away_for_a_moment_tells_no_node_that_it_was_let_go_and_keeps_none_out_later()
+{
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let agent = world.agent("a", &here).await;
+    world.store.records().fail_next(Fault::Away);
+    for _ in 0..2 {
+        assert_eq!(code(world.renew(&agent).await), "Unavailable");
+        assert_eq!(code(world.agent_itself(&agent).await), "Unavailable");
+    }
+    world.store.records().come_back();
+    // Whether the renewal was written is known now: it was not.
+    world.agent_itself(&agent).await.unwrap();
+    world.renew(&agent).await.unwrap();
+}
+
+#[tokio::test]
+async fn node_that_was_removed_before_its_kubelets_were_known_stays_out_by_its_old_certificate() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    world.agent("a", &here).await;
+    world.engine.remove_node(admin(), name("a")).await.unwrap();
+    let issuer = kubelet_authority();
+    let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
+    let old = world.kubelet("a", &issuer);
+    assert_eq!(code(world.join_by_kubelet("a", &here, &old).await), REFUSED);
+    world.clock.pass(Duration::from_secs(1));
+    let fresh = world.kubelet("a", &issuer);
+    world.join_by_kubelet("a", &here, &fresh).await.unwrap();
 }
 
 #[tokio::test]
@@ -389,29 +484,12 @@ async fn revoked_node_is_refused_until_it_joins_anew() {
 #[tokio::test]
 async fn revoked_certificate_of_a_kubelet_is_refused_as_long_as_it_lives() {
     let day = Duration::from_secs(86_400);
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let issuer = kubelet_authority();
     for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
         let world = world().await;
         let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
-        let now = world.ports.clock.read().wall.0;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.remove(DnType::CommonName);
-        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
-        params.distinguished_name.push(DnType::CommonName, "system:node:a");
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.not_before = (std::time::UNIX_EPOCH + Duration::from_secs(now)).into();
-        params.not_after = params.not_before + 365 * day;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
-        let certificate = world.engine.read_peer(vec![leaf.der().to_vec()]);
-        let peer = Peer { certificate, ..nobody() };
-        let join = async || {
-            let (node, cluster) = (name("a"), here.name.clone());
-            world.engine.join_by_kubelet(ID, &peer, node, cluster, &csr()).await
-        };
+        let peer = world.kubelet("a", &issuer);
+        let join = async || world.join_by_kubelet("a", &here, &peer).await;
         join().await.unwrap();
         world.engine.revoke(admin(), what).await.unwrap();
         for _ in 0..3 {
