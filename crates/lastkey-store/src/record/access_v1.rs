@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use lastkey_core::access::{
     Cluster, Enrolment, Node, NodeAuthority, NodeCertificate, PasswordHash, Policy, Provider,
-    Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
+    Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, TpmKey, User,
 };
 use lastkey_core::ids::Name;
 use lastkey_core::time::{Elapsed, Timestamp};
@@ -431,6 +431,16 @@ pub(super) struct NodeV1<'a> {
     created_at: u64,
     #[n(5)]
     previous: Option<NodeCertificateV1>,
+    #[n(6)]
+    tpm: Option<TpmKeyV1>,
+}
+
+#[derive(Encode, Decode)]
+struct TpmKeyV1 {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    name: [u8; 32],
+    #[n(1)]
+    since: u64,
 }
 
 #[derive(Encode, Decode)]
@@ -472,6 +482,7 @@ impl<'a> From<&'a Node> for NodeV1<'a> {
             certificate: node.certificate.as_ref().map(NodeCertificateV1::from),
             created_at: node.created_at.0,
             previous: node.previous.as_ref().map(NodeCertificateV1::from),
+            tpm: node.tpm.as_ref().map(|key| TpmKeyV1 { name: key.name, since: key.since.0 }),
         }
     }
 }
@@ -487,6 +498,7 @@ impl TryFrom<NodeV1<'_>> for Node {
             certificate: node.certificate.map(NodeCertificate::from),
             created_at: Timestamp(node.created_at),
             previous: node.previous.map(NodeCertificate::from),
+            tpm: node.tpm.map(|key| TpmKey { name: key.name, since: Timestamp(key.since) }),
         })
     }
 }

@@ -81,6 +81,8 @@ fn nodes(r: &mut Recorder) {
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = request.serialize_request(&key).unwrap().pem().unwrap();
     let body = json!({ "name": "n1", "token": invited["join_token"], "csr": csr });
+    let challenge = r.call("post /v1/nodes/challenge", &[], json!({ "name": "n1" }));
+    assert_eq!(challenge["expires_in"], 120);
     let joined = r.call("post /v1/nodes/join", &[], body.clone());
     assert!(text(&joined["certificate"]).starts_with("-----BEGIN CERTIFICATE-----"), "{joined}");
     r.answer("post /v1/nodes/join", &[], body).refused(401, "Unauthenticated");
