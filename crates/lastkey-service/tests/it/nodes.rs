@@ -16,46 +16,46 @@ use lastkey_service::call::Call;
 use lastkey_service::error::Error;
 use lastkey_service::ops::exchange_token::Request;
 use lastkey_service::ops::fetch_keys::KeysFrom;
-use lastkey_service::ops::nodes::{CHALLENGE_SECS, Evidence, Joined, WayIn};
+use lastkey_service::ops::nodes::{Joined, WayIn};
 use lastkey_service::ops::set_access::{ClusterRequest, RoleRequest};
 use lastkey_testkit::fakes::Fault;
-use lastkey_trust::attestation::{bound_to, name_of};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
-};
+use rcgen::{CertificateParams, KeyPair, SanType};
 
 use crate::world::{World, admin, code, world};
 
-const ID: RequestId = RequestId([7; 16]);
+pub(crate) const ID: RequestId = RequestId([7; 16]);
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn csr() -> Vec<u8> {
+pub(crate) fn csr() -> Vec<u8> {
     let key = KeyPair::generate().unwrap();
     CertificateParams::default().serialize_request(&key).unwrap().der().to_vec()
 }
 
-fn nobody() -> Peer {
+pub(crate) fn nobody() -> Peer {
     Peer { address: Some([10, 0, 0, 1].into()), ..Peer::default() }
 }
 
 /// A cluster that signs tokens.
-struct Cluster {
-    name: Name,
+pub(crate) struct Cluster {
+    pub(crate) name: Name,
     key: SigningKey,
 }
 
 impl Cluster {
     /// Makes it known, with a role of the same name that only node agents may present.
-    async fn known(world: &World, text: &str) -> Self {
+    pub(crate) async fn known(world: &World, text: &str) -> Self {
         Self::with_kubelets(world, text, None).await
     }
 
     /// The same with an authority of its kubelets, in PEM.
-    async fn with_kubelets(world: &World, text: &str, authorities: Option<String>) -> Self {
+    pub(crate) async fn with_kubelets(
+        world: &World,
+        text: &str,
+        authorities: Option<String>,
+    ) -> Self {
         let material = generate(MaterialSpec::Ed25519, &mut SystemEntropy).unwrap();
         let key = SigningKey::new(MaterialSpec::Ed25519, &material).unwrap();
         let public = key.public_key_der().unwrap();
@@ -110,121 +110,26 @@ impl Cluster {
     }
 }
 
-fn kubelet_authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-/// What a TPM would do, with a key that lies in the open.
-struct Tpm {
-    key: SigningKey,
-    public: Vec<u8>,
-}
-
-impl Tpm {
-    fn new() -> Self {
-        let material = generate(MaterialSpec::P256, &mut SystemEntropy).unwrap();
-        let key = SigningKey::new(MaterialSpec::P256, &material).unwrap();
-        let spki = key.public_key_der().unwrap();
-        let (x, y) = spki[spki.len() - 64..].split_at(32);
-        let head = [0, 0x23, 0, 0x0b, 0, 5, 4, 0x72, 0, 0];
-        let kind = [0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10];
-        let public = [&head[..], &kind, &[0, 32], x, &[0, 32], y].concat();
-        Self { key, public }
-    }
-
-    fn way_in(&self) -> WayIn {
-        WayIn::Tpm(name_of(&self.public))
-    }
-
-    /// A quote over these bytes, and its signature.
-    fn quote(&self, bound: &[u8; 32]) -> (Vec<u8>, Vec<u8>) {
-        let head = [0xff, 0x54, 0x43, 0x47, 0x80, 0x18, 0, 0, 0, 32];
-        let attestation = [&head[..], bound, &[0; 25], &[0; 4], &[0; 2]].concat();
-        let message = Message::Raw(&attestation);
-        let der = self.key.sign(SignAlgorithm::EcdsaSha256, message).unwrap();
-        let (r, s) = der[4..].split_at(usize::from(der[3]));
-        let number = |bytes: &[u8]| {
-            let bytes = bytes.strip_prefix(&[0]).unwrap_or(bytes);
-            [&[0, u8::try_from(bytes.len()).unwrap()], bytes].concat()
-        };
-        let signature = [&[0, 0x18, 0, 0x0b][..], &number(r), &number(&s[2..])].concat();
-        (attestation, signature)
-    }
-}
-
 impl World {
-    /// Makes a node known that joins by its TPM.
-    async fn name_tpm(&self, node: &str, cluster: &Cluster, tpm: &Tpm) {
-        let cluster = cluster.name.clone();
-        let invited = self.engine.invite_node(admin(), name(node), cluster, tpm.way_in()).await;
-        assert!(invited.unwrap().token.is_none());
-    }
-
-    async fn join_by_tpm(&self, node: &str, tpm: &Tpm) -> Result<Joined, Error> {
-        let challenge = self.engine.challenge_node(&name(node)).unwrap();
-        self.answer_challenge(node, tpm, &challenge, &csr()).await
-    }
-
-    async fn answer_challenge(
-        &self,
-        node: &str,
-        tpm: &Tpm,
-        challenge: &[u8],
-        csr: &[u8],
-    ) -> Result<Joined, Error> {
-        let (attestation, signature) = tpm.quote(&bound_to(challenge, &name(node), csr));
-        let evidence =
-            Evidence { public: &tpm.public, attestation: &attestation, signature: &signature };
-        self.engine.join_by_tpm(ID, &nobody(), name(node), challenge, &evidence, csr).await
-    }
-
-    /// A connection with the certificate of a kubelet, signed now and good for a year.
-    fn kubelet(&self, node: &str, issuer: &CertifiedIssuer<'_, KeyPair>) -> Peer {
-        let now = self.ports.clock.read().wall.0;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.remove(DnType::CommonName);
-        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
-        params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.not_before = (std::time::UNIX_EPOCH + Duration::from_secs(now)).into();
-        params.not_after = params.not_before + Duration::from_secs(365 * 86_400);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap();
-        let certificate = self.engine.read_peer(vec![leaf.der().to_vec()]);
-        Peer { certificate, ..nobody() }
-    }
-
-    async fn join_by_kubelet(
-        &self,
-        node: &str,
-        cluster: &Cluster,
-        peer: &Peer,
-    ) -> Result<Joined, Error> {
-        self.engine.join_by_kubelet(ID, peer, name(node), cluster.name.clone(), &csr()).await
-    }
-
-    async fn invite(&self, node: &str, cluster: &Cluster) -> SecretVec {
+    pub(crate) async fn invite(&self, node: &str, cluster: &Cluster) -> SecretVec {
         let cluster = cluster.name.clone();
         let invited = self.engine.invite_node(admin(), name(node), cluster, WayIn::Token).await;
         invited.unwrap().token.unwrap()
     }
 
-    async fn join(&self, node: &str, token: &SecretVec) -> Result<Joined, Error> {
+    pub(crate) async fn join(&self, node: &str, token: &SecretVec) -> Result<Joined, Error> {
         let token = token.expose(SecretVec::copy_of);
         self.engine.join_node(ID, &nobody(), name(node), token, &csr()).await
     }
 
     /// A connection of the agent of a node that has joined just now.
-    async fn agent(&self, node: &str, cluster: &Cluster) -> Peer {
+    pub(crate) async fn agent(&self, node: &str, cluster: &Cluster) -> Peer {
         let token = self.invite(node, cluster).await;
         self.peer(&self.join(node, &token).await.unwrap())
     }
 
     /// A connection with this certificate.
-    fn peer(&self, joined: &Joined) -> Peer {
+    pub(crate) fn peer(&self, joined: &Joined) -> Peer {
         let certificate = self.engine.read_peer(vec![joined.certificate.clone()]);
         assert!(certificate.is_some());
         Peer { certificate, ..nobody() }
@@ -235,7 +140,7 @@ impl World {
         self.engine.authenticate(&bearer, peer).await
     }
 
-    async fn agent_itself(&self, peer: &Peer) -> Result<(Principal, Source), Error> {
+    pub(crate) async fn agent_itself(&self, peer: &Peer) -> Result<(Principal, Source), Error> {
         self.engine.authenticate(&Presented::Nothing, peer).await
     }
 
@@ -244,9 +149,9 @@ impl World {
     }
 }
 
-const REFUSED: &str = "Unauthenticated";
+pub(crate) const REFUSED: &str = "Unauthenticated";
 /// Who was removed or revoked is known, and told so.
-const LET_GO: &str = "AccessDenied";
+pub(crate) const LET_GO: &str = "AccessDenied";
 
 #[tokio::test]
 async fn session_by_node_agent_is_good_by_the_agent_of_the_pods_own_node_alone() {
@@ -334,92 +239,6 @@ async fn store_that_is_away_for_a_moment_tells_no_node_that_it_was_let_go_and_ke
     // Whether the renewal was written is known now: it was not.
     world.agent_itself(&agent).await.unwrap();
     world.renew(&agent).await.unwrap();
-}
-
-#[tokio::test]
-async fn node_that_was_removed_before_its_kubelets_were_known_stays_out_by_its_old_certificate() {
-    let world = world().await;
-    let here = Cluster::known(&world, "here").await;
-    world.agent("a", &here).await;
-    world.engine.remove_node(admin(), name("a")).await.unwrap();
-    let issuer = kubelet_authority();
-    let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
-    let old = world.kubelet("a", &issuer);
-    assert_eq!(code(world.join_by_kubelet("a", &here, &old).await), REFUSED);
-    world.clock.pass(Duration::from_secs(1));
-    let fresh = world.kubelet("a", &issuer);
-    world.join_by_kubelet("a", &here, &fresh).await.unwrap();
-}
-
-#[tokio::test]
-async fn node_joins_by_its_tpm_again_and_again_and_by_no_other() {
-    let world = world().await;
-    let here = Cluster::known(&world, "here").await;
-    let (own, other) = (Tpm::new(), Tpm::new());
-    assert_eq!(code(world.join_by_tpm("a", &own).await), REFUSED);
-    world.name_tpm("a", &here, &own).await;
-    world.name_tpm("b", &here, &other).await;
-    assert_eq!(code(world.join_by_tpm("a", &other).await), REFUSED);
-    let first = world.peer(&world.join_by_tpm("a", &own).await.unwrap());
-    world.agent_itself(&first).await.unwrap();
-    world.clock.pass(Duration::from_secs(86_400));
-    let second = world.peer(&world.join_by_tpm("a", &own).await.unwrap());
-    assert_eq!(code(world.agent_itself(&first).await), REFUSED);
-    world.agent_itself(&second).await.unwrap();
-    // What was said last counts.
-    let token = world.invite("a", &here).await;
-    assert_eq!(code(world.join_by_tpm("a", &own).await), REFUSED);
-    world.name_tpm("a", &here, &own).await;
-    assert_eq!(code(world.join("a", &token).await), REFUSED);
-    world.join_by_tpm("a", &own).await.unwrap();
-}
-
-#[tokio::test]
-async fn what_a_tpm_says_is_good_for_its_challenge_node_and_request() {
-    let world = world().await;
-    let here = Cluster::known(&world, "here").await;
-    let tpm = Tpm::new();
-    for node in ["a", "b"] {
-        world.name_tpm(node, &here, &tpm).await;
-    }
-    let challenge = world.engine.challenge_node(&name("a")).unwrap();
-    let (request, another) = (csr(), csr());
-    let (attestation, signature) = tpm.quote(&bound_to(&challenge, &name("a"), &request));
-    let evidence =
-        Evidence { public: &tpm.public, attestation: &attestation, signature: &signature };
-    let join = async |node: &str, challenge: &[u8], request: &[u8]| {
-        world.engine.join_by_tpm(ID, &nobody(), name(node), challenge, &evidence, request).await
-    };
-    let fresh = world.engine.challenge_node(&name("b")).unwrap();
-    assert_eq!(code(join("a", &challenge, &another).await), REFUSED);
-    assert_eq!(code(join("b", &fresh, &request).await), REFUSED);
-    assert_eq!(code(join("b", &challenge, &request).await), REFUSED);
-    join("a", &challenge, &request).await.unwrap();
-    assert_eq!(code(world.answer_challenge("b", &tpm, &challenge, &request).await), REFUSED);
-    world.clock.pass(Duration::from_secs(CHALLENGE_SECS));
-    assert_eq!(code(world.answer_challenge("a", &tpm, &challenge, &request).await), REFUSED);
-}
-
-#[tokio::test]
-async fn revoked_node_comes_back_by_its_tpm_when_that_was_named_again() {
-    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
-        let world = world().await;
-        let here = Cluster::known(&world, "here").await;
-        let tpm = Tpm::new();
-        for _ in 0..2 {
-            world.name_tpm("a", &here, &tpm).await;
-            let agent = world.peer(&world.join_by_tpm("a", &tpm).await.unwrap());
-            world.agent_itself(&agent).await.unwrap();
-            world.engine.revoke(admin(), what.clone()).await.unwrap();
-            assert_eq!(code(world.agent_itself(&agent).await), LET_GO);
-            assert_eq!(code(world.join_by_tpm("a", &tpm).await), REFUSED);
-        }
-        world.clock.pass(Duration::from_secs(86_400));
-        assert_eq!(code(world.join_by_tpm("a", &tpm).await), REFUSED);
-        world.name_tpm("a", &here, &tpm).await;
-        world.engine.remove_node(admin(), name("a")).await.unwrap();
-        assert_eq!(code(world.join_by_tpm("a", &tpm).await), REFUSED);
-    }
 }
 
 #[tokio::test]
@@ -614,26 +433,6 @@ async fn revoked_node_is_refused_until_it_joins_anew() {
         world.clock.pass(Duration::from_secs(1));
         let again = world.agent("a", &here).await;
         world.agent_itself(&again).await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn revoked_certificate_of_a_kubelet_is_refused_as_long_as_it_lives() {
-    let day = Duration::from_secs(86_400);
-    let issuer = kubelet_authority();
-    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
-        let world = world().await;
-        let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
-        let peer = world.kubelet("a", &issuer);
-        let join = async || world.join_by_kubelet("a", &here, &peer).await;
-        join().await.unwrap();
-        world.engine.revoke(admin(), what).await.unwrap();
-        for _ in 0..3 {
-            assert_eq!(code(join().await), REFUSED);
-            world.clock.pass(day);
-            world.engine.run_due().await;
-        }
-        assert_eq!(code(join().await), REFUSED);
     }
 }
 

@@ -126,6 +126,9 @@ pub(super) fn access_commands(s: &mut Shell) {
     let me = s.json("whoami --token-file session");
     assert_eq!((&me["principal"], &me["role"]), (&json!("k8s:prod/shop/api"), &json!("r")));
     s.ok("can generate-random --token-file session");
+    assert!(
+        s.run("can decrypt --token-file session", b"").text().contains("name the key or secret")
+    );
     assert!(s.ok("who-can generate-random").contains("role.r"));
     let denied = s.run("key list --token-file session --output json", b"").stderr;
     let denied: Value = serde_json::from_str(&denied).unwrap();
