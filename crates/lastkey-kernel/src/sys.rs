@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
-use crate::code::OwnCode;
+use crate::code::OwnPages;
 
 /// Length of `struct dm_ioctl`.
 pub(crate) const DM_HEAD_LEN: usize = 312;
@@ -115,18 +115,18 @@ pub(crate) fn forget_key(number: i32) {
     }
 }
 
-/// Takes code of the program out of locked memory and its pages out of the process.
+/// Takes pages of the program's file out of locked memory and out of the process.
 ///
 /// # Errors
 /// What the kernel answers.
-pub(crate) fn release_code(code: OwnCode) -> io::Result<()> {
-    let start = code.start() as *mut libc::c_void;
-    // SAFETY: the range is a mapping of the program's own file that is executable and not
-    // writable, so that its pages are those of the file and nothing else: what is dropped comes
-    // back from the file when it is next used. The mapping of a program stays until it ends, so
-    // that nothing else can have come to lie there since it was listed.
+pub(crate) fn release_pages(pages: OwnPages) -> io::Result<()> {
+    let start = pages.start() as *mut libc::c_void;
+    // SAFETY: the range is a private mapping of the program's own file that is not writable and, as
+    // the kernel said, has no page that differs from the file: what is dropped comes back from the
+    // file when it is next used. Nobody makes it writable after the start, and the mapping of a
+    // program stays until it ends, so that nothing has changed there since it was listed.
     let answers = unsafe {
-        [libc::munlock(start, code.len()), libc::madvise(start, code.len(), libc::MADV_DONTNEED)]
+        [libc::munlock(start, pages.len()), libc::madvise(start, pages.len(), libc::MADV_DONTNEED)]
     };
     if answers == [0, 0] { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
-use lastkey_luks::{DATA_OFFSET, Header, Medium as _};
+use lastkey_luks::{DATA_OFFSET, Medium as _};
 use lastkey_wire::grpc::csi::{
     Confirmed, ContentSource, ContentSourceKind, CreateVolumeReply, CreateVolumeRequest,
     ExpandReply, ExpandRequest, GetCapacityReply, GetCapacityRequest, Id, Int64, ListVolumesReply,
@@ -57,6 +56,7 @@ impl Driver {
         let mut record = match self.volumes.named(name) {
             Some(record) => same(record, request, &key, fs, source.as_ref())?,
             None => {
+                self.require_counted(&key)?;
                 // Until the copy is whole, its source is neither deleted nor changed.
                 let _source = source.as_ref().map(|from| self.locks.take(from.id())).transpose()?;
                 let origin = source.map(|source| self.origin(source)).transpose()?;
@@ -100,9 +100,9 @@ impl Driver {
         };
         match origin.map(|origin| &origin.source) {
             None => add(Fill::Nothing),
-            Some(Source::Snapshot(id)) => add(Fill::Copy(&self.snapshots.data(id))),
+            Some(Source::Snapshot(id)) => add(Fill::Copy(&self.snapshots.find(id)?)),
             Some(Source::Volume(id)) => {
-                let data = self.volumes.data(id);
+                let data = self.volumes.find(id)?;
                 self.while_still(id, |in_use| {
                     add(if in_use { Fill::Reference(&data) } else { Fill::Copy(&data) })
                 })
@@ -171,10 +171,7 @@ impl Driver {
         if self.mapping(id)?.is_some() {
             return Err(Fault::precondition(format!("{id} is in use on this node")));
         }
-        let data = self.volumes.data(id);
-        if !self.back_end.is_certain() {
-            require_ours(&record, &data)?;
-        }
+        let data = self.volumes.find(id)?;
         if !record.deleting {
             record.deleting = true;
             self.remember(&record)?;
@@ -279,7 +276,7 @@ impl Driver {
         let wanted = size(Some(range), record.capacity)?;
         if wanted > record.capacity {
             // A device may be longer than what was asked of it.
-            let there = Disk::open(&self.volumes.data(id)).map_err(io_while("open the volume"))?;
+            let there = Disk::open(&self.volumes.find(id)?).map_err(io_while("open the volume"))?;
             let missing = wanted.saturating_add(DATA_OFFSET).saturating_sub(len_of(&there)?);
             if missing > self.free()? {
                 let message = format!("{wanted} bytes are more than this node has left");
@@ -409,33 +406,6 @@ pub(crate) fn page(
     let more = end < ids.len() && len > 0;
     let last = ids.get(end.wrapping_sub(1)).filter(|_| more);
     Ok((start..end, last.map(|id| (*id).to_owned()).unwrap_or_default()))
-}
-
-/// Devices may have other names after a restart: what is to be wiped bears the volume's header, or
-/// nothing.
-fn require_ours(record: &VolumeRecord, data: &Path) -> Result<(), Fault> {
-    let disk = Disk::open(data).map_err(io_while("open the volume"))?;
-    let is_ours = match Header::read(&disk)? {
-        Some(header) => {
-            let tokens = header.tokens()?;
-            let is_its = |volume: &str| tokens.iter().any(|(_, token)| token.volume == volume);
-            is_its(&record.id) || record.bound_to.as_deref().is_some_and(is_its)
-        }
-        // A deletion that was cut short may have wiped it already.
-        None => {
-            (record.deleting || !record.formatted)
-                && disk.is_blank().map_err(io_while("read the volume"))?
-        }
-    };
-    if is_ours {
-        return Ok(());
-    }
-    Err(Fault::precondition(format!(
-        "{} leads to a device without the header of {}: nothing was wiped. Put the right device \
-         there, or wipe it yourself and remove the folder",
-        data.display(),
-        record.id
-    )))
 }
 
 /// Length of a device or file, in bytes.

@@ -36,12 +36,18 @@ impl Driver {
         let capability = Capability::parse(request.capability.as_ref())?;
         let _held = self.locks.take(id)?;
         let mut record = self.volume(id)?;
-        let file = self.volumes.data(id);
+        let file = self.volumes.find(id)?;
         let device = self.machine.attach(&file).map_err(io_while("attach the volume"))?;
         // A clone may be longer than what it was copied from.
         self.machine.grow(&file).map_err(io_while("tell the kernel the volume's length"))?;
         let disk = Disk::open(&device).map_err(io_while("open the volume's device"))?;
         let mut unlocked = self.unlock(&mut record, &disk)?;
+        if let Some(late) = unlocked.late.take() {
+            self.complain(id, &late);
+        }
+        if !record.ready {
+            self.count(&record)?;
+        }
         let mapping = self.mapped(&record, &device, &disk, &unlocked)?;
         match &capability.access {
             Access::Block => {
@@ -362,7 +368,7 @@ impl Driver {
             let message = format!("{id} is not to be seen at {}", path.display());
             return Err(Fault::new(Kind::NotFound, message));
         };
-        let file = self.volumes.data(id);
+        let file = self.volumes.find(id)?;
         let device = self.machine.attach(&file).map_err(io_while("attach the volume"))?;
         self.machine.grow(&file).map_err(io_while("tell the kernel the volume's length"))?;
         let disk = Disk::open(&device).map_err(io_while("open the volume's device"))?;

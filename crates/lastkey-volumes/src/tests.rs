@@ -14,12 +14,13 @@ use lastkey_wire::grpc::csi::{
     Nothing, PublishRequest, StageRequest, StatsRequest, UndoRequest, VolumeCapability,
 };
 
-use crate::back_end::Files;
+use crate::back_end::{BackEnd, Files};
 use crate::disk::Disk;
 use crate::driver::{Config, Driver};
 use crate::fake::{FakeKeys, FakeMachine, Mood};
 use crate::fault::{Fault, Kind};
 
+mod devices;
 mod keys;
 mod life;
 
@@ -30,23 +31,31 @@ struct Node {
     machine: Arc<FakeMachine>,
     keys: Arc<FakeKeys>,
     driver: Arc<Driver>,
+    back_end: Place,
 }
+
+/// Where volumes lie, by the folder of the driver.
+type Place = fn(&Path) -> Arc<dyn BackEnd>;
 
 impl Node {
     fn set() -> Self {
+        Self::over(|folder| Arc::new(Files::new(folder.to_owned())))
+    }
+
+    fn over(back_end: Place) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let machine = Arc::new(FakeMachine::default());
         let keys = Arc::new(FakeKeys::with(&[("alias/volumes", "key-1"), ("alias/b", "key-2")]));
-        let driver = driver(folder.path(), &machine, &keys);
-        Self { folder, machine, keys, driver }
+        let driver = driver(folder.path(), &machine, &keys, back_end);
+        Self { folder, machine, keys, driver, back_end }
     }
 
     /// Another process over what the last one left.
     fn restart(self) -> Self {
-        let Self { folder, machine, keys, driver: last } = self;
+        let Self { folder, machine, keys, driver: last, back_end } = self;
         drop(last);
-        let driver = driver(folder.path(), &machine, &keys);
-        Self { folder, machine, keys, driver }
+        let driver = driver(folder.path(), &machine, &keys, back_end);
+        Self { folder, machine, keys, driver, back_end }
     }
 
     /// A round of the kill switch, to its end.
@@ -106,9 +115,14 @@ impl Node {
     }
 }
 
-fn driver(folder: &Path, machine: &Arc<FakeMachine>, keys: &Arc<FakeKeys>) -> Arc<Driver> {
-    let files = Arc::new(Files::new(folder.to_owned()));
-    Arc::new(Driver::new(config(folder), keys.clone(), machine.clone(), files).unwrap())
+fn driver(
+    folder: &Path,
+    machine: &Arc<FakeMachine>,
+    keys: &Arc<FakeKeys>,
+    back_end: Place,
+) -> Arc<Driver> {
+    let back_end = back_end(folder);
+    Arc::new(Driver::new(config(folder), keys.clone(), machine.clone(), back_end).unwrap())
 }
 
 fn config(folder: &Path) -> Config {

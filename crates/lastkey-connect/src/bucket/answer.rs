@@ -231,6 +231,30 @@ mod tests {
         assert_eq!(parts, [("1".into(), "\"a\"".into()), ("2".into(), "\"b\"".into())]);
     }
 
+    #[test]
+    fn an_answer_that_was_cut_or_changed_anywhere_is_read_or_refused_and_no_more() {
+        let inside = "<Contents><Key>k</Key></Contents><Version><Key>k</Key><VersionId>1</VersionId>\
+                      </Version><Upload><Key>k</Key><UploadId>2</UploadId></Upload><Code>a</Code>\
+                      <IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>";
+        let read = |body: &[u8]| {
+            let body = Bytes::copy_from_slice(body);
+            (page(&body), versions_of(&body, "k"), uploads_of(&body, "k"), error_code(&body))
+        };
+        for name in ["ListBucketResult", "ListVersionsResult", "ListMultipartUploadsResult"] {
+            let whole = format!("<?xml version=\"1.0\"?><{name} {NS}>{inside}</{name}>");
+            for at in 0..whole.len() {
+                assert_eq!(read(&whole.as_bytes()[..at]), (None, None, None, None), "{name} {at}");
+                for other in [0, b'<', b'>', b'&', b'"', 0xff] {
+                    let mut changed = whole.clone().into_bytes();
+                    changed[at] = other;
+                    // What was changed inside a text is another text; it must not end the server.
+                    drop(read(&changed));
+                }
+            }
+            assert!(read(whole.as_bytes()).3.is_some(), "{name}");
+        }
+    }
+
     fn text_of(node: Node<'_, '_>, name: &'static str) -> String {
         text(node, name).unwrap()
     }

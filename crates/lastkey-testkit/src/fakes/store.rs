@@ -28,6 +28,8 @@ pub enum Fault {
     Full,
     /// Somebody else was faster.
     Conflict,
+    /// The store dies before it writes, and answers no question until it comes back.
+    Away,
 }
 
 /// The cause of a failure that a test asked for.
@@ -54,6 +56,7 @@ struct State {
     records: BTreeMap<RecordPath, (Revision, Record)>,
     last: CommitSeq,
     faults: VecDeque<Option<Fault>>,
+    away: bool,
     aimed: Vec<(RecordPath, Fault)>,
     watchers: Vec<(String, mpsc::UnboundedSender<Change>)>,
 }
@@ -74,6 +77,11 @@ impl FakeStore {
     pub fn fail_later(&self, well: usize, fault: Fault) {
         let faults = core::iter::repeat_n(None, well).chain([Some(fault)]);
         self.state().faults.extend(faults);
+    }
+
+    /// Lets a store answer again that went away.
+    pub fn come_back(&self) {
+        self.state().away = false;
     }
 
     /// Lets the next commit that writes this path go wrong, whatever is committed before it.
@@ -160,12 +168,20 @@ impl State {
 impl Store for FakeStore {
     async fn get(&self, path: &RecordPath) -> Result<Option<Stored>, StoreError> {
         self.calls.push(Call::Get(path.clone()));
-        Ok(self.state().stored(path))
+        let state = self.state();
+        if state.away {
+            Err(StoreError::Failed(FaultInjected.into()))
+        } else {
+            Ok(state.stored(path))
+        }
     }
 
     async fn scan(&self, range: &PathRange) -> Result<Vec<Stored>, StoreError> {
         self.calls.push(Call::Scan(range.prefix.clone()));
         let state = self.state();
+        if state.away {
+            return Err(StoreError::Failed(FaultInjected.into()));
+        }
         let inside = state.records.keys().filter(|path| range.contains(path));
         Ok(inside.take(range.limit).filter_map(|path| state.stored(path)).collect())
     }
@@ -182,6 +198,10 @@ impl Store for FakeStore {
             }
             Some(Fault::Full) => Err(StoreError::Full),
             Some(Fault::Conflict) => Err(StoreError::Conflict),
+            Some(Fault::Away) => {
+                state.away = true;
+                Err(StoreError::Failed(FaultInjected.into()))
+            }
         }
     }
 
@@ -308,7 +328,9 @@ impl SealedStore for FakeSealedStore {
         }
         match fault {
             None => *kept = Some(after.clone()),
-            Some(Fault::Before) => return Err(StoreError::Failed(FaultInjected.into())),
+            Some(Fault::Before | Fault::Away) => {
+                return Err(StoreError::Failed(FaultInjected.into()));
+            }
             Some(Fault::After) => {
                 *kept = Some(after.clone());
                 return Err(StoreError::Failed(FaultInjected.into()));
