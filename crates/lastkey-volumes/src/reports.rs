@@ -123,7 +123,7 @@ impl Reports {
         self.write(&sent)
     }
 
-    /// After a report that the service took, or that is none of this node's business.
+    /// After a report that the service took.
     fn end(&self, key: &str, things: &[Thing]) -> io::Result<()> {
         if !things.is_empty() {
             self.wait(key, things, AGAIN);
@@ -183,6 +183,9 @@ impl Driver {
         }
         for (key, things) in held {
             let Some(things) = things else { continue };
+            if self.reports.is_said(&key, &things) {
+                continue;
+            }
             let what = format!("report of {key}");
             match self.report(&key, &things) {
                 Ok(()) => self.is_well(&what),
@@ -224,11 +227,9 @@ impl Driver {
             Err(fault) if fault.kind == Kind::Away || is_overtaken => return Err(fault),
             Err(fault) => fault,
         };
-        if fault.kind == Kind::Denied {
-            self.reports.end(key, things).map_err(kept)?;
-        } else {
-            self.reports.wait(key, things, PAUSE);
-        }
+        // Also when nothing is left: the word of before stands until the service takes this one.
+        let again = if fault.kind == Kind::Denied { AGAIN } else { PAUSE };
+        self.reports.wait(key, things, again);
         let message = format!(
             "the service does not take the report of what is under the key {key}, and so does not \
              keep it from being destroyed: {fault}"

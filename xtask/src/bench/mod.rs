@@ -5,6 +5,7 @@
 
 mod access;
 mod custody;
+mod etcd;
 mod files;
 mod findings;
 mod http;
@@ -78,6 +79,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     backups(&mut report, scratch.path())?;
     access::audit_log(&mut report, scratch.path())?;
     custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
+    etcd::rows(&mut report, &binary, scratch.path())?;
     served(&mut report, &binary, scratch.path())?;
     report.print();
     Ok(())

@@ -2,6 +2,7 @@
 
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_luks::{Header, KmsToken, Medium as _, State};
+use lastkey_node::page::Shown as _;
 use lastkey_wire::grpc::csi::{CreateVolumeRequest, Id};
 
 use super::{Node, kind, request};
@@ -9,6 +10,7 @@ use crate::disk::Disk;
 use crate::escrow::EscrowHeader;
 use crate::fake::Mood;
 use crate::fault::Kind;
+use crate::metrics::Metrics;
 
 impl Node {
     fn rotate(&self, key: &str) -> u32 {
@@ -289,4 +291,97 @@ fn claims_of_the_key_service_itself_are_refused() {
     assert!(refused.message.contains("another StorageClass"), "{refused}");
     let id = node.driver.create_volume(&claim("shop")).unwrap().volume.unwrap().id;
     assert_eq!(node.driver.volumes.get(&id).unwrap().claim.as_deref(), Some("shop/data"));
+}
+
+/// The word of before stands at the service: a key that nothing is under any more would be kept for
+/// ever.
+#[test]
+fn report_that_nothing_is_left_is_not_forgotten_when_it_is_refused() {
+    let mut node = Node::set();
+    let (id, snapshot) = node.used();
+    node.keep();
+    node.driver.delete_snapshot(&Id { id: snapshot }).unwrap();
+    node.driver.delete_volume(&Id { id }).unwrap();
+    node.keys.0.lock().unwrap().no_reports = Some("AccessDenied");
+    node.keep();
+    assert_eq!(node.reported("key-1").len(), 2);
+    let reports = node.keys.0.lock().unwrap().reported;
+    node.keep();
+    assert_eq!(node.keys.0.lock().unwrap().reported, reports, "each is a line in a log");
+    assert_eq!(node.driver.complaints_len(), 1);
+    node = node.restart();
+    node.keys.0.lock().unwrap().no_reports = None;
+    node.keep();
+    assert!(node.reported("key-1").is_empty());
+}
+
+#[test]
+fn key_without_a_primary_version_makes_nothing_due() {
+    let node = Node::set();
+    let (id, _) = node.used();
+    node.keep();
+    let before = node.token(&id);
+    let attached = node.machine.done("attach");
+    node.keys.0.lock().unwrap().has_no_primary = true;
+    node.keep();
+    node.keep();
+    assert_eq!((node.token(&id), node.machine.done("attach")), (before, attached));
+    assert_eq!(node.driver.complaints_len(), 0);
+}
+
+#[test]
+fn rotation_that_this_node_may_not_follow_is_complained_of_and_the_volume_opens() {
+    let node = Node::set();
+    let (id, snapshot) = node.used();
+    node.driver.delete_snapshot(&Id { id: snapshot }).unwrap();
+    node.keep();
+    node.rotate("key-1");
+    node.keys.0.lock().unwrap().protects_nothing = true;
+    node.keep();
+    assert!(node.driver.complaint(&id).unwrap().contains("AccessDenied"));
+    let attached = node.machine.done("attach");
+    node.keep();
+    assert_eq!(node.machine.done("attach"), attached, "it is not asked again at once");
+    assert!(node.driver.complaint(&id).is_some());
+    node.stage(&id).unwrap();
+    assert_eq!(node.driver.volumes.get(&id).unwrap().wraps.unwrap().version, 1);
+}
+
+#[test]
+fn metrics_count_volumes_by_state_and_name_none() {
+    let node = Node::set();
+    let (closed, snapshot) = node.used();
+    let open = node.create("open");
+    node.stage(&open).unwrap();
+    let metrics = Metrics::new(node.driver.clone());
+    let shows = |line: &str| {
+        let text = metrics.metrics();
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    };
+    shows("lastkey_volumes_volumes{state=\"closed\"} 1");
+    shows("lastkey_volumes_volumes{state=\"open\"} 1");
+    shows("lastkey_volumes_volumes{state=\"frozen\"} 0");
+    shows("lastkey_volumes_snapshots 1");
+    shows("lastkey_volumes_without_escrow 2");
+    shows("lastkey_volumes_unlock_seconds_count 2");
+    node.keep();
+    shows("lastkey_volumes_without_escrow 0");
+    shows("lastkey_volumes_behind 0");
+    shows("lastkey_volumes_complaints 0");
+    node.rotate("key-1");
+    node.disable("key-1");
+    node.guard();
+    shows("lastkey_volumes_behind 3");
+    shows("lastkey_volumes_volumes{state=\"frozen\"} 1");
+    node.keys.0.lock().unwrap().mood = Mood::Away;
+    node.keep();
+    let complaints = node.driver.complaints_len();
+    assert_ne!(complaints, 0);
+    shows(&format!("lastkey_volumes_complaints {complaints}"));
+    let text = metrics.metrics();
+    assert!(text.contains("lastkey_volumes_key_service_calls_total{outcome=\"away\"}"), "{text}");
+    for name in [closed, snapshot, open, "key-1".to_owned(), "claim".to_owned()] {
+        assert!(!text.contains(&name), "{name}");
+    }
+    assert!(metrics.readiness().0);
 }
