@@ -55,13 +55,12 @@ impl Driver {
                 unlocked.advance(&disk, State::Ready, Content::Block)?;
             }
             Access::Mount { fs, flags } => {
-                if self.is_mounted(at, &mapping)? {
-                    return Ok(());
+                if !self.is_mounted(at, &mapping)? {
+                    let fs = fs.or(record.fs).unwrap_or(Fs::Ext4);
+                    self.prepare_fs(&record, &mapping, &disk, &mut unlocked, fs)?;
+                    self.mount(&record, &mapping, at, fs, flags)?;
+                    unlocked.advance(&disk, State::Ready, content_of(fs))?;
                 }
-                let fs = fs.or(record.fs).unwrap_or(Fs::Ext4);
-                self.prepare_fs(&record, &mapping, &disk, &mut unlocked, fs)?;
-                self.mount(&record, &mapping, at, fs, flags)?;
-                unlocked.advance(&disk, State::Ready, content_of(fs))?;
             }
         }
         if !record.ready {

@@ -170,8 +170,8 @@ fn folder_id(folder: &Path) -> io::Result<String> {
     }
 }
 
-/// What is under each key; nothing for one of which not everything is known.
-type Held = BTreeMap<String, Option<Vec<Thing>>>;
+/// What is under each key; for one of which not everything is known, the id of what is not.
+type Held = BTreeMap<String, Result<Vec<Thing>, String>>;
 
 impl Driver {
     /// Tells the service what changed since it was told.
@@ -179,10 +179,10 @@ impl Driver {
         let _saying = self.reports.say();
         let mut held = self.held();
         for key in self.reports.keys() {
-            held.entry(key).or_insert_with(|| Some(Vec::new()));
+            held.entry(key).or_insert_with(|| Ok(Vec::new()));
         }
         for (key, things) in held {
-            let Some(things) = things else { continue };
+            let Ok(things) = things else { continue };
             if self.reports.is_said(&key, &things) {
                 continue;
             }
@@ -252,7 +252,14 @@ impl Driver {
         let _saying = self.reports.say();
         let mut held = self.held();
         for key in std::iter::once(&record.key).chain(&record.lineage) {
-            let Some(Some(things)) = held.remove(key) else { continue };
+            let Some(things) = held.remove(key) else { continue };
+            let things = things.map_err(|unknown| {
+                Fault::precondition(format!(
+                    "{} cannot be counted under the key {key} before it is known under which version \
+                     {unknown} is: see what the log says of {unknown}",
+                    record.id
+                ))
+            })?;
             match self.report(key, &things) {
                 // Without the right to report there are volumes that nobody counts.
                 Ok(()) => {}
@@ -274,12 +281,12 @@ impl Driver {
 
     fn held(&self) -> Held {
         let mut held = Held::new();
-        let mut add = |key: &str, thing: Option<Thing>| {
-            let things = held.entry(key.to_owned()).or_insert_with(|| Some(Vec::new()));
+        let mut add = |key: &str, id: &str, thing: Option<Thing>| {
+            let things = held.entry(key.to_owned()).or_insert_with(|| Ok(Vec::new()));
             match (things.as_mut(), thing) {
-                (Some(things), Some(thing)) => things.push(thing),
-                (_, None) => *things = None,
-                (None, Some(_)) => {}
+                (Ok(things), Some(thing)) => things.push(thing),
+                (Ok(_), None) => *things = Err(id.to_owned()),
+                (Err(_), _) => {}
             }
         };
         for record in self.volumes.all().iter().filter(|record| record.needs_keys()) {
@@ -288,9 +295,9 @@ impl Driver {
             let thing = |version: fn(&Wraps) -> u32| {
                 thing(&record.id, record.wraps.as_ref(), version, &about)
             };
-            add(class, thing(|wraps| wraps.version));
+            add(class, &record.id, thing(|wraps| wraps.version));
             if let Some(lineage) = &record.lineage {
-                add(lineage, thing(|wraps| wraps.lineage_version));
+                add(lineage, &record.id, thing(|wraps| wraps.lineage_version));
             }
         }
         for record in self.snapshots.all().iter().filter(|record| record.formatted) {
@@ -299,8 +306,8 @@ impl Driver {
             let thing = |version: fn(&Wraps) -> u32| {
                 thing(&record.id, record.wraps.as_ref(), version, &about)
             };
-            add(class, thing(|wraps| wraps.version));
-            add(&record.lineage, thing(|wraps| wraps.lineage_version));
+            add(class, &record.id, thing(|wraps| wraps.version));
+            add(&record.lineage, &record.id, thing(|wraps| wraps.lineage_version));
         }
         for things in held.values_mut().flatten() {
             things.sort_by(|a, b| a.name.cmp(&b.name));

@@ -55,6 +55,14 @@ impl Unlocked {
         self.put(disk)
     }
 
+    /// Writes a token with the data key wrapped anew.
+    fn bind(&mut self, disk: &Disk, token: KmsToken, wraps: Wraps) -> Result<(), Fault> {
+        self.token = token;
+        self.put(disk)?;
+        self.wraps = wraps;
+        Ok(())
+    }
+
     /// Writes the token as it is now.
     pub(crate) fn put(&mut self, disk: &Disk) -> Result<(), Fault> {
         self.header.put_token(Some(self.number), &self.token)?;
@@ -99,6 +107,8 @@ impl Driver {
         let (mut unlocked, data_key) = self.open_header(record.owner(), disk, header)?;
         if !record.formatted {
             record.formatted = true;
+            // With what is counted, so that no other volume waits for this one.
+            record.wraps = Some(unlocked.wraps.clone());
             self.remember(record)?;
         }
         if unlocked.header.copies() != Copies::Both {
@@ -164,11 +174,10 @@ impl Driver {
         if token.volume != record.id || token.key != record.key {
             self.wrap_anew(disk, unlocked, data_key, &record.id, &record.key)?;
         } else if self.is_stale(&unlocked.wraps) {
-            match self.wrap_anew(disk, unlocked, data_key, &record.id, &record.key) {
-                // The device does not take it.
-                Err(fault) if fault.kind == Kind::Internal => return Err(fault),
+            match self.wrapped_anew(unlocked, data_key, &record.id, &record.key) {
+                Ok((token, wraps)) => unlocked.bind(disk, token, wraps)?,
                 // A node that may open and not protect still opens.
-                wrapped => unlocked.late = wrapped.err(),
+                Err(refused) => unlocked.late = Some(refused),
             }
         }
         let is_bound = record.bound_to.take().is_some();
@@ -188,6 +197,18 @@ impl Driver {
         volume: &str,
         key: &str,
     ) -> Result<(), Fault> {
+        let (token, wraps) = self.wrapped_anew(unlocked, data_key, volume, key)?;
+        unlocked.bind(disk, token, wraps)
+    }
+
+    /// The token that [`Driver::wrap_anew`] writes. What fails is the key service's.
+    fn wrapped_anew(
+        &self,
+        unlocked: &Unlocked,
+        data_key: &SecretVec,
+        volume: &str,
+        key: &str,
+    ) -> Result<(KmsToken, Wraps), Fault> {
         let mut token = unlocked.token.clone();
         volume.clone_into(&mut token.volume);
         key.clone_into(&mut token.key);
@@ -195,10 +216,7 @@ impl Driver {
         let is_same = unlocked.token.key == key;
         let number = if is_same { unlocked.wraps.data_key } else { 0 };
         let wraps = self.wrap(&mut token, data_key, number)?;
-        unlocked.token = token;
-        unlocked.put(disk)?;
-        unlocked.wraps = wraps;
-        Ok(())
+        Ok((token, wraps))
     }
 
     /// Puts a data key, wrapped, into a token.

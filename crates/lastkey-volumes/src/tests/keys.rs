@@ -104,6 +104,43 @@ fn volume_is_used_first_when_it_is_counted() {
     assert_eq!(node.reported("key-1"), [(more, 1)]);
 }
 
+/// A report that left it out would free the version that it is under.
+#[test]
+fn volume_is_not_used_first_beside_one_whose_version_is_not_known() {
+    let node = Node::set();
+    let (unknown, _) = node.used();
+    node.keep();
+    let before = node.reported("key-1");
+    let mut record = node.driver.volumes.get(&unknown).unwrap();
+    record.wraps = None;
+    node.driver.remember(&record).unwrap();
+    let fresh = node.create("fresh");
+    let refused = node.stage(&fresh).unwrap_err();
+    assert_eq!(refused.kind, Kind::Precondition);
+    assert!(refused.message.contains(&unknown), "{refused}");
+    assert_eq!((node.reported("key-1"), node.machine.done("make")), (before, 1));
+    node.keep();
+    node.stage(&fresh).unwrap();
+    assert_eq!(node.reported("key-1").len(), 3);
+}
+
+/// A crash after the mount and before that was written down.
+#[test]
+fn volume_that_is_mounted_already_is_one_that_was_used() {
+    let node = Node::set();
+    let id = node.create("claim");
+    node.stage(&id).unwrap();
+    let mut record = node.driver.volumes.get(&id).unwrap();
+    record.ready = false;
+    node.driver.remember(&record).unwrap();
+    node.stage(&id).unwrap();
+    node.unstage(&id);
+    node.keys.0.lock().unwrap().no_reports = Some("LimitExceeded");
+    node.rotate("key-1");
+    node.keep();
+    node.stage(&id).unwrap();
+}
+
 #[test]
 fn node_that_may_not_report_uses_volumes() {
     let node = Node::set();
@@ -344,6 +381,47 @@ fn rotation_that_this_node_may_not_follow_is_complained_of_and_the_volume_opens(
     assert_eq!(node.machine.done("attach"), attached, "it is not asked again at once");
     assert!(node.driver.complaint(&id).is_some());
     node.stage(&id).unwrap();
+    assert_eq!(node.driver.volumes.get(&id).unwrap().wraps.unwrap().version, 1);
+}
+
+/// The key service wraps, and the header has no room for what it gives.
+#[test]
+fn device_that_does_not_take_a_rotation_is_no_late_rotation() {
+    let node = Node::set();
+    let (id, _) = node.used();
+    let disk = node.disk(&id);
+    let mut header = Header::read(&disk).unwrap().unwrap();
+    let (_, mut filler) = header.tokens().unwrap().remove(0);
+    (filler.volume, filler.slots) = ("x".to_owned(), Vec::new());
+    // Until no byte more fits.
+    for len in [1_024, 512, 256, 128, 64, 3, 0] {
+        filler.wrapped = vec![0; len];
+        loop {
+            let mut next = header.clone();
+            if next.put_token(None, &filler).and_then(|_| next.store(&disk)).is_err() {
+                break;
+            }
+            header = next;
+        }
+    }
+    let (last, mut longer) = header.tokens().unwrap().pop().unwrap();
+    for len in [64, 16, 4, 1] {
+        loop {
+            let before = longer.cluster.clone();
+            longer.cluster.extend(std::iter::repeat_n('x', len));
+            let mut next = header.clone();
+            if next.put_token(Some(last), &longer).and_then(|_| next.store(&disk)).is_err() {
+                longer.cluster = before;
+                break;
+            }
+            header = next;
+        }
+    }
+    node.stage(&id).unwrap();
+    node.unstage(&id);
+    node.keys.0.lock().unwrap().primary.insert("key-1".to_owned(), 1_000_000);
+    node.keep();
+    assert_eq!(kind(node.stage(&id)), Kind::Precondition);
     assert_eq!(node.driver.volumes.get(&id).unwrap().wraps.unwrap().version, 1);
 }
 
