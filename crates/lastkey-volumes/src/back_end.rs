@@ -35,7 +35,8 @@ pub trait BackEnd: Send + Sync {
     /// finds it again where that can be. Before anything is read, written, wiped or ended in its name.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when it is not to be found; others when nobody knows.
+    /// [`io::ErrorKind::NotFound`] when it is not to be found, [`io::ErrorKind::AlreadyExists`] when
+    /// there are two; others when nobody knows.
     fn find(&self, at: &Path, id: &str) -> io::Result<()>;
 
     /// Makes data longer. As long already is no error.

@@ -6,6 +6,8 @@
 //!           nothing that those do not open. A header is written where none is whole, and only
 //!           when the data behind it is the volume's.
 
+use std::fs::{self, FileType};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use lastkey_crypto::entropy::SystemEntropy;
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::Disk;
 use crate::driver::Driver;
 use crate::fault::{Fault, io_while, key_fault};
+use crate::mark::{self, Found};
 use crate::ports::VolumeKeys;
 use crate::unlock::{
     Bound, DATA_KEY_USE, LAYOUT, SUBSYSTEM, Unlocked, context, fresh_data_key, label, wrap_twice,
@@ -68,15 +71,30 @@ impl EscrowHeader {
         serde_json::to_vec(self).map_err(|error| Fault::invalid(error.to_string()))
     }
 
-    /// Writes the lost header of the volume on a device anew. `unseen` also where nothing tells
-    /// that the device is the volume's.
+    /// Writes the lost header of the volume on a device anew, and its mark on a whole device.
+    /// `unseen` also where nothing tells that the device is the volume's.
     ///
     /// # Errors
-    /// When there is a whole header, the device is another volume's, or the key service refuses.
+    /// When nothing is lost, the device is another volume's, or the key service refuses.
     pub fn restore(&self, keys: &dyn VolumeKeys, device: &Path, unseen: bool) -> Result<(), Fault> {
+        self.restore_on(keys, device, unseen, FileType::is_block_device)
+    }
+
+    pub(crate) fn restore_on(
+        &self,
+        keys: &dyn VolumeKeys,
+        device: &Path,
+        unseen: bool,
+        bears_mark: fn(&FileType) -> bool,
+    ) -> Result<(), Fault> {
         let disk = Disk::open(device).map_err(io_while("open the device"))?;
+        let kind = fs::metadata(device).map_err(io_while("look at the device"))?.file_type();
+        let is_unmarked = bears_mark(&kind) && self.is_unmarked(&disk)?;
         match Header::read(&disk) {
-            Ok(None) | Err(lastkey_luks::Error::Damaged(_)) => {}
+            Ok(None) | Err(lastkey_luks::Error::Damaged(_)) => {
+                self.restore_header(keys, &disk, unseen)?;
+            }
+            Ok(Some(header)) if is_unmarked => self.require_own(keys, &disk, &header)?,
             Ok(Some(_)) => {
                 return Err(Fault::precondition(
                     "there is a whole header on this device: nothing was written",
@@ -84,8 +102,56 @@ impl EscrowHeader {
             }
             Err(error) => return Err(error.into()),
         }
+        if is_unmarked {
+            mark::put(&disk, &self.volume).map_err(io_while("write the mark of the device"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a whole device has no mark. That of somebody else is an error; what cannot be read is
+    /// none, and is written anew.
+    fn is_unmarked(&self, disk: &Disk) -> Result<bool, Fault> {
+        match mark::find(disk) {
+            Ok(Found::Mark(id)) if id == self.volume => Ok(false),
+            Ok(Found::Mark(id)) => Err(Fault::precondition(format!(
+                "this device bears the mark of {id} and not of {}: nothing was written",
+                self.volume
+            ))),
+            Ok(Found::Nothing | Found::Other) | Err(_) => Ok(true),
+        }
+    }
+
+    /// A whole header is the volume's when it opens to the key in escrow.
+    fn require_own(
+        &self,
+        keys: &dyn VolumeKeys,
+        disk: &Disk,
+        header: &Header,
+    ) -> Result<(), Fault> {
+        let tokens = header.tokens()?;
+        let token = tokens.into_iter().find(|(_, token)| token.volume == self.volume);
+        let (_, token) = token.ok_or_else(|| {
+            Fault::precondition(format!(
+                "there is a whole header on this device and it is not of {}: nothing was written",
+                self.volume
+            ))
+        })?;
+        let bound = context(DATA_KEY_USE, &token);
+        let data_key = unwrap_twice(keys, &token.lineage, &token.key, &token.wrapped, &bound)?;
+        if header.open(disk, &token.slots, &data_key)?.ct_eq(&self.open(keys)?) {
+            return Ok(());
+        }
+        Err(Fault::precondition("the header on this device opens another key: nothing was written"))
+    }
+
+    fn restore_header(
+        &self,
+        keys: &dyn VolumeKeys,
+        disk: &Disk,
+        unseen: bool,
+    ) -> Result<(), Fault> {
         let volume_key = self.open(keys)?;
-        if !unseen && !self.is_behind(&disk, &volume_key)? {
+        if !unseen && !self.is_behind(disk, &volume_key)? {
             return Err(Fault::precondition(format!(
                 "nothing tells that this device is the volume {}: nothing was written. It is told \
                  by its file system; for one without, and when you are sure, give --unseen",
@@ -101,7 +167,7 @@ impl EscrowHeader {
             Format { label: &label, subsystem: SUBSYSTEM, sector_size: LAYOUT.sector_size };
         let with_slot = |slot| KmsToken { slots: vec![slot], ..token };
         let (uuid, noise) = (&self.uuid, &mut SystemEntropy);
-        Header::restore(&disk, format, uuid, &volume_key, &data_key, with_slot, noise)?;
+        Header::restore(disk, format, uuid, &volume_key, &data_key, with_slot, noise)?;
         Ok(())
     }
 
@@ -123,11 +189,7 @@ impl EscrowHeader {
         let bound: Bound = context(VOLUME_KEY_USE, &self.token());
         let outer = unhex(&self.volume_key)
             .ok_or_else(|| Fault::invalid("the volume key in escrow is not hexadecimal"))?;
-        let unwrap = |key: &str, wrapped: &[u8]| {
-            keys.unwrap(wrapped, &bound).map_err(|error| key_fault(key, error))
-        };
-        let inner = unwrap(&self.key, &outer)?;
-        Ok(VolumeKey::take(inner.expose(|inner| unwrap(&self.lineage, inner))?)?)
+        Ok(VolumeKey::take(unwrap_twice(keys, &self.lineage, &self.key, &outer, &bound)?)?)
     }
 
     /// Whether the data on a device is a file system under this key.
@@ -168,6 +230,21 @@ impl Driver {
             Fault { message, ..fault }
         })
     }
+}
+
+/// What [`wrap_twice`] wrapped.
+fn unwrap_twice(
+    keys: &dyn VolumeKeys,
+    lineage: &str,
+    key: &str,
+    wrapped: &[u8],
+    bound: &Bound,
+) -> Result<SecretVec, Fault> {
+    let unwrap = |key: &str, wrapped: &[u8]| {
+        keys.unwrap(wrapped, bound).map_err(|error| key_fault(key, error))
+    };
+    let inner = unwrap(key, wrapped)?;
+    inner.expose(|inner| unwrap(lineage, inner))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,8 +2,8 @@
 //!
 //! Room      `volumes`.
 //! Source    docs/formats/luks2-token.md, "Mark of a whole device".
-//! Holds     It is compared byte by byte and never parsed. It is not copied with what lies around it,
-//!           and is the first thing that is written to a device and the last that is wiped.
+//! Holds     Whose a device is, is told byte by byte; one of somebody else is parsed for people alone.
+//!           It is not copied with what lies around it, and is the first thing that is written to a device and the last that is wiped.
 
 use std::fs::File;
 use std::io;
@@ -17,6 +17,37 @@ use crate::disk::Disk;
 /// Where it lies: between the key slots and the data.
 pub(crate) const PLACE: u64 = DATA_OFFSET - RESERVED_LEN;
 const LEN: usize = 4_096;
+/// What marks of all versions begin with.
+const BEGIN: &[u8] = b"lastkey-device ";
+/// How much of the id of a mark is shown.
+const SHOWN_LEN: usize = 64;
+
+/// What lies where a mark does.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Zeros.
+    Nothing,
+    /// A mark, and what it says whose it is.
+    Mark(String),
+    /// Something else.
+    Other,
+}
+
+/// What lies there.
+///
+/// # Errors
+/// When it cannot be read: then nobody knows.
+pub(crate) fn find(disk: &Disk) -> io::Result<Found> {
+    let mut found = [0; LEN];
+    disk.read_at(&mut found, PLACE)?;
+    if !found.starts_with(BEGIN) {
+        return Ok(if found == [0; LEN] { Found::Nothing } else { Found::Other });
+    }
+    let line = found.split(|byte| *byte == b'\n').nth(1).unwrap_or_default();
+    let id = line.iter().copied().map(char::from);
+    let id = id.take_while(|c| c.is_ascii_alphanumeric() || *c == '-').take(SHOWN_LEN);
+    Ok(Found::Mark(id.collect()))
+}
 
 /// Whether a device bears the mark of a volume or snapshot. One that is too short for a volume
 /// bears none.
@@ -60,7 +91,7 @@ fn of(id: &str) -> [u8; LEN] {
 mod tests {
     use lastkey_luks::Medium as _;
 
-    use super::{clear, is_on, put};
+    use super::{Found, clear, find, is_on, put};
     use crate::disk::Disk;
 
     #[test]
@@ -71,6 +102,7 @@ mod tests {
         assert!(!is_on(file.path(), "lkv-1").unwrap());
         put(&disk, "lkv-1").unwrap();
         assert!(is_on(file.path(), "lkv-1").unwrap());
+        assert_eq!(find(&disk).unwrap(), Found::Mark("lkv-1".to_owned()));
         for other in ["lkv-", "lkv-11", "lkv-2", ""] {
             assert!(!is_on(file.path(), other).unwrap(), "{other}");
         }
@@ -81,6 +113,11 @@ mod tests {
         assert!(rest.iter().all(|byte| *byte == 0));
         clear(&disk).unwrap();
         assert!(disk.is_blank().unwrap());
+        assert_eq!(find(&disk).unwrap(), Found::Nothing);
+        disk.write_at(b"lastkey-device 2\nlkv-\x1b[1m", 16_773_120).unwrap();
+        assert_eq!(find(&disk).unwrap(), Found::Mark("lkv-".to_owned()));
+        disk.write_at(b"x", 16_773_120).unwrap();
+        assert_eq!(find(&disk).unwrap(), Found::Other);
     }
 
     #[test]

@@ -7,15 +7,15 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, FileType};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileTypeExt as _, symlink};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use lastkey_luks::{DATA_OFFSET, Medium as _};
+use lastkey_luks::{DATA_OFFSET, Header, Medium as _};
 
 use crate::back_end::{BackEnd, Fill};
 use crate::disk::Disk;
-use crate::mark;
+use crate::mark::{self, Found};
 
 /// Devices of a list.
 #[derive(Debug)]
@@ -39,24 +39,30 @@ impl Raw {
         Self { list, state, is_device, choosing: Mutex::new(()) }
     }
 
-    /// The devices of the list that are there, as they are named in it. It is read each time: devices
-    /// come and go.
+    /// The devices of the list that are there, each once, as they are named in it. It is read each
+    /// time: devices come and go.
     ///
     /// # Errors
     /// When the list cannot be read, or names something else than a device.
     pub fn devices(&self) -> io::Result<Vec<PathBuf>> {
+        Ok(self.listed()?.0)
+    }
+
+    /// The same, and whether one more is in the list and not there.
+    fn listed(&self) -> io::Result<(Vec<PathBuf>, bool)> {
         let named = |error: io::Error, name: &Path| {
             io::Error::new(error.kind(), format!("{}: {error}", name.display()))
         };
         let text = fs::read_to_string(&self.list).map_err(|error| named(error, &self.list))?;
         let lines = text.lines().map(str::trim);
-        let mut devices = Vec::new();
+        let (mut devices, mut is_one_absent) = (Vec::new(), false);
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let path = Path::new(line);
             match fs::metadata(path) {
                 // One that is missing keeps nobody from the others.
                 Err(error) if path.is_absolute() && error.kind() == io::ErrorKind::NotFound => {
                     tracing::warn!(device = line, "this device of the list is not there");
+                    is_one_absent = true;
                 }
                 Err(error) => return Err(named(error, path)),
                 Ok(found) if path.is_absolute() && (self.is_device)(&found.file_type()) => {
@@ -68,7 +74,7 @@ impl Raw {
                 }
             }
         }
-        Ok(devices)
+        Ok((distinct(devices)?, is_one_absent))
     }
 
     fn taken(&self) -> io::Result<BTreeSet<PathBuf>> {
@@ -107,43 +113,76 @@ impl Raw {
         let chosen = empty.next().ok_or_else(|| {
             io::Error::new(io::ErrorKind::StorageFull, "no device of the list is empty and free")
         })?;
-        // Before the mark, so that a mark that nobody asks for any more is found and wiped.
+        // Before the mark, and durable, so that a mark that nobody asks for any more is found and
+        // wiped.
         symlink(&chosen, at)?;
+        for folder in at.ancestors().skip(1).take(2) {
+            File::open(folder)?.sync_all()?;
+        }
         let disk = Disk::open(&chosen)?;
         mark::put(&disk, id)?;
         Ok(disk)
     }
 
-    /// The one device that bears the mark of a volume, whatever it is called.
+    /// The one device that bears the mark of a volume, whatever it is called: of those of the list,
+    /// and the one that the link leads to.
     fn search(&self, at: &Path, id: &str) -> io::Result<PathBuf> {
+        let mut devices = self.devices()?;
+        match at.canonicalize() {
+            Ok(linked) => devices.push(linked),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let devices = distinct(devices)?;
         let (mut bearers, mut unread) = (Vec::new(), None);
-        for device in self.devices()? {
-            match mark::is_on(&device, id) {
+        for device in &devices {
+            match mark::is_on(device, id) {
                 Ok(true) => bearers.push(device),
                 Ok(false) => {}
                 Err(error) => unread = Some((device, error)),
             }
         }
-        let refuse = |message: String| Err(io::Error::new(io::ErrorKind::NotFound, message));
         match (bearers.as_slice(), unread) {
-            ([one], _) => Ok(one.clone()),
-            ([], None) => refuse(format!(
-                "no device of the list bears the mark of {id}: nothing was read or written. Attach its \
-                 device, or put it into {} again; if it is gone for good, stop the driver and remove \
-                 the folder of {}",
-                self.list.display(),
-                at.display()
-            )),
+            ([one], _) => Ok((*one).clone()),
+            ([], None) => Err(self.none_bears(at, id, &devices)),
             ([], Some((device, error))) => Err(io::Error::new(
                 error.kind(),
                 format!("{} may be {id} and cannot be read: {error}", device.display()),
             )),
-            ([one, two, ..], _) => refuse(format!(
-                "{} and {} bear the mark of {id}: one is a copy of the other. Take it out of the list",
-                one.display(),
-                two.display()
-            )),
+            ([one, two, ..], _) => {
+                let message = format!(
+                    "{} and {} bear the mark of {id}: one is a copy of the other. Detach the copy",
+                    one.display(),
+                    two.display()
+                );
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
+            }
         }
+    }
+
+    /// What to do when no device bears the mark of a volume.
+    fn none_bears(&self, at: &Path, id: &str, devices: &[PathBuf]) -> io::Error {
+        let unmarked =
+            devices.iter().find_map(|device| Some((device, volume_without_mark(device)?)));
+        let advice = match unmarked {
+            Some((device, volume)) => format!(
+                "{0} has a header of {volume} and no mark, as devices from before there were marks. \
+                 When it is {id} itself and no copy of it, `lastkey volume restore-header {id} \
+                 --device {0}` puts the mark there; for a snapshot or clone see \
+                 docs/kubernetes/volumes.md, \"Devices without a mark\"",
+                device.display()
+            ),
+            None => format!(
+                "Attach its device, or put it into {} again; if it is gone for good, stop the driver \
+                 and remove the folder of {}",
+                self.list.display(),
+                at.display()
+            ),
+        };
+        let message = format!(
+            "no device of the list bears the mark of {id}: nothing was read or written. {advice}"
+        );
+        io::Error::new(io::ErrorKind::NotFound, message)
     }
 }
 
@@ -160,15 +199,12 @@ impl BackEnd for Raw {
     }
 
     fn find(&self, at: &Path, id: &str) -> io::Result<()> {
-        let linked = mark::is_on(at, id);
-        if matches!(linked, Ok(true)) {
+        // All of the list each time: the link may lead to a copy that has the name of before.
+        let device = self.search(at, id)?;
+        let wanted = identity(&device)?;
+        if identity(at).is_ok_and(|linked| linked == wanted) {
             return Ok(());
         }
-        let device = self.search(at, id).map_err(|error| match linked {
-            // It may be this one: nobody knows.
-            Err(unread) if unread.kind() != io::ErrorKind::NotFound => unread,
-            Ok(_) | Err(_) => error,
-        })?;
         tracing::info!(volume = id, device = %device.display(), "its device has another name now");
         let fresh = at.with_extension("new");
         drop(fs::remove_file(&fresh));
@@ -195,7 +231,8 @@ impl BackEnd for Raw {
                 disk.blank()?;
                 mark::clear(&disk)?;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // The one that is absent may bear it: then it is wiped when it is back.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.listed()?.1 => {}
             Err(error) => return Err(error),
         }
         fs::remove_file(at)
@@ -208,6 +245,32 @@ impl BackEnd for Raw {
     fn has_inline(&self) -> bool {
         false
     }
+}
+
+/// What tells one device from another, whatever it is called.
+fn identity(device: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::metadata(device)?;
+    let is_block = found.file_type().is_block_device();
+    Ok(if is_block { (found.rdev(), 0) } else { (found.dev(), found.ino()) })
+}
+
+/// Each device once, by the first of its names.
+fn distinct(devices: Vec<PathBuf>) -> io::Result<Vec<PathBuf>> {
+    let (mut seen, mut distinct) = (BTreeSet::new(), Vec::new());
+    for device in devices {
+        if seen.insert(identity(&device)?) {
+            distinct.push(device);
+        }
+    }
+    Ok(distinct)
+}
+
+/// The volume that the header of a device names, when that bears no mark.
+fn volume_without_mark(device: &Path) -> Option<String> {
+    let disk = Disk::open(device).ok()?;
+    let Ok(Found::Nothing) = mark::find(&disk) else { return None };
+    let header = Header::read(&disk).ok()??;
+    header.tokens().ok()?.into_iter().next().map(|(_, token)| token.volume)
 }
 
 /// The first `len` bytes of a volume without its mark. It may be shorter, or lie on a longer device.
@@ -227,8 +290,10 @@ fn is_empty(device: &Path) -> bool {
     match Disk::open_alone(device).and_then(|disk| disk.is_blank()) {
         Ok(true) => true,
         Ok(false) => {
+            let found = Disk::open(device).and_then(|disk| mark::find(&disk));
+            let of = if let Ok(Found::Mark(id)) = found { id } else { "nobody known".to_owned() };
             let device = device.display();
-            tracing::warn!(%device, "something lies on this device: it is not taken");
+            tracing::warn!(%device, of, "something lies on this device: it is not taken");
             false
         }
         Err(error) => {

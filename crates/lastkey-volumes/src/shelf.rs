@@ -106,7 +106,7 @@ impl<T: Entry> Shelf<T> {
     pub(crate) fn find(&self, id: &str) -> Result<PathBuf, Fault> {
         let data = self.data(id);
         self.back_end.find(&data, id).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) {
                 return Fault::precondition(error.to_string());
             }
             io_while(format!("find what {id} lies on"))(error)

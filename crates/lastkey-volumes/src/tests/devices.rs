@@ -10,6 +10,7 @@ use lastkey_wire::grpc::csi::{ContentSource, ContentSourceKind, CreateVolumeRequ
 use super::{MIB, Node, kind, request};
 use crate::back_end::{BackEnd as _, Fill};
 use crate::disk::Disk;
+use crate::escrow::EscrowHeader;
 use crate::fault::{Fault, Kind};
 use crate::mark;
 use crate::raw::Raw;
@@ -72,6 +73,18 @@ impl Node {
         let content_source = Some(ContentSource { kind: Some(kind) });
         let clone = CreateVolumeRequest { content_source, ..request("clone") };
         self.driver.create_volume(&clone).unwrap().volume.unwrap().id
+    }
+
+    /// What the service keeps of the header of a volume that was used.
+    fn escrow(&self, id: &str) -> EscrowHeader {
+        self.stage(id).unwrap();
+        self.keep();
+        self.unstage(id);
+        EscrowHeader::parse(&self.keys.0.lock().unwrap().headers[id]).unwrap()
+    }
+
+    fn restore(&self, header: &EscrowHeader, name: &str, unseen: bool) -> Result<(), Fault> {
+        header.restore_on(&*self.keys, &self.device(name), unseen, FileType::is_file)
     }
 
     fn delete(&self, id: &str) -> Result<(), Fault> {
@@ -197,6 +210,97 @@ fn of_two_devices_with_one_mark_none_is_chosen() {
     node.stage(&id).unwrap();
 }
 
+/// The link leads to one of the two, which says nothing: the kernel may have given its name away.
+#[test]
+fn copy_of_a_device_stops_its_volume_whichever_has_the_name_of_before() {
+    let node = Node::with_devices(&["a", "b"]);
+    let id = node.create("claim");
+    let at = node.bearer(&id, &["a", "b"]);
+    let other = if at == "a" { "b" } else { "a" };
+    fs::copy(node.device(&at), node.device(other)).unwrap();
+    for refused in [node.stage(&id), node.delete(&id)] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, Kind::Precondition);
+        assert!(refused.message.contains("one is a copy of the other"), "{refused}");
+    }
+    let before = node.bytes(&at);
+    // Nor is what was left half of it taken for gone.
+    let raw =
+        Raw::of(node.folder.path().join("list"), node.folder.path().into(), FileType::is_file);
+    assert!(raw.remove(&node.driver.volumes.data(&id), &id).is_err());
+    assert!(node.bytes("a") == before && node.bytes("b") == before);
+    fs::write(node.device(other), filled(0)).unwrap();
+    node.stage(&id).unwrap();
+}
+
+#[test]
+fn device_that_the_list_names_twice_is_one_device() {
+    let node = Node::with_devices(&["a"]);
+    let alias = node.folder.path().join("device-alias");
+    std::os::unix::fs::symlink(node.device("a"), &alias).unwrap();
+    let list = node.folder.path().join("list");
+    let before = fs::read_to_string(&list).unwrap();
+    fs::write(&list, format!("{}\n{before}", alias.display())).unwrap();
+    let id = node.create("claim");
+    node.stage(&id).unwrap();
+    assert_eq!(kind(node.driver.create_volume(&request("second"))), Kind::Exhausted);
+}
+
+#[test]
+fn restored_header_comes_with_the_mark_and_on_no_device_of_somebody_else() {
+    let node = Node::with_devices(&["a", "b"]);
+    let id = node.create("claim");
+    let kept = node.escrow(&id);
+    let snapshot = node.snapshot(&id);
+    let (at, other) = (node.bearer(&id, &["a", "b"]), node.bearer(&snapshot, &["a", "b"]));
+    let lost = |name: &str| {
+        let disk = Disk::open(&node.device(name)).unwrap();
+        disk.write_at(&[0xAA; 32_768], 0).unwrap();
+        disk
+    };
+    lost(&other);
+    let before = node.bytes(&other);
+    let refused = node.restore(&kept, &other, true).unwrap_err();
+    assert!(refused.message.contains(&snapshot), "{refused}");
+    assert!(node.bytes(&other) == before);
+    // What overwrote the header overwrote the mark, or there is none.
+    for byte in [0xAA, 0] {
+        lost(&at).write_at(&[byte; 4_096], mark::PLACE).unwrap();
+        assert_eq!(kind(node.stage(&id)), Kind::Precondition);
+        node.restore(&kept, &at, true).unwrap();
+        assert!(mark::is_on(&node.device(&at), &id).unwrap());
+        node.stage(&id).unwrap();
+        node.unstage(&id);
+    }
+    // With both there is nothing to do.
+    assert_eq!(kind(node.restore(&kept, &at, true)), Kind::Precondition);
+    assert_eq!(node.machine.done("make"), 1, "what is on it was not made again");
+}
+
+/// As it was taken before there were marks.
+#[test]
+fn device_without_a_mark_gets_it_when_its_whole_header_is_the_volumes() {
+    let node = Node::with_devices(&["a", "b"]);
+    let (id, second) = (node.create("claim"), node.create("second"));
+    let (kept, of_second) = (node.escrow(&id), node.escrow(&second));
+    let at = node.bearer(&id, &["a", "b"]);
+    mark::clear(&Disk::open(&node.device(&at)).unwrap()).unwrap();
+    let before = node.bytes(&at);
+    let refused = node.stage(&id).unwrap_err();
+    assert_eq!(refused.kind, Kind::Precondition);
+    let advice = format!("restore-header {id} --device {}", node.device(&at).display());
+    assert!(refused.message.contains(&advice), "{refused}");
+    assert!(!refused.message.contains("remove the folder"), "{refused}");
+    let refused = node.restore(&of_second, &at, true).unwrap_err();
+    assert!(refused.message.contains("not of"), "{refused}");
+    node.keys.0.lock().unwrap().disabled.insert("key-1".to_owned());
+    assert_eq!(kind(node.restore(&kept, &at, false)), Kind::Precondition);
+    assert!(node.bytes(&at) == before, "nothing was written");
+    node.keys.0.lock().unwrap().disabled.clear();
+    node.restore(&kept, &at, false).unwrap();
+    node.stage(&id).unwrap();
+}
+
 /// A format of ours that was cut short is begun again: the mark says that nobody else's is there.
 #[test]
 fn format_that_was_cut_short_is_done_again_on_the_device_of_the_volume() {
@@ -260,6 +364,24 @@ fn half_made_volume_whose_device_is_another_one_by_now_wipes_nothing() {
     let node = node.restart();
     assert!(!half.exists());
     assert!(node.bytes("a").iter().all(|byte| *byte == 3));
+}
+
+#[test]
+fn half_made_volume_is_not_forgotten_while_a_device_is_absent() {
+    let node = Node::with_devices(&["a", "b"]);
+    let root = node.folder.path().to_owned();
+    let raw = Raw::of(root.join("list"), root.clone(), FileType::is_file);
+    let half = root.join("volumes/.half-lkv-cut");
+    fs::create_dir(&half).unwrap();
+    raw.make(&half.join("data"), "lkv-cut", 17 << 20, Fill::Nothing).unwrap();
+    let at = node.bearer("lkv-cut", &["a", "b"]);
+    node.rename(&at, "away");
+    let node = node.restart();
+    assert!(half.exists());
+    node.rename("away", &at);
+    let node = node.restart();
+    assert!(!half.exists());
+    assert!(node.bytes(&at).iter().all(|byte| *byte == 0));
 }
 
 /// A volume may be shorter than the device that it lies on, and a device than the one copied from.

@@ -68,7 +68,7 @@ pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<(), 
     let work = tokio::task::spawn_blocking(move || header.restore(&keys, &device, unseen));
     let done = work.await.map_err(|error| Failure::io("restore the header", error.into()))?;
     done.map_err(refused)?;
-    note(&format!("the header of {} is whole again, under a new data key", args.volume));
+    note(&format!("the header of {} is whole on this device", args.volume));
     Ok(())
 }
 
