@@ -16,6 +16,7 @@ what each line of its input says, answers by one line, and ends with its input:
     mark KEY           removes an object as somebody does who names no version
     unlisted           versions are not listed from now on
     lost               from now on uploads end and nobody is told
+    busy               from now on no upload ends, and whoever asks is told to come again
     kept               how many versions and marks of removal there are
     allow ACTION...    what the key may do from now on
 """
@@ -68,6 +69,7 @@ class Door:
         self.app = app
         self.lists_versions = True
         self.loses = False
+        self.is_busy = False
 
     def __call__(self, environ, start):
         query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
@@ -76,8 +78,13 @@ class Door:
             return [b"<Error><Code>NotImplemented</Code></Error>"]
         if "versioning" in query and environ["REQUEST_METHOD"] == "GET":
             return self.versioning(environ, start)
+        ends_upload = environ["REQUEST_METHOD"] == "POST" and "uploadId" in query
+        if ends_upload and self.is_busy:
+            environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            start("503 Slow Down", [("content-type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code></Error>"]
         answer = self.app(environ, start)
-        if self.loses and environ["REQUEST_METHOD"] == "POST" and "uploadId" in query:
+        if ends_upload and self.loses:
             raise ConnectionResetError
         return answer
 
@@ -142,6 +149,9 @@ def answer(s3, door, line):
         return "done"
     if word == "lost":
         door.loses = True
+        return "done"
+    if word == "busy":
+        door.is_busy = True
         return "done"
     if word == "kept":
         pages = s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET)

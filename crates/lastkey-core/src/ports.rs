@@ -107,11 +107,15 @@ pub trait Watch: Send {
     async fn next(&mut self) -> Option<Change>;
 }
 
+/// A place in the order in which records came to a store. One that is changed keeps its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Arrival(pub u64);
+
 /// How far a renewal of records got.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Renewed {
-    /// The last path that was looked at; `None` when there is none after the first.
-    pub last: Option<RecordPath>,
+    /// The last place that was looked at; `None` when there is none after the first.
+    pub last: Option<Arrival>,
     /// Records of older epochs that were met, whether they could be renewed or were being
     /// changed.
     pub met: usize,
@@ -151,12 +155,12 @@ pub trait Store: Send + Sync {
     /// How many records were put under the newest epoch since the store was opened with it.
     fn writes_of_epoch(&self) -> u64;
 
-    /// Goes through some records and puts those of older epochs under the newest one. Their
-    /// content and revision stay, and watchers hear nothing.
+    /// Goes through some records, in the order in which they came, and puts those of older epochs
+    /// under the newest one. Their content and revision stay, and watchers hear nothing.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn renew(&self, after: Option<&RecordPath>, limit: usize) -> Result<Renewed, StoreError>;
+    async fn renew(&self, after: Option<Arrival>, limit: usize) -> Result<Renewed, StoreError>;
 
     /// Rewrites every journal of the store, so that nothing deleted before this call is left in
     /// it. Answers the last commit for which that holds.

@@ -12,6 +12,7 @@ use lastkey_secret::SecretVec;
 use lastkey_service::sealing::Gate;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
@@ -96,6 +97,9 @@ fn config(
         .with_client_cert_verifier(Arc::clone(peers) as _)
         .with_single_cert(chain, key)
         .map_err(TlsError::Unusable)?;
+    // A session that is taken up again skips the check of the client's certificate.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -113,6 +117,16 @@ mod tests {
     fn identity_is_read_from_pem() {
         let (chain, key) = identity();
         assert!(TlsHandle::from_pem(chain.as_bytes(), &key).is_ok());
+    }
+
+    #[test]
+    fn no_session_of_tls_is_kept_since_taking_one_up_skips_the_check_of_the_client() {
+        let (chain, key) = identity();
+        let handle = TlsHandle::from_pem(chain.as_bytes(), &key).unwrap();
+        let config = Arc::clone(&handle.config.read().unwrap());
+        assert_eq!(config.send_tls13_tickets, 0);
+        assert!(!config.session_storage.can_cache());
+        assert!(!config.ticketer.enabled());
     }
 
     #[test]

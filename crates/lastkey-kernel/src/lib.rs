@@ -1,5 +1,5 @@
 //! What we need of Linux and no library gives safely: loop devices, the device mapper, the
-//! keyring and mounts for encrypted volumes, and pages of our own code back.
+//! keyring and mounts for encrypted volumes, and pages of our own back.
 //!
 //! Room      `kernel`. Mostly needs root, and knows nothing of volumes, keys or Kubernetes. No program of
 //!           others and no udev between us and the kernel.
@@ -8,6 +8,7 @@
 //!           and is in no table.
 
 pub mod code;
+pub mod heap;
 mod keyring;
 pub mod loop_device;
 pub mod mapper;

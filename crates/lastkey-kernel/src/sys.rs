@@ -1,19 +1,19 @@
 //! The only `unsafe` of the house: system calls without a safe face in a library we have.
 //!
 //! Room      `kernel`.
-//! Source    ioctl(2), add_key(2), keyctl(2), munlock(2), madvise(2); linux/dm-ioctl.h,
-//!           linux/loop.h.
+//! Source    ioctl(2), add_key(2), keyctl(2), munlock(2), madvise(2), mallopt(3);
+//!           linux/dm-ioctl.h, linux/loop.h.
 //! Holds     No request reaches the kernel with a buffer shorter than what the kernel reads or
 //!           writes, and none of those here carries a pointer in its buffer.
 
-#![expect(unsafe_code, reason = "ioctl, add_key and madvise have no safe face; see each SAFETY")]
+#![expect(unsafe_code, reason = "none of these calls has a safe face; see each SAFETY")]
 
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
-use crate::code::OwnCode;
+use crate::code::OwnPages;
 
 /// Length of `struct dm_ioctl`.
 pub(crate) const DM_HEAD_LEN: usize = 312;
@@ -115,20 +115,34 @@ pub(crate) fn forget_key(number: i32) {
     }
 }
 
-/// Takes code of the program out of locked memory and its pages out of the process.
+/// Takes pages of the program's file out of locked memory and out of the process.
 ///
 /// # Errors
 /// What the kernel answers.
-pub(crate) fn release_code(code: OwnCode) -> io::Result<()> {
-    let start = code.start() as *mut libc::c_void;
-    // SAFETY: the range is a mapping of the program's own file that is executable and not
-    // writable, so that its pages are those of the file and nothing else: what is dropped comes
-    // back from the file when it is next used. The mapping of a program stays until it ends, so
-    // that nothing else can have come to lie there since it was listed.
+pub(crate) fn release_pages(pages: OwnPages) -> io::Result<()> {
+    let start = pages.start() as *mut libc::c_void;
+    // SAFETY: the range is a private mapping of the program's own file that is not writable and, as
+    // the kernel said, has no page that differs from the file: what is dropped comes back from the
+    // file when it is next used. Nobody makes it writable after the start, and the mapping of a
+    // program stays until it ends, so that nothing has changed there since it was listed.
     let answers = unsafe {
-        [libc::munlock(start, code.len()), libc::madvise(start, code.len(), libc::MADV_DONTNEED)]
+        [libc::munlock(start, pages.len()), libc::madvise(start, pages.len(), libc::MADV_DONTNEED)]
     };
     if answers == [0, 0] { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Fixes from which length on an allocation has pages of its own, and how much the heap keeps at
+/// its end, in bytes. Other C libraries than glibc have no such thing.
+pub(crate) fn bound_heap(own_pages_len: i32, kept_len: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes two numbers under the lock of the allocator, and changes nothing of
+    // what is allocated already. A value out of its range is refused and changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, own_pages_len);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, kept_len);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = (own_pages_len, kept_len);
 }
 
 #[cfg(test)]

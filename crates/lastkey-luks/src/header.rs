@@ -19,7 +19,7 @@ use crate::medium::Medium;
 use crate::metadata::{Digest, Metadata, Number, Segment};
 use crate::slot::{Bounds, Slot, free_place};
 use crate::token::{KmsToken, Stored, TOKEN_TYPE};
-use crate::{DATA_OFFSET, VOLUME_KEY_LEN};
+use crate::{DATA_OFFSET, RESERVED_LEN, VOLUME_KEY_LEN};
 
 const COPY_LEN: u64 = 16_384;
 const BINARY_LEN_U64: u64 = 4_096;
@@ -171,7 +171,7 @@ impl Header {
             binary: Box::new(fresh_binary(format, uuid, entropy)?),
             metadata: Metadata::fresh(
                 COPY_LEN - BINARY_LEN_U64,
-                DATA_OFFSET - 2 * COPY_LEN,
+                DATA_OFFSET - 2 * COPY_LEN - RESERVED_LEN,
                 DATA_OFFSET,
                 format.sector_size,
             ),

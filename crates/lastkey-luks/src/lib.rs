@@ -27,6 +27,8 @@ pub use token::{Content, KmsToken, State, TOKEN_TYPE};
 
 /// Where the data of a volume begins that [`Header::format`] made, in bytes.
 pub const DATA_OFFSET: u64 = 16 * 1_024 * 1_024;
+/// Bytes right before the data that no key slot takes: what lies there is the caller's.
+pub const RESERVED_LEN: u64 = 4_096;
 /// Length of a volume key that [`Header::format`] draws: two keys of AES-256, for XTS.
 pub const VOLUME_KEY_LEN: usize = 64;
 /// Key slots and tokens of a header, each.

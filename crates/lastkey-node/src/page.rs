@@ -1,4 +1,4 @@
-//! Metrics and health of a door, over HTTP on a loopback address.
+//! Metrics and health of a door, over HTTP on a loopback address; health alone on any.
 //!
 //! Room      `node`.
 
@@ -31,11 +31,39 @@ pub trait Shown: Send + Sync + 'static {
     fn readiness(&self) -> (bool, String);
 }
 
+/// What is served of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    /// `/metrics`, `/healthz` and `/readyz`.
+    All,
+    /// `/healthz` and `/readyz` in one word each.
+    Health,
+}
+
 /// Serves `/metrics`, `/healthz` and `/readyz` until the end of the process.
 ///
 /// # Errors
 /// When the runtime cannot take the listener over.
 pub async fn serve<S: Shown>(shown: Arc<S>, listener: std::net::TcpListener) -> io::Result<()> {
+    serve_pages(shown, listener, Pages::All).await
+}
+
+/// Serves `/healthz` and `/readyz` to whoever may not read what a node does.
+///
+/// # Errors
+/// When the runtime cannot take the listener over.
+pub async fn serve_health<S: Shown>(
+    shown: Arc<S>,
+    listener: std::net::TcpListener,
+) -> io::Result<()> {
+    serve_pages(shown, listener, Pages::Health).await
+}
+
+async fn serve_pages<S: Shown>(
+    shown: Arc<S>,
+    listener: std::net::TcpListener,
+    pages: Pages,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -45,7 +73,7 @@ pub async fn serve<S: Shown>(shown: Arc<S>, listener: std::net::TcpListener) -> 
             Ok((stream, _)) => {
                 let shown = Arc::clone(&shown);
                 tokio::spawn(async move {
-                    connection(shown, stream).await;
+                    connection(shown, stream, pages).await;
                     drop(seat);
                 });
             }
@@ -57,9 +85,9 @@ pub async fn serve<S: Shown>(shown: Arc<S>, listener: std::net::TcpListener) -> 
     }
 }
 
-async fn connection<S: Shown>(shown: Arc<S>, stream: TcpStream) {
+async fn connection<S: Shown>(shown: Arc<S>, stream: TcpStream, pages: Pages) {
     let service = service_fn(move |request| {
-        let answer = answer(&*shown, &request);
+        let answer = answer(&*shown, &request, pages);
         async { Ok::<_, Infallible>(answer) }
     });
     let serving = http1::Builder::new()
@@ -71,15 +99,20 @@ async fn connection<S: Shown>(shown: Arc<S>, stream: TcpStream) {
     }
 }
 
-fn answer<S: Shown>(shown: &S, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer<S: Shown>(shown: &S, request: &Request<Incoming>, pages: Pages) -> Response<Full<Bytes>> {
     let plain = "text/plain; charset=utf-8";
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => text(StatusCode::OK, OPEN_METRICS, shown.metrics()),
+        (&Method::GET, "/metrics") if pages == Pages::All => {
+            text(StatusCode::OK, OPEN_METRICS, shown.metrics())
+        }
         (&Method::GET, "/healthz") => text(StatusCode::OK, plain, "ok\n".to_owned()),
         (&Method::GET, "/readyz") => {
             let (ready, lines) = shown.readiness();
-            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            text(status, plain, lines)
+            let (status, word) = match ready {
+                true => (StatusCode::OK, "ok\n"),
+                false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            };
+            text(status, plain, if pages == Pages::All { lines } else { word.to_owned() })
         }
         _ => text(StatusCode::NOT_FOUND, plain, "not found\n".to_owned()),
     }

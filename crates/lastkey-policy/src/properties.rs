@@ -385,6 +385,12 @@ proptest! {
     }
 
     #[test]
+    fn what_is_permitted_nowhere_is_allowed_nowhere(set in set(), asked in asked()) {
+        let allowed = asked.with(|question| set.decide(question).allowed);
+        prop_assert!(!allowed || set.permits_somewhere(&asked.who, asked.action));
+    }
+
+    #[test]
     fn who_can_change_policies_is_an_administrator_that_is_left(set in set(), mut asked in asked()) {
         asked.action = "iam:UpdatePolicy";
         asked.resource = Resource::Named(ResourceKind::Policy, String::new());

@@ -167,6 +167,13 @@ impl Index {
         found
     }
 
+    /// The policies about this caller and action, whatever it is done to.
+    pub(crate) fn of_caller(&self, who: &Place, action: Action) -> impl Iterator<Item = u32> {
+        let all = self.scopes.iter().zip(0_u32..);
+        all.filter(move |(scope, _)| scope.actions.has(action) && scope.who.matches(who))
+            .map(|(_, number)| number)
+    }
+
     /// The policies about this action on this thing, whoever asks, in order.
     pub(crate) fn about(&self, action: Action, what: &Place) -> Vec<u32> {
         let about = |scope: &Scope| scope.actions.has(action) && scope.what.matches(what);

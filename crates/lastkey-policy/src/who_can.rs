@@ -85,6 +85,18 @@ impl PolicySet {
         candidates.iter().any(|who| self.could(who, "iam:UpdatePolicy", &ANY_POLICY) == Some(true))
     }
 
+    /// Whether a policy permits a caller to do this to anything at all, conditions and what forbids
+    /// it left out of account. Ask before work that a no would make useless.
+    #[must_use]
+    pub fn permits_somewhere(&self, who: &Principal, action: &str) -> bool {
+        let asked = Action::parse(action).zip(Standing::of_caller(who));
+        asked.is_some_and(|(action, who)| {
+            let who = who.place(&self.register);
+            let mut rules = self.index.of_caller(&who, action).filter_map(|one| self.rule(one));
+            rules.any(|rule| !rule.forbids)
+        })
+    }
+
     /// Whether policies leave room for a yes; `None` when the question cannot be put.
     fn could(&self, who: &Principal, action: &str, resource: &Resource) -> Option<bool> {
         let (action, who) = (Action::parse(action)?, Standing::of_caller(who)?);

@@ -83,6 +83,9 @@ impl Engine {
         presented: &Presented,
         peer: &Peer,
     ) -> Result<(Principal, Source), Error> {
+        if let Some(node) = peer.certificate.as_ref().and_then(|shown| shown.node.as_ref()) {
+            self.reread_node(node).await?;
+        }
         let agent = self.agent(peer);
         if let Some(agent) = &agent {
             self.note_shown(agent).await;
@@ -97,10 +100,7 @@ impl Engine {
             Presented::Nothing => {
                 let agent = from.agent.map(Agent::principal);
                 let who = agent.or_else(|| from.peer.user.map(local_user));
-                return who.ok_or_else(|| match self.was_let_go(from.peer) {
-                    true => Error::Denied,
-                    false => Error::Unauthenticated,
-                });
+                return who.ok_or_else(|| self.refuse_peer(from.peer));
             }
             Presented::Unreadable => return Err(Error::Unauthenticated),
             Presented::Signed(head) => self.sessions.open_signed(head, from, self.clock.wall()),

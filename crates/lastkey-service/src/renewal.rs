@@ -4,15 +4,18 @@
 //! Source    docs/formats/hierarchy.md, "Epochs". NIST SP 800-38D, 8.3 bounds what a key protects
 //!           with random nonces at 2^32; XAES-256-GCM bears more, and the bound is kept.
 //! Holds     a record that is renewed keeps content and revision, and one that changes meanwhile
-//!           is under the new epoch by that change. The work yields to calls between pages.
+//!           is under the new epoch by that change. While many call, the work rests so long that
+//!           one call of a hundred meets it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::RequestId;
 use lastkey_core::permit::{Action as _, UpdateSeals};
 use lastkey_core::principal::{Principal, Source};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use crate::custody::SealChange;
 use crate::engine::Engine;
@@ -20,7 +23,16 @@ use crate::error::Error;
 use crate::root::draw_id;
 
 /// Records that are looked at by one call; the store gives others their turn in between.
-const PAGE: usize = 4_096;
+const PAGE: usize = 16_384;
+
+/// The same while many call.
+const SHORT_PAGE: usize = 512;
+
+/// Those who call more often than this are many: fewer find a core that is free.
+const MANY_APART: Duration = Duration::from_millis(1);
+
+/// How long is rested while many call, in times of what a page took.
+const REST: u32 = 99;
 
 /// Writes after which an epoch ends.
 const MAX_WRITES: u64 = 1 << 32;
@@ -77,14 +89,28 @@ impl Engine {
     }
 
     async fn renewal_pass(&self) -> Result<usize, Error> {
-        let (mut after, mut met) = (None, 0_usize);
+        let (mut after, mut met, mut page) = (None, 0_usize, PAGE);
         loop {
-            let renewed = self.store.renew(after.as_ref(), PAGE).await?;
+            let (began, before) = (Instant::now(), self.recorded_calls());
+            let renewed = self.store.renew(after, page).await?;
             met = met.saturating_add(renewed.met);
             let Some(last) = renewed.last else { return Ok(met) };
             after = Some(last);
-            tokio::task::yield_now().await;
+            let calls = self.recorded_calls().saturating_sub(before);
+            let rest = rest(calls, began.elapsed());
+            if rest.is_zero() {
+                page = PAGE;
+                tokio::task::yield_now().await;
+            } else {
+                page = SHORT_PAGE;
+                sleep(rest).await;
+            }
         }
+    }
+
+    /// How many calls the audit log has heard of; 0 where it does not tell.
+    fn recorded_calls(&self) -> u64 {
+        self.ports.audit.archive().map_or(0, |archive| archive.state().durable)
     }
 
     /// Counts the writes of the epoch, and begins the next one when it is time. Called once a
@@ -134,5 +160,24 @@ impl Engine {
             target: Some("rotate/keyring"),
         };
         self.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
+    }
+}
+
+/// How long is rested after a page during which so many have called.
+fn rest(calls: u64, took: Duration) -> Duration {
+    let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+    if MANY_APART.saturating_mul(calls) > took { took.saturating_mul(REST) } else { Duration::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_rests_while_many_call_and_only_then() {
+        let took = Duration::from_millis(5);
+        for (calls, expected) in [(0, 0), (5, 0), (6, 495), (u64::MAX, 495)] {
+            assert_eq!(rest(calls, took), Duration::from_millis(expected), "{calls}");
+        }
     }
 }

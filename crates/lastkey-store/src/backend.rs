@@ -4,7 +4,7 @@
 //! Holds     compare-and-set is part of [`Backend::commit`]; no backend offers less.
 
 use async_trait::async_trait;
-use lastkey_core::ports::{Cause, CommitSeq, Watch};
+use lastkey_core::ports::{Arrival, Cause, CommitSeq, Watch};
 use lastkey_core::record::PathRange;
 
 /// Longest path of a record, in bytes.
@@ -53,7 +53,7 @@ impl RawWrite {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawExchange {
     /// Where.
-    pub path: String,
+    pub place: Arrival,
     /// What must be there, to the byte.
     pub before: Vec<u8>,
     /// What comes there.
@@ -88,6 +88,17 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`BackendError::Failed`].
     async fn scan(&self, range: &PathRange) -> Result<Vec<RawStored>, BackendError>;
+
+    /// Reads at most so many values in the order in which they came. Neighbours lie together, so a
+    /// walk through all of them is the cheapest way to read and exchange them.
+    ///
+    /// # Errors
+    /// [`BackendError::Failed`].
+    async fn walk(
+        &self,
+        after: Option<Arrival>,
+        limit: usize,
+    ) -> Result<Vec<(Arrival, RawStored)>, BackendError>;
 
     /// Writes all of a batch or nothing of it; durable when it returns. Paths in a batch differ.
     ///

@@ -10,8 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use lastkey_core::ports::{
-    Cause, CommitSeq, EntropySource, Expected, RecordKeys, Renewed, Revision, Store, StoreError,
-    Stored, Watch, Write,
+    Arrival, Cause, CommitSeq, EntropySource, Expected, RecordKeys, Renewed, Revision, Store,
+    StoreError, Stored, Watch, Write,
 };
 use lastkey_core::record::{PathRange, RecordPath};
 use lastkey_secret::SecretVec;
@@ -25,12 +25,12 @@ use crate::sealing::{OpenError, RecordSealer};
 /// How many records of a range are opened before other tasks get a turn (about 0.5 ms).
 const RECORDS_PER_TURN: usize = 128;
 
-/// Records that one transaction of a renewal exchanges: who commits waits for it.
-const EXCHANGED_AT_ONCE: usize = 512;
+/// Records of a renewal that are read, encrypted and handed to the backend at once.
+const EXCHANGED_AT_ONCE: usize = 4_096;
 
 /// Records that were looked at, and those of older epochs under the newest one.
 struct RenewedPage {
-    last: Option<RecordPath>,
+    last: Option<Arrival>,
     exchanges: Vec<RawExchange>,
 }
 
@@ -83,16 +83,16 @@ impl<B: Backend> EncryptedStore<B> {
 
     async fn renewed_page(
         &self,
-        after: Option<&RecordPath>,
+        after: Option<Arrival>,
         limit: usize,
     ) -> Result<RenewedPage, StoreError> {
-        let range = PathRange { prefix: String::new(), after: after.cloned(), limit };
-        let raw = self.backend.scan(&under_root_key(&range)).await.map_err(store_error)?;
-        let last = raw.last().map(|raw| RecordPath::from_stored(raw.path.clone()));
+        let raw = self.backend.walk(after, limit).await.map_err(store_error)?;
+        let last = raw.last().map(|(place, _)| *place);
+        // After the read, as for a scan.
         let sealer = self.sealer();
         let mut exchanges = Vec::with_capacity(raw.len());
-        for (at, one) in raw.into_iter().enumerate() {
-            exchanges.extend(self.renewed(&sealer, one)?);
+        for (at, (place, one)) in raw.into_iter().enumerate() {
+            exchanges.extend(self.renewed(&sealer, place, one)?);
             if at.is_multiple_of(RECORDS_PER_TURN) {
                 tokio::task::yield_now().await;
             }
@@ -107,13 +107,14 @@ impl<B: Backend> EncryptedStore<B> {
         self.backend.exchange(exchanges).await.map_err(store_error)
     }
 
-    /// The same record under the newest epoch; `None` when it is under it already.
+    /// The same record under the newest epoch; `None` when it is under it already, or under none.
     fn renewed(
         &self,
         sealer: &RecordSealer,
+        place: Arrival,
         raw: RawStored,
     ) -> Result<Option<RawExchange>, StoreError> {
-        if !sealer.is_old(&raw.value) {
+        if raw.path.starts_with(OUTSIDE) || !sealer.is_old(&raw.value) {
             return Ok(None);
         }
         let RawStored { path, revision, value: before } = raw;
@@ -127,7 +128,7 @@ impl<B: Backend> EncryptedStore<B> {
         let mut entropy = self.entropy.open();
         let after = record.expose(|r| sealer.seal(&path, revision, r, entropy.as_mut()));
         let after = after.map_err(StoreError::Failed)?;
-        Ok(Some(RawExchange { path, before, after }))
+        Ok(Some(RawExchange { place, before, after }))
     }
 
     fn seal_batch(&self, batch: Vec<Write>) -> Result<Vec<RawWrite>, Cause> {
@@ -205,11 +206,11 @@ impl<B: Backend> Store for EncryptedStore<B> {
         self.sealer().writes()
     }
 
-    async fn renew(&self, after: Option<&RecordPath>, limit: usize) -> Result<Renewed, StoreError> {
+    async fn renew(&self, after: Option<Arrival>, limit: usize) -> Result<Renewed, StoreError> {
         let (mut renewed, mut left) = (Renewed::default(), limit);
         let mut ready = Vec::new();
         while left > 0 {
-            let (from, page) = (renewed.last.as_ref().or(after), left.min(EXCHANGED_AT_ONCE));
+            let (from, page) = (renewed.last.or(after), left.min(EXCHANGED_AT_ONCE));
             // The next ones are read and encrypted while the last ones are written.
             let (written, next) = tokio::join!(self.exchange(ready), self.renewed_page(from, page));
             written?;

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use lastkey_core::ports::{CommitSeq, Watch};
+use lastkey_core::ports::{Arrival, CommitSeq, Watch};
 use lastkey_core::record::{PathRange, RecordPath};
 
 use crate::backend::{Backend, BackendError, RawExchange, RawStored, RawWrite};
@@ -22,8 +22,17 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct State {
-    values: BTreeMap<String, (u64, Vec<u8>)>,
+    values: BTreeMap<String, Kept>,
+    /// Paths in the order in which they came.
+    arrived: BTreeMap<Arrival, String>,
     last: CommitSeq,
+}
+
+#[derive(Debug)]
+struct Kept {
+    place: Arrival,
+    revision: u64,
+    value: Vec<u8>,
 }
 
 impl MemoryStore {
@@ -47,7 +56,7 @@ impl Default for MemoryStore {
 
 impl State {
     fn holds(&self, write: &RawWrite) -> bool {
-        self.values.get(&write.path).map(|(revision, _)| *revision) == write.expected
+        self.values.get(&write.path).map(|kept| kept.revision) == write.expected
     }
 
     fn apply(&mut self, batch: &[RawWrite]) -> Result<CommitSeq, BackendError> {
@@ -56,16 +65,38 @@ impl State {
         }
         for write in batch {
             match (&write.value, write.next_revision()) {
-                (Some(value), Some(revision)) => {
-                    self.values.insert(write.path.clone(), (revision, value.clone()));
-                }
+                (Some(value), Some(revision)) => self.put(&write.path, revision, value.clone()),
                 (_, _) => {
-                    self.values.remove(&write.path);
+                    if let Some(gone) = self.values.remove(&write.path) {
+                        self.arrived.remove(&gone.place);
+                    }
                 }
             }
         }
         self.last = CommitSeq(self.last.0.saturating_add(1));
         Ok(self.last)
+    }
+
+    fn put(&mut self, path: &str, revision: u64, value: Vec<u8>) {
+        let place = match self.values.get(path) {
+            Some(kept) => kept.place,
+            None => {
+                let newest = self.arrived.last_key_value().map_or(0, |(place, _)| place.0);
+                let place = Arrival(newest.saturating_add(1));
+                self.arrived.insert(place, path.to_owned());
+                place
+            }
+        };
+        self.values.insert(path.to_owned(), Kept { place, revision, value });
+    }
+
+    fn walk(&self, after: Option<Arrival>, limit: usize) -> Vec<(Arrival, RawStored)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let places = self.arrived.range((start, Bound::Unbounded)).take(limit);
+        let found = places.filter_map(|(place, path)| {
+            self.values.get(path).map(|kept| (*place, raw_stored(path, kept)))
+        });
+        found.collect()
     }
 
     fn scan(&self, range: &PathRange) -> Vec<RawStored> {
@@ -83,8 +114,8 @@ impl State {
     }
 }
 
-fn raw_stored(path: &str, (revision, value): &(u64, Vec<u8>)) -> RawStored {
-    RawStored { path: path.to_owned(), revision: *revision, value: value.clone() }
+fn raw_stored(path: &str, kept: &Kept) -> RawStored {
+    RawStored { path: path.to_owned(), revision: kept.revision, value: kept.value.clone() }
 }
 
 #[async_trait]
@@ -97,6 +128,14 @@ impl Backend for MemoryStore {
         Ok(self.state().scan(range))
     }
 
+    async fn walk(
+        &self,
+        after: Option<Arrival>,
+        limit: usize,
+    ) -> Result<Vec<(Arrival, RawStored)>, BackendError> {
+        Ok(self.state().walk(after, limit))
+    }
+
     async fn commit(&self, batch: Vec<RawWrite>) -> Result<CommitSeq, BackendError> {
         let mut state = self.state();
         let commit = state.apply(&batch)?;
@@ -106,9 +145,11 @@ impl Backend for MemoryStore {
 
     async fn exchange(&self, values: Vec<RawExchange>) -> Result<(), BackendError> {
         let mut state = self.state();
-        for RawExchange { path, before, after } in values {
-            if let Some((_, value)) = state.values.get_mut(&path).filter(|(_, v)| *v == before) {
-                *value = after;
+        let State { values: kept, arrived, .. } = &mut *state;
+        for RawExchange { place, before, after } in values {
+            let found = arrived.get(&place).and_then(|path| kept.get_mut(path));
+            if let Some(kept) = found.filter(|kept| kept.value == before) {
+                kept.value = after;
             }
         }
         Ok(())

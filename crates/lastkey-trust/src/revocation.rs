@@ -143,6 +143,14 @@ impl Revocations {
         ends(Kind::Node, &node).then_some("revoked_node")
     }
 
+    /// Up to which moment certificates of a node are over, whatever they say.
+    #[must_use]
+    pub fn node_revoked_until(&self, name: &str) -> Option<Timestamp> {
+        let everything = self.find(Kind::Everything, || Some(RevokedWhat::Everything));
+        let node = self.find(Kind::Node, || Some(RevokedWhat::Node(name.to_owned())));
+        everything.into_iter().chain(node).map(|times| times.issued_until).max()
+    }
+
     fn ends_workload(
         &self,
         one: &Workload,

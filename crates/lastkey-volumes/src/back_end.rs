@@ -31,17 +31,24 @@ pub trait BackEnd: Send + Sync {
     /// where there are only copies.
     fn make(&self, at: &Path, id: &str, len: u64, fill: Fill<'_>) -> io::Result<()>;
 
+    /// Makes sure that what is at the path is what was made there for `id`, also after a restart, and
+    /// finds it again where that can be. Before anything is read, written, wiped or ended in its name.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when it is not to be found; others when nobody knows.
+    fn find(&self, at: &Path, id: &str) -> io::Result<()>;
+
     /// Makes data longer. As long already is no error.
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`]; [`io::ErrorKind::Unsupported`] where data does not grow.
     fn grow(&self, at: &Path, len: u64) -> io::Result<()>;
 
-    /// Takes data away that [`BackEnd::make`] made, or began to make.
+    /// Takes data away that [`BackEnd::make`] made for `id`, or began to make.
     ///
     /// # Errors
     /// When that is refused. Nothing there is no error.
-    fn remove(&self, at: &Path) -> io::Result<()>;
+    fn remove(&self, at: &Path, id: &str) -> io::Result<()>;
 
     /// How many bytes new data can have at most.
     ///
@@ -49,8 +56,8 @@ pub trait BackEnd: Send + Sync {
     /// When nobody tells.
     fn room(&self) -> io::Result<u64>;
 
-    /// Whether what is at a path is surely what was put there, also after a restart.
-    fn is_certain(&self) -> bool {
+    /// Whether volumes that live as long as a pod may lie there.
+    fn has_inline(&self) -> bool {
         true
     }
 }
@@ -80,13 +87,18 @@ impl BackEnd for Files {
         data.sync_all()
     }
 
+    /// A path of a file system names one file for good.
+    fn find(&self, _: &Path, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn grow(&self, at: &Path, len: u64) -> io::Result<()> {
         let data = File::options().write(true).open(at)?;
         allocate(&data, len)?;
         data.sync_all()
     }
 
-    fn remove(&self, at: &Path) -> io::Result<()> {
+    fn remove(&self, at: &Path, _: &str) -> io::Result<()> {
         match fs::remove_file(at) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),

@@ -1,17 +1,16 @@
-//! `csi.v1.Controller`: volumes are made, deleted, listed, made larger.
+//! `csi.v1.Controller`: volumes are made, deleted, listed.
 //!
 //! Room      `volumes`.
 //! Source    CSI 1.13, "Controller Service RPC".
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
-use lastkey_luks::{DATA_OFFSET, Header, Medium as _};
+use lastkey_luks::{DATA_OFFSET, Medium as _};
 use lastkey_wire::grpc::csi::{
     Confirmed, ContentSource, ContentSourceKind, CreateVolumeReply, CreateVolumeRequest,
-    ExpandReply, ExpandRequest, GetCapacityReply, GetCapacityRequest, Id, Int64, ListVolumesReply,
-    ListVolumesRequest, Topology, TopologyRequirement, ValidateReply, ValidateRequest, Volume,
+    GetCapacityReply, GetCapacityRequest, Id, Int64, ListVolumesReply, ListVolumesRequest,
+    Topology, TopologyRequirement, ValidateReply, ValidateRequest, Volume,
 };
 
 use crate::back_end::Fill;
@@ -57,6 +56,7 @@ impl Driver {
         let mut record = match self.volumes.named(name) {
             Some(record) => same(record, request, &key, fs, source.as_ref())?,
             None => {
+                self.require_counted(&key)?;
                 // Until the copy is whole, its source is neither deleted nor changed.
                 let _source = source.as_ref().map(|from| self.locks.take(from.id())).transpose()?;
                 let origin = source.map(|source| self.origin(source)).transpose()?;
@@ -100,9 +100,9 @@ impl Driver {
         };
         match origin.map(|origin| &origin.source) {
             None => add(Fill::Nothing),
-            Some(Source::Snapshot(id)) => add(Fill::Copy(&self.snapshots.data(id))),
+            Some(Source::Snapshot(id)) => add(Fill::Copy(&self.snapshots.find(id)?)),
             Some(Source::Volume(id)) => {
-                let data = self.volumes.data(id);
+                let data = self.volumes.find(id)?;
                 self.while_still(id, |in_use| {
                     add(if in_use { Fill::Reference(&data) } else { Fill::Copy(&data) })
                 })
@@ -171,10 +171,7 @@ impl Driver {
         if self.mapping(id)?.is_some() {
             return Err(Fault::precondition(format!("{id} is in use on this node")));
         }
-        let data = self.volumes.data(id);
-        if !self.back_end.is_certain() {
-            require_ours(&record, &data)?;
-        }
+        let data = self.volumes.find(id)?;
         if !record.deleting {
             record.deleting = true;
             self.remember(&record)?;
@@ -270,35 +267,28 @@ impl Driver {
         })
     }
 
-    pub(crate) fn expand_volume(&self, request: &ExpandRequest) -> Result<ExpandReply, Fault> {
-        let id = required("volume_id", &request.volume_id)?;
-        let range = request.capacity_range.as_ref();
-        let range = range.ok_or_else(|| Fault::invalid("capacity_range is missing"))?;
-        let _held = self.locks.take(id)?;
-        let mut record = self.volume(id)?;
-        let wanted = size(Some(range), record.capacity)?;
-        if wanted > record.capacity {
-            // A device may be longer than what was asked of it.
-            let there = Disk::open(&self.volumes.data(id)).map_err(io_while("open the volume"))?;
-            let missing = wanted.saturating_add(DATA_OFFSET).saturating_sub(len_of(&there)?);
-            if missing > self.free()? {
-                let message = format!("{wanted} bytes are more than this node has left");
-                return Err(Fault::new(Kind::Exhausted, message));
-            }
-            let grown = self.volumes.grow(id, wanted.saturating_add(DATA_OFFSET));
-            grown.map_err(|error| {
-                if error.kind() == io::ErrorKind::Unsupported {
-                    return Fault::new(Kind::OutOfRange, error.to_string());
-                }
-                io_while("make the volume larger")(error)
-            })?;
-            record.capacity = wanted;
-            self.remember(&record)?;
+    /// Makes the data of a volume larger, if they are not as large yet.
+    pub(crate) fn enlarge(&self, record: &mut VolumeRecord, wanted: u64) -> Result<(), Fault> {
+        if wanted <= record.capacity {
+            return Ok(());
         }
-        Ok(ExpandReply {
-            capacity_bytes: i64::try_from(record.capacity).unwrap_or(i64::MAX),
-            node_expansion_required: true,
-        })
+        let id = record.id.clone();
+        // A device may be longer than what was asked of it.
+        let there = Disk::open(&self.volumes.find(&id)?).map_err(io_while("open the volume"))?;
+        let missing = wanted.saturating_add(DATA_OFFSET).saturating_sub(len_of(&there)?);
+        if missing > self.free()? {
+            let message = format!("{wanted} bytes are more than this node has left");
+            return Err(Fault::new(Kind::Exhausted, message));
+        }
+        let grown = self.volumes.grow(&id, wanted.saturating_add(DATA_OFFSET));
+        grown.map_err(|error| {
+            if error.kind() == io::ErrorKind::Unsupported {
+                return Fault::new(Kind::OutOfRange, error.to_string());
+            }
+            io_while("make the volume larger")(error)
+        })?;
+        record.capacity = wanted;
+        self.remember(record)
     }
 
     /// Room for new data, with a reserve for whatever else lies there, and without what older volumes
@@ -409,33 +399,6 @@ pub(crate) fn page(
     let more = end < ids.len() && len > 0;
     let last = ids.get(end.wrapping_sub(1)).filter(|_| more);
     Ok((start..end, last.map(|id| (*id).to_owned()).unwrap_or_default()))
-}
-
-/// Devices may have other names after a restart: what is to be wiped bears the volume's header, or
-/// nothing.
-fn require_ours(record: &VolumeRecord, data: &Path) -> Result<(), Fault> {
-    let disk = Disk::open(data).map_err(io_while("open the volume"))?;
-    let is_ours = match Header::read(&disk)? {
-        Some(header) => {
-            let tokens = header.tokens()?;
-            let is_its = |volume: &str| tokens.iter().any(|(_, token)| token.volume == volume);
-            is_its(&record.id) || record.bound_to.as_deref().is_some_and(is_its)
-        }
-        // A deletion that was cut short may have wiped it already.
-        None => {
-            (record.deleting || !record.formatted)
-                && disk.is_blank().map_err(io_while("read the volume"))?
-        }
-    };
-    if is_ours {
-        return Ok(());
-    }
-    Err(Fault::precondition(format!(
-        "{} leads to a device without the header of {}: nothing was wiped. Put the right device \
-         there, or wipe it yourself and remove the folder",
-        data.display(),
-        record.id
-    )))
 }
 
 /// Length of a device or file, in bytes.

@@ -4,10 +4,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use lastkey_luks::{DATA_OFFSET, Medium};
+use rustix::fs::OFlags;
+
+use crate::mark;
 
 const CHUNK_LEN: usize = 1 << 20;
 /// What is looked at of the data's beginning and end, in bytes.
@@ -26,6 +29,19 @@ impl Disk {
         OpenOptions::new().read(true).write(true).open(path).map(Self)
     }
 
+    /// Opens a device that nobody has mounted, or made a part of something else.
+    ///
+    /// # Errors
+    /// When somebody has, or it is refused.
+    pub(crate) fn open_alone(path: &Path) -> io::Result<Self> {
+        let alone = OFlags::EXCL.bits().cast_signed();
+        OpenOptions::new().read(true).write(true).custom_flags(alone).open(path).map(Self)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.0
+    }
+
     /// Whether there are only zeros in these bytes.
     ///
     /// # Errors
@@ -33,16 +49,24 @@ impl Disk {
     pub(crate) fn is_zero(&self, offset: u64, len: usize) -> io::Result<bool> {
         let mut bytes = vec![0; len.min(CHUNK_LEN)];
         self.read_at(&mut bytes, offset)?;
-        Ok(bytes.iter().all(|byte| *byte == 0))
+        Ok(bytes == vec![0; bytes.len()])
     }
 
-    /// Whether there is nothing where headers lie, and at beginning and end of the data.
+    /// Whether there is nothing before the data, and at its beginning and end.
     ///
     /// # Errors
     /// When it cannot be read: then nobody knows.
     pub(crate) fn is_blank(&self) -> io::Result<bool> {
-        let len = CHUNK_LEN.min(usize::try_from(self.len()?).unwrap_or(CHUNK_LEN));
-        Ok(self.is_zero(0, len)? && self.is_blank_behind_header()?)
+        let end = DATA_OFFSET.min(self.len()?);
+        let mut at = 0;
+        while at < end {
+            let part = usize::try_from(end - at).unwrap_or(CHUNK_LEN).min(CHUNK_LEN);
+            if !self.is_zero(at, part)? {
+                return Ok(false);
+            }
+            at = at.saturating_add(u64::try_from(part).map_err(io::Error::other)?);
+        }
+        self.is_blank_behind_header()
     }
 
     /// The same without the header, of which a format that was cut short may have left something.
@@ -54,13 +78,15 @@ impl Disk {
         Ok(self.is_zero(DATA_OFFSET, probe_len)? && self.is_zero(end, probe_len)?)
     }
 
-    /// Makes it so, durably.
+    /// Makes it so, durably. The mark stays: until it goes as well, all can be done again.
     ///
     /// # Errors
     /// When that is refused.
     pub(crate) fn blank(&self) -> io::Result<()> {
-        self.wipe(0, DATA_OFFSET.saturating_add(PROBE_LEN))?;
-        self.wipe(self.len()?.saturating_sub(PROBE_LEN), PROBE_LEN)
+        self.zero(0, mark::PLACE)?;
+        self.zero(DATA_OFFSET, PROBE_LEN)?;
+        self.zero(self.len()?.saturating_sub(PROBE_LEN).max(DATA_OFFSET), PROBE_LEN)?;
+        self.sync()
     }
 
     /// Overwrites bytes with zeros, durably, as far as there are any.
@@ -68,6 +94,11 @@ impl Disk {
     /// # Errors
     /// When that is refused.
     pub(crate) fn wipe(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.zero(offset, len)?;
+        self.sync()
+    }
+
+    fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
         let zeros = vec![0; CHUNK_LEN];
         let end = offset.saturating_add(len).min(self.len()?);
         let mut at = offset;
@@ -76,7 +107,7 @@ impl Disk {
             self.0.write_all_at(zeros.get(..part).unwrap_or_default(), at)?;
             at = at.saturating_add(u64::try_from(part).map_err(io::Error::other)?);
         }
-        self.sync()
+        Ok(())
     }
 }
 

@@ -204,8 +204,13 @@ pub(crate) struct Keys {
     pub(crate) data_keys: u32,
     /// The last report about each key.
     pub(crate) reports: BTreeMap<String, Vec<Thing>>,
-    /// How many reports there were.
+    /// How many reports there were, those that were refused too.
     pub(crate) reported: usize,
+    /// With which code reports are refused.
+    pub(crate) no_reports: Option<&'static str>,
+    /// Nothing is protected; no key has a primary version.
+    pub(crate) protects_nothing: bool,
+    pub(crate) has_no_primary: bool,
     /// Headers in escrow.
     pub(crate) headers: BTreeMap<String, Vec<u8>>,
 }
@@ -233,6 +238,9 @@ impl FakeKeys {
             data_keys: 0,
             reports: BTreeMap::new(),
             reported: 0,
+            protects_nothing: false,
+            has_no_primary: false,
+            no_reports: None,
             headers: BTreeMap::new(),
         }))
     }
@@ -264,7 +272,7 @@ impl VolumeKeys for FakeKeys {
         Ok(keys.known.get(key).map(|id| KeyInfo {
             id: id.clone(),
             usable: !keys.disabled.contains(id) && !keys.ended.contains(id),
-            primary: Some(keys.primary(id)),
+            primary: (!keys.has_no_primary).then(|| keys.primary(id)),
             data_keys: keys.data_keys,
         }))
     }
@@ -291,6 +299,9 @@ impl VolumeKeys for FakeKeys {
         if keys.disabled.contains(key) {
             return Err(refused("KeyState"));
         }
+        if keys.protects_nothing {
+            return Err(refused("AccessDenied"));
+        }
         let mut wrapped = prefix(key, keys.primary(key), context);
         secret.expose(|secret| wrapped.extend_from_slice(secret));
         Ok(wrapped)
@@ -314,6 +325,9 @@ impl VolumeKeys for FakeKeys {
     fn report(&self, key: &str, _: &str, things: &[Thing]) -> Result<(), KeyError> {
         let mut keys = self.ask()?;
         keys.reported += 1;
+        if let Some(code) = keys.no_reports {
+            return Err(refused(code));
+        }
         keys.reports.insert(key.to_owned(), things.to_vec());
         Ok(())
     }

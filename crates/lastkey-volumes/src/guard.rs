@@ -9,7 +9,7 @@
 //!           needs to go on is asked of the service, which then decides again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -129,9 +129,9 @@ impl Driver {
         Ok(())
     }
 
-    fn device_below(&self, record: &VolumeRecord) -> Result<std::path::PathBuf, Fault> {
-        let file = self.volumes.data(&record.id);
-        self.machine.attach(Path::new(&file)).map_err(io_while("attach the volume"))
+    fn device_below(&self, record: &VolumeRecord) -> Result<PathBuf, Fault> {
+        let file = self.volumes.find(&record.id)?;
+        self.machine.attach(&file).map_err(io_while("attach the volume"))
     }
 }
 

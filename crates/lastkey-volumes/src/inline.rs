@@ -38,8 +38,13 @@ impl Driver {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            if self.machine.mapping(&name)?.is_none() {
-                self.remove_inline(&name)?;
+            let swept = self.machine.mapping(&name).and_then(|mapping| match mapping {
+                Some(_) => Ok(()),
+                None => self.remove_inline(&name),
+            });
+            // One that is busy stops nobody: the next start tries again.
+            if let Err(error) = swept {
+                tracing::warn!(volume = name, %error, "an inline volume of before is not removed yet");
             }
         }
         Ok(())
@@ -60,7 +65,7 @@ impl Driver {
         };
         let name =
             mapping_name(id).ok_or_else(|| Fault::invalid("this is no id of an inline volume"))?;
-        if !self.back_end.is_certain() {
+        if !self.back_end.has_inline() {
             return Err(Fault::invalid(
                 "volumes of this driver are whole devices, of which none is spent on an inline volume",
             ));
@@ -158,7 +163,7 @@ impl Driver {
             return if is_gone { Ok(()) } else { Err(error) };
         }
         self.machine.detach(&data)?;
-        self.back_end.remove(&data)
+        self.back_end.remove(&data, name)
     }
 
     fn inline_data(&self, name: &str) -> PathBuf {

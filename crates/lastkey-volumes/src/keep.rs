@@ -28,7 +28,7 @@ use crate::unlock::{Owner, Unlocked, fresh_data_key};
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// What was refused is asked again so much later: each time is a line in the audit log.
-const PAUSE: Duration = Duration::from_secs(300);
+pub(crate) const PAUSE: Duration = Duration::from_secs(300);
 
 /// Volumes and snapshots for which something was refused, and until when they wait.
 #[derive(Debug, Default)]
@@ -123,13 +123,13 @@ impl Driver {
     }
 
     fn keep_volume(&self, id: &str) -> Result<(), Fault> {
-        let _held = self.locks.take(id)?;
+        let _held = self.locks.take_for_round(id)?;
         let Some(mut record) = self.volumes.get(id) else { return Ok(()) };
         let Some(info) = self.known(&record.key).filter(|info| info.usable) else { return Ok(()) };
         if !record.formatted || record.deleting || !record.is_due(&info) {
             return Ok(());
         }
-        let file = self.volumes.data(id);
+        let file = self.volumes.find(id)?;
         let device = self.machine.attach(&file).map_err(io_while("attach the volume"))?;
         let disk = Disk::open(&device).map_err(io_while("open the volume's device"))?;
         let kept = self.keep_open(&mut record, &disk, &info);
@@ -147,6 +147,7 @@ impl Driver {
         info: &KeyInfo,
     ) -> Result<(), Fault> {
         let mut unlocked = self.unlock(record, disk)?;
+        let late = unlocked.late.take();
         if unlocked.wraps.data_key < info.data_keys {
             self.renew_data_key(record.owner(), disk, &mut unlocked, info.data_keys)?;
             record.wraps = Some(unlocked.wraps.clone());
@@ -157,23 +158,23 @@ impl Driver {
             record.escrow = Some(unlocked.wraps);
             self.remember(record)?;
         }
-        Ok(())
+        late.map_or(Ok(()), Err)
     }
 
     /// The data key of a snapshot stays bound to the volume that it was taken of.
     fn keep_snapshot(&self, id: &str) -> Result<(), Fault> {
-        let _held = self.locks.take(id)?;
+        let _held = self.locks.take_for_round(id)?;
         let Some(mut record) = self.snapshots.get(id) else { return Ok(()) };
         let Some(info) = self.known(&record.key).filter(|info| info.usable) else { return Ok(()) };
         if !record.formatted || !is_due(record.wraps.as_ref(), &record.key, &info) {
             return Ok(());
         }
-        let file = self.snapshots.data(id);
+        let file = self.snapshots.find(id)?;
         let disk = Disk::open(&file).map_err(io_while("open the snapshot"))?;
         let header = Header::read(&disk)?;
         let header = header.ok_or_else(|| Fault::precondition("a snapshot without a header"))?;
         let (mut unlocked, data_key) = self.open_header(record.owner(), &disk, header)?;
-        if Some(unlocked.wraps.version) != info.primary || unlocked.token.key != record.key {
+        if is_older(&unlocked.wraps, &info) || unlocked.token.key != record.key {
             let volume = unlocked.token.volume.clone();
             self.wrap_anew(&disk, &mut unlocked, &data_key, &volume, &record.key)?;
         }
@@ -237,6 +238,11 @@ impl SnapshotRecord {
 /// Whether a data key is not known to be under the version that is primary, or too old.
 fn is_due(wraps: Option<&Wraps>, key: &str, info: &KeyInfo) -> bool {
     wraps.is_none_or(|wraps| {
-        wraps.key != key || Some(wraps.version) != info.primary || wraps.data_key < info.data_keys
+        wraps.key != key || is_older(wraps, info) || wraps.data_key < info.data_keys
     })
+}
+
+/// Whether another version is primary; none is while there is none.
+fn is_older(wraps: &Wraps, info: &KeyInfo) -> bool {
+    info.primary.is_some_and(|primary| primary != wraps.version)
 }

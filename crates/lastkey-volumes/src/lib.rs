@@ -21,6 +21,7 @@ mod keep;
 mod linux;
 mod locks;
 mod lvm;
+mod mark;
 mod metrics;
 mod node;
 pub mod ports;

@@ -5,7 +5,7 @@
 //!           volume counts with all its bytes. udev is not waited for, which hangs in containers.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -119,12 +119,18 @@ impl BackEnd for Lvm {
             Fill::Nothing => Disk::open(&device)?.blank()?,
             Fill::Copy(from) if self.pool.is_none() => {
                 let mut to = File::options().write(true).open(&device)?;
-                io::copy(&mut File::open(from)?, &mut to)?;
+                // A volume may be shorter than what it lies on.
+                io::copy(&mut File::open(from)?.take(len), &mut to)?;
                 to.sync_all()?;
             }
             Fill::Copy(_) | Fill::Reference(_) => {}
         }
         self.grow(at, len)
+    }
+
+    /// A name of a group is that of one logical volume for good.
+    fn find(&self, _: &Path, _: &str) -> io::Result<()> {
+        Ok(())
     }
 
     fn grow(&self, at: &Path, len: u64) -> io::Result<()> {
@@ -135,7 +141,7 @@ impl BackEnd for Lvm {
         run(lvm("lvextend").args(["--size", &bytes(len)]).arg(device)).map_err(full).map(drop)
     }
 
-    fn remove(&self, at: &Path) -> io::Result<()> {
+    fn remove(&self, at: &Path, _: &str) -> io::Result<()> {
         let Some(id) = linked(at)? else { return Ok(()) };
         let ours = format!("lv_name={id} && tags=\"{TAG}\"");
         let mut find = lvm("lvs");

@@ -13,22 +13,38 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use lastkey_crypto::digest::sha256;
+
 use crate::driver::Driver;
 use crate::fault::{Fault, Kind, key_fault};
-use crate::ports::Thing;
+use crate::keep::PAUSE;
+use crate::ports::{KeyError, Thing};
 use crate::record::{SnapshotRecord, VolumeRecord, Wraps};
 
 const FILE: &str = "reports.json";
+/// What tells this folder from another one on a node of the same name.
+const PLACE_FILE: &str = "place";
 /// Said again, also when nothing changed: the service may have been restored from a backup.
 const AGAIN: Duration = Duration::from_secs(3_600);
-/// Longest name of a place, in bytes.
-const MAX_PLACE_LEN: usize = 128;
+/// The service's code for too many reports at once.
+const OVERTAKEN: &str = "Conflict";
+/// How much of the name of a place is for people. With the digest it is below the 128 bytes that the
+/// service takes.
+const READABLE_LEN: usize = 80;
+/// How much of a digest tells one place from another, in bytes.
+const PLACE_DIGEST_LEN: usize = 16;
 
 /// What was said to the service.
 #[derive(Debug)]
 pub(crate) struct Reports {
     file: PathBuf,
     sent: Mutex<BTreeMap<String, Option<Sent>>>,
+    /// Keys of which the service does not take the report, as for too many places, and what it said.
+    refused: Mutex<BTreeMap<String, String>>,
+    /// Held from the count to the answer: what was counted first never comes last.
+    saying: Mutex<()>,
+    /// The id of the folder.
+    folder: String,
 }
 
 /// The last report about a key; none before the first one of this process.
@@ -36,6 +52,8 @@ pub(crate) struct Reports {
 struct Sent {
     things: Vec<Thing>,
     at: Instant,
+    /// When it is said again, as it is.
+    again: Duration,
 }
 
 impl Reports {
@@ -46,8 +64,39 @@ impl Reports {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => return Err(error),
         };
-        let sent = keys.into_iter().map(|key| (key, None)).collect();
-        Ok(Self { file, sent: Mutex::new(sent) })
+        Ok(Self {
+            file,
+            sent: Mutex::new(keys.into_iter().map(|key| (key, None)).collect()),
+            refused: Mutex::default(),
+            saying: Mutex::default(),
+            folder: folder_id(folder)?,
+        })
+    }
+
+    /// Keeps whether the service takes the report of a key. Whether this node may report at all is
+    /// for the policies to say.
+    fn note(&self, key: &str, said: &Result<(), KeyError>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match said {
+            Ok(()) => {
+                refused.remove(key);
+            }
+            Err(KeyError::Refused { code, message })
+                if code != "AccessDenied" && code != OVERTAKEN =>
+            {
+                refused.insert(key.to_owned(), message.clone());
+            }
+            Err(KeyError::Refused { .. } | KeyError::Away(_) | KeyError::Undecryptable) => {}
+        }
+    }
+
+    /// What the service said when it did not take the report of a key.
+    fn refusal(&self, key: &str) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn say(&self) -> MutexGuard<'_, ()> {
+        self.saying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<Sent>>> {
@@ -61,7 +110,7 @@ impl Reports {
     fn is_said(&self, key: &str, things: &[Thing]) -> bool {
         let sent = self.lock();
         let last = sent.get(key).and_then(Option::as_ref);
-        last.is_some_and(|last| last.things == things && last.at.elapsed() < AGAIN)
+        last.is_some_and(|last| last.things == things && last.at.elapsed() < last.again)
     }
 
     /// Before a key is reported for the first time.
@@ -74,24 +123,50 @@ impl Reports {
         self.write(&sent)
     }
 
+    /// After a report that the service took.
     fn end(&self, key: &str, things: &[Thing]) -> io::Result<()> {
-        let mut sent = self.lock();
-        if things.is_empty() {
-            sent.remove(key);
-            return self.write(&sent);
+        if !things.is_empty() {
+            self.wait(key, things, AGAIN);
+            return Ok(());
         }
-        let last = Sent { things: things.to_vec(), at: Instant::now() };
-        sent.insert(key.to_owned(), Some(last));
-        Ok(())
+        let mut sent = self.lock();
+        sent.remove(key);
+        self.write(&sent)
+    }
+
+    /// Says no more about a key until something changes, or the time is over.
+    fn wait(&self, key: &str, things: &[Thing], again: Duration) {
+        let last = Sent { things: things.to_vec(), at: Instant::now(), again };
+        self.lock().insert(key.to_owned(), Some(last));
     }
 
     fn write(&self, sent: &BTreeMap<String, Option<Sent>>) -> io::Result<()> {
         let keys: Vec<&String> = sent.keys().collect();
-        let fresh = self.file.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(&keys).map_err(io::Error::other)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.file)
+        put(&self.file, &serde_json::to_vec(&keys).map_err(io::Error::other)?)
+    }
+}
+
+/// Writes a file whole or not at all, and lasting.
+fn put(at: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = at.with_extension("new");
+    let mut file = File::create(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, at)?;
+    at.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// The id of a folder, drawn once.
+fn folder_id(folder: &Path) -> io::Result<String> {
+    let file = folder.join(PLACE_FILE);
+    match fs::read_to_string(&file) {
+        Ok(id) => Ok(id),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let id = Driver::fresh_id("lkp").map_err(io::Error::other)?;
+            put(&file, id.as_bytes())?;
+            Ok(id)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -101,12 +176,16 @@ type Held = BTreeMap<String, Option<Vec<Thing>>>;
 impl Driver {
     /// Tells the service what changed since it was told.
     pub(crate) fn report_all(&self) {
+        let _saying = self.reports.say();
         let mut held = self.held();
         for key in self.reports.keys() {
             held.entry(key).or_insert_with(|| Some(Vec::new()));
         }
         for (key, things) in held {
             let Some(things) = things else { continue };
+            if self.reports.is_said(&key, &things) {
+                continue;
+            }
             let what = format!("report of {key}");
             match self.report(&key, &things) {
                 Ok(()) => self.is_well(&what),
@@ -122,6 +201,7 @@ impl Driver {
 
     /// Tells the service that nothing is under the key of a lineage, before that is ended.
     pub(crate) fn report_ended(&self, lineage: &str) {
+        let _saying = self.reports.say();
         if let Err(fault) = self.report(lineage, &[]) {
             // Whether it counts, the service says when the key is to end.
             self.complain(lineage, &fault);
@@ -138,28 +218,58 @@ impl Driver {
         };
         self.reports.begin(key).map_err(kept)?;
         let said = self.keys.report(key, &self.reporter(), things);
-        match said.map_err(|error| key_fault(key, error)) {
-            Ok(()) => self.reports.end(key, things).map_err(kept),
-            Err(fault) if fault.kind == Kind::Away => Err(fault),
-            Err(fault) => {
-                // It is asked again when something changed, or much later.
-                self.reports.end(key, things).map_err(kept)?;
-                let message = format!(
-                    "the service does not take the report of what is under the key {key}, and so \
-                     does not keep it from being destroyed: {fault}"
-                );
-                Err(Fault { message, ..fault })
+        self.reports.note(key, &said);
+        let is_overtaken =
+            matches!(&said, Err(KeyError::Refused { code, .. }) if code == OVERTAKEN);
+        let fault = match said.map_err(|error| key_fault(key, error)) {
+            Ok(()) => return self.reports.end(key, things).map_err(kept),
+            // The next round.
+            Err(fault) if fault.kind == Kind::Away || is_overtaken => return Err(fault),
+            Err(fault) => fault,
+        };
+        // Also when nothing is left: the word of before stands until the service takes this one.
+        let again = if fault.kind == Kind::Denied { AGAIN } else { PAUSE };
+        self.reports.wait(key, things, again);
+        let message = format!(
+            "the service does not take the report of what is under the key {key}, and so does not \
+             keep it from being destroyed: {fault}"
+        );
+        Err(Fault { message, ..fault })
+    }
+
+    /// Lets a new volume under a key only where the service takes this node's report of it.
+    pub(crate) fn require_counted(&self, key: &str) -> Result<(), Fault> {
+        let Some(said) = self.reports.refusal(key) else { return Ok(()) };
+        Err(Fault::precondition(format!(
+            "the key service does not take this node's report of what is under the key {key}, and so \
+             would not keep it for one more volume: {said}. Name another key, or see \
+             `lastkey key impact {key}`"
+        )))
+    }
+
+    /// Has a volume counted before it is used for the first time.
+    pub(crate) fn count(&self, record: &VolumeRecord) -> Result<(), Fault> {
+        let _saying = self.reports.say();
+        let mut held = self.held();
+        for key in std::iter::once(&record.key).chain(&record.lineage) {
+            let Some(Some(things)) = held.remove(key) else { continue };
+            match self.report(key, &things) {
+                // Without the right to report there are volumes that nobody counts.
+                Ok(()) => {}
+                Err(fault) if fault.kind == Kind::Denied => {
+                    self.complain(&format!("report of {key}"), &fault);
+                }
+                Err(fault) => return Err(fault),
             }
+            self.require_counted(key)?;
         }
+        Ok(())
     }
 
     /// This driver on this node, as a place of the service.
     pub(crate) fn reporter(&self) -> String {
         let config = &self.config;
-        let cluster = if config.cluster.is_empty() { "" } else { "." };
-        let text = format!("{}@{}{cluster}{}", config.name, config.node_id, config.cluster);
-        let is_allowed = |c: &char| c.is_ascii_alphanumeric() || "._@-".contains(*c);
-        text.chars().map(|c| if is_allowed(&c) { c } else { '-' }).take(MAX_PLACE_LEN).collect()
+        place(&config.name, &config.node_id, &config.cluster, &self.reports.folder)
     }
 
     fn held(&self) -> Held {
@@ -234,6 +344,20 @@ impl Driver {
     }
 }
 
+/// The name of a place: what a person reads, cut, and a digest of all of it. A node that is set up
+/// anew under its old name is another place: what lay on its old disks is not forgotten by that.
+fn place(driver: &str, node: &str, cluster: &str, folder: &str) -> String {
+    let whole = [driver, node, cluster, folder];
+    let whole = whole.map(|part| format!("{}:{part}", part.len())).concat();
+    let dot = if cluster.is_empty() { "" } else { "." };
+    let is_allowed = |c: &char| c.is_ascii_alphanumeric() || "._@-".contains(*c);
+    let text = format!("{driver}@{node}{dot}{cluster}");
+    let readable = text.chars().map(|c| if is_allowed(&c) { c } else { '-' }).take(READABLE_LEN);
+    let digest = sha256(whole.as_bytes());
+    let digest = digest.iter().take(PLACE_DIGEST_LEN).map(|byte| format!("{byte:02x}"));
+    readable.chain(['-']).chain(digest.collect::<String>().chars()).collect()
+}
+
 impl VolumeRecord {
     fn needs_keys(&self) -> bool {
         self.formatted && !self.deleting
@@ -270,4 +394,35 @@ fn clip(text: &str) -> String {
         (*len <= 512).then_some(c)
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_nodes_and_no_two_folders_are_the_same_place() {
+        let long = "n".repeat(200);
+        let nodes = [
+            ("volumes", "a.b", "c", "1"),
+            ("volumes", "a.b", "c", "2"),
+            ("volumes", "a", "b.c", "1"),
+            ("volumes", "a.b.c", "", "1"),
+            ("volumes", "a/b", "c", "1"),
+            ("volumes", &format!("{long}1"), "c", "1"),
+            ("volumes", &format!("{long}2"), "c", "1"),
+        ];
+        let places = nodes.map(|(driver, node, cluster, id)| place(driver, node, cluster, id));
+        assert!(places.iter().all(|place| place.len() <= 128), "{places:?}");
+        assert!(places[0].starts_with("volumes@a.b.c-"), "{places:?}");
+        assert_eq!(BTreeSet::from(places).len(), nodes.len());
+    }
+
+    #[test]
+    fn folder_keeps_its_id() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = |folder: &tempfile::TempDir| Reports::open(folder.path()).unwrap().folder;
+        assert_eq!(id(&one), id(&one));
+        assert_ne!(id(&one), id(&other));
+    }
 }

@@ -1,7 +1,8 @@
 //! Where volumes lie: a folder for each, with its record and its data.
 //!
 //! Room      `volumes`. What the data lies on is the back end's; a device for a file the machine's.
-//! Holds     A folder appears under its name when it is whole and durable, and goes in one step.
+//! Holds     A folder appears under its name when it is whole and durable, and goes in one step. What
+//!           is done to the data of an entry begins with [`Shelf::find`].
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::back_end::{BackEnd, Fill};
+use crate::fault::{Fault, io_while};
 use crate::record::{SnapshotRecord, VolumeRecord};
 
 const RECORD: &str = "record.json";
@@ -71,8 +73,11 @@ impl<T: Entry> Shelf<T> {
         let mut entries = BTreeMap::new();
         for found in fs::read_dir(&folder)? {
             let found = found?;
-            if found.file_name().to_string_lossy().starts_with(HALF) {
-                discard(&*back_end, &found.path())?;
+            if let Some(id) = found.file_name().to_string_lossy().strip_prefix(HALF) {
+                // What cannot be removed now is not in the way of the others.
+                if let Err(error) = discard(&*back_end, &found.path(), id) {
+                    tracing::warn!(id, %error, "what was left half is not removed yet");
+                }
                 continue;
             }
             let path = found.path().join(RECORD);
@@ -97,7 +102,19 @@ impl<T: Entry> Shelf<T> {
         self.lock().values().cloned().collect()
     }
 
-    /// The file with the data of an entry.
+    /// The file with the data of an entry, once it is sure that it is there.
+    pub(crate) fn find(&self, id: &str) -> Result<PathBuf, Fault> {
+        let data = self.data(id);
+        self.back_end.find(&data, id).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                return Fault::precondition(error.to_string());
+            }
+            io_while(format!("find what {id} lies on"))(error)
+        })?;
+        Ok(data)
+    }
+
+    /// Where the data of an entry is, or a link to it.
     pub(crate) fn data(&self, id: &str) -> PathBuf {
         self.folder.join(id).join(DATA)
     }
@@ -106,7 +123,7 @@ impl<T: Entry> Shelf<T> {
     pub(crate) fn add(&self, entry: &T, len: u64, fill: Fill<'_>) -> io::Result<()> {
         let half = self.folder.join(format!("{HALF}{}", entry.id()));
         if half.exists() {
-            discard(&*self.back_end, &half)?;
+            discard(&*self.back_end, &half, entry.id())?;
         }
         DirBuilder::new().mode(0o700).create(&half)?;
         let made = self.fill(&half, entry, len, fill).and_then(|()| {
@@ -114,7 +131,7 @@ impl<T: Entry> Shelf<T> {
             File::open(&self.folder)?.sync_all()
         });
         if made.is_err() {
-            drop(discard(&*self.back_end, &half));
+            drop(discard(&*self.back_end, &half, entry.id()));
         }
         made?;
         self.lock().insert(entry.id().to_owned(), entry.clone());
@@ -144,7 +161,7 @@ impl<T: Entry> Shelf<T> {
         fs::rename(self.folder.join(id), &half)?;
         self.lock().remove(id);
         File::open(&self.folder)?.sync_all()?;
-        discard(&*self.back_end, &half)
+        discard(&*self.back_end, &half, id)
     }
 
     /// How many bytes the entries were promised that the disk does not hold for them: what pods gave
@@ -168,8 +185,8 @@ impl<T: Entry> Shelf<T> {
 }
 
 /// Removes a folder that is no entry yet, or none any more, with its data.
-fn discard(back_end: &dyn BackEnd, half: &Path) -> io::Result<()> {
-    back_end.remove(&half.join(DATA))?;
+fn discard(back_end: &dyn BackEnd, half: &Path, id: &str) -> io::Result<()> {
+    back_end.remove(&half.join(DATA), id)?;
     fs::remove_dir_all(half)
 }
 

@@ -5,10 +5,9 @@
 //! Source    CSI 1.13, "CreateSnapshot".
 
 use std::io;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lastkey_luks::{DATA_OFFSET, Header};
+use lastkey_luks::DATA_OFFSET;
 use lastkey_wire::grpc::csi::{
     CreateSnapshotRequest, Id, ListSnapshotsReply, ListSnapshotsRequest, Snapshot, SnapshotReply,
     Time,
@@ -43,7 +42,7 @@ impl Driver {
             return Err(Fault::new(Kind::Exhausted, "this node has no room for the snapshot"));
         }
         let snapshot = snapshot_of(&record, name)?;
-        let data = self.volumes.data(volume);
+        let data = self.volumes.find(volume)?;
         let len = record.capacity.saturating_add(DATA_OFFSET);
         self.while_still(volume, |in_use| {
             let fill = if in_use { Fill::Reference(&data) } else { Fill::Copy(&data) };
@@ -74,9 +73,7 @@ impl Driver {
         let id = required("snapshot_id", &request.id)?;
         let _held = self.locks.take(id)?;
         let Some(record) = self.snapshots.get(id) else { return Ok(()) };
-        if !self.back_end.is_certain() {
-            require_copy_of(&record, &self.snapshots.data(id))?;
-        }
+        let data = self.snapshots.find(id)?;
         let _lineage = self.lock_lineage(Some(&record.lineage))?;
         let volume = |other: VolumeRecord| other.lineage.as_ref() == Some(&record.lineage);
         let shared = self.volumes.all().into_iter().any(volume)
@@ -87,7 +84,7 @@ impl Driver {
             let ended = self.keys.end_lineage(&record.lineage);
             ended.map_err(|error| key_fault(&record.lineage, error))?;
         }
-        let disk = Disk::open(&self.snapshots.data(id)).map_err(io_while("open the snapshot"))?;
+        let disk = Disk::open(&data).map_err(io_while("open the snapshot"))?;
         disk.blank().map_err(io_while("wipe the header"))?;
         drop(disk);
         self.snapshots.remove(id).map_err(io_while("remove the snapshot"))
@@ -107,25 +104,6 @@ impl Driver {
         let entries = all.iter().skip(page.start).take(page.len()).map(reply).collect();
         Ok(ListSnapshotsReply { entries, next_token })
     }
-}
-
-/// Of a device that may have another name by now, nothing is wiped but what the snapshot holds, or
-/// what is empty.
-fn require_copy_of(record: &SnapshotRecord, data: &Path) -> Result<(), Fault> {
-    let disk = Disk::open(data).map_err(io_while("open the snapshot"))?;
-    let is_its = match Header::read(&disk)? {
-        Some(header) => header.tokens()?.iter().any(|(_, token)| token.volume == record.bound_to),
-        None => disk.is_blank().map_err(io_while("read the snapshot"))?,
-    };
-    if is_its {
-        return Ok(());
-    }
-    Err(Fault::precondition(format!(
-        "{} leads to a device that does not hold {}: nothing was wiped. Put the right device there, \
-         or wipe it yourself and remove the folder",
-        data.display(),
-        record.id
-    )))
 }
 
 /// Held by who stops a volume for a moment, so that nobody lets it go on meanwhile.

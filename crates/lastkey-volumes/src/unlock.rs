@@ -35,6 +35,8 @@ pub(crate) struct Unlocked {
     pub(crate) number: u32,
     /// Under what its data key is.
     pub(crate) wraps: Wraps,
+    /// Why that is not the version that is primary, when it was to be.
+    pub(crate) late: Option<Fault>,
 }
 
 impl Unlocked {
@@ -88,23 +90,21 @@ impl Driver {
     }
 
     fn try_unlock(&self, record: &mut VolumeRecord, disk: &Disk) -> Result<Unlocked, Fault> {
-        let is_certain = self.back_end.is_certain();
         let found = match Header::read(disk) {
-            Err(lastkey_luks::Error::Damaged(_)) if !record.formatted && is_certain => None,
+            Err(lastkey_luks::Error::Damaged(_)) if !record.formatted => None,
             found => found.map_err(|error| damaged(record, error))?,
         };
-        let Some(mut header) = found else { return self.format(record, disk) };
-        // Whose header it is comes before anything that is written, here and on the device.
-        token_of(record.owner(), &header)?;
+        let Some(header) = found else { return self.format(record, disk) };
+        // That it opens comes before anything that is written, here and on the device.
+        let (mut unlocked, data_key) = self.open_header(record.owner(), disk, header)?;
         if !record.formatted {
             record.formatted = true;
             self.remember(record)?;
         }
-        if header.copies() != Copies::Both {
-            header.store(disk)?;
+        if unlocked.header.copies() != Copies::Both {
+            unlocked.header.store(disk)?;
             tracing::warn!(volume = record.id, "a damaged copy of the header was written anew");
         }
-        let (mut unlocked, data_key) = self.open_header(record.owner(), disk, header)?;
         self.bind_anew(record, disk, &mut unlocked, &data_key)?;
         Ok(unlocked)
     }
@@ -139,7 +139,7 @@ impl Driver {
         };
         let data_key = inner.expose(|inner| self.unwrap(&token.lineage, inner, &context))?;
         let key = header.open(disk, &token.slots, &data_key)?;
-        Ok((Unlocked { header, key, token, number, wraps }, data_key))
+        Ok((Unlocked { header, key, token, number, wraps, late: None }, data_key))
     }
 
     fn unwrap(&self, key: &str, wrapped: &[u8], context: &Bound) -> Result<SecretVec, Fault> {
@@ -164,9 +164,12 @@ impl Driver {
         if token.volume != record.id || token.key != record.key {
             self.wrap_anew(disk, unlocked, data_key, &record.id, &record.key)?;
         } else if self.is_stale(&unlocked.wraps) {
-            // A node that may open and not protect still opens.
-            let wrapped = self.wrap_anew(disk, unlocked, data_key, &record.id, &record.key);
-            wrapped.unwrap_or_else(|fault| self.complain(&record.id, &fault));
+            match self.wrap_anew(disk, unlocked, data_key, &record.id, &record.key) {
+                // The device does not take it.
+                Err(fault) if fault.kind == Kind::Internal => return Err(fault),
+                // A node that may open and not protect still opens.
+                wrapped => unlocked.late = wrapped.err(),
+            }
         }
         let is_bound = record.bound_to.take().is_some();
         if is_bound || record.wraps.as_ref() != Some(&unlocked.wraps) {
@@ -233,16 +236,6 @@ impl Driver {
             return Err(header_gone(record));
         }
         require_zeros(disk)?;
-        // A device that may have another name by now must be empty as a whole: what a format of ours
-        // that was cut short has left there is wiped by a person.
-        if !self.back_end.is_certain()
-            && !disk.is_blank().map_err(io_while("look whether the device is empty"))?
-        {
-            return Err(Fault::precondition(
-                "the device is not empty: nothing was written. Put the right device there, or wipe \
-                 its first 17 MiB",
-            ));
-        }
         let lineage = record.lineage.clone().ok_or_else(|| {
             Fault::precondition(format!("{} was not made to its end; create it again", record.id))
         })?;
@@ -270,7 +263,7 @@ impl Driver {
         let found = header.tokens()?.into_iter().next();
         let (number, token) =
             found.ok_or_else(|| Fault::new(Kind::Internal, "the token is gone again"))?;
-        Ok(Unlocked { header, key, token, number, wraps })
+        Ok(Unlocked { header, key, token, number, wraps, late: None })
     }
 
     pub(crate) fn remember(&self, record: &VolumeRecord) -> Result<(), Fault> {

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lastkey_connect::bucket::{BucketOptions, Credential, CredentialSource, S3Buckets};
+use lastkey_connect::bucket::{BucketOptions, COMPLETION, Credential, CredentialSource, S3Buckets};
 use lastkey_core::backup_folder::Buckets;
 use lastkey_secret::SecretVec;
 
@@ -37,6 +37,7 @@ fn options(typed: &S3, variable: impl Fn(&str) -> Option<String>) -> BucketOptio
             Some(path) => CredentialSource::File(path.clone()),
             None => credential(first),
         },
+        completion: COMPLETION,
     }
 }
 

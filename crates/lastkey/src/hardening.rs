@@ -3,11 +3,14 @@
 //!
 //! Room      the binary.
 
-use lastkey_kernel::code;
+use std::time::Duration;
+
+use lastkey_kernel::{code, heap};
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
+use tokio::time::sleep;
 
 /// Switches core dumps off and makes the process non-dumpable (`prctl(PR_SET_DUMPABLE, 0)`).
 ///
@@ -34,13 +37,27 @@ pub(crate) fn lock_memory() -> Result<(), String> {
     mlockall(all).map_err(|error| format!("the kernel refuses: {error}"))
 }
 
-/// Gives the memory back that the code of the start takes, and takes all code out of what is
-/// locked: it is no secret, and is read from its file again where it is used.
+/// Has what long buffers took go back when they are freed: a service lives on for months after a
+/// start that read much. A command that ends soon is quicker without.
+pub(crate) fn give_back_early() {
+    heap::give_back_early();
+}
+
+/// Gives the memory back that code and constants of the start take, and takes all of them out of
+/// what is locked: they are no secret, and are read from their file again where they are used.
 pub(crate) fn release_code() {
     if let Err(error) = code::release() {
         tracing::debug!(%error, "the code of the start stays in memory");
     }
 }
+
+/// The same once more, when the first connections are made and the first questions were answered.
+pub(crate) async fn release_code_again() {
+    sleep(SETTLED).await;
+    release_code();
+}
+
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Whether the process has CAP_IPC_LOCK (capabilities(7), bit 14).
 fn may_lock_memory() -> bool {

@@ -1,13 +1,15 @@
 //! Seals and storage keys of a large store: unsealing, rotating, and what putting every record
 //! under a new key costs those who encrypt meanwhile.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::Value;
 
 use super::PAIRS;
+use super::files::{has, missing};
 use super::http::{self, Connection};
 use super::report::{Report, Row, median};
 use super::server::{self, Cores, Running};
@@ -38,7 +40,68 @@ pub(crate) fn rows(report: &mut Report, binary: &Path, data: &Path) -> anyhow::R
     let mut admin = sealed.admin()?;
     let (unsealed, _) = seconds(|| admin.post("/v1/sys/unseal", &body))?;
     report.add(Row::at_most("unseal by a passphrase, 1,000,000 records", unsealed, "s", 1.0));
-    sealed.stop()
+    sealed.stop()?;
+    by_tpm(report, binary, &data.with_extension("tpm"))
+}
+
+/// A software TPM.
+struct Swtpm(Child, PathBuf);
+
+impl Swtpm {
+    fn start(folder: &Path) -> anyhow::Result<Self> {
+        let socket = folder.join("tpm.sock");
+        let mut command = Command::new("swtpm");
+        command.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"]);
+        command.arg(format!("dir={}", folder.display())).arg("--server");
+        command.arg(format!("type=unixio,path={}", socket.display()));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let tpm = Self(child, socket);
+        while std::os::unix::net::UnixStream::connect(&tpm.1).is_err() {
+            std::thread::sleep(PAUSE);
+        }
+        Ok(tpm)
+    }
+}
+
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing more to do then.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How long a server takes from its start until its TPM has unsealed it, the start counted.
+fn by_tpm(report: &mut Report, binary: &Path, data: &Path) -> anyhow::Result<()> {
+    if !has("swtpm") {
+        missing("unsealing by a TPM", "apt-get install swtpm");
+        return Ok(());
+    }
+    std::fs::create_dir_all(data)?;
+    let tpm = Swtpm::start(data)?;
+    let data = data.join("data");
+    let server = server::start_on(Cores::All, binary, &data)?;
+    let mut add = Command::new(binary);
+    add.args(["seal", "add", "tpm2", "--pcrs", "7", "--tcti"]);
+    add.arg(format!("swtpm:path={}", tpm.1.display()));
+    add.arg("--approval-key").arg(data.join("key.pem"));
+    add.arg("--approval-out").arg(data.join("approval.json"));
+    server.run_client(&mut add)?;
+    server.stop()?;
+    let mut times = Vec::with_capacity(PAIRS);
+    for _ in 0..PAIRS {
+        let began = Instant::now();
+        let server = server::start_sealed(binary, &data)?;
+        let mut admin = server.admin()?;
+        while admin.send("GET", "/v1/sys/status", "")?.get("sealed") != Some(&Value::Bool(false)) {
+            std::thread::yield_now();
+        }
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+        server.stop()?;
+    }
+    let what = "start of a server until its TPM (swtpm) has unsealed it";
+    report.add(Row::at_most(what, median(times), "ms", 200.0));
+    Ok(())
 }
 
 /// The rate at which records are put under a new key when nobody disturbs it, and how long those

@@ -208,6 +208,18 @@ impl Running {
         Ok(())
     }
 
+    /// Runs a command of a client of it.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub(crate) fn run_client(&self, command: &mut Command) -> anyhow::Result<()> {
+        command.env("LASTKEY_ADDR", format!("http://{}", self.address));
+        let done = command.env("LASTKEY_TOKEN", &self.token).output()?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        ensure!(done.status.success(), "the client ended with {}: {said}", done.status);
+        Ok(())
+    }
+
     /// Stops it as an operator would, and waits.
     ///
     /// # Errors

@@ -42,6 +42,8 @@ pub(super) struct Calls {
     pub(super) place: String,
     pub(super) runtime: Arc<Running>,
     pub(super) stop: Stop,
+    /// How long is waited for the parts of an object to be put together.
+    pub(super) completion: Duration,
 }
 
 /// A request.
@@ -56,6 +58,8 @@ pub(super) struct Ask {
     body_hash: String,
     /// How long an attempt may take.
     time: Duration,
+    /// Pauses between attempts.
+    pauses: &'static [Duration],
 }
 
 impl Ask {
@@ -63,7 +67,7 @@ impl Ask {
     pub(super) fn of(method: Method, key: &str) -> Self {
         let (key, body_hash) = (key.to_owned(), hex_of(&sha256(b"")));
         let (query, headers, body) = (Vec::new(), Vec::new(), Bytes::new());
-        Self { method, key, query, headers, body, body_hash, time: ATTEMPT }
+        Self { method, key, query, headers, body, body_hash, time: ATTEMPT, pauses: &PAUSES }
     }
 
     /// The same with a word of its query.
@@ -84,9 +88,9 @@ impl Ask {
         Self { body, body_hash, ..self }
     }
 
-    /// The same with another limit of an attempt.
-    pub(super) fn within(self, time: Duration) -> Self {
-        Self { time, ..self }
+    /// The same with one attempt, which may take as long as that.
+    pub(super) fn once_within(self, time: Duration) -> Self {
+        Self { time, pauses: &[], ..self }
     }
 }
 
@@ -108,6 +112,15 @@ impl Calls {
             }
             BackupError::Failed { doing: "reach", what: place, cause }
         })
+    }
+
+    /// Waits, and asks nothing.
+    ///
+    /// # Errors
+    /// [`BackupError::Stopped`].
+    pub(super) fn pause(&self, time: Duration) -> Result<(), BackupError> {
+        // The clock of the runtime, so it is asked for inside.
+        self.wait(async move { tokio::time::sleep(time).await })
     }
 
     /// The answer, when it is a good one.
@@ -169,7 +182,7 @@ impl Calls {
     }
 
     async fn ask_patiently(&self, ask: &Ask) -> Result<Answer, OutboundError> {
-        for pause in PAUSES {
+        for pause in ask.pauses {
             let outcome = self.ask_once(ask).await;
             let passes = match &outcome {
                 Ok(answer) => passes(answer.status),
@@ -191,7 +204,7 @@ impl Calls {
             if !passes {
                 return outcome;
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(*pause).await;
         }
         self.ask_once(ask).await
     }
@@ -288,7 +301,7 @@ impl Calls {
 }
 
 /// Whether an answer may be another one a moment later.
-fn passes(status: StatusCode) -> bool {
+pub(super) fn passes(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 

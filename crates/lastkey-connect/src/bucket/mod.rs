@@ -15,6 +15,7 @@ mod upload;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use lastkey_core::backup::{BackupError, Stop};
 use lastkey_core::backup_folder::{BUCKET_SCHEME, BackupFolder, Buckets};
@@ -30,6 +31,13 @@ const BUCKET_NAME_LENS: std::ops::RangeInclusive<usize> = 3..=63;
 /// Longest name of a folder in a bucket, in bytes; a key has 1,024.
 const MAX_PREFIX_LEN: usize = 512;
 
+/// How long is waited for the parts of an object to be put together, when nothing else is said.
+///
+/// # Source
+/// Amazon S3 API, `CompleteMultipartUpload`: it "could take several minutes to finalize". Backups
+/// are made by the hour at most, and one that is given up is made again.
+pub const COMPLETION: Duration = Duration::from_secs(600);
+
 /// How buckets are reached.
 #[derive(Debug)]
 pub struct BucketOptions {
@@ -44,6 +52,8 @@ pub struct BucketOptions {
     pub authority: Option<PathBuf>,
     /// Who calls.
     pub credential: CredentialSource,
+    /// How long is waited for parts to be put together, all attempts counted; see [`COMPLETION`].
+    pub completion: Duration,
 }
 
 /// Buckets of one service. Calls are made by a thread of its own, so that whoever waits for them
@@ -107,9 +117,9 @@ impl Buckets for S3Buckets {
             what: place.to_owned(),
             cause: error.into(),
         })?;
-        let region = options.region.clone();
+        let (region, completion) = (options.region.clone(), options.completion);
         let (place, stop) = (place.trim_end_matches('/').to_owned(), stop.clone());
-        let calls = Calls { route, root, region, credential, place, runtime, stop };
+        let calls = Calls { route, root, region, credential, place, runtime, stop, completion };
         Ok(Arc::new(BucketFolder::new(Arc::new(calls), prefix)))
     }
 }
@@ -216,6 +226,7 @@ mod tests {
                 virtual_hosted,
                 authority: None,
                 credential: CredentialSource::Missing,
+                completion: COMPLETION,
             };
             super::endpoint(&options, bucket)
         };

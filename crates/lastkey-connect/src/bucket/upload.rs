@@ -8,7 +8,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Method;
@@ -17,15 +17,18 @@ use lastkey_core::backup::BackupError;
 use lastkey_core::backup_folder::NewFile;
 
 use super::answer::{completion, is_completed, upload_id};
-use super::calls::{Ask, Calls};
+use super::calls::{Ask, Calls, passes};
 use super::folder::{find, header};
 
 /// Length of a part, in bytes; the least is 5 MiB.
 const PART_LEN: usize = 16 << 20;
 /// Most parts of an object.
 const MAX_PARTS: usize = 10_000;
-/// How long a service may take to put the parts together, which can be minutes.
-const COMPLETION: Duration = Duration::from_secs(600);
+/// The first attempt to complete may take this part of the whole time; each one may take twice as
+/// long as the one before.
+const FIRST_ATTEMPTS: u32 = 10;
+/// Pause between attempts to complete.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// An upload that has not ended. An object that is no longer than a part is sent by one request.
 pub(super) struct Upload {
@@ -81,17 +84,47 @@ impl Upload {
             return self.calls.good(answer, "write", &self.key).map(drop);
         };
         let complete = Ask::of(Method::POST, &self.key).query("uploadId", id);
-        let complete = complete.body(Bytes::from(completion(tags))).within(COMPLETION);
-        let failure = match self.calls.ask(complete) {
-            Ok(answer) if answer.status.is_success() && is_completed(&answer.body) => return Ok(()),
-            Ok(answer) => self.calls.refusal(&answer, "complete", &self.key),
-            Err(BackupError::Stopped) => return Err(BackupError::Stopped),
-            Err(error) => error,
-        };
-        // It may have been completed by a request whose answer was lost.
-        match find(&self.calls, &self.key) {
-            Ok(Some(found)) if found.len == self.len => Ok(()),
-            Ok(_) | Err(_) => Err(failure),
+        self.complete(&complete.body(Bytes::from(completion(tags))))
+    }
+
+    /// Asks for the parts to be put together until they are, or the time for it is over. To ask
+    /// again is no harm: they are put together once.
+    fn complete(&self, ask: &Ask) -> Result<(), BackupError> {
+        let whole = self.calls.completion;
+        let (begun, mut time) = (Instant::now(), whole / FIRST_ATTEMPTS);
+        loop {
+            let Some((failure, may_pass)) = self.try_complete(ask.clone().once_within(time))?
+            else {
+                return Ok(());
+            };
+            // It may have been done by a request whose answer was lost.
+            if let Ok(Some(found)) = find(&self.calls, &self.key)
+                && found.len == self.len
+            {
+                return Ok(());
+            }
+            if !may_pass || begun.elapsed() >= whole {
+                return Err(failure);
+            }
+            self.calls.pause(PAUSE)?;
+            time = time.saturating_mul(2).min(whole.saturating_sub(begun.elapsed()));
+        }
+    }
+
+    /// What is wrong, and whether it may pass; `None` when the object is whole.
+    fn try_complete(&self, ask: Ask) -> Result<Option<(BackupError, bool)>, BackupError> {
+        match self.calls.ask(ask) {
+            Ok(answer) if answer.status.is_success() && is_completed(&answer.body) => Ok(None),
+            // A status of success is sent before the service knows.
+            Ok(answer) => {
+                let may_pass = passes(answer.status) || answer.status.is_success();
+                Ok(Some((self.calls.refusal(&answer, "complete", &self.key), may_pass)))
+            }
+            Err(BackupError::Stopped) => Err(BackupError::Stopped),
+            Err(error) => {
+                let may_pass = matches!(error, BackupError::Failed { .. });
+                Ok(Some((error, may_pass)))
+            }
         }
     }
 }

@@ -276,6 +276,15 @@ fn a_set_that_locks_everybody_out_is_seen() {
 }
 
 #[test]
+fn what_a_caller_may_do_nowhere_is_seen_without_a_thing() {
+    let set = set(&format!("{APP_MAY_DECRYPT}\nforbid(principal, action, resource);"));
+    assert!(set.permits_somewhere(&pod("app"), "kms:Decrypt"), "what forbids it may not be there");
+    assert!(!set.permits_somewhere(&pod("app"), "kms:Encrypt"));
+    assert!(!set.permits_somewhere(&pod("other"), "kms:Decrypt"));
+    assert!(!set.permits_somewhere(&pod("app"), "kms:Nothing"));
+}
+
+#[test]
 fn a_key_left_with_nobody_is_seen() {
     let key = Resource::Key(key_id());
     let aliases = [lastkey_core::ids::AliasName::parse("alias/app").unwrap()];

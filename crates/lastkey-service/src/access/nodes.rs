@@ -5,16 +5,17 @@
 //!           node has shown the next one, and not after it was removed. That is asked for each
 //!           call, whatever TLS said when the connection was made.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use lastkey_core::access::{Node, NodeAuthority};
+use lastkey_core::access::{NODE_CERTIFICATE_SECS, Node, NodeAuthority, RevokedWhat};
 use lastkey_core::ids::Name;
 use lastkey_core::ports::{Expected, Revision, Store, StoreError, Write};
 use lastkey_core::principal::{Identity, Kind, Peer, Principal};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
 use lastkey_trust::session::NodeAgent;
+use lastkey_trust::x509;
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -23,6 +24,8 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct Nodes {
     known: RwLock<HashMap<Name, Node>>,
+    /// Nodes of which nothing can be said until the store answers.
+    unread: RwLock<HashSet<Name>>,
     authority: RwLock<Option<Arc<NodeAuthority>>>,
 }
 
@@ -40,7 +43,8 @@ impl Nodes {
             known.insert(node.name.clone(), node);
         }
         let authority = read_authority(store).await?.map(|(authority, _)| authority);
-        Ok(Self { known: RwLock::new(known), authority: RwLock::new(authority) })
+        let (known, authority) = (RwLock::new(known), RwLock::new(authority));
+        Ok(Self { known, unread: RwLock::default(), authority })
     }
 
     /// A node.
@@ -54,6 +58,40 @@ impl Nodes {
             Some(node) => known.insert(name.clone(), node),
             None => known.remove(name),
         };
+    }
+
+    /// Whether nothing can be said of a node.
+    fn is_unread(&self, name: &Name) -> bool {
+        self.unread.read().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    fn mark(&self, name: &Name, is_unread: bool) {
+        let mut unread = self.unread.write().unwrap_or_else(PoisonError::into_inner);
+        if is_unread {
+            unread.insert(name.clone());
+        } else {
+            unread.remove(name);
+        }
+    }
+
+    /// The latest date of a certificate, or of the key of a TPM, that a revocation is about.
+    pub(crate) fn last_issued(&self, what: &RevokedWhat) -> Option<Timestamp> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let concerned = known.values().filter(|node| match what {
+            RevokedWhat::Node(name) => node.name.as_str() == name,
+            RevokedWhat::Everything => true,
+            RevokedWhat::Session(_)
+            | RevokedWhat::Pod(_)
+            | RevokedWhat::ServiceAccount(_)
+            | RevokedWhat::User(_)
+            | RevokedWhat::Role(_)
+            | RevokedWhat::Cluster(_) => false,
+        });
+        let dates = concerned.flat_map(|node| {
+            let issued_at = node.certificate.as_ref().map(|held| held.issued_at);
+            [issued_at, node.tpm.as_ref().map(|key| key.since)]
+        });
+        dates.flatten().max()
     }
 
     /// Voids the certificate before the one that a node shows. False when there is none.
@@ -162,15 +200,27 @@ impl Engine {
         is_good.then(|| Agent { node: node.name.clone(), cluster, fingerprint, has_previous })
     }
 
-    /// Whether the certificate at the other end of a connection is of a node that was let go:
-    /// removed, or revoked. TLS has verified it, so it is refused by name; one that was replaced or
-    /// is over says nothing about the node. Either way nobody is let in by it.
-    pub(crate) fn was_let_go(&self, peer: &Peer) -> bool {
-        let Some(shown) = &peer.certificate else { return false };
-        let Some(name) = &shown.node else { return false };
-        let Some(node) = self.nodes.get(name) else { return true };
-        let held = node.certificate_of(&shown.fingerprint);
-        held.is_some_and(|held| self.sessions.is_node_revoked(&node.name, held.issued_at))
+    /// Why nobody is let in by the certificate at the other end of a connection. A node that was
+    /// let go, removed or revoked, is refused by name, by the revocation that tells so. One that is
+    /// not known may have joined after the backup that was restored: that says nothing about it,
+    /// nor does a certificate that was replaced or is over.
+    pub(crate) fn refuse_peer(&self, peer: &Peer) -> Error {
+        let named = peer.certificate.as_ref().and_then(|shown| Some((shown, shown.node.as_ref()?)));
+        let Some((shown, name)) = named else { return Error::Unauthenticated };
+        let issued_at = match self.nodes.get(name) {
+            Some(node) => node.certificate_of(&shown.fingerprint).map(|held| held.issued_at),
+            None => shown.chain.first().and_then(|leaf| self.date_of(leaf)),
+        };
+        match issued_at.is_some_and(|at| self.sessions.is_node_revoked(name, at)) {
+            true => Error::Denied,
+            false => Error::Unauthenticated,
+        }
+    }
+
+    /// When the certificate of a node was signed, which its end tells.
+    fn date_of(&self, leaf: &[u8]) -> Option<Timestamp> {
+        let read = x509::read_peer(leaf, self.clock.wall()).ok()?;
+        Some(Timestamp(read.expires_at.0.saturating_sub(NODE_CERTIFICATE_SECS)))
     }
 
     /// A node has shown a certificate: the one before it is void from now on, in the store as
@@ -198,14 +248,32 @@ impl Engine {
         Ok(())
     }
 
+    /// Reads a node again that could not be read, before anything is said of it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while it cannot be.
+    pub(crate) async fn reread_node(&self, name: &Name) -> Result<(), Error> {
+        if !self.nodes.is_unread(name) {
+            return Ok(());
+        }
+        let _changing = self.access_changes.lock().await;
+        self.reload_node(name).await;
+        if self.nodes.is_unread(name) {
+            return Err(Error::Unavailable("the record of the node could not be read".into()));
+        }
+        Ok(())
+    }
+
     /// Reads a node again, and the authority, after a write of them that succeeded or may have:
-    /// what the store holds counts. A node that cannot be read is unknown. Called while changes
-    /// are held, so that the last write counts last.
+    /// what the store holds counts. A node that cannot be read is kept out until it can, and is
+    /// not told that it was let go. Called while changes are held, so that the last write counts
+    /// last.
     pub(crate) async fn reload_node(&self, name: &Name) {
         let read = self.read_one::<Node>(&RecordPath::node(name)).await;
         if let Err(error) = &read {
             tracing::error!(node = %name, %error, "a node could not be read; it is kept out");
         }
+        self.nodes.mark(name, read.is_err());
         self.nodes.set(name, read.ok().flatten().map(|(node, _)| node));
         self.reload_authority().await;
     }

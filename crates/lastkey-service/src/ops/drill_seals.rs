@@ -1,7 +1,7 @@
 //! Use case: the drill, which proves that each seal opens.
 //!
 //! Room      `service`.
-//! Source    docs/recovery.md, "Prove them".
+//! Source    docs/operations/recovery.md, "Prove them".
 //! Holds     what is presented is a guess until it opens something: a drill guesses no faster than
 //!           an unseal.
 

@@ -4,6 +4,8 @@
 //! Room      `service`.
 //! Holds     what the last report of any place shows under a key or version is not destroyed,
 //!           unless somebody who may override it says why. A report after the schedule counts.
+//!           The place of a node's volumes belongs to who reported them, for as long as there are
+//!           any, and is kept for as long.
 //!           Report and destruction both write the key, so one of two at once sees the other.
 
 use std::collections::BTreeSet;
@@ -52,8 +54,9 @@ impl Engine {
     /// Takes the place of what a place was reported to hold under a key before.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for versions or things in disorder; [`Error::LimitExceeded`] for too many
-    /// of them, or more than 256 places; [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
+    /// [`Error::Invalid`] for versions or things in disorder, or the place of somebody else's
+    /// volumes; [`Error::LimitExceeded`] for too many of them, or more than 256 places;
+    /// [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
     /// [`Error::Internal`].
     pub async fn report_holding(
         self: &Arc<Self>,
@@ -200,6 +203,20 @@ impl Engine {
         let Reported { report, by } = reported;
         let known = self.holdings(draft.key.id).await?;
         let before = known.iter().find(|(holding, _)| holding.place == report.place);
+        if before.is_some_and(|(before, _)| is_taken(before, reported)) {
+            return Err(Error::invalid(
+                "place",
+                "somebody else reports for it: whoever may kms:OverrideHolding forgets it first",
+            ));
+        }
+        let expected = before.map_or(Expected::Absent, |(_, revision)| Expected::At(*revision));
+        if report.what == HeldWhat::Volumes && report.versions.is_empty() {
+            // Nodes come and go: one without volumes takes nobody's place.
+            if before.is_some() {
+                draft.write(RecordPath::holding(draft.key.id, &report.place), expected, None);
+            }
+            return self.put_inventory(draft, &report.place, &[]).await;
+        }
         if before.is_none() && known.len() >= MAX_PLACES {
             return Err(Error::LimitExceeded("at most 256 places report about one key"));
         }
@@ -212,7 +229,6 @@ impl Engine {
             reported_by: by.clone(),
             overridden: before.is_some_and(|(before, _)| before.overridden),
         };
-        let expected = before.map_or(Expected::Absent, |(_, revision)| Expected::At(*revision));
         draft.put_holding(holding, expected);
         self.put_inventory(draft, &report.place, &report.things).await
     }
@@ -296,6 +312,13 @@ impl Engine {
 
 /// How long a destruction is put off.
 const PUT_OFF_SECONDS: u64 = 86_400;
+
+/// Whether a place with something in it belongs to somebody else than who reports. What is in etcd
+/// is counted by whoever looks, and so by many.
+fn is_taken(before: &Holding, Reported { report, by }: &Reported) -> bool {
+    let is_shared = [before.what, report.what] == [HeldWhat::EtcdObjects; 2];
+    !is_shared && before.reported_by != *by && before.count(None) > 0
+}
 
 fn inventory_of(stored: Stored) -> Result<(Inventory, Revision), Error> {
     let Record::Inventory(inventory) = stored.record else { return Err(corrupt(stored.path)) };

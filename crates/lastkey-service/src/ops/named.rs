@@ -26,7 +26,6 @@ use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::ops::describe::check_limit;
-use crate::ops::revoke::revocation;
 use crate::sealing::detached;
 use crate::view::Page;
 
@@ -222,7 +221,7 @@ impl Engine {
         let path = RecordPath::revocation(&what);
         let stored = self.store.get(&path).await?;
         let expected = stored.map_or(Expected::Absent, |stored| Expected::At(stored.revision));
-        let revocation = revocation(what, self.clock.wall());
+        let revocation = self.revocation_of(what, self.clock.wall());
         let record = Some(Record::Revocation(revocation.clone()));
         batch.push(Write { path, expected, record });
         Ok(Some(revocation))

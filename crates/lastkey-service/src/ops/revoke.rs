@@ -49,6 +49,12 @@ enum Ours {
 /// How often a revocation is written anew when somebody else was faster.
 const ATTEMPTS: usize = 8;
 
+/// Until when the certificate of a node may be dated ahead: by no more than a minute, since a
+/// revocation follows it no further.
+pub(crate) const fn ahead_of(now: Timestamp) -> Timestamp {
+    Timestamp(now.0.saturating_add(60))
+}
+
 impl Engine {
     /// Ends sessions. Those that are opened later are not concerned.
     ///
@@ -76,7 +82,7 @@ impl Engine {
         what: RevokedWhat,
     ) -> Result<Revocation, Error> {
         self.permit::<RevokeSessions>(trail, Resource::Instance)?;
-        let revocation = revocation(what, trail.at());
+        let revocation = self.revocation_of(what, trail.at());
         check_revocation(&revocation)?;
         trail.call().go_on()?;
         trail.intend(self).await?;
@@ -204,6 +210,13 @@ impl Engine {
             target,
         };
         self.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)
+    }
+
+    /// A revocation of what was opened until now, and of the certificates of nodes that are dated
+    /// ahead, since they were signed within the second of the revocation before.
+    pub(crate) fn revocation_of(&self, what: RevokedWhat, now: Timestamp) -> Revocation {
+        let last = self.nodes.last_issued(&what).filter(|last| *last <= ahead_of(now));
+        revocation(what, last.map_or(now, |last| now.max(last)))
     }
 
     /// Writes a revocation and lets it count.

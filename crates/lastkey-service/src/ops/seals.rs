@@ -1,7 +1,7 @@
 //! Use cases: which seals there are, add, change and remove them, new root and storage keys.
 //!
 //! Room      `service`.
-//! Source    docs/formats/hierarchy.md, "Changes"; docs/recovery.md.
+//! Source    docs/formats/hierarchy.md, "Changes"; docs/operations/recovery.md.
 //! Holds     a change is one durable write: before it the old seals open, after it the new ones.
 //!           Nothing is wrapped to a seal that the root key has not authenticated. The last seal
 //!           that is known to open stays.

@@ -9,6 +9,7 @@ use lastkey_core::ports::Store as _;
 use lastkey_core::record::RecordPath;
 use lastkey_core::state::State;
 use lastkey_crypto::material::MaterialSpec;
+use lastkey_service::call::Call;
 use lastkey_service::error::Error;
 use lastkey_service::ops::VersionChange;
 use lastkey_service::ops::holdings::Report;
@@ -33,12 +34,39 @@ fn week() -> DeletionWindow {
     DeletionWindow::from_days(7).unwrap()
 }
 
+/// Counts of a place, by version.
+fn counts(what: HeldWhat, from: &str, versions: &[(u32, u64)]) -> Report {
+    let versions = versions.iter().map(|(number, count)| (version(*number), *count)).collect();
+    Report { place: place(from), what, versions, things: Vec::new() }
+}
+
 impl World {
     async fn report(&self, key: &KeyRef, from: &str, versions: &[(u32, u64)]) -> Result<(), Error> {
-        let versions = versions.iter().map(|(number, count)| (version(*number), *count));
-        let (place, what) = (place(from), HeldWhat::EtcdObjects);
-        let report = Report { place, what, versions: versions.collect(), things: Vec::new() };
+        let report = counts(HeldWhat::EtcdObjects, from, versions);
         self.engine.report_holding(admin(), key.clone(), report).await.map(drop)
+    }
+
+    /// The same of volumes, by whoever calls.
+    pub(crate) async fn volumes(
+        &self,
+        call: &Call,
+        key: &KeyRef,
+        from: &str,
+        versions: &[(u32, u64)],
+    ) -> Result<(), Error> {
+        let report = counts(HeldWhat::Volumes, from, versions);
+        self.engine.report_holding(call, key.clone(), report).await.map(drop)
+    }
+
+    /// Lets them report about keys.
+    pub(crate) async fn permit_reports(&self, reporters: &[&str]) {
+        let text = reporters.iter().map(|who| {
+            format!(
+                "permit(principal == {who}, action == Action::\"kms:ReportHolding\", resource);"
+            )
+        });
+        let policy = place("reports");
+        self.engine.set_policy(admin(), policy, text.collect(), None).await.unwrap();
     }
 
     /// A key with a second version, the first one shadow-disabled.
@@ -238,6 +266,57 @@ async fn places_are_counted_and_a_known_one_may_still_report() {
     }
     assert_eq!(world.report(&key, "one-more", &[]).await.unwrap_err().code(), "LimitExceeded");
     world.report(&key, "place7", &[(1, 1)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn place_without_volumes_takes_nobody_elses() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    for number in 0..256 {
+        let from = format!("node-{number}");
+        world.volumes(admin(), &key, &from, &[(1, 1)]).await.unwrap();
+    }
+    let one_more = async || world.volumes(admin(), &key, "one-more", &[(1, 1)]).await;
+    assert_eq!(code(one_more().await), "LimitExceeded");
+    // Nothing is still nothing, and said of no place at all.
+    world.volumes(admin(), &key, "one-more", &[]).await.unwrap();
+    assert_eq!(code(one_more().await), "LimitExceeded");
+    world.volumes(admin(), &key, "node-7", &[]).await.unwrap();
+    one_more().await.unwrap();
+    let held = world.show(&key).await.holdings;
+    assert!(held.len() == 256 && held.iter().all(|one| one.place.as_str() != "node-7"));
+}
+
+#[tokio::test]
+async fn volumes_of_a_place_are_reported_by_one_alone_until_they_are_gone_or_forgotten() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.permit_reports(&["Service::\"a\"", "Service::\"b\""]).await;
+    let (a, b) = (call_by("a"), call_by("b"));
+    world.volumes(&a, &key, "node-1", &[(1, 3)]).await.unwrap();
+    for taken in [&[][..], &[(1, 1)]] {
+        assert_eq!(code(world.volumes(&b, &key, "node-1", taken).await), "InvalidRequest");
+    }
+    // Not under another name of the same thing either.
+    let objects = counts(HeldWhat::EtcdObjects, "node-1", &[]);
+    let taken = world.engine.report_holding(&b, key.clone(), objects).await;
+    assert_eq!(code(taken), "InvalidRequest");
+    assert_eq!(world.show(&key).await.holdings[0].count(None), 3);
+    let schedule =
+        async || world.engine.schedule_deletion(admin(), key.clone(), week(), None).await;
+    assert_eq!(code(schedule().await), "KeyNeeded");
+
+    world.volumes(&a, &key, "node-1", &[]).await.unwrap();
+    world.volumes(&b, &key, "node-1", &[(1, 1)]).await.unwrap();
+    assert_eq!(code(world.volumes(&a, &key, "node-1", &[(1, 1)]).await), "InvalidRequest");
+    let forget = world.engine.forget_holding(admin(), key.clone(), place("node-1"), why().unwrap());
+    forget.await.unwrap();
+    world.volumes(&a, &key, "node-1", &[(1, 1)]).await.unwrap();
+    // What is in etcd is counted by whoever looks.
+    for call in [&a, &b] {
+        let objects = counts(HeldWhat::EtcdObjects, "prod", &[(1, 1)]);
+        world.engine.report_holding(call, key.clone(), objects).await.unwrap();
+    }
 }
 
 #[tokio::test]

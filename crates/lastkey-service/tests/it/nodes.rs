@@ -7,53 +7,55 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_core::access::{Node, RevokedWhat, RoleHolders};
 use lastkey_core::ids::{Name, RequestId};
-use lastkey_core::principal::{Peer, Presented, Principal, Source};
+use lastkey_core::principal::{Caller, Peer, Presented, Principal, Source};
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_crypto::material::{MaterialSpec, generate};
 use lastkey_crypto::sign::{Message, SignAlgorithm, SigningKey};
 use lastkey_secret::SecretVec;
+use lastkey_service::call::Call;
 use lastkey_service::error::Error;
 use lastkey_service::ops::exchange_token::Request;
 use lastkey_service::ops::fetch_keys::KeysFrom;
-use lastkey_service::ops::nodes::Joined;
+use lastkey_service::ops::nodes::{Joined, WayIn};
 use lastkey_service::ops::set_access::{ClusterRequest, RoleRequest};
 use lastkey_testkit::fakes::Fault;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
-};
+use rcgen::{CertificateParams, KeyPair, SanType};
 
 use crate::world::{World, admin, code, world};
 
-const ID: RequestId = RequestId([7; 16]);
+pub(crate) const ID: RequestId = RequestId([7; 16]);
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn csr() -> Vec<u8> {
+pub(crate) fn csr() -> Vec<u8> {
     let key = KeyPair::generate().unwrap();
     CertificateParams::default().serialize_request(&key).unwrap().der().to_vec()
 }
 
-fn nobody() -> Peer {
+pub(crate) fn nobody() -> Peer {
     Peer { address: Some([10, 0, 0, 1].into()), ..Peer::default() }
 }
 
 /// A cluster that signs tokens.
-struct Cluster {
-    name: Name,
+pub(crate) struct Cluster {
+    pub(crate) name: Name,
     key: SigningKey,
 }
 
 impl Cluster {
     /// Makes it known, with a role of the same name that only node agents may present.
-    async fn known(world: &World, text: &str) -> Self {
+    pub(crate) async fn known(world: &World, text: &str) -> Self {
         Self::with_kubelets(world, text, None).await
     }
 
     /// The same with an authority of its kubelets, in PEM.
-    async fn with_kubelets(world: &World, text: &str, authorities: Option<String>) -> Self {
+    pub(crate) async fn with_kubelets(
+        world: &World,
+        text: &str,
+        authorities: Option<String>,
+    ) -> Self {
         let material = generate(MaterialSpec::Ed25519, &mut SystemEntropy).unwrap();
         let key = SigningKey::new(MaterialSpec::Ed25519, &material).unwrap();
         let public = key.public_key_der().unwrap();
@@ -109,24 +111,25 @@ impl Cluster {
 }
 
 impl World {
-    async fn invite(&self, node: &str, cluster: &Cluster) -> SecretVec {
-        let invited = self.engine.invite_node(admin(), name(node), cluster.name.clone()).await;
-        invited.unwrap().token
+    pub(crate) async fn invite(&self, node: &str, cluster: &Cluster) -> SecretVec {
+        let cluster = cluster.name.clone();
+        let invited = self.engine.invite_node(admin(), name(node), cluster, WayIn::Token).await;
+        invited.unwrap().token.unwrap()
     }
 
-    async fn join(&self, node: &str, token: &SecretVec) -> Result<Joined, Error> {
+    pub(crate) async fn join(&self, node: &str, token: &SecretVec) -> Result<Joined, Error> {
         let token = token.expose(SecretVec::copy_of);
         self.engine.join_node(ID, &nobody(), name(node), token, &csr()).await
     }
 
     /// A connection of the agent of a node that has joined just now.
-    async fn agent(&self, node: &str, cluster: &Cluster) -> Peer {
+    pub(crate) async fn agent(&self, node: &str, cluster: &Cluster) -> Peer {
         let token = self.invite(node, cluster).await;
         self.peer(&self.join(node, &token).await.unwrap())
     }
 
     /// A connection with this certificate.
-    fn peer(&self, joined: &Joined) -> Peer {
+    pub(crate) fn peer(&self, joined: &Joined) -> Peer {
         let certificate = self.engine.read_peer(vec![joined.certificate.clone()]);
         assert!(certificate.is_some());
         Peer { certificate, ..nobody() }
@@ -137,7 +140,7 @@ impl World {
         self.engine.authenticate(&bearer, peer).await
     }
 
-    async fn agent_itself(&self, peer: &Peer) -> Result<(Principal, Source), Error> {
+    pub(crate) async fn agent_itself(&self, peer: &Peer) -> Result<(Principal, Source), Error> {
         self.engine.authenticate(&Presented::Nothing, peer).await
     }
 
@@ -146,9 +149,9 @@ impl World {
     }
 }
 
-const REFUSED: &str = "Unauthenticated";
+pub(crate) const REFUSED: &str = "Unauthenticated";
 /// Who was removed or revoked is known, and told so.
-const LET_GO: &str = "AccessDenied";
+pub(crate) const LET_GO: &str = "AccessDenied";
 
 #[tokio::test]
 async fn session_by_node_agent_is_good_by_the_agent_of_the_pods_own_node_alone() {
@@ -187,7 +190,55 @@ async fn removed_node_and_its_pods_are_refused_on_connections_that_are_open() {
     let again = world.agent("worker-1", &here).await;
     assert_eq!(code(world.who(&pod, &agent).await), REFUSED);
     assert_eq!(code(world.agent_itself(&agent).await), REFUSED);
+    // The sessions of its pods ended with it.
+    assert_eq!(code(world.who(&pod, &again).await), REFUSED);
+    world.clock.pass(Duration::from_secs(1));
+    let pod = here.pod(&world, "worker-1").await;
     world.who(&pod, &again).await.unwrap();
+}
+
+#[tokio::test]
+async fn node_that_joins_again_within_the_second_of_its_removal_is_let_in_and_can_be_revoked() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    world.agent("a", &here).await;
+    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
+        world.engine.remove_node(admin(), name("a")).await.unwrap();
+        let again = world.agent("a", &here).await;
+        world.agent_itself(&again).await.unwrap();
+        let renewed = world.peer(&world.renew(&again).await.unwrap());
+        world.agent_itself(&renewed).await.unwrap();
+        world.engine.revoke(admin(), what).await.unwrap();
+        assert_eq!(code(world.agent_itself(&renewed).await), LET_GO);
+    }
+}
+
+#[tokio::test]
+async fn node_that_nothing_is_known_of_is_not_told_that_it_was_let_go() {
+    let (old, new) = (world().await, world().await);
+    let here = Cluster::known(&old, "here").await;
+    let agent = old.agent("a", &here).await;
+    // As on a server that was restored from a backup of before it joined.
+    assert_eq!(code(new.agent_itself(&agent).await), REFUSED);
+    new.engine.revoke(admin(), RevokedWhat::Node("a".to_owned())).await.unwrap();
+    assert_eq!(code(new.agent_itself(&agent).await), LET_GO);
+}
+
+#[tokio::test]
+async fn store_that_is_away_for_a_moment_tells_no_node_that_it_was_let_go_and_keeps_none_out_later()
+{
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let agent = world.agent("a", &here).await;
+    world.store.records().fail_next(Fault::Away);
+    for _ in 0..2 {
+        assert_eq!(code(world.renew(&agent).await), "Unavailable");
+        assert_eq!(code(world.agent_itself(&agent).await), "Unavailable");
+    }
+    world.store.records().come_back();
+    // Whether the renewal was written is known now: it was not.
+    world.agent_itself(&agent).await.unwrap();
+    world.renew(&agent).await.unwrap();
 }
 
 #[tokio::test]
@@ -284,6 +335,33 @@ async fn certificate_is_good_until_the_next_one_is_shown_because_an_answer_may_b
 }
 
 #[tokio::test]
+async fn node_reports_for_its_place_by_each_certificate_of_its_name_and_no_other_node_does() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.permit_reports(&["Node::\"a\"", "Node::\"b\""]).await;
+    let call = async |peer: &Peer| {
+        let (principal, source) = world.agent_itself(peer).await.unwrap();
+        Call { caller: Caller { principal, source, request: ID }, dry_run: false }
+    };
+    let report = async |peer: &Peer, count: u64| {
+        world.volumes(&call(peer).await, &key, "driver@a", &[(1, count)]).await
+    };
+    let first = world.agent("a", &here).await;
+    let other = world.agent("b", &here).await;
+    report(&first, 1).await.unwrap();
+    let renewed = world.peer(&world.renew(&first).await.unwrap());
+    report(&renewed, 2).await.unwrap();
+    assert_eq!(code(report(&other, 9).await), "InvalidRequest");
+    // Removed, and put back under its name: what it reported stood meanwhile, and is its own.
+    world.engine.remove_node(admin(), name("a")).await.unwrap();
+    assert_eq!(world.show(&key).await.holdings[0].count(None), 2);
+    let back = world.agent("a", &here).await;
+    report(&back, 3).await.unwrap();
+    assert_eq!(world.show(&key).await.holdings[0].count(None), 3);
+}
+
+#[tokio::test]
 async fn renewals_at_once_by_one_certificate_give_one_that_is_good() {
     let world = world().await;
     let here = Cluster::known(&world, "here").await;
@@ -359,43 +437,6 @@ async fn revoked_node_is_refused_until_it_joins_anew() {
 }
 
 #[tokio::test]
-async fn revoked_certificate_of_a_kubelet_is_refused_as_long_as_it_lives() {
-    let day = Duration::from_secs(86_400);
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
-        let world = world().await;
-        let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
-        let now = world.ports.clock.read().wall.0;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.remove(DnType::CommonName);
-        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
-        params.distinguished_name.push(DnType::CommonName, "system:node:a");
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.not_before = (std::time::UNIX_EPOCH + Duration::from_secs(now)).into();
-        params.not_after = params.not_before + 365 * day;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
-        let certificate = world.engine.read_peer(vec![leaf.der().to_vec()]);
-        let peer = Peer { certificate, ..nobody() };
-        let join = async || {
-            let (node, cluster) = (name("a"), here.name.clone());
-            world.engine.join_by_kubelet(ID, &peer, node, cluster, &csr()).await
-        };
-        join().await.unwrap();
-        world.engine.revoke(admin(), what).await.unwrap();
-        for _ in 0..3 {
-            assert_eq!(code(join().await), REFUSED);
-            world.clock.pass(day);
-            world.engine.run_due().await;
-        }
-        assert_eq!(code(join().await), REFUSED);
-    }
-}
-
-#[tokio::test]
 async fn nodes_and_their_authority_are_there_after_a_restart() {
     let mut world = world().await;
     let here = Cluster::known(&world, "here").await;
@@ -430,12 +471,14 @@ async fn node_belongs_to_a_cluster_that_is_there_and_stays_in_it() {
     let world = world().await;
     let (here, there) =
         (Cluster::known(&world, "here").await, Cluster::known(&world, "there").await);
-    let nowhere = world.engine.invite_node(admin(), name("a"), name("nowhere")).await;
+    let nowhere = world.engine.invite_node(admin(), name("a"), name("nowhere"), WayIn::Token).await;
     assert_eq!(code(nowhere), "InvalidRequest");
     world.invite("a", &here).await;
-    let moved = world.engine.invite_node(admin(), name("a"), there.name.clone()).await;
+    let moved =
+        world.engine.invite_node(admin(), name("a"), there.name.clone(), WayIn::Token).await;
     assert_eq!(code(moved), "InvalidRequest");
-    let unnamed = world.engine.invite_node(admin(), name("a@b"), there.name.clone()).await;
+    let unnamed =
+        world.engine.invite_node(admin(), name("a@b"), there.name.clone(), WayIn::Token).await;
     assert_eq!(code(unnamed), "InvalidRequest");
     let engine = &world.engine;
     engine.remove_named::<lastkey_core::access::Role>(admin(), name("here")).await.unwrap();

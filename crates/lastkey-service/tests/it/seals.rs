@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use lastkey_core::audit::Event;
 use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::ports::{Audit, Cause, DeviceKind, SealedStore as _};
+use lastkey_core::record::RecordPath;
 use lastkey_core::seal_record::{
     Bootstrap, Instance, KeyringEntry, RootWrap, SealKind, SealRecord,
 };
@@ -370,6 +371,7 @@ async fn a_crash_at_any_step_leaves_the_seals_of_before_or_after() {
             };
             world.store.fail_next_replacement(fault);
             let done = world.change(request).await.is_ok();
+            assert!(!world.store.has_faults(), "{fault:?} {step}: it was not met");
             // A failed write that took place counts as done once it was read back.
             assert_eq!(done, fault == Fault::After, "{fault:?} {step}");
             let (has_first, has_second) = match (done, step) {
@@ -435,13 +437,15 @@ async fn a_crash_at_any_write_of_the_seal_book_loses_no_seal_and_no_proof_of_bef
                 world.change(SealRequest::Remove(first)).await.unwrap();
             }
             world.clock.pass(Duration::from_secs(86_400));
-            world.store.fail_later(0, fault);
+            world.store.records().fail_at(RecordPath::seal_book(), fault);
+            let presented = Some(SecretVec::copy_of(FIRST.as_bytes()));
             // Each of these writes the book once; whether it then says that it is done is its own.
             match step {
-                0 => drop(world.gate.drill_seals(admin(), None).await),
+                0 => drop(world.gate.drill_seals(admin(), presented).await),
                 1 => drop(world.change(SealRequest::AcceptWeakness).await),
                 _ => drop(world.restart(FIRST.as_bytes()).await),
             }
+            assert!(!world.store.records().has_faults(), "{fault:?} {step}: it was not met");
             world.gate.stop().await;
             for presented in [&KEYFILE[..], FIRST.as_bytes()] {
                 let opened = world.restart(presented).await;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lastkey_core::ports::{CommitSeq, Watch};
+use lastkey_core::ports::{Arrival, CommitSeq, Watch};
 use lastkey_core::record::PathRange;
 
 use self::directory::Claim;
@@ -106,6 +106,17 @@ impl Backend for SqliteStore {
         }
         let (readers, range) = (Arc::clone(&self.readers), range.clone());
         tokio::task::spawn_blocking(move || readers.scan(&range))
+            .await
+            .map_err(|error| BackendError::Failed(error.into()))?
+    }
+
+    async fn walk(
+        &self,
+        after: Option<Arrival>,
+        limit: usize,
+    ) -> Result<Vec<(Arrival, RawStored)>, BackendError> {
+        let readers = Arc::clone(&self.readers);
+        tokio::task::spawn_blocking(move || readers.walk(after, limit))
             .await
             .map_err(|error| BackendError::Failed(error.into()))?
     }

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use lastkey_core::ports::Arrival;
 use lastkey_core::record::{PathRange, RecordPath};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
@@ -21,6 +22,9 @@ const FROM: &str =
     "SELECT path, revision, value FROM records WHERE path >= ?1 ORDER BY path LIMIT ?2";
 const AFTER: &str =
     "SELECT path, revision, value FROM records WHERE path > ?1 ORDER BY path LIMIT ?2";
+
+const WALK: &str =
+    "SELECT path, revision, value, id FROM records WHERE id > ?1 ORDER BY id LIMIT ?2";
 
 /// The connections.
 #[derive(Debug)]
@@ -49,6 +53,22 @@ impl Readers {
         let connection = lock(&self.ranges);
         let read = || read_range(&connection, range);
         read().map_err(Failure::of("read a range of records")).map_err(BackendError::from)
+    }
+
+    pub(super) fn walk(
+        &self,
+        after: Option<Arrival>,
+        limit: usize,
+    ) -> Result<Vec<(Arrival, RawStored)>, BackendError> {
+        let connection = lock(&self.ranges);
+        let (after, limit) = (after.map_or(0, |place| place.0), i64::try_from(limit));
+        let read = || {
+            let mut statement = connection.prepare_cached(WALK)?;
+            let placed = |row: &Row<'_>| Ok((Arrival(row.get(3)?), raw_stored(row)?));
+            let rows = statement.query_map((after, limit.unwrap_or(i64::MAX)), placed)?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(Failure::of("walk through records")).map_err(BackendError::from)
     }
 
     /// A connection that is free, or else the one whose turn it is.

@@ -28,6 +28,9 @@ const MAX_WAITING: usize = 1_024;
 /// Batches in one group at most, so that the first of them does not wait for ever more.
 const MAX_GROUP_LEN: usize = 256;
 
+/// Values that are exchanged before it is looked whether anybody waits (about 1 ms).
+const EXCHANGED_IN_A_TURN: usize = 128;
+
 /// The writer thread is gone: it panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the writer of the store has ended")]
@@ -154,29 +157,34 @@ type Verdict = Option<CommitSeq>;
 impl Writing {
     fn run(&mut self, jobs: &Gather<Job>) {
         let (mut expected, mut last) = (0, Duration::ZERO);
-        let mut group = Vec::new();
         while let Some(taken) = jobs.take(expected, patience(expected, last)) {
             let (began, count) = (Instant::now(), taken.len());
-            for job in taken {
-                match job {
-                    Job::Commit(waiting) => group.push(waiting),
-                    Job::Exchange(values, answer) => {
-                        self.commit_group(&mut group);
-                        answers::reply(answer, self.exchange(&values));
-                    }
-                    Job::EraseResidue(answer) => {
-                        self.commit_group(&mut group);
-                        answers::reply(answer, self.erase_residue());
-                    }
-                }
-                if group.len() == MAX_GROUP_LEN {
-                    self.commit_group(&mut group);
-                }
-            }
-            self.commit_group(&mut group);
+            self.serve(taken, jobs);
             // Those who were answered come again, and some have come already.
             expected = (count + jobs.len()).min(MAX_GROUP_LEN);
             last = began.elapsed();
+        }
+    }
+
+    /// Does what was taken; exchanges last, since they wait for whoever comes meanwhile.
+    fn serve(&mut self, taken: Vec<Job>, jobs: &Gather<Job>) {
+        let (mut group, mut exchanges) = (Vec::new(), Vec::new());
+        for job in taken {
+            match job {
+                Job::Commit(waiting) => group.push(waiting),
+                Job::Exchange(values, answer) => exchanges.push((values, answer)),
+                Job::EraseResidue(answer) => {
+                    self.commit_group(&mut group);
+                    answers::reply(answer, self.erase_residue());
+                }
+            }
+            if group.len() == MAX_GROUP_LEN {
+                self.commit_group(&mut group);
+            }
+        }
+        self.commit_group(&mut group);
+        for (values, answer) in exchanges {
+            answers::reply(answer, self.exchange(&values, jobs));
         }
     }
 
@@ -226,23 +234,46 @@ impl Writing {
         Ok(verdicts)
     }
 
-    /// Exchanges values in a commit of their own, which has no number.
-    fn exchange(&mut self, values: &[RawExchange]) -> Result<CommitSeq, BackendError> {
+    /// Exchanges values in commits of their own, which have no number: one when nobody else wants
+    /// to write. Whoever does is served between two of them.
+    fn exchange(
+        &mut self,
+        values: &[RawExchange],
+        jobs: &Gather<Job>,
+    ) -> Result<CommitSeq, BackendError> {
         self.has_residue = true;
-        let exchanged = self.try_exchange(values);
-        if exchanged.is_err() {
-            self.roll_back();
+        let mut left = values;
+        while !left.is_empty() {
+            let done = self.try_exchange(left, jobs);
+            if done.is_err() {
+                self.roll_back();
+            }
+            let done = done.map_err(Failure::of("exchange records"))?;
+            left = left.get(done..).unwrap_or_default();
+            if jobs.len() > 0
+                && let Some(waiting) = jobs.take(0, Duration::ZERO)
+            {
+                self.serve(waiting, jobs);
+            }
         }
-        exchanged.map_err(Failure::of("exchange records"))?;
         Ok(self.last)
     }
 
-    fn try_exchange(&self, values: &[RawExchange]) -> rusqlite::Result<()> {
+    /// How many were exchanged: all, or those before it was seen that somebody waits.
+    fn try_exchange(&self, values: &[RawExchange], jobs: &Gather<Job>) -> rusqlite::Result<usize> {
         self.execute("BEGIN IMMEDIATE")?;
-        for RawExchange { path, before, after } in values {
-            self.change(EXCHANGE, params![path, before, after])?;
+        let mut done = 0_usize;
+        for turn in values.chunks(EXCHANGED_IN_A_TURN) {
+            for RawExchange { place, before, after } in turn {
+                self.change(EXCHANGE, params![place.0, before, after])?;
+            }
+            done = done.saturating_add(turn.len());
+            if jobs.len() > 0 {
+                break;
+            }
         }
-        self.execute("COMMIT")
+        self.execute("COMMIT")?;
+        Ok(done)
     }
 
     /// Writes one batch inside the group's transaction; false, and nothing written, when an
@@ -337,7 +368,7 @@ const INSERT: &str =
     "INSERT INTO records (path, revision, value) VALUES (?1, 1, ?2) ON CONFLICT DO NOTHING";
 const UPDATE: &str =
     "UPDATE records SET revision = revision + 1, value = ?3 WHERE path = ?1 AND revision = ?2";
-const EXCHANGE: &str = "UPDATE records SET value = ?3 WHERE path = ?1 AND value = ?2";
+const EXCHANGE: &str = "UPDATE records SET value = ?3 WHERE id = ?1 AND value = ?2";
 const DELETE: &str = "DELETE FROM records WHERE path = ?1 AND revision = ?2";
 const EXISTS: &str = "SELECT 1 FROM records WHERE path = ?1";
 
@@ -349,6 +380,8 @@ fn last_commit(connection: &Connection) -> rusqlite::Result<CommitSeq> {
 
 #[cfg(test)]
 mod tests {
+    use lastkey_core::ports::Arrival;
+
     use super::super::{connection, directory};
     use super::*;
 
@@ -418,6 +451,32 @@ mod tests {
         let sum = "SELECT sum(length(value)) FROM records";
         assert_eq!(state.connection.query_row(sum, [], |row| row.get::<_, u64>(0)).unwrap(), 90);
         assert_eq!(last_commit(&state.connection).unwrap(), CommitSeq(2));
+    }
+
+    #[test]
+    fn whoever_wants_to_write_is_served_between_exchanges() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = writing(dir.path());
+        let paths: Vec<_> = (0..3 * EXCHANGED_IN_A_TURN).map(|n| format!("key/{n:04}")).collect();
+        run(&mut state, vec![paths.iter().map(|path| put(path, 10)).collect()]);
+        let exchange =
+            |place| RawExchange { place: Arrival(place), before: vec![7; 10], after: vec![8] };
+        let exchanges: Vec<_> = (1..=paths.len() as u64).map(exchange).collect();
+        let (answer, mut exchanged) = oneshot::channel();
+        let (waiting, mut committed) = oneshot::channel();
+        let queue = Gather::new();
+        let last = paths.last().unwrap().clone();
+        let batch = vec![RawWrite { path: last, expected: Some(1), value: Some(vec![9]) }];
+        assert!(queue.put(Job::Commit(Waiting { batch, answer: waiting })).is_ok());
+        let before = state.connection.total_changes();
+        state.serve(vec![Job::Exchange(exchanges, answer)], &queue);
+        assert!(committed.try_recv().unwrap().is_ok() && exchanged.try_recv().unwrap().is_ok());
+        // The one that was written first was left alone; the number of the commit is a change too.
+        let changes = state.connection.total_changes() - before;
+        assert_eq!(usize::try_from(changes).unwrap(), paths.len() - 1 + 2);
+        let sum = "SELECT sum(length(value)) FROM records";
+        let sum: usize = state.connection.query_row(sum, [], |row| row.get(0)).unwrap();
+        assert_eq!(sum, paths.len());
     }
 
     #[test]

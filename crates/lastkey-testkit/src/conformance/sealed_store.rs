@@ -101,10 +101,10 @@ async fn records_are_renewed_where_they_lie(sealed: &dyn SealedStore) {
     assert_eq!(store.writes_of_epoch(), 0);
     let mut watch = store.watch("");
     let first = store.renew(None, 2).await.expect("a renewal");
-    assert_eq!((first.met, &first.last), (2, &before.get(1).map(|stored| stored.path.clone())));
-    let rest = store.renew(first.last.as_ref(), 10).await.expect("a renewal");
-    assert_eq!((rest.met, &rest.last), (3, &before.get(4).map(|stored| stored.path.clone())));
-    let end = store.renew(rest.last.as_ref(), 10).await.expect("a renewal");
+    assert!(first.met == 2 && first.last.is_some(), "{first:?}");
+    let rest = store.renew(first.last, 10).await.expect("a renewal");
+    assert!(rest.met == 3 && rest.last > first.last, "{rest:?}");
+    let end = store.renew(rest.last, 10).await.expect("a renewal");
     assert_eq!((end.met, end.last), (0, None));
     assert_eq!(store.renew(None, 10).await.expect("a renewal").met, 0);
     assert_eq!(store.scan(&all).await.expect("a scan"), before);

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use lastkey_core::ports::{
-    Change, CommitSeq, Expected, RecordKeys, Renewed, Revision, SealedStore, Store, StoreError,
-    Stored, Watch, Write,
+    Arrival, Change, CommitSeq, Expected, RecordKeys, Renewed, Revision, SealedStore, Store,
+    StoreError, Stored, Watch, Write,
 };
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::seal_record::Bootstrap;
@@ -28,6 +28,8 @@ pub enum Fault {
     Full,
     /// Somebody else was faster.
     Conflict,
+    /// The store dies before it writes, and answers no question until it comes back.
+    Away,
 }
 
 /// The cause of a failure that a test asked for.
@@ -54,6 +56,8 @@ struct State {
     records: BTreeMap<RecordPath, (Revision, Record)>,
     last: CommitSeq,
     faults: VecDeque<Option<Fault>>,
+    away: bool,
+    aimed: Vec<(RecordPath, Fault)>,
     watchers: Vec<(String, mpsc::UnboundedSender<Change>)>,
 }
 
@@ -75,12 +79,37 @@ impl FakeStore {
         self.state().faults.extend(faults);
     }
 
+    /// Lets a store answer again that went away.
+    pub fn come_back(&self) {
+        self.state().away = false;
+    }
+
+    /// Lets the next commit that writes this path go wrong, whatever is committed before it.
+    pub fn fail_at(&self, path: RecordPath, fault: Fault) {
+        self.state().aimed.push((path, fault));
+    }
+
+    /// Whether a commit is still to go wrong.
+    #[must_use]
+    pub fn has_faults(&self) -> bool {
+        let state = self.state();
+        !state.aimed.is_empty() || !state.faults.is_empty()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    fn take_fault(&mut self, batch: &[Write]) -> Option<Fault> {
+        let is_met = |path: &RecordPath| batch.iter().any(|write| write.path == *path);
+        match self.aimed.iter().position(|(path, _)| is_met(path)) {
+            Some(at) => Some(self.aimed.remove(at).1),
+            None => self.faults.pop_front().flatten(),
+        }
+    }
+
     fn commit(&mut self, batch: &[Write]) -> Result<CommitSeq, StoreError> {
         let mut paths = BTreeSet::new();
         if !batch.iter().all(|write| paths.insert(&write.path)) {
@@ -139,12 +168,20 @@ impl State {
 impl Store for FakeStore {
     async fn get(&self, path: &RecordPath) -> Result<Option<Stored>, StoreError> {
         self.calls.push(Call::Get(path.clone()));
-        Ok(self.state().stored(path))
+        let state = self.state();
+        if state.away {
+            Err(StoreError::Failed(FaultInjected.into()))
+        } else {
+            Ok(state.stored(path))
+        }
     }
 
     async fn scan(&self, range: &PathRange) -> Result<Vec<Stored>, StoreError> {
         self.calls.push(Call::Scan(range.prefix.clone()));
         let state = self.state();
+        if state.away {
+            return Err(StoreError::Failed(FaultInjected.into()));
+        }
         let inside = state.records.keys().filter(|path| range.contains(path));
         Ok(inside.take(range.limit).filter_map(|path| state.stored(path)).collect())
     }
@@ -152,7 +189,7 @@ impl Store for FakeStore {
     async fn commit(&self, batch: Vec<Write>) -> Result<CommitSeq, StoreError> {
         self.calls.push(Call::Commit(batch.iter().map(|write| write.path.clone()).collect()));
         let mut state = self.state();
-        match state.faults.pop_front().flatten() {
+        match state.take_fault(&batch) {
             None => state.commit(&batch),
             Some(Fault::Before) => Err(StoreError::Failed(FaultInjected.into())),
             Some(Fault::After) => {
@@ -161,6 +198,10 @@ impl Store for FakeStore {
             }
             Some(Fault::Full) => Err(StoreError::Full),
             Some(Fault::Conflict) => Err(StoreError::Conflict),
+            Some(Fault::Away) => {
+                state.away = true;
+                Err(StoreError::Failed(FaultInjected.into()))
+            }
         }
     }
 
@@ -178,7 +219,7 @@ impl Store for FakeStore {
         0
     }
 
-    async fn renew(&self, _after: Option<&RecordPath>, _: usize) -> Result<Renewed, StoreError> {
+    async fn renew(&self, _after: Option<Arrival>, _: usize) -> Result<Renewed, StoreError> {
         Ok(Renewed::default())
     }
 
@@ -287,7 +328,9 @@ impl SealedStore for FakeSealedStore {
         }
         match fault {
             None => *kept = Some(after.clone()),
-            Some(Fault::Before) => return Err(StoreError::Failed(FaultInjected.into())),
+            Some(Fault::Before | Fault::Away) => {
+                return Err(StoreError::Failed(FaultInjected.into()));
+            }
             Some(Fault::After) => {
                 *kept = Some(after.clone());
                 return Err(StoreError::Failed(FaultInjected.into()));

@@ -2,6 +2,7 @@
 
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_luks::{Header, KmsToken, Medium as _, State};
+use lastkey_node::page::Shown as _;
 use lastkey_wire::grpc::csi::{CreateVolumeRequest, Id};
 
 use super::{Node, kind, request};
@@ -9,6 +10,7 @@ use crate::disk::Disk;
 use crate::escrow::EscrowHeader;
 use crate::fake::Mood;
 use crate::fault::Kind;
+use crate::metrics::Metrics;
 
 impl Node {
     fn rotate(&self, key: &str) -> u32 {
@@ -64,6 +66,64 @@ fn what_lies_here_is_reported_under_its_versions_and_once() {
     node = node.restart();
     node.keep();
     assert_eq!(node.keys.0.lock().unwrap().reported, reports, "nothing is left to take back");
+}
+
+#[test]
+fn volume_is_used_first_when_it_is_counted() {
+    let node = Node::set();
+    let used = node.create("used");
+    node.stage(&used).unwrap();
+    assert_eq!(node.reported("key-1"), [(used.clone(), 1)], "before anything is on it");
+    let refuse = |code| node.keys.0.lock().unwrap().no_reports = code;
+    refuse(Some("LimitExceeded"));
+    let fresh = node.create("fresh");
+    let refused = node.stage(&fresh).unwrap_err();
+    assert_eq!(refused.kind, Kind::Precondition);
+    assert_eq!(node.machine.done("make"), 1, "only the first one has a file system");
+    // Asked again, and for one more, without a question to the service.
+    assert_eq!(kind(node.stage(&fresh)), Kind::Precondition);
+    let reports = node.keys.0.lock().unwrap().reported;
+    let refused = node.driver.create_volume(&request("more")).unwrap_err();
+    assert!(refused.message.contains("lastkey key impact key-1"), "{refused}");
+    assert_eq!(node.keys.0.lock().unwrap().reported, reports);
+    // What was used before is used still, and another key has nothing to do with it.
+    node.unstage(&used);
+    node.stage(&used).unwrap();
+    let parameters = [("kmsKeyId".to_owned(), "b".to_owned())].into();
+    node.driver.create_volume(&CreateVolumeRequest { parameters, ..request("b") }).unwrap();
+
+    // Also with nothing left to report it is known, and asked again.
+    node.unstage(&used);
+    let none = |id| node.driver.delete_volume(&Id { id });
+    assert_eq!(kind(none(used)), Kind::Precondition, "its lineage is not known to be free");
+    refuse(None);
+    none(fresh).unwrap();
+    node.keep();
+    let more = node.create("more");
+    node.stage(&more).unwrap();
+    assert_eq!(node.reported("key-1"), [(more, 1)]);
+}
+
+#[test]
+fn node_that_may_not_report_uses_volumes() {
+    let node = Node::set();
+    node.keys.0.lock().unwrap().no_reports = Some("AccessDenied");
+    for name in ["a", "b"] {
+        node.stage(&node.create(name)).unwrap();
+    }
+}
+
+/// Many nodes report about one key at once, and each report writes the key.
+#[test]
+fn report_that_others_overtook_is_made_again_soon() {
+    let node = Node::set();
+    let (id, snapshot) = node.used();
+    node.keys.0.lock().unwrap().no_reports = Some("Conflict");
+    node.keep();
+    assert_eq!(node.reported("key-1"), [(id.clone(), 1)]);
+    node.keys.0.lock().unwrap().no_reports = None;
+    node.keep();
+    assert_eq!(node.reported("key-1"), [(snapshot, 1), (id, 1)]);
 }
 
 #[test]
@@ -231,4 +291,97 @@ fn claims_of_the_key_service_itself_are_refused() {
     assert!(refused.message.contains("another StorageClass"), "{refused}");
     let id = node.driver.create_volume(&claim("shop")).unwrap().volume.unwrap().id;
     assert_eq!(node.driver.volumes.get(&id).unwrap().claim.as_deref(), Some("shop/data"));
+}
+
+/// The word of before stands at the service: a key that nothing is under any more would be kept for
+/// ever.
+#[test]
+fn report_that_nothing_is_left_is_not_forgotten_when_it_is_refused() {
+    let mut node = Node::set();
+    let (id, snapshot) = node.used();
+    node.keep();
+    node.driver.delete_snapshot(&Id { id: snapshot }).unwrap();
+    node.driver.delete_volume(&Id { id }).unwrap();
+    node.keys.0.lock().unwrap().no_reports = Some("AccessDenied");
+    node.keep();
+    assert_eq!(node.reported("key-1").len(), 2);
+    let reports = node.keys.0.lock().unwrap().reported;
+    node.keep();
+    assert_eq!(node.keys.0.lock().unwrap().reported, reports, "each is a line in a log");
+    assert_eq!(node.driver.complaints_len(), 1);
+    node = node.restart();
+    node.keys.0.lock().unwrap().no_reports = None;
+    node.keep();
+    assert!(node.reported("key-1").is_empty());
+}
+
+#[test]
+fn key_without_a_primary_version_makes_nothing_due() {
+    let node = Node::set();
+    let (id, _) = node.used();
+    node.keep();
+    let before = node.token(&id);
+    let attached = node.machine.done("attach");
+    node.keys.0.lock().unwrap().has_no_primary = true;
+    node.keep();
+    node.keep();
+    assert_eq!((node.token(&id), node.machine.done("attach")), (before, attached));
+    assert_eq!(node.driver.complaints_len(), 0);
+}
+
+#[test]
+fn rotation_that_this_node_may_not_follow_is_complained_of_and_the_volume_opens() {
+    let node = Node::set();
+    let (id, snapshot) = node.used();
+    node.driver.delete_snapshot(&Id { id: snapshot }).unwrap();
+    node.keep();
+    node.rotate("key-1");
+    node.keys.0.lock().unwrap().protects_nothing = true;
+    node.keep();
+    assert!(node.driver.complaint(&id).unwrap().contains("AccessDenied"));
+    let attached = node.machine.done("attach");
+    node.keep();
+    assert_eq!(node.machine.done("attach"), attached, "it is not asked again at once");
+    assert!(node.driver.complaint(&id).is_some());
+    node.stage(&id).unwrap();
+    assert_eq!(node.driver.volumes.get(&id).unwrap().wraps.unwrap().version, 1);
+}
+
+#[test]
+fn metrics_count_volumes_by_state_and_name_none() {
+    let node = Node::set();
+    let (closed, snapshot) = node.used();
+    let open = node.create("open");
+    node.stage(&open).unwrap();
+    let metrics = Metrics::new(node.driver.clone());
+    let shows = |line: &str| {
+        let text = metrics.metrics();
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    };
+    shows("lastkey_volumes_volumes{state=\"closed\"} 1");
+    shows("lastkey_volumes_volumes{state=\"open\"} 1");
+    shows("lastkey_volumes_volumes{state=\"frozen\"} 0");
+    shows("lastkey_volumes_snapshots 1");
+    shows("lastkey_volumes_without_escrow 2");
+    shows("lastkey_volumes_unlock_seconds_count 2");
+    node.keep();
+    shows("lastkey_volumes_without_escrow 0");
+    shows("lastkey_volumes_behind 0");
+    shows("lastkey_volumes_complaints 0");
+    node.rotate("key-1");
+    node.disable("key-1");
+    node.guard();
+    shows("lastkey_volumes_behind 3");
+    shows("lastkey_volumes_volumes{state=\"frozen\"} 1");
+    node.keys.0.lock().unwrap().mood = Mood::Away;
+    node.keep();
+    let complaints = node.driver.complaints_len();
+    assert_ne!(complaints, 0);
+    shows(&format!("lastkey_volumes_complaints {complaints}"));
+    let text = metrics.metrics();
+    assert!(text.contains("lastkey_volumes_key_service_calls_total{outcome=\"away\"}"), "{text}");
+    for name in [closed, snapshot, open, "key-1".to_owned(), "claim".to_owned()] {
+        assert!(!text.contains(&name), "{name}");
+    }
+    assert!(metrics.readiness().0);
 }

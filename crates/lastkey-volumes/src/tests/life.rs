@@ -1,7 +1,7 @@
 //! The whole life of a volume, cut short anywhere; and volumes that live as long as a pod.
 
-use lastkey_luks::Header;
-use lastkey_wire::grpc::csi::{CapacityRange, ExpandRequest, Id, PublishRequest, UndoRequest};
+use lastkey_luks::{Copies, Header, Medium as _};
+use lastkey_wire::grpc::csi::{CapacityRange, Id, NodeExpandRequest, PublishRequest, UndoRequest};
 
 use super::{MIB, Node, kind, mount, request, text};
 use crate::disk::Disk;
@@ -23,8 +23,9 @@ impl Node {
             3 => {
                 let range = CapacityRange { required_bytes: 2 * MIB, limit_bytes: 0 };
                 let capacity_range = Some(range);
-                let expand = ExpandRequest { volume_id: id.clone(), capacity_range };
-                self.driver.expand_volume(&expand).map(drop)
+                let (volume_id, volume_path) = (id.clone(), text(&self.path(id)));
+                let expand = NodeExpandRequest { volume_id, volume_path, capacity_range };
+                self.driver.expand_on_node(&expand).map(drop)
             }
             4 => {
                 self.keep();
@@ -126,4 +127,49 @@ fn inline_volume_lives_as_long_as_its_pod_and_asks_no_key_service() {
         assert_eq!(kind(inline(&node, id, size)), Kind::Invalid, "{id} {size}");
     }
     assert_eq!(kind(inline(&node, "csi-2", "900Ti")), Kind::Exhausted);
+}
+
+/// One that is busy: the file is open for something that does not let go.
+#[test]
+fn inline_volume_of_before_that_does_not_go_stops_no_driver() {
+    let mut node = Node::set();
+    let folder = node.folder.path().join("inline");
+    // A folder is no file that can be removed.
+    std::fs::create_dir(folder.join("lke-a")).unwrap();
+    std::fs::write(folder.join("lke-b"), "").unwrap();
+    node = node.restart();
+    assert!(folder.join("lke-a").exists() && !folder.join("lke-b").exists());
+    node.create("claim");
+}
+
+/// The header on the disk is that of another volume: what this one would do for its own, mend a copy
+/// and remember that there is one, is not done.
+#[test]
+fn header_of_another_volume_is_left_as_it_is() {
+    let node = Node::set();
+    let (other, id) = (node.create("other"), node.create("claim"));
+    node.stage(&other).unwrap();
+    node.unstage(&other);
+    std::fs::copy(node.driver.volumes.data(&other), node.driver.volumes.data(&id)).unwrap();
+    node.disk(&id).write_at(&[0xAA; 4_096], 16_384).unwrap();
+    let before = std::fs::read(node.driver.volumes.data(&id)).unwrap();
+    assert_eq!(kind(node.stage(&id)), Kind::Precondition);
+    assert!(std::fs::read(node.driver.volumes.data(&id)).unwrap() == before);
+    assert!(!node.driver.volumes.get(&id).unwrap().formatted);
+}
+
+#[test]
+fn damaged_copy_of_a_header_is_mended_once_the_header_was_opened() {
+    let node = Node::set();
+    let id = node.create("claim");
+    node.stage(&id).unwrap();
+    node.unstage(&id);
+    node.disk(&id).write_at(&[0xAA; 4_096], 16_384).unwrap();
+    let before = std::fs::read(node.driver.volumes.data(&id)).unwrap();
+    node.keys.0.lock().unwrap().mood = crate::fake::Mood::Away;
+    assert_eq!(kind(node.stage(&id)), Kind::Away);
+    assert!(std::fs::read(node.driver.volumes.data(&id)).unwrap() == before);
+    node.keys.0.lock().unwrap().mood = crate::fake::Mood::Well;
+    node.stage(&id).unwrap();
+    assert_eq!(Header::read(&node.disk(&id)).unwrap().unwrap().copies(), Copies::Both);
 }

@@ -278,7 +278,10 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => error.exit(),
     };
     match cli.command {
-        Command::Role(command) => run_role(&command, &cli.connection),
+        Command::Role(command) => {
+            hardening::give_back_early();
+            run_role(&command, &cli.connection)
+        }
         Command::Client(command) => {
             if hardening::apply().is_err() {
                 output::note("warning: the kernel refuses to switch core dumps off");

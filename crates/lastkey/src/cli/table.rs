@@ -211,7 +211,7 @@ impl Show for StatusReply {
 fn backup(status: &BackupStatus) -> String {
     let known = match &status.newest {
         Some(newest) => format!("of {newest}, proven"),
-        None => "none; make one: `lastkey backup create`".to_owned(),
+        None => "none; make one: `lastkey backup create --to DIR`".to_owned(),
     };
     let failed = "; the last attempt failed, see `lastkey backup list`";
     if status.last_failed { known + failed } else { known }
@@ -219,13 +219,17 @@ fn backup(status: &BackupStatus) -> String {
 
 impl Show for UnsealReply {
     fn table(&self) -> String {
+        let shares = self.shares_brought.zip(self.shares_needed);
+        let did = match shares {
+            _ if self.sealed => "Waits for",
+            // The server was open already, and this share opens nothing yet.
+            Some((brought, needed)) if brought < needed => "Brought to",
+            Some(_) | None => "Opened by",
+        };
         Fields::new()
             .with("Sealed", yes_no(self.sealed))
-            .with(if self.sealed { "Waits for" } else { "Opened by" }, &self.seal_kind)
-            .with_some(
-                "Shares",
-                self.shares_brought.zip(self.shares_needed).map(|(b, n)| format!("{b} of {n}")),
-            )
+            .with(did, &self.seal_kind)
+            .with_some("Shares", shares.map(|(brought, needed)| format!("{brought} of {needed}")))
             .with("Attempt", &self.attempt)
             .table()
     }

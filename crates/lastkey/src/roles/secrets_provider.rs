@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use lastkey_node::csi::{OutageConfig, Personality, Provider, ProviderConfig, serve};
+use lastkey_node::page;
 use lastkey_node::socket::{self, Socket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -59,6 +60,9 @@ pub(crate) struct Args {
     /// 127.0.0.1:9464.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
+    /// Serve /healthz and /readyz alone on this address, for probes, such as 0.0.0.0:9810.
+    #[arg(long, value_name = "ADDR")]
+    health: Option<SocketAddr>,
     /// An audience of tokens that mean us (repeatable).
     #[arg(long = "audience", value_name = "NAME", default_value = "lastkey")]
     audiences: Vec<String>,
@@ -78,7 +82,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
              node alone will be refused"
         );
     }
-    let page = args.metrics.map(listen).transpose()?;
+    let pages = Listening::of(args)?;
     let sockets = open(args)?;
     if let Err(reason) = hardening::lock_memory() {
         tracing::warn!(reason, "the memory is not locked: secrets may reach the swap space");
@@ -97,13 +101,30 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     let provider = Arc::new(Provider::new(config, service, outage(args)?)?);
     // One thread: there is little to do, and nobody waits for a second one to wake up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve_all(sockets, provider, page))
+    runtime.block_on(serve_all(sockets, provider, pages))
 }
 
-/// Nobody elsewhere is to read what a node does.
-fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    ensure!(addr.ip().is_loopback(), "--metrics takes a loopback address, and {addr} is none");
-    TcpListener::bind(addr).with_context(|| format!("cannot listen on {addr}"))
+/// What is served over HTTP.
+struct Listening {
+    metrics: Option<TcpListener>,
+    health: Option<TcpListener>,
+}
+
+impl Listening {
+    fn of(args: &Args) -> anyhow::Result<Self> {
+        if let Some(addr) = args.metrics {
+            // Nobody elsewhere is to read what a node does.
+            ensure!(
+                addr.ip().is_loopback(),
+                "--metrics takes a loopback address, and {addr} is none"
+            );
+        }
+        let listen = |addr: SocketAddr| {
+            TcpListener::bind(addr).with_context(|| format!("cannot listen on {addr}"))
+        };
+        let (metrics, health) = (args.metrics.map(listen), args.health.map(listen));
+        Ok(Self { metrics: metrics.transpose()?, health: health.transpose()? })
+    }
 }
 
 /// What is done for pods that start while no server answers.
@@ -156,7 +177,7 @@ fn open(args: &Args) -> anyhow::Result<Vec<(Personality, Socket)>> {
 async fn serve_all(
     sockets: Vec<(Personality, Socket)>,
     provider: Arc<Provider>,
-    page: Option<TcpListener>,
+    pages: Listening,
 ) -> anyhow::Result<()> {
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stopping, stopped) = watch::channel(false);
@@ -169,11 +190,16 @@ async fn serve_all(
     }
     tokio::spawn(Arc::clone(&provider).watch());
     let mut ready = "lastkey secrets-provider serves".to_owned();
-    if let Some(page) = page {
-        ready.push_str(&format!("; metrics on http://{}", page.local_addr()?));
-        tokio::spawn(lastkey_node::page::serve(Arc::clone(&provider), page));
+    if let Some(metrics) = pages.metrics {
+        ready.push_str(&format!("; metrics on http://{}", metrics.local_addr()?));
+        tokio::spawn(page::serve(Arc::clone(&provider), metrics));
+    }
+    if let Some(health) = pages.health {
+        ready.push_str(&format!("; health on http://{}", health.local_addr()?));
+        tokio::spawn(page::serve_health(Arc::clone(&provider), health));
     }
     hardening::release_code();
+    tokio::spawn(hardening::release_code_again());
     say::line(&ready)?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: no new connections, accepted requests are finished");

@@ -205,6 +205,7 @@ async fn serve_until_stopped(
         .kubelet
         .map(|(socket, name, endpoint)| tokio::spawn(register(socket, name, endpoint, stopped)));
     hardening::release_code();
+    tokio::spawn(hardening::release_code_again());
     say::line(&ready)?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: volumes stay open, accepted requests are finished");

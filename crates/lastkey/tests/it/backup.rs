@@ -1,12 +1,14 @@
 //! Backups over the real binary: made, proven, checked, restored; and everything that must not
 //! pass for one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::process::{Ended, lastkey, names, run};
+use crate::device_seals::is_installed;
+use crate::process::{BINARY, Ended, command, lastkey, names, not_run, run};
 use crate::world::{Installation, PASSPHRASE, Server, text};
 
 /// An installation that serves, and something encrypted to look for.
@@ -313,6 +315,100 @@ fn a_restore_that_is_killed_at_any_step_opens_whole_or_not_at_all() {
     kept.restore("--from backups --data new", PASSPHRASE).ok();
     let server = kept.serve("new");
     kept.works(&server);
+}
+
+/// What changes a disk. A crash after a file was made is one before its first bytes are written.
+const CHANGES: [&str; 12] = [
+    "mkdir",
+    "mkdirat",
+    "write",
+    "pwrite64",
+    "ftruncate",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+];
+
+impl Kept {
+    /// A restore under strace, with further words for it.
+    fn restore_traced(&self, strace: &[String], to: &str) -> Ended {
+        let mut traced = command("strace");
+        traced.args(["-f", "-qq"]).args(strace).arg(BINARY);
+        traced.args(["restore", "--from", "backups", "--passphrase-file", "passphrase", "--data"]);
+        run(traced.arg(to).current_dir(self.folder.path()), b"")
+    }
+
+    /// How often a restore calls for each change of the disk; of its threads the one that does so
+    /// most often.
+    fn changes_of_a_restore(&self) -> BTreeMap<&'static str, usize> {
+        let log = self.path("calls").display().to_string();
+        let traced = [format!("--trace={}", CHANGES.join(",")), "-o".to_owned(), log.clone()];
+        self.restore_traced(&traced, "whole").ok();
+        let mut counts: BTreeMap<(String, &str), usize> = BTreeMap::new();
+        for line in fs::read_to_string(log).unwrap().lines() {
+            let Some((thread, call)) = line.split_once(' ') else { continue };
+            let made = |change: &&&str| call.trim_start().starts_with(&format!("{change}("));
+            if let Some(change) = CHANGES.iter().find(made) {
+                *counts.entry((thread.to_owned(), *change)).or_default() += 1;
+            }
+        }
+        let mut most = BTreeMap::new();
+        for ((_, change), count) in counts {
+            let known: &mut usize = most.entry(change).or_default();
+            *known = count.max(*known);
+        }
+        most
+    }
+}
+
+/// The same one by one: the restore dies as it is about to make each of its changes of the disk.
+#[test]
+#[ignore = "heavy: restores once for each change of the disk"]
+fn a_restore_that_dies_before_any_change_of_the_disk_opens_whole_or_not_at_all() {
+    if !is_installed("strace") {
+        return;
+    }
+    if run(command("strace").args(["-f", "-qq", "true"]), b"").code != Some(0) {
+        return not_run("this process may not trace another");
+    }
+    let mut kept = Kept::begin("");
+    kept.back_up("backups");
+    kept.server.process.stop();
+    let list = names(&kept.path("backups"));
+    let changes = kept.changes_of_a_restore();
+    let (mut half, mut whole) = (0, 0);
+    for (change, count) in &changes {
+        for nth in 1..=*count {
+            let die = format!("--inject={change}:signal=KILL:when={nth}");
+            let traced = [format!("--trace={change}"), die, "-o".to_owned(), "calls".to_owned()];
+            let ended = kept.restore_traced(&traced, "cut");
+            let cut = kept.path("cut");
+            let made = if cut.exists() { names(&cut) } else { Vec::new() };
+            if made.iter().any(|name| name == "restoring") {
+                let mut serve = lastkey(["server", "--listen", "127.0.0.1:0", "--data"]);
+                let refused = run(serve.arg(&cut), b"");
+                assert!(refused.failed(1).contains("restore"), "{change} {nth}: {made:?}");
+                half += 1;
+            } else if made.iter().any(|name| name == "records.db") {
+                let server = kept.serve("cut");
+                kept.works(&server);
+                whole += 1;
+            } else {
+                // Before it began; it must not say that it is done.
+                assert_ne!(ended.code, Some(0), "{change} {nth}: {made:?}");
+            }
+            if cut.exists() {
+                fs::remove_dir_all(&cut).unwrap();
+            }
+        }
+    }
+    eprintln!("died before {changes:?}: {half} half, {whole} whole");
+    assert!(half > 20 && whole > 0, "{half} half, {whole} whole: {changes:?}");
+    assert_eq!(names(&kept.path("backups")), list);
 }
 
 #[test]

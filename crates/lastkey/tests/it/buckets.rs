@@ -6,8 +6,9 @@ use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
-use lastkey_connect::bucket::{BucketOptions, Credential, CredentialSource, S3Buckets};
+use lastkey_connect::bucket::{BucketOptions, COMPLETION, Credential, CredentialSource, S3Buckets};
 use lastkey_core::backup::{BackupError, Stop};
 use lastkey_core::backup_folder::{BackupFolder, Buckets as _};
 use lastkey_secret::SecretVec;
@@ -201,6 +202,11 @@ fn what_is_wrong_with_a_bucket_or_with_a_backup_in_it_is_told() {
 }
 
 fn opened(bucket: &Bucket, place: &str, stop: &Stop) -> Arc<dyn BackupFolder> {
+    patient(bucket, COMPLETION).open(place, stop).unwrap()
+}
+
+/// Buckets of a service that is waited for as long as that at the end of an upload.
+fn patient(bucket: &Bucket, completion: Duration) -> S3Buckets {
     let credential = Credential {
         key_id: bucket.key_id.clone(),
         secret_key: SecretVec::copy_of(bucket.secret_key.as_bytes()),
@@ -212,8 +218,9 @@ fn opened(bucket: &Bucket, place: &str, stop: &Stop) -> Arc<dyn BackupFolder> {
         virtual_hosted: None,
         authority: Some(bucket.authority.clone()),
         credential: CredentialSource::Given(Arc::new(credential)),
+        completion,
     };
-    S3Buckets::new(options).open(place, stop).unwrap()
+    S3Buckets::new(options)
 }
 
 /// More than two parts.
@@ -330,6 +337,37 @@ fn where_versions_are_not_listed_only_a_bucket_that_never_kept_any_lets_go() {
     }
 }
 
+/// The service does what it is asked and says nothing, on a connection that stays open.
+#[test]
+fn an_upload_that_ended_unheard_is_there() {
+    let Some(mut bucket) = Bucket::start() else { return };
+    // The first attempt is waited for a tenth of it.
+    let buckets = patient(&bucket, Duration::from_secs(20));
+    let folder = buckets.open("s3://kept", &Stop::default()).unwrap();
+    bucket.tell("lost");
+    let mut new = folder.begin("one.backup").unwrap();
+    new.write_all(&content()).unwrap();
+    new.finish().unwrap();
+    assert_eq!(folder.names().unwrap(), ["one.backup"]);
+    assert_eq!(folder.open("one.backup").unwrap().len(), content().len() as u64);
+}
+
+#[test]
+fn an_upload_that_is_not_put_together_in_time_fails_and_leaves_nothing() {
+    let Some(mut bucket) = Bucket::start() else { return };
+    let buckets = patient(&bucket, Duration::from_secs(1));
+    let folder = buckets.open("s3://kept", &Stop::default()).unwrap();
+    bucket.tell("busy");
+    let mut new = folder.begin("one.backup").unwrap();
+    new.write_all(&content()).unwrap();
+    let failed = new.finish();
+    assert!(matches!(failed, Err(BackupError::Failed { .. })), "{failed:?}");
+    assert_eq!(folder.names().unwrap(), [""; 0]);
+    while !bucket.tell("uploads").is_empty() {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn whoever_waits_for_a_bucket_is_let_go_when_the_work_is_to_end() {
     // It takes connections and says nothing.
@@ -349,6 +387,7 @@ fn whoever_waits_for_a_bucket_is_let_go_when_the_work_is_to_end() {
         virtual_hosted: Some(false),
         authority: Some(authority),
         credential: CredentialSource::Given(Arc::new(credential)),
+        completion: COMPLETION,
     };
     let stop = Stop::default();
     let bucket = S3Buckets::new(options).open("s3://kept", &stop).unwrap();

@@ -55,6 +55,11 @@ impl World {
 
     fn restart(&mut self) {
         self.server.process.stop();
+        self.serve_again();
+    }
+
+    /// The same when nothing runs any more.
+    fn serve_again(&mut self) {
         self.server = self.installation.serve(&self.lines);
     }
 
@@ -165,6 +170,50 @@ fn tpm_opens_at_restart_until_the_machine_changes_and_again_when_that_is_approve
     world.restart();
     world.is_closed("tpm2", "away");
     world.opens_by_passphrase();
+}
+
+/// The walk of docs/operations/recovery.md for a machine that unsealed itself.
+#[test]
+fn the_machine_with_the_tpm_burned_and_its_backup_opens_on_one_with_another_tpm() {
+    if !is_installed("swtpm") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut burned = Swtpm::start();
+    let mut world = World::found(folder.path(), Vec::new());
+    let add = |world: &World, tpm: &Swtpm, name: &str| {
+        let (key, first) = (format!("{name}.pem"), format!("{name}.json"));
+        let out = |file: &str| path(folder.path(), file);
+        let files = format!("--approval-key {} --approval-out {}", out(&key), out(&first));
+        let tcti = tpm.tcti();
+        world.server.cli(&format!("seal add tpm2 --tcti {tcti} --pcrs 7 {files}")).ok();
+    };
+    add(&world, &burned, "burned");
+    world.opens_by_itself("tpm2");
+    let from = world.back_up();
+    world.server.process.kill();
+    burned.stop();
+    fs::remove_dir_all(&world.installation.data).unwrap();
+
+    let (new, passphrase) = (path(folder.path(), "new"), &world.installation.passphrase);
+    let alone = run(&mut lastkey(["restore", "--device", "--from", &from, "--data", &new]), b"");
+    alone.failed(1);
+    offline(&format!(
+        "restore --from {from} --data {new} --passphrase-file {}",
+        passphrase.display()
+    ));
+    world.installation.data = PathBuf::from(new);
+    world.serve_again();
+    world.is_closed("tpm2", "away");
+    world.opens_by_passphrase();
+    world.drill_says("passphrase", "proven");
+    world.drill_says("tpm2", "failed");
+    let list = world.server.cli("seal list --output json").json();
+    let lost = text(&world.seal_of(&list, "tpm2")["id"]);
+    world.server.cli(&format!("seal remove {lost}")).ok();
+    let replacement = Swtpm::start();
+    add(&world, &replacement, "replacement");
+    world.opens_by_itself("tpm2");
 }
 
 #[test]

@@ -129,6 +129,7 @@ const AGENTS: [&[&str]; 6] = [
         "volumes.storageClass.key=alias/team-a",
         "volumes.sidecars.provisioner=registry.example/provisioner:1",
         "volumes.sidecars.snapshotter=registry.example/snapshotter:1",
+        "volumes.sidecars.resizer=registry.example/resizer:1",
     ],
     KMS_PLUGIN,
     &[
@@ -170,6 +171,7 @@ fn chart_is_linted_and_its_values_are_checked() {
         "tls.names={\"}",
         "nobodyKnows=1",
         "image.nobodyKnows=1",
+        "volumes.refuseNamespaces={a/b}",
     ] {
         let set: Vec<&str> = good.iter().copied().chain([bad]).collect();
         let refused = helm(test, &["template", "lastkey"], &set).unwrap();
@@ -217,7 +219,7 @@ fn agents_are_started_by_words_that_the_binary_takes() {
             // Folders of a node that are not there here: whatever it says, it is about them.
             let words = words.map(|word| {
                 let word = word.replace("=/", "=/nowhere/").replace(":/", ":/nowhere/");
-                word.replace("0.0.0.0:9809", "127.0.0.1:0")
+                word.replace("0.0.0.0:9809", "127.0.0.1:0").replace("0.0.0.0:9810", "127.0.0.1:0")
             });
             let mut agent = lastkey(words);
             for one in container["env"].as_array().unwrap() {
@@ -231,6 +233,28 @@ fn agents_are_started_by_words_that_the_binary_takes() {
             assert_eq!(ended.code, Some(1), "{way:?}: {}", ended.text());
             assert!(ended.stderr.contains("nowhere"), "{way:?}: {}", ended.text());
         }
+    }
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
+fn driver_refuses_claims_of_each_namespace_that_has_a_key_service() {
+    let test = "driver_refuses_claims_of_each_namespace_that_has_a_key_service";
+    let with_server = "server.enabled=true";
+    for (set, expected) in [
+        (&[][..], &["lastkey"][..]),
+        (&[with_server], &["lastkey", "keys"]),
+        (&[with_server, "volumes.refuseNamespaces={keys,vault}"], &["keys", "vault"]),
+    ] {
+        let way: Vec<&str> = AGENTS[2].iter().chain(set).copied().collect();
+        let Some(rendered) = render(test, &way) else { return };
+        let objects = objects(&rendered);
+        let daemon = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
+        let words = daemon["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+        let words = words.iter().map(|word| word.as_str().unwrap());
+        let refused: Vec<&str> =
+            words.filter_map(|word| word.strip_prefix("--refuse-namespace=")).collect();
+        assert_eq!(refused, expected, "{set:?}");
     }
 }
 

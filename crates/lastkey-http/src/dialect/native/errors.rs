@@ -48,7 +48,17 @@ pub(crate) fn detail(problem: &Problem, request_id: &str) -> ErrorDetail {
     let code = problem.code();
     let (field, message, allowed) = words(problem);
     // Who unseals needs another passphrase, and no token.
-    let next = if matches!(problem, Problem::WrongPassphrase) { None } else { next(code) };
+    let next = match problem {
+        Problem::WrongPassphrase => Some(TRY_ANOTHER),
+        Problem::Service(_)
+        | Problem::Syntax(_)
+        | Problem::BodyTooLarge(_)
+        | Problem::NotFound
+        | Problem::MethodNotAllowed(_)
+        | Problem::UnsupportedMediaType
+        | Problem::Busy
+        | Problem::Timeout => next(code),
+    };
     ErrorDetail {
         code: code.as_str().to_owned(),
         message: message.into_owned(),
@@ -126,6 +136,11 @@ const fn status(code: ErrorCode) -> StatusCode {
         }
     }
 }
+
+/// What to do when nothing opened.
+const TRY_ANOTHER: &str = "try another one, or bring shares one by one: `lastkey unseal --share \
+                           FILE`; `lastkey status` lists the seals, and the server's log says when \
+                           the record of one was changed";
 
 /// What to do about a code.
 const fn next(code: ErrorCode) -> Option<&'static str> {
@@ -211,7 +226,8 @@ mod tests {
     fn who_unseals_is_not_told_to_send_a_token() {
         let advice = |problem: Problem| detail(&problem, "abc").next.unwrap_or_default();
         assert!(advice(Error::Unauthenticated.into()).contains("LASTKEY_TOKEN"));
-        assert_eq!(advice(Problem::WrongPassphrase), "");
+        let advice = advice(Problem::WrongPassphrase);
+        assert!(advice.contains("--share") && !advice.contains("TOKEN"), "{advice}");
     }
 
     #[test]

@@ -4,14 +4,15 @@
 //! Source    `docs/formats/scan-pack.md`, "Confirmation".
 //! Holds     the answer is yes, no, or that it is not told; a secret that is not there, is deleted
 //!           or that the caller may not ask about looks the same. Each claim is a record of its
-//!           own, durable before the answer. A caller's claims are counted before anything is read.
+//!           own, durable before the answer. A caller's claims are counted before anything is read,
+//!           and nothing is looked for of one who may ask about no secret.
 
 use std::collections::BTreeMap;
 
 use lastkey_core::ids::VersionNo;
 use lastkey_core::leak::{Claim, MAX_CLAIMS, PROOF_LEN};
 use lastkey_core::limits::MAX_PAGE_LEN;
-use lastkey_core::permit::{ConfirmLeak, DescribeSecret, Why};
+use lastkey_core::permit::{Action as _, ConfirmLeak, DescribeSecret, Why};
 use lastkey_core::ports::StoreError;
 use lastkey_core::record::{PathRange, Record};
 use lastkey_core::secret_item::{SecretItem, SecretName, Stage, ValueKind};
@@ -68,7 +69,11 @@ impl Engine {
         };
         let mut verdicts = Vec::with_capacity(claims.len());
         for claim in claims {
-            verdicts.push(self.confirm_leak(call, key, claim, items.get(&claim.secret.0)).await?);
+            let item = match &items {
+                Some(items) => items.get(&claim.secret.0).ok_or(NO_SUCH_SECRET),
+                None => Err("no policy lets him ask"),
+            };
+            verdicts.push(self.confirm_leak(call, key, claim, item).await?);
         }
         if verdicts.iter().all(Option::is_none) {
             return Err(Error::Denied);
@@ -76,17 +81,22 @@ impl Engine {
         Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Untold)).collect())
     }
 
-    /// Counts the claims; answers the secrets that they are about, as far as they are there.
+    /// Counts the claims; answers the secrets that they are about, as far as they are there, and
+    /// none to a caller who may ask about no secret at all.
     async fn begin_confirming(
         &self,
         call: &Call,
         claims: &[Claim],
-    ) -> Result<BTreeMap<[u8; 16], SecretItem>, Error> {
+    ) -> Result<Option<BTreeMap<[u8; 16], SecretItem>>, Error> {
         if !(1..=MAX_CLAIMS).contains(&claims.len()) {
             return Err(Error::invalid("claims", "a question has 1 to 64 claims"));
         }
         let now = self.ports.clock.read().since_boot;
-        self.claimed.take(call.caller.principal.name(), claims.len(), now)?;
+        let who = &call.caller.principal;
+        self.claimed.take(who.name(), claims.len(), now)?;
+        if !self.access.get().policies.permits_somewhere(who, ConfirmLeak::NAME) {
+            return Ok(None);
+        }
         let mut wanted: BTreeMap<[u8; 16], Option<SecretItem>> =
             claims.iter().map(|claim| (claim.secret.0, None)).collect();
         let (mut missing, mut after) = (wanted.len(), None);
@@ -108,7 +118,7 @@ impl Engine {
             }
             tokio::task::yield_now().await;
         }
-        Ok(wanted.into_iter().filter_map(|(id, item)| Some((id, item?))).collect())
+        Ok(Some(wanted.into_iter().filter_map(|(id, item)| Some((id, item?))).collect()))
     }
 
     /// Judges one claim; none when the caller may not make it.
@@ -117,12 +127,12 @@ impl Engine {
         call: &Call,
         key: &[u8; PROOF_LEN],
         claim: &Claim,
-        item: Option<&SecretItem>,
+        item: Result<&SecretItem, &'static str>,
     ) -> Result<Option<Verdict>, Error> {
         let mut trail = Trail::of::<ConfirmLeak>(self, call);
         trail.target = Some(match item {
-            Some(item) => target(&item.name, Some(claim.version)),
-            None => format!("secret-id/{}#{}", claim.secret, claim.version),
+            Ok(item) => target(&item.name, Some(claim.version)),
+            Err(_) => format!("secret-id/{}#{}", claim.secret, claim.version),
         });
         let outcome = self.try_confirm_leak(&mut trail, key, claim, item).await;
         match trail.close(self, outcome).await {
@@ -138,14 +148,14 @@ impl Engine {
         trail: &mut Trail<'_>,
         key: &[u8; PROOF_LEN],
         claim: &Claim,
-        item: Option<&SecretItem>,
+        item: Result<&SecretItem, &'static str>,
     ) -> Result<Verdict, Error> {
-        let name = &item.ok_or_else(|| no_such_secret(trail))?.name;
+        let name = &item.map_err(|why| denied(trail, why))?.name;
         let (_, stored) = self.permit_secret::<ConfirmLeak>(trail, name).await?;
         let item = stored.in_use()?.item;
         if item.id != claim.secret {
             // Another secret has come to this name.
-            return Err(no_such_secret(trail));
+            return Err(denied(trail, NO_SUCH_SECRET));
         }
         trail.call().go_on()?;
         let (version, value) = self.value_of(trail, &item, claim.version).await?;
@@ -177,7 +187,9 @@ impl Engine {
     }
 }
 
-fn no_such_secret(trail: &mut Trail<'_>) -> Error {
-    trail.reason = "no such secret".into();
+const NO_SUCH_SECRET: &str = "no such secret";
+
+fn denied(trail: &mut Trail<'_>, why: &'static str) -> Error {
+    trail.reason = Why::Fixed(why);
     Error::Denied
 }

@@ -96,6 +96,9 @@ async fn only_who_may_asks_and_only_who_may_describe_learns_the_name() {
     let scanner = call_by("scanner");
     let claims = [claim(mine, 1, b"one"), claim(other, 1, b"one")];
     assert_eq!(code(world.confirm(&scanner, &claims).await), "AccessDenied");
+    // Nothing is looked for.
+    let told = world.audit.events().pop().unwrap();
+    assert_eq!((told.reason.as_str(), told.result), ("no policy lets him ask", "AccessDenied"));
     // Reading the value is another right.
     world.permit_scanner("secrets:GetSecret").await;
     assert_eq!(code(world.confirm(&scanner, &claims).await), "AccessDenied");

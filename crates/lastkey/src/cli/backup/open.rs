@@ -96,7 +96,8 @@ impl OpenArgs {
         let shares = self.share.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         open_by_shares(&head.bootstrap, &shares).map_err(|_| {
             Failure::Input(format!(
-                "these shares do not open a seal of the backup: {}",
+                "these shares do not open a seal of the backup; it has: {}. Give as many as open \
+                 a seal, each by its own --share, and all of them of that seal",
                 known(head)
             ))
         })
@@ -149,7 +150,11 @@ impl Opener<'_> {
 
 fn by_secret(head: &BackupHead, secret: &SecretVec) -> Result<OpenSeal, Failure> {
     open_any(&head.bootstrap, secret).ok_or_else(|| {
-        Failure::Input(format!("this opens no seal of the backup; it has: {}", known(head)))
+        Failure::Input(format!(
+            "this opens no seal of the backup; it has: {}. Shares are given by --share, and \
+             devices asked by --device",
+            known(head)
+        ))
     })
 }
 

@@ -124,7 +124,7 @@ struct PassphraseArgs {
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     argon2_memory: u32,
     /// Passes that Argon2id makes
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 8)]
     argon2_passes: u32,
     #[command(flatten)]
     dry_run: DryRunArgs,

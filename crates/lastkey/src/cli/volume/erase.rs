@@ -3,12 +3,13 @@
 //! Room      `lastkey`.
 //! Holds     Erased is said when the service says so of each version of the lineage's key: no
 //!           journal and no backup that it knows of holds one any more. The records that say so are
-//!           proven by the signed log.
+//!           proven by the signed log. Where two keys could be the lineage's, nothing is said.
 
 use clap::Args;
 use lastkey_client::Client;
 use lastkey_wire::native::{
     audit::{AuditQuery, AuditReceiptReply},
+    holdings::HoldingView,
     keys::KeyView,
     versions::VersionView,
 };
@@ -77,32 +78,70 @@ pub(crate) async fn prove(args: &EraseArgs, session: &Session) -> Result<(), Fai
     if proof.erased { Ok(()) } else { Err(Failure::Input(proof.why_not())) }
 }
 
-/// The key of a volume's lineage: by its alias, or, once that is gone with the key, by its tag.
+/// The key of a volume's lineage: by its tag, since its alias is gone with it.
 async fn lineage_of(client: &Client, volume: &str) -> Result<KeyView, Failure> {
-    if let Ok(key) = client.describe_key(&format!("{LINEAGE_ALIAS}{volume}")).await {
-        return Ok(key);
-    }
+    let alias = format!("{LINEAGE_ALIAS}{volume}");
+    let named = match client.describe_key(&alias).await {
+        Ok(key) => Some(key),
+        // The service does not tell an alias that is gone from one that is not for us.
+        Err(error) if error.code() == Some("AccessDenied") => None,
+        Err(error) => return Err(error.into()),
+    };
     let all = paging::ListArgs::everything();
     let all = listed(all, async |page| client.list_keys(&page).await).await?.keys;
-    let is_its = |key: &KeyView| key.tags.0.get(LINEAGE_TAG).is_some_and(|of| of == volume);
-    all.into_iter().find(is_its).ok_or_else(|| {
-        Failure::Input(format!(
+    only_one(volume, named, all)
+}
+
+/// The one key that bears the tag of a volume, and its alias while there is one. Whoever may tag
+/// another key could have a proof of that one taken for a proof of the volume.
+fn only_one(
+    volume: &str,
+    named: Option<KeyView>,
+    mut keys: Vec<KeyView>,
+) -> Result<KeyView, Failure> {
+    keys.retain(|key| key.tags.0.get(LINEAGE_TAG).is_some_and(|of| of == volume));
+    if let Some(named) = named.filter(|named| keys.iter().all(|key| key.id != named.id)) {
+        return Err(Failure::Input(format!(
+            "nothing is proven: {LINEAGE_ALIAS}{volume} leads to the key {}, which has no tag \
+             {LINEAGE_TAG}={volume}",
+            named.id
+        )));
+    }
+    match (keys.pop(), keys.as_slice()) {
+        (Some(key), []) => Ok(key),
+        (None, _) => Err(Failure::Input(format!(
             "the server knows no key of a volume {volume}; a snapshot or clone has the key of the \
              volume that it was made of"
-        ))
-    })
+        ))),
+        (Some(key), others) => {
+            let ids: Vec<&str> = others.iter().chain([&key]).map(|key| key.id.as_str()).collect();
+            Err(Failure::Input(format!(
+                "nothing is proven: {} keys have the tag {LINEAGE_TAG}={volume}, and one alone is \
+                 the volume's: {}. The audit log says which was made by the driver, and who tagged \
+                 the others: take the tag off those",
+                ids.len(),
+                ids.join(", ")
+            )))
+        }
+    }
 }
 
 async fn dependants(client: &Client, key: &KeyView) -> Result<Vec<String>, Failure> {
     let impact = client.impact(&key.id).await?;
-    let things = impact.holdings.into_iter().flat_map(|holding| {
-        let place = holding.place;
-        holding.things.into_iter().map(move |thing| {
-            let kind = thing.about.0.get("kind").map_or("volume", String::as_str);
-            format!("{kind} {} on {place}", thing.name)
-        })
+    Ok(impact.holdings.into_iter().flat_map(under).collect())
+}
+
+/// What a place has under the key: by name, and how many that it does not name.
+fn under(holding: HoldingView) -> Vec<String> {
+    let HoldingView { place, count, things, .. } = holding;
+    let named = u64::try_from(things.len()).unwrap_or(u64::MAX);
+    let unnamed = count.saturating_sub(named);
+    let things = things.into_iter().map(|thing| {
+        let kind = thing.about.0.get("kind").map_or("volume", String::as_str);
+        format!("{kind} {} on {place}", thing.name)
     });
-    Ok(things.collect())
+    let unnamed = (unnamed > 0).then(|| format!("{unnamed} volumes on {place}"));
+    things.chain(unnamed).collect()
 }
 
 /// The newest record of each action that was done, with its proof.
@@ -214,6 +253,39 @@ mod tests {
             "erased_at": erased_at,
         });
         serde_json::from_value(version).unwrap()
+    }
+
+    #[test]
+    fn key_that_is_not_known_to_be_the_volumes_proves_nothing() {
+        let tagged = |id: &str, volume: &str| {
+            let tags = [(LINEAGE_TAG.to_owned(), volume.to_owned())].into_iter().collect();
+            KeyView { id: id.to_owned(), tags, ..key(None) }
+        };
+        let found = |named: Option<KeyView>, keys: &[KeyView]| {
+            only_one("lkv-1", named, keys.to_vec()).map(|key| key.id).map_err(|no| no.to_string())
+        };
+        let (own, other) = (tagged("a", "lkv-1"), tagged("b", "lkv-2"));
+        assert_eq!(found(Some(own.clone()), &[own.clone(), other.clone()]), Ok("a".to_owned()));
+        assert_eq!(found(None, &[other.clone(), own.clone()]), Ok("a".to_owned()));
+        assert!(found(None, std::slice::from_ref(&other)).unwrap_err().contains("knows no key"));
+        // Somebody tagged a key that is gone, or sent the alias elsewhere.
+        let planted = tagged("c", "lkv-1");
+        for named in [None, Some(own.clone())] {
+            let refused = found(named, &[own.clone(), planted.clone()]).unwrap_err();
+            assert!(refused.contains("2 keys") && refused.contains("a, c"), "{refused}");
+        }
+        let refused = found(Some(other.clone()), &[own, other]).unwrap_err();
+        assert!(refused.contains("leads to the key b"), "{refused}");
+    }
+
+    #[test]
+    fn place_that_names_nothing_counts() {
+        let holding = json!({
+            "place": "node-1", "what": "volumes", "count": 2, "overridden": false,
+            "versions": [{ "version": 1, "count": 2 }], "reported_by": "node:node-1",
+            "reported_at": "2026-01-01T00:00:00Z",
+        });
+        assert_eq!(under(serde_json::from_value(holding).unwrap()), ["2 volumes on node-1"]);
     }
 
     #[test]

@@ -212,6 +212,7 @@ async fn serve_all(
         tokio::spawn(lastkey_node::page::serve(Arc::new(Page { metrics, providers }), page));
     }
     hardening::release_code();
+    tokio::spawn(hardening::release_code_again());
     say::line(&ready)?;
     tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
     tracing::info!("stopping: no new connections, accepted requests are finished");

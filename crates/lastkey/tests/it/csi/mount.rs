@@ -278,7 +278,7 @@ fn key_store_is_one_that_openssl_opens_and_stays_the_same_bytes() {
 fn provider_answers_probes_and_counts_without_naming_anybody() {
     let site = Site::found();
     site.put("prod/shop/db", b"value");
-    let provider = site.provider(&["--metrics", "127.0.0.1:0"]);
+    let provider = site.provider(&["--metrics", "127.0.0.1:0", "--health", "127.0.0.1:0"]);
     let mut driver = site.driver();
     let class = class("- {secret: prod/shop/db}");
     let pod = site.pod("pod-1");
@@ -292,6 +292,7 @@ fn provider_answers_probes_and_counts_without_naming_anybody() {
     assert_eq!(driver.health("lastkey", "another").unwrap_err().code(), Code::NotFound);
     let said = provider.said();
     let addr = said.lines().find_map(|line| line.split_once("metrics on ")).unwrap().1;
+    let (addr, health) = addr.split_once("; health on ").unwrap();
     let mut http = Http::tcp(addr).unwrap();
     let text = http.answer("GET", "/metrics", "").text();
     for line in [
@@ -305,6 +306,13 @@ fn provider_answers_probes_and_counts_without_naming_anybody() {
     assert!(!text.contains("pod-1") && !text.contains("prod/shop"), "{text}");
     assert_eq!(Http::tcp(addr).unwrap().answer("GET", "/healthz", "").status, 200);
     assert_eq!(Http::tcp(addr).unwrap().answer("GET", "/readyz", "").status, 200);
+    // What is open to others says nothing but that.
+    for (path, status, word) in
+        [("/healthz", 200, "ok\n"), ("/readyz", 200, "ok\n"), ("/metrics", 404, "not found\n")]
+    {
+        let answer = Http::tcp(health).unwrap().answer("GET", path, "");
+        assert_eq!((answer.status, answer.text()), (status, word.to_owned()), "{path}");
+    }
     let refused = run(&mut site.provider_command(&["--metrics", "0.0.0.0:0"]), b"");
     assert!(refused.stderr.contains("loopback"), "{}", refused.stderr);
 }

@@ -75,6 +75,12 @@ fn proof_of_erasure(s: &mut Shell, lineage: &str) {
     fs::write(s.folder.path().join("receipt.json"), record.to_string()).unwrap();
     fs::write(s.folder.path().join("log.pub"), s.ok("audit checkpoint --public-key")).unwrap();
     s.ok("audit verify --receipt receipt.json --public-key log.pub");
+    // A key that somebody else tagged is not taken for the volume's.
+    let tagged = json!({ "tags": { "lastkey-volume": VOLUME } });
+    let planted = s.server.create(&tagged.to_string());
+    let refused = s.run(&prove, b"");
+    assert!(refused.failed(1).contains("2 keys have the tag"), "{}", refused.stderr);
+    s.ok(&format!("key untag {planted} lastkey-volume"));
     let unknown = s.run("volume erase-proof lkv-none", b"");
     assert!(unknown.failed(1).contains("knows no key"), "{}", unknown.stderr);
 }

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
+use lastkey_luks::Header;
+use lastkey_volumes::Disk;
 use lastkey_wire::grpc::csi::{ContentSourceKind, Id};
 use tonic::Code;
 
@@ -28,13 +30,25 @@ pub(super) fn all(folder: &Path) {
     let device = |name: &str, mib: u64| device(&folder.join(name), mib);
     thick(&server, &device("thick", 320));
     thin(&server, &device("thin", 384));
-    raw(&server, &[device("raw-1", 64), device("raw-2", 128), device("raw-3", 64)]);
+    let of_raw = ["raw-1", "raw-2", "raw-3", "raw-4"].map(|name| folder.join(name));
+    let lens = [64, 128, 64, 64];
+    let devices: Vec<String> =
+        of_raw.iter().zip(lens).map(|(file, mib)| self::device(file, mib)).collect();
+    raw(&server, &devices, [&of_raw[0], &of_raw[3]]);
     broken_device(&server, &device("flaky", 64));
 }
 
 fn device(file: &Path, mib: u64) -> String {
     File::create(file).unwrap().set_len(mib << 20).unwrap();
     output(Command::new("losetup").args(["-f", "--show"]).arg(file)).trim().to_owned()
+}
+
+fn losetup(arguments: &[&str]) {
+    output(Command::new("losetup").args(arguments));
+}
+
+fn path(file: &Path) -> &str {
+    file.to_str().unwrap()
 }
 
 fn lvm(arguments: &[&str]) -> String {
@@ -132,8 +146,10 @@ fn thin(server: &Server, disk: &str) {
     driver_process.stop();
 }
 
-fn raw(server: &Server, devices: &[String; 3]) {
+fn raw(server: &Server, devices: &[String], [of_volume, of_snapshot]: [&Path; 2]) {
     fs::write(&devices[2], [0xAA; 4_096]).unwrap();
+    let other = File::create("/mnt/disk-of-nobody").unwrap();
+    other.set_len(64 << 20).unwrap();
     let list = "/mnt/devices";
     fs::write(list, format!("# for volumes\n{}\n", devices.join("\n"))).unwrap();
     let (mut driver_process, csi) = driver(server, "raw:/mnt/devices", "/mnt/state-raw");
@@ -141,6 +157,11 @@ fn raw(server: &Server, devices: &[String; 3]) {
     let taken = Path::new("/mnt/state-raw/volumes").join(&id).join("data");
     assert_eq!(fs::read_link(&taken).unwrap(), Path::new(&devices[0]), "the shortest");
     has_marker(&csi, &id);
+    let mut mark = Command::new("dd");
+    mark.args([&format!("if={}", devices[0]), "bs=4096", "skip=4095", "count=1", "status=none"]);
+    let text = output(&mut mark);
+    assert_eq!(text.trim_end_matches('\0'), format!("lastkey-device 1\n{id}\n"));
+    let snapshot = csi.snapshot(&id, "snapshot").unwrap();
     let second = csi.create("second", SIZE, &CLASS).unwrap();
     // The third one has something on it.
     assert_eq!(code(csi.create("third", SIZE, &CLASS)), Code::ResourceExhausted);
@@ -149,13 +170,29 @@ fn raw(server: &Server, devices: &[String; 3]) {
     assert_eq!(csi.expand(&second, Path::new(STAGING), 3 * SIZE).unwrap(), 3 * SIZE);
     csi.unstage(&second, Path::new(STAGING)).unwrap();
 
-    // A device that is another one than before is not wiped.
-    fs::remove_file(&taken).unwrap();
-    std::os::unix::fs::symlink(&devices[2], &taken).unwrap();
+    // After a restart the devices of the volume and of its snapshot have each other's names.
+    driver_process.kill();
+    let (first, last) = (devices[0].as_str(), devices[3].as_str());
+    let begin = Header::read(&Disk::open(of_snapshot).unwrap()).unwrap().unwrap();
+    assert_eq!(begin.tokens().unwrap().remove(0).1.volume, id, "by its header it is the volume");
+    losetup(&["-d", first]);
+    losetup(&["-d", last]);
+    losetup(&[first, path(of_snapshot)]);
+    losetup(&[last, path(of_volume)]);
+    let (mut driver_process, csi) = driver(server, "raw:/mnt/devices", "/mnt/state-raw");
+    csi.delete_snapshot(&snapshot).unwrap();
+    assert!(fs::read(of_snapshot).unwrap()[..17 << 20].iter().all(|byte| *byte == 0));
+    has_marker(&csi, &id);
+    assert_eq!(fs::read_link(&taken).unwrap(), Path::new(last));
+
+    // One that is away, while something else has its name, is not ended.
+    losetup(&["-d", last]);
+    losetup(&[last, "/mnt/disk-of-nobody"]);
     assert_eq!(code(csi.delete(&id)), Code::FailedPrecondition);
-    assert_eq!(fs::read(&devices[2]).unwrap()[..4_096], [0xAA; 4_096]);
-    fs::remove_file(&taken).unwrap();
-    std::os::unix::fs::symlink(&devices[0], &taken).unwrap();
+    assert_eq!(code(csi.stage(&id, Path::new(STAGING), "ext4")), Code::FailedPrecondition);
+    losetup(&["-d", last]);
+    losetup(&[last, path(of_volume)]);
+    has_marker(&csi, &id);
     csi.delete(&id).unwrap();
     let again = csi.create("again", SIZE, &CLASS).unwrap();
     csi.stage(&again, Path::new(STAGING), "ext4").unwrap();
