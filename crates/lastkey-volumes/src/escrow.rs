@@ -89,7 +89,7 @@ impl EscrowHeader {
     ) -> Result<(), Fault> {
         let disk = Disk::open(device).map_err(io_while("open the device"))?;
         let kind = fs::metadata(device).map_err(io_while("look at the device"))?.file_type();
-        let is_unmarked = bears_mark(&kind) && self.is_unmarked(&disk)?;
+        let is_unmarked = bears_mark(&kind) && self.is_unmarked(&disk, device)?;
         match Header::read(&disk) {
             Ok(None) | Err(lastkey_luks::Error::Damaged(_)) => {
                 self.restore_header(keys, &disk, unseen)?;
@@ -108,11 +108,14 @@ impl EscrowHeader {
         Ok(())
     }
 
-    /// Whether a whole device has no mark. That of somebody else is an error; what cannot be read is
-    /// none, and is written anew.
-    fn is_unmarked(&self, disk: &Disk) -> Result<bool, Fault> {
+    /// Whether a whole device has no mark. That of somebody else is an error; what is damaged or cannot
+    /// be read is none, and is written anew.
+    fn is_unmarked(&self, disk: &Disk, device: &Path) -> Result<bool, Fault> {
         match mark::find(disk) {
-            Ok(Found::Mark(id)) if id == self.volume => Ok(false),
+            Ok(Found::Mark(id)) if id == self.volume => {
+                let is_whole = mark::is_on(device, &id);
+                Ok(!is_whole.map_err(io_while("read the mark of the device"))?)
+            }
             Ok(Found::Mark(id)) => Err(Fault::precondition(format!(
                 "this device bears the mark of {id} and not of {}: nothing was written",
                 self.volume

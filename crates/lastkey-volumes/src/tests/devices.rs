@@ -272,6 +272,10 @@ fn restored_header_comes_with_the_mark_and_on_no_device_of_somebody_else() {
         node.stage(&id).unwrap();
         node.unstage(&id);
     }
+    Disk::open(&node.device(&at)).unwrap().write_at(&[1], mark::PLACE + 100).unwrap();
+    assert_eq!(kind(node.stage(&id)), Kind::Precondition);
+    node.restore(&kept, &at, false).unwrap();
+    node.stage(&id).unwrap();
     // With both there is nothing to do.
     assert_eq!(kind(node.restore(&kept, &at, true)), Kind::Precondition);
     assert_eq!(node.machine.done("make"), 1, "what is on it was not made again");
