@@ -103,6 +103,9 @@ for vector in load(TRUST / "sigv4.json"):
     write_bytes("sigv4", vector["name"], text.encode())
 write_bytes("jwt", "es256", TOKEN.encode())
 write("node_request", "p256", REQUEST)
+SAID = load(TRUST / "node-attestation.json")
+parts = [bytes.fromhex(SAID[name]) for name in ("public", "attestation", "signature")]
+write_bytes("node_attestation", "libtpms", b"".join(len(part).to_bytes(2, "big") + part for part in parts))
 write_bytes("jwks", "two_keys", KEYS.encode())
 for number, example in enumerate(POLICIES.read_text(encoding="utf-8").split("```cedar\n")[1:], 1):
     write("policy", f"example_{number}", example.split("```")[0].encode().hex())

@@ -22,7 +22,8 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  bench [files|findings]   the table of measurements (see `make bench`), or a part of it
+  bench [files|findings|seals]
+                           the table of measurements (see `make bench`), or a part of it
   rooms                    allowed imports (rooms.toml) against cargo metadata
   secrets                  owned secrets outside the secret types
   size [--lower]           long functions and files against xtask/size.toml
@@ -50,6 +51,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["bench"] => bench::run(bench::Part::All),
         ["bench", "files"] => bench::run(bench::Part::Files),
         ["bench", "findings"] => bench::run(bench::Part::Findings),
+        ["bench", "seals"] => bench::run(bench::Part::Seals),
         ["rooms"] => rooms::run(&root),
         ["secrets"] => secrets::run(&root),
         ["size"] => size::run(&root, size::Mode::Check),

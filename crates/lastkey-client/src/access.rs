@@ -12,8 +12,8 @@ use lastkey_wire::native::{
         WhoCanReply, WhoCanRequest,
     },
     nodes::{
-        JoinRequest, JoinTokenReply, ListNodesReply, NodeAuthorityView, NodeCertificateReply,
-        NodeView, RenewRequest, SetNodeRequest,
+        ChallengeReply, ChallengeRequest, JoinRequest, JoinTokenReply, ListNodesReply,
+        NodeAuthorityView, NodeCertificateReply, NodeView, RenewRequest, SetNodeRequest,
     },
     query::PageQuery,
     sessions::{
@@ -256,7 +256,15 @@ impl Client {
         Call::route(self.transport(), Method::POST, path)
     }
 
-    /// Exchanges a node's one-time token, or the certificate of its kubelet as the identity of this
+    /// What the TPM of a node has to sign for it to join. Needs no credential.
+    pub fn challenge_node<'a>(
+        &'a self,
+        request: &'a ChallengeRequest,
+    ) -> Call<'a, &'a ChallengeRequest, ChallengeReply> {
+        self.post("/v1/nodes/challenge", request)
+    }
+
+    /// Exchanges a node's one-time token, what its TPM says, or the certificate of its kubelet as the identity of this
     /// client, for its certificate. Needs no other credential.
     pub fn join_node<'a>(
         &'a self,

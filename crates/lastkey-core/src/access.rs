@@ -213,6 +213,8 @@ pub struct Node {
     pub created_at: Timestamp,
     /// The certificate before, until the node shows the last one: an answer may be lost.
     pub previous: Option<NodeCertificate>,
+    /// The key of its TPM, with which it joins whenever it has to.
+    pub tpm: Option<TpmKey>,
 }
 
 impl Node {
@@ -222,6 +224,15 @@ impl Node {
         let mut held = [&self.certificate, &self.previous].into_iter().flatten();
         held.find(|held| held.fingerprint == *fingerprint)
     }
+}
+
+/// The attestation key of a node's TPM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TpmKey {
+    /// SHA-256 of its public area: its name, without the algorithm in front.
+    pub name: [u8; 32],
+    /// Since when it counts, by the wall clock; a revocation until then does not end it.
+    pub since: Timestamp,
 }
 
 /// The certificate of a node.

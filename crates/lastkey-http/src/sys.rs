@@ -12,7 +12,9 @@ use lastkey_core::ids::RequestId;
 use lastkey_core::principal::Peer;
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
-use lastkey_wire::native::nodes::{JoinRequest, NodeCertificateReply, RenewRequest};
+use lastkey_wire::native::nodes::{
+    ChallengeReply, ChallengeRequest, JoinRequest, NodeCertificateReply, RenewRequest,
+};
 use lastkey_wire::native::sessions::{
     BurnReply, BurnRequest, CertificateRequest, EnrolReply, EnrolRequest, LoginRequest,
     ProviderReply, ProviderRequest, TokenReply, TokenRequest,
@@ -70,6 +72,7 @@ enum Page {
     Enrol,
     Burn,
     AddCheckpoint,
+    Challenge,
     Join,
     Renew,
 }
@@ -188,9 +191,19 @@ pub(crate) static PUBLIC: &[PublicRoute] = &[
     },
     PublicRoute {
         method: Method::POST,
+        path: "/v1/nodes/challenge",
+        operation: "sys:ChallengeNode",
+        summary: "Answers what the TPM of a node has to sign for it to join.",
+        request: Some(SchemaGenerator::subschema_for::<ChallengeRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<ChallengeReply>),
+        always: false,
+        page: Page::Challenge,
+    },
+    PublicRoute {
+        method: Method::POST,
         path: "/v1/nodes/join",
         operation: "sys:JoinNode",
-        summary: "Exchanges the one-time token of a node, or the certificate of its kubelet, for its certificate.",
+        summary: "Exchanges the one-time token of a node, what its TPM says, or the certificate of its kubelet, for its certificate.",
         request: Some(SchemaGenerator::subschema_for::<JoinRequest>),
         reply: Some(SchemaGenerator::subschema_for::<NodeCertificateReply>),
         always: false,
@@ -276,6 +289,10 @@ where
         Page::Enrol => {
             let engine = door.gate().engine()?;
             users::enrol(&engine, json_body(request).await?, peer, id).await
+        }
+        Page::Challenge => {
+            let engine = door.gate().engine()?;
+            nodes::challenge(&engine, &json_body(request).await?)
         }
         Page::Join => {
             let engine = door.gate().engine()?;

@@ -17,6 +17,7 @@ use crate::actions::Action;
 use crate::cache::Decisions;
 use crate::document::{Check, Document, DocumentKind, PolicyError, Statement, statements};
 use crate::entities::{Call, Standing};
+use crate::names::Type;
 use crate::needs::Needs;
 use crate::scope::{Index, Place, Register, Scope};
 
@@ -238,7 +239,12 @@ impl PolicySet {
         let (resource, names) = (question.resource, question.facts.key);
         let what = Standing::in_name(resource, names).ok_or("what it is about cannot be named")?;
         if !action.is_done_to(what.thing.kind) {
-            return Err("the action is not done to such a thing");
+            let is_unnamed = what.thing.kind == Type::Instance;
+            return Err(if is_unnamed {
+                "the action is not done to the installation: name the key or secret"
+            } else {
+                "the action is not done to such a thing"
+            });
         }
         // Who acts upon himself is in his groups there too.
         let twin = caller.standing.thing == what.thing;

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use lastkey_core::ids::InstanceId;
+use lastkey_core::ids::{InstanceId, RequestId};
 use lastkey_core::ports::{Cause, SealDevice, SealDeviceError, SealDevices};
 use lastkey_core::seal_device::{DeviceSettings, MAX_WRAPPED_LEN};
 use lastkey_core::seal_record::{Bootstrap, RootWrap, SealKind, SealRecord, ShareHolder};
@@ -384,7 +384,13 @@ fn open_by_seed(
 ) -> Result<OpenSeal, DoesNotOpen> {
     let RootWrap::Keyed { sealed_root, .. } = &seal.root else { return Err(DoesNotOpen) };
     let info = root_info(instance, &seal.id);
-    let root = open_message(&seed, &seal.id, &info, &[], sealed_root).map(RootKey::of)?;
+    let root = open_message(&seed, &seal.id, &info, &[], sealed_root).map(RootKey::of);
+    if root.is_err() {
+        // Whoever presented what is right sees no other answer than whoever did not.
+        let id = RequestId(seal.id);
+        tracing::error!(seal = %id, "a seal opens, but its root key does not: its record was changed");
+    }
+    let root = root?;
     let kind = seal.kind.as_str();
     Ok(OpenSeal { id: seal.id, kind, instance, seed: Some(seed), root })
 }

@@ -6,7 +6,7 @@ mod rotation;
 
 use lastkey_core::access::{
     Cluster, Enrolment, Node, NodeAuthority, NodeCertificate, PasswordHash, Policy, Provider,
-    Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, User,
+    Revocation, RevokedWhat, Role, RoleHolders, SessionEpoch, TokenKeys, TpmKey, User,
 };
 use lastkey_core::audit::archive::LogHead;
 use lastkey_core::backup::{BackupPlace, BackupRecord, Tombstone, Written};
@@ -293,6 +293,10 @@ fn access_records() -> Vec<Record> {
         Record::User(user()),
         Record::Node(node()),
         Record::Node(Node { previous: node().certificate, ..node() }),
+        Record::Node(Node {
+            tpm: Some(TpmKey { name: [0x7b; 32], since: Timestamp(1_700_000_000) }),
+            ..node()
+        }),
         Record::Revocation(Revocation {
             what: RevokedWhat::ServiceAccount("prod/shop/api".to_owned()),
             issued_until: CREATED,
@@ -401,6 +405,7 @@ fn node() -> Node {
         }),
         created_at: CREATED,
         previous: None,
+        tpm: None,
     }
 }
 

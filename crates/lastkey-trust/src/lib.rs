@@ -7,6 +7,7 @@
 //! Holds     A caller learns that a credential was refused and never why; the audit log learns
 //!           the word. Nothing of a token is believed before its signature was verified.
 
+pub mod attestation;
 pub mod authorities;
 pub mod glob;
 pub mod jwks;

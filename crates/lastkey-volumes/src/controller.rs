@@ -1,4 +1,4 @@
-//! `csi.v1.Controller`: volumes are made, deleted, listed, made larger.
+//! `csi.v1.Controller`: volumes are made, deleted, listed.
 //!
 //! Room      `volumes`.
 //! Source    CSI 1.13, "Controller Service RPC".
@@ -9,8 +9,8 @@ use std::io;
 use lastkey_luks::{DATA_OFFSET, Medium as _};
 use lastkey_wire::grpc::csi::{
     Confirmed, ContentSource, ContentSourceKind, CreateVolumeReply, CreateVolumeRequest,
-    ExpandReply, ExpandRequest, GetCapacityReply, GetCapacityRequest, Id, Int64, ListVolumesReply,
-    ListVolumesRequest, Topology, TopologyRequirement, ValidateReply, ValidateRequest, Volume,
+    GetCapacityReply, GetCapacityRequest, Id, Int64, ListVolumesReply, ListVolumesRequest,
+    Topology, TopologyRequirement, ValidateReply, ValidateRequest, Volume,
 };
 
 use crate::back_end::Fill;
@@ -267,35 +267,28 @@ impl Driver {
         })
     }
 
-    pub(crate) fn expand_volume(&self, request: &ExpandRequest) -> Result<ExpandReply, Fault> {
-        let id = required("volume_id", &request.volume_id)?;
-        let range = request.capacity_range.as_ref();
-        let range = range.ok_or_else(|| Fault::invalid("capacity_range is missing"))?;
-        let _held = self.locks.take(id)?;
-        let mut record = self.volume(id)?;
-        let wanted = size(Some(range), record.capacity)?;
-        if wanted > record.capacity {
-            // A device may be longer than what was asked of it.
-            let there = Disk::open(&self.volumes.find(id)?).map_err(io_while("open the volume"))?;
-            let missing = wanted.saturating_add(DATA_OFFSET).saturating_sub(len_of(&there)?);
-            if missing > self.free()? {
-                let message = format!("{wanted} bytes are more than this node has left");
-                return Err(Fault::new(Kind::Exhausted, message));
-            }
-            let grown = self.volumes.grow(id, wanted.saturating_add(DATA_OFFSET));
-            grown.map_err(|error| {
-                if error.kind() == io::ErrorKind::Unsupported {
-                    return Fault::new(Kind::OutOfRange, error.to_string());
-                }
-                io_while("make the volume larger")(error)
-            })?;
-            record.capacity = wanted;
-            self.remember(&record)?;
+    /// Makes the data of a volume larger, if they are not as large yet.
+    pub(crate) fn enlarge(&self, record: &mut VolumeRecord, wanted: u64) -> Result<(), Fault> {
+        if wanted <= record.capacity {
+            return Ok(());
         }
-        Ok(ExpandReply {
-            capacity_bytes: i64::try_from(record.capacity).unwrap_or(i64::MAX),
-            node_expansion_required: true,
-        })
+        let id = record.id.clone();
+        // A device may be longer than what was asked of it.
+        let there = Disk::open(&self.volumes.find(&id)?).map_err(io_while("open the volume"))?;
+        let missing = wanted.saturating_add(DATA_OFFSET).saturating_sub(len_of(&there)?);
+        if missing > self.free()? {
+            let message = format!("{wanted} bytes are more than this node has left");
+            return Err(Fault::new(Kind::Exhausted, message));
+        }
+        let grown = self.volumes.grow(&id, wanted.saturating_add(DATA_OFFSET));
+        grown.map_err(|error| {
+            if error.kind() == io::ErrorKind::Unsupported {
+                return Fault::new(Kind::OutOfRange, error.to_string());
+            }
+            io_while("make the volume larger")(error)
+        })?;
+        record.capacity = wanted;
+        self.remember(record)
     }
 
     /// Room for new data, with a reserve for whatever else lies there, and without what older volumes

@@ -26,8 +26,9 @@ use crate::fault::{Fault, Kind};
 /// Longer than any request of Kubernetes: names, paths and parameters, in bytes.
 const MAX_MESSAGE_LEN: usize = 1 << 20;
 /// Numbers of ControllerServiceCapability.RPC.Type: create and delete, list, capacity, snapshots,
-/// list of snapshots, clones, expansion.
-const CONTROLLER_CAN: [i32; 7] = [1, 3, 4, 5, 6, 7, 9];
+/// list of snapshots, clones. Not expansion: one resizer serves all nodes, and reaches the driver of
+/// one. It then leaves expansion to kubelet, which asks the node that has the volume.
+const CONTROLLER_CAN: [i32; 6] = [1, 3, 4, 5, 6, 7];
 /// Numbers of NodeServiceCapability.RPC.Type: stage, statistics, expansion, condition, several
 /// pods of a node.
 const NODE_CAN: [i32; 5] = [1, 2, 3, 4, 5];
@@ -94,7 +95,6 @@ impl Line for CsiLine {
             CONTROLLER "DeleteSnapshot" =>
                 |driver, request| nothing(driver.delete_snapshot(&request));
             CONTROLLER "ListSnapshots" => |driver, request| driver.list_snapshots(&request);
-            CONTROLLER "ControllerExpandVolume" => |driver, request| driver.expand_volume(&request);
             NODE "NodeStageVolume" => |driver, request| nothing(driver.stage(&request));
             NODE "NodeUnstageVolume" => |driver, request| nothing(driver.unstage(&request));
             NODE "NodePublishVolume" => |driver, request| nothing(driver.publish(&request));

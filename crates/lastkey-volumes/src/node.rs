@@ -358,16 +358,12 @@ impl Driver {
         let path = Path::new(required("volume_path", &request.volume_path)?);
         let _held = self.locks.take(id)?;
         let mut record = self.volume(id)?;
-        if let Some(range) = &request.capacity_range {
-            let wanted = size(Some(range), 0)?;
-            if range.required_bytes > 0 && wanted > record.capacity {
-                return Err(Fault::precondition("the controller has not made the volume larger"));
-            }
-        }
+        let wanted = size(request.capacity_range.as_ref(), record.capacity)?;
         let (Some(found), Some(mount)) = (self.mapping(id)?, self.mount_at(path)?) else {
             let message = format!("{id} is not to be seen at {}", path.display());
             return Err(Fault::new(Kind::NotFound, message));
         };
+        self.enlarge(&mut record, wanted)?;
         let file = self.volumes.find(id)?;
         let device = self.machine.attach(&file).map_err(io_while("attach the volume"))?;
         self.machine.grow(&file).map_err(io_while("tell the kernel the volume's length"))?;
@@ -379,10 +375,7 @@ impl Driver {
             let grown = self.machine.grow_fs(fs, &mapping.path(), path);
             grown.map_err(io_while("let the file system fill its device"))?;
         }
-        Ok(ExpandReply {
-            capacity_bytes: i64::try_from(record.capacity).unwrap_or(i64::MAX),
-            node_expansion_required: false,
-        })
+        Ok(ExpandReply { capacity_bytes: i64::try_from(record.capacity).unwrap_or(i64::MAX) })
     }
 
     pub(crate) fn node_info(&self) -> NodeInfo {

@@ -10,8 +10,8 @@ use lastkey_luks::{DATA_OFFSET, Format, Header, Medium as _, State};
 use lastkey_secret::SecretVec;
 use lastkey_wire::grpc::csi::{
     AccessType, CapacityRange, ContentSource, ContentSourceKind, CreateSnapshotRequest,
-    CreateVolumeRequest, ExpandRequest, Id, Kind as Number, MountVolume, NodeExpandRequest,
-    Nothing, PublishRequest, StageRequest, StatsRequest, UndoRequest, VolumeCapability,
+    CreateVolumeRequest, Id, Kind as Number, MountVolume, NodeExpandRequest, Nothing,
+    PublishRequest, StageRequest, StatsRequest, UndoRequest, VolumeCapability,
 };
 
 use crate::back_end::{BackEnd, Files};
@@ -539,18 +539,23 @@ fn devices_and_file_systems_are_not_mixed_up() {
 fn expansion_reaches_file_mapping_and_file_system() {
     let node = Node::set();
     let id = node.create("claim");
+    let expand = |bytes: i64, limit_bytes| {
+        let (volume_id, volume_path) = (id.clone(), text(&node.path(&id)));
+        let capacity_range = Some(CapacityRange { required_bytes: bytes, limit_bytes });
+        let request = NodeExpandRequest { volume_id, volume_path, capacity_range };
+        node.driver.expand_on_node(&request).map(|reply| reply.capacity_bytes)
+    };
+    assert_eq!(kind(expand(3 * MIB, 0)), Kind::NotFound);
+    assert_eq!(node.driver.volume(&id).unwrap().capacity, 1 << 20, "it is mounted nowhere");
     node.stage(&id).unwrap();
-    let capacity_range = Some(CapacityRange { required_bytes: 3 * MIB, limit_bytes: 0 });
-    let expand = ExpandRequest { volume_id: id.clone(), capacity_range };
-    assert!(node.driver.expand_volume(&expand).unwrap().node_expansion_required);
-    node.driver.expand_volume(&expand).unwrap();
-    let volume_path = text(&node.path(&id));
-    let on_node = NodeExpandRequest { volume_id: id.clone(), volume_path, capacity_range };
-    assert_eq!(node.driver.expand_on_node(&on_node).unwrap().capacity_bytes, 3 * MIB);
+    assert_eq!(kind(expand(1 << 60, 0)), Kind::Exhausted);
+    for _ in 0..2 {
+        assert_eq!(expand(3 * MIB, 0).unwrap(), 3 * MIB);
+    }
     assert_eq!(node.machine.0.lock().unwrap().mappings[&id].len, 3 << 20);
-    let less = Some(CapacityRange { required_bytes: 0, limit_bytes: MIB });
-    let shrink = ExpandRequest { volume_id: id, capacity_range: less };
-    assert_eq!(kind(node.driver.expand_volume(&shrink)), Kind::OutOfRange);
+    assert!(node.disk(&id).len().unwrap() >= (3 << 20) + DATA_OFFSET);
+    assert_eq!(kind(expand(0, MIB)), Kind::OutOfRange);
+    assert_eq!(expand(MIB, 0).unwrap(), 3 * MIB, "it is never made smaller");
 }
 
 #[test]
@@ -560,9 +565,9 @@ fn unknown_volumes_are_deleted_and_not_found() {
     assert_eq!(kind(node.driver.delete_volume(&Id { id: String::new() })), Kind::Invalid);
     assert_eq!(kind(node.stage("nobody")), Kind::NotFound);
     assert_eq!(kind(node.publish("nobody", "a", 1)), Kind::NotFound);
-    let capacity_range = Some(CapacityRange::default());
-    let expand = ExpandRequest { volume_id: "nobody".to_owned(), capacity_range };
-    assert_eq!(kind(node.driver.expand_volume(&expand)), Kind::NotFound);
+    let (volume_id, volume_path) = ("nobody".to_owned(), "/nowhere".to_owned());
+    let expand = NodeExpandRequest { volume_id, volume_path, capacity_range: None };
+    assert_eq!(kind(node.driver.expand_on_node(&expand)), Kind::NotFound);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod access;
 mod custody;
+mod etcd;
 mod files;
 mod findings;
 mod http;
@@ -36,6 +37,8 @@ pub(crate) enum Part {
     Files,
     /// `scan` and `check`.
     Findings,
+    /// Seals and storage keys of a large store.
+    Seals,
 }
 
 /// Runs a part and prints the table.
@@ -50,6 +53,13 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     let binary = std::path::absolute(&binary)?;
     if part == Part::Findings {
         findings::rows(&mut report, &binary)?;
+        report.print();
+        return Ok(());
+    }
+    if part == Part::Seals {
+        programs::require(&["wrk"])?;
+        let scratch = programs::Scratch::new()?;
+        custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
         report.print();
         return Ok(());
     }
@@ -69,6 +79,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     backups(&mut report, scratch.path())?;
     access::audit_log(&mut report, scratch.path())?;
     custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
+    etcd::rows(&mut report, &binary, scratch.path())?;
     served(&mut report, &binary, scratch.path())?;
     report.print();
     Ok(())

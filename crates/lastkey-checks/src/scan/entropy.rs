@@ -28,23 +28,32 @@ na po pa su id do mp ap ts ke ey tu mi vi rs so ba ex am ni up pl os ab sh ul rt
 da da ui ay by bl cl cr dr fr gr us ef ed rl sc oo ds ls tp ht yp ze iz sy ym";
 
 /// Share of the neighbouring letters that are a common pair, of 1; `None` without letters.
-#[expect(clippy::cast_precision_loss, reason = "a secret is far shorter than 2^52 bytes")]
 pub(super) fn wordiness(text: &[u8]) -> Option<f64> {
+    wordiness_of_runs(text, 2)
+}
+
+/// The same, of those runs of letters alone that are at least so long.
+///
+/// A capital behind a small letter begins another word: such a pair is never a common one.
+#[expect(clippy::cast_precision_loss, reason = "a secret is far shorter than 2^52 bytes")]
+pub(super) fn wordiness_of_runs(text: &[u8], shortest: usize) -> Option<f64> {
     let mut pairs = 0_usize;
     let mut common = 0_usize;
-    for pair in text.windows(2) {
-        if pair.iter().all(u8::is_ascii_alphabetic) {
-            pairs += 1;
-            let pair = pair.to_ascii_lowercase();
-            common += usize::from(COMMON_PAIRS.chunks(3).any(|known| known.starts_with(&pair)));
-        }
+    let runs = text.split(|byte| !byte.is_ascii_alphabetic());
+    for pair in runs.filter(|run| run.len() >= shortest).flat_map(|run| run.windows(2)) {
+        pairs += 1;
+        let is_boundary =
+            matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase());
+        let pair = pair.to_ascii_lowercase();
+        let is_common = || COMMON_PAIRS.chunks(3).any(|known| known.starts_with(&pair));
+        common += usize::from(!is_boundary && is_common());
     }
     (pairs > 0).then(|| common as f64 / pairs as f64)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{shannon, wordiness};
+    use super::{shannon, wordiness, wordiness_of_runs};
 
     #[test]
     fn shannon_counts_bits() {
@@ -62,5 +71,7 @@ mod tests {
             assert!(wordiness(noise.as_bytes()).unwrap_or(0.0) < 0.4, "{noise}");
         }
         assert_eq!(wordiness(b"0123-4567"), None);
+        assert_eq!(wordiness_of_runs(b"pad9w7the37van8", 4), None);
+        assert!(wordiness_of_runs(b"pad9there37", 4).unwrap() > 0.9);
     }
 }

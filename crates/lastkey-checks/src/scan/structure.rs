@@ -15,7 +15,10 @@ use base64::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::checksum::{base62, crc32, is_bech32, sha256_head};
+use super::{
+    assignment::is_password,
+    checksum::{base62, crc32, is_bech32, sha256_head},
+};
 
 /// A check by name, as rules say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -47,6 +50,8 @@ pub(super) enum Check {
     UrlPassword,
     /// Upper and lower case letters and digits, as generators give them.
     Mixed,
+    /// What the name of a password would be believed with.
+    Password,
 }
 
 impl Check {
@@ -66,6 +71,7 @@ impl Check {
             Self::LastkeyToken => is_lastkey_token(secret).unwrap_or(false),
             Self::UrlPassword => is_url_password(secret),
             Self::Mixed => is_mixed(secret),
+            Self::Password => is_password(secret),
         }
     }
 }
@@ -117,7 +123,7 @@ fn is_plain_private_key(pem: &[u8]) -> Option<bool> {
     }
     // Written in a string: `\n` between lines, quotes and plus signs around them.
     let body = body.replace("\\r", "").replace("\\n", "").replace("\\/", "/");
-    let lines = body.split_whitespace().filter(|line| !line.contains(':'));
+    let lines = body.split_whitespace().filter(|line| !line.contains(':') && *line != "+");
     let is_base64 = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
     let compact: String = lines.flat_map(str::chars).filter(is_base64).collect();
     let compact = compact.split_once('=').map_or(compact.as_str(), |(head, _)| head);
@@ -252,14 +258,17 @@ const KNOWN_TO_ALL: &[&str] = &[
     "example",
     "anonymous",
     "demo",
+    "open sesame",
+    "opensesame",
 ];
 
 /// Whether a text may be a password that somebody uses.
 pub(super) fn is_url_password(secret: &[u8]) -> bool {
     let lower = secret.to_ascii_lowercase();
+    let closes = |open: u8, close: u8| secret.ends_with(&[close]) && secret.contains(&open);
     let is_variable = matches!(secret, [b'$' | b'%' | b'{' | b'<' | b'[' | b'*', ..])
-        || lower.ends_with(b"}")
-        || lower.ends_with(b">");
+        || closes(b'{', b'}')
+        || closes(b'<', b'>');
     let is_known = KNOWN_TO_ALL.iter().any(|known| known.as_bytes() == lower);
     secret.len() >= 4 && !is_variable && !is_known
 }
@@ -317,6 +326,7 @@ mod tests {
         der.extend(0..200);
         assert!(Check::Pem.holds(&pem(&label, &der, "\n")));
         assert!(Check::Pem.holds(&pem(&label, &der, "\\n")));
+        assert!(Check::Pem.holds(&pem(&label, &der, "\\n' +\n  '")));
         der.truncate(150);
         assert!(!Check::Pem.holds(&pem(&label, &der, "\n")));
         assert!(!Check::Pem.holds(&pem(&label, b"not a key but words", "\n")));
@@ -347,5 +357,6 @@ mod tests {
         assert!(!holds("user:password"));
         assert!(!holds(":h4rdT0Guess"));
         assert!(!holds("no colon here"));
+        assert!(!holds("Aladdin:open sesame"));
     }
 }

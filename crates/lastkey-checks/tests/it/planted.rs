@@ -144,6 +144,21 @@ const CODE: &[Pair] = &[
         "{\"auths\":{\"r\":{\"auth\": \"[=basic]\"}}}",
         "{\"auths\":{\"r\":{\"auth\": \"dXNlcjpwYXNzd29yZA==\"}}}",
     ),
+    (
+        "docker-swarm-join-token",
+        "docker swarm join --token SWMTKN-1-[=a:50]-[=a:25] 10.0.0.1:2377",
+        "docker swarm join --token SWMTKN-1-<token> 10.0.0.1:2377",
+    ),
+    (
+        "jwk-private-key",
+        "{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"[=u:43]\", \"d\": \"[=u:43]\"}",
+        "{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"[=u:43]\", \"y\": \"[=u:43]\"}",
+    ),
+    (
+        "jwk-private-key",
+        "const jwk = {\n  k: '[=u:43]',\n  kty: 'oct',\n};",
+        "const jwk = {\n  k: '<your key>',\n  kty: 'oct',\n};",
+    ),
     ("jwt", "t = [=jwt]", "t = eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0."),
     ("kubernetes-service-account-token", "token: [=k8s]", "token: eyJ..."),
     (
@@ -191,6 +206,11 @@ const SERVICES: &[Pair] = &[
     ("tailscale-key", "t tskey-auth-[=A:17]-[=A:32]", "t tskey-auth-k123"),
     ("airtable-token", "a pat[=A:14].[=h:64]", "a pat.tern"),
     ("okta-token", "okta_token = 00[=A:40]", "okta_token = var.okta_token"),
+    (
+        "nats-nkey-seed",
+        "-----BEGIN USER NKEY SEED-----\nSU[=2:56]\n------END USER NKEY SEED------",
+        "users: [{nkey: U[=2:55]}]",
+    ),
     ("brevo-api-key", "b xkeysib-[=h:64]-[=A:16]", "b xkeysib-"),
 ];
 
@@ -241,6 +261,33 @@ const GENERIC: &[Pair] = &[
         "generic-secret",
         "  encryptionKey: [=A:32]1q",
         "kind: SealedSecret\n  encryptionKey: [=A:32]1q",
+    ),
+    ("http-basic-auth", "\"value\": \"Basic [=basic]\"", "Basic YWxhZGRpbjpvcGVuc2VzYW1l"),
+    (
+        "sql-password",
+        "ALTER USER app IDENTIFIED BY [=A:12]7a;",
+        "{PBEParameter IDENTIFIED BY pbeWithMD5AndDES-CBC}",
+    ),
+    (
+        "sql-password",
+        "CREATE ROLE app LOGIN PASSWORD '[=A:12]7a'",
+        "CREATE ROLE app LOGIN PASSWORD :'app_password'",
+    ),
+    ("generic-password", "mysql --password [=A:12]7a", "mysql --password $DB_PASSWORD"),
+    ("generic-password", "DB_PASS=[=A:12]7a", "--- PASS: TestSuite7/of_a2 (0.1s)"),
+    ("generic-password", "  pass: 'q[=A:12]7}'", "  pass: 'prefix-${DB_PASSWORD_7}'"),
+    ("generic-password", "password = \"zq[=l:14]kx\"", "password = \"benutzerkennung\""),
+    (
+        "generic-secret",
+        "cipher_secret.set(Base64.decode(\"[=A:40]7x\"))",
+        "cipher_secret = i18n.text(\"login.page2.word_of_passing\")",
+    ),
+    ("generic-secret", "client_secret=\"zq[=l:30]kx\"", "client_secret=\"nameOfTheClientSetting\""),
+    ("generic-secret", "  oauth_token: 'x4[=a:14]9'", "  oauth_token: 'step1then2last'"),
+    (
+        "generic-secret",
+        "consumer_secret: '[=A:9]$%[=A:6]71'",
+        "consumer_secret: '%{consumer_secret}71'",
     ),
     ("bearer-token", "- Bearer [=h:64]", "- Bearer authentication_of_the_other_service_goes_here"),
 ];

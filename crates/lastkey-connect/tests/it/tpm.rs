@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lastkey_connect::seal::tpm::{
     APPROVAL_SETTING, Approval, ApprovalKey, MeasureError, State, TCTI_SETTING, Tcti, Tpm2Seal,
-    TpmError, forget, measure, seal_here, unseal_here,
+    TpmError, attest, attestation_key, forget, measure, seal_here, unseal_here,
 };
 use lastkey_core::ports::{DeviceSettings, EntropySource, SealDevice as _, SealDeviceError};
 use lastkey_crypto::entropy::{Entropy, EntropyError, SystemEntropy};
@@ -255,4 +255,23 @@ fn what_is_sealed_here_opens_here_and_in_this_state_alone() {
     }
     assert!(matches!(seal_here(&tpm.tcti(), &[], &secret), Err(MeasureError::Registers(_))));
     assert!(matches!(seal_here(&tpm.tcti(), &[16], &secret), Err(MeasureError::Registers(_))));
+}
+
+#[test]
+fn attestation_key_is_the_same_one_each_time_and_another_on_another_machine() {
+    if !is_installed("swtpm") {
+        return;
+    }
+    let (mut own, other) = (Swtpm::start(), Swtpm::start());
+    let key = attestation_key(&own.tcti()).unwrap();
+    let said = attest(&own.tcti(), &[0x5a; 32]).unwrap();
+    assert_eq!(said.public, key);
+    assert!(said.attestation.windows(32).any(|part| part == [0x5a; 32]));
+    own.reboot();
+    assert_eq!(attestation_key(&own.tcti()).unwrap(), key);
+    clear(&own);
+    assert_eq!(attestation_key(&own.tcti()).unwrap(), key);
+    assert_ne!(attestation_key(&other.tcti()).unwrap(), key);
+    // The same seed and another signature: what was said for one request is not said for the next.
+    assert_ne!(attest(&own.tcti(), &[0x5b; 32]).unwrap().attestation, said.attestation);
 }

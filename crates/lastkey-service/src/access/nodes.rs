@@ -74,7 +74,7 @@ impl Nodes {
         }
     }
 
-    /// The latest date of a certificate that a revocation is about.
+    /// The latest date of a certificate, or of the key of a TPM, that a revocation is about.
     pub(crate) fn last_issued(&self, what: &RevokedWhat) -> Option<Timestamp> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let concerned = known.values().filter(|node| match what {
@@ -87,7 +87,11 @@ impl Nodes {
             | RevokedWhat::Role(_)
             | RevokedWhat::Cluster(_) => false,
         });
-        concerned.filter_map(|node| Some(node.certificate.as_ref()?.issued_at)).max()
+        let dates = concerned.flat_map(|node| {
+            let issued_at = node.certificate.as_ref().map(|held| held.issued_at);
+            [issued_at, node.tpm.as_ref().map(|key| key.since)]
+        });
+        dates.flatten().max()
     }
 
     /// Voids the certificate before the one that a node shows. False when there is none.

@@ -16,6 +16,7 @@ use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::entropy::Entropy;
 use lastkey_secret::SecretVec;
+use lastkey_trust::refusal::Refusal;
 use lastkey_trust::revocation::Revocations;
 use lastkey_trust::session::{
     self, Caveat, EpochKeys, EpochRing, NotAccepted, Opened, Presentation, SealError, Subject,
@@ -172,6 +173,30 @@ impl SessionKeys {
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
         let until = revocations.node_revoked_until(node.as_str());
         until.map_or_else(Timestamp::default, |until| Timestamp(until.0.saturating_add(1)))
+    }
+
+    /// A challenge for the TPM of a node.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub(crate) fn challenge(&self, node: &Name, now: Timestamp) -> Result<Vec<u8>, Error> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = ring.newest().ok_or_else(|| Error::Internal("there is no epoch".into()))?;
+        Ok(keys.challenge(node, now))
+    }
+
+    /// Whether a challenge was made here for this node, and is not over.
+    ///
+    /// # Errors
+    /// [`Refusal`], as [`EpochRing::check_challenge`].
+    pub(crate) fn check_challenge(
+        &self,
+        node: &Name,
+        challenge: &[u8],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.check_challenge(node, challenge, now)
     }
 
     /// Lets a revocation count from now on.

@@ -1,4 +1,4 @@
-//! Use cases: a node gets a one-time token, joins with it, and renews its certificate.
+//! Use cases: a node gets a way in, joins by it, and renews its certificate.
 //!
 //! Room      `service`. What a certificate looks like is the business of `trust`.
 //! Source    `docs/identity.md`, "Nodes".
@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use lastkey_core::access::{
-    Enrolment, NODE_AUTHORITY_SECS, NODE_JOIN_SECS, Node, NodeAuthority, RevokedWhat,
+    Enrolment, NODE_AUTHORITY_SECS, NODE_JOIN_SECS, Node, NodeAuthority, RevokedWhat, TpmKey,
 };
 use lastkey_core::ids::{Name, RequestId};
 use lastkey_core::ports::{Expected, Write};
@@ -19,8 +19,11 @@ use lastkey_core::record::{Record, RecordPath};
 use lastkey_core::time::{Elapsed, Timestamp};
 use lastkey_crypto::digest::sha256;
 use lastkey_secret::SecretVec;
+use lastkey_trust::attestation;
+pub use lastkey_trust::attestation::{CHALLENGE_SECS, Evidence};
 use lastkey_trust::kubelet;
 use lastkey_trust::node_authority::{self, Authority, Issued};
+use lastkey_trust::refusal::Refusal;
 use lastkey_trust::x509::SpiffeId;
 
 use crate::access::Access;
@@ -31,7 +34,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::ops::exchange_token::Refused;
 use crate::ops::named::{Before, Planned};
-use crate::ops::revoke::MOST_AHEAD_SECS;
+use crate::ops::revoke::ahead_of;
 use crate::root::SecretPlace;
 use crate::sealing::detached;
 
@@ -40,8 +43,18 @@ use crate::sealing::detached;
 pub struct Invited {
     /// The node.
     pub node: Node,
-    /// The token that it joins with, shown once. Good for [`NODE_JOIN_SECS`].
-    pub token: SecretVec,
+    /// The token that it joins with, shown once. Good for [`NODE_JOIN_SECS`]. `None` where it has
+    /// another way in.
+    pub token: Option<SecretVec>,
+}
+
+/// How a node is to join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayIn {
+    /// Once, by a token.
+    Token,
+    /// Whenever it has to, by the attestation key of its TPM, which has this name.
+    Tpm([u8; 32]),
 }
 
 /// A node's new certificate.
@@ -61,13 +74,15 @@ enum Shown {
     Token(SecretVec),
     /// The certificate of its kubelet, with what is between that and an authority, in DER.
     Kubelet { cluster: Name, chain: Vec<Vec<u8>> },
+    /// What its TPM has signed: the name of the key, or what is wrong.
+    Tpm(Result<[u8; 32], Refusal>),
     /// The certificate that it has, by SHA-256.
     Certificate([u8; 32]),
 }
 
 impl Engine {
     /// Makes a node known, or lets one that is known join anew; the certificate that it has stays
-    /// good until then.
+    /// good until then. The last way in that it was given is the only one.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name that no certificate can carry, for a cluster that is not
@@ -78,13 +93,23 @@ impl Engine {
         call: &Call,
         name: Name,
         cluster: Name,
+        way: WayIn,
     ) -> Result<Invited, Error> {
         self.spiffe_id(&name)?;
-        let mut entropy = self.ports.entropy.open();
-        let token = mint_token("lastkey_node", &mut *entropy)
-            .map_err(|error| Error::Internal(error.into()))?;
-        drop(entropy);
-        let code_hash = token.expose(sha256);
+        let (token, tpm) = match way {
+            WayIn::Token => {
+                let token = mint_token("lastkey_node", &mut *self.ports.entropy.open());
+                (Some(token.map_err(|error| Error::Internal(error.into()))?), None)
+            }
+            // Not earlier than what was revoked within the same second. After a revocation by a
+            // clock that had run ahead it does not count before then.
+            WayIn::Tpm(key) => {
+                let (now, good) = (self.clock.wall(), self.sessions.node_good_from(&name));
+                let since = if good <= ahead_of(now) { now.max(good) } else { now };
+                (None, Some(TpmKey { name: key, since }))
+            }
+        };
+        let code_hash = token.as_ref().map(|token| token.expose(sha256));
         let named = name.clone();
         let set = self.change_named::<Node>(call, name, move |before| {
             if let Some(other) = before.current.and_then(|node| node.cluster.as_ref())
@@ -97,10 +122,11 @@ impl Engine {
             Ok(Planned::put(Node {
                 name: named,
                 cluster: Some(cluster),
-                join: Some(Enrolment { code_hash, expires }),
+                join: code_hash.map(|code_hash| Enrolment { code_hash, expires }),
                 certificate: before.current.and_then(|node| node.certificate.clone()),
                 created_at: before.current.map_or(before.now, |node| node.created_at),
                 previous: before.current.and_then(|node| node.previous.clone()),
+                tpm,
             }))
         });
         let node = set.await?.ok_or_else(|| Error::Internal("a plan wrote nothing".into()))?;
@@ -150,6 +176,38 @@ impl Engine {
         Arc::clone(self).certify(visit, Attempt { name, shown, request }).await
     }
 
+    /// What the TPM of a node has to sign for [`Engine::join_by_tpm`]. Nothing is written, and
+    /// whether there is such a node is not told.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub fn challenge_node(&self, name: &Name) -> Result<Vec<u8>, Error> {
+        self.sessions.challenge(name, self.clock.wall())
+    }
+
+    /// Exchanges what a node's TPM has signed over a challenge and this request for a certificate.
+    /// Runs to its end even when the caller goes away.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] whatever is wrong with name, challenge or evidence; else as
+    /// [`Engine::join_node`].
+    pub async fn join_by_tpm(
+        self: &Arc<Self>,
+        id: RequestId,
+        peer: &Peer,
+        name: Name,
+        challenge: &[u8],
+        evidence: &Evidence<'_>,
+        request: &[u8],
+    ) -> Result<Joined, Error> {
+        let visit = Visit::of(self, id, peer, "sys:JoinNode", format!("node/{name}"));
+        let judged = self.sessions.check_challenge(&name, challenge, visit.at());
+        let bound = attestation::bound_to(challenge, &name, request);
+        let shown = Shown::Tpm(judged.and_then(|()| attestation::verify(evidence, &bound)));
+        let request = parse_request(request)?;
+        Arc::clone(self).certify(visit, Attempt { name, shown, request }).await
+    }
+
     /// Signs the next certificate of the node whose agent calls; the one that it shows is good
     /// until the node has shown the next one. Runs to its end even when the caller goes away.
     ///
@@ -195,12 +253,12 @@ impl Engine {
         };
         let mut node = self.check_shown(attempt, known, visit.at())?;
         let spiffe_id = self.spiffe_id(&node.name)?;
-        let date = self.date_of_next(attempt, &node)?;
+        let date = self.date_of_next(attempt, &node, visit.at())?;
         let (issued, authority) = self.sign_certificate(attempt, date)?;
         visit.intend(self).await?;
         node.join = None;
         node.previous = match &attempt.shown {
-            Shown::Token(_) | Shown::Kubelet { .. } => None,
+            Shown::Token(_) | Shown::Kubelet { .. } | Shown::Tpm(_) => None,
             Shown::Certificate(shown) => node.certificate_of(shown).cloned(),
         };
         node.certificate = Some(issued.kept);
@@ -224,6 +282,7 @@ impl Engine {
                 let is_of_cluster = node.cluster.as_ref() == Some(cluster);
                 if is_of_cluster { Ok(node) } else { Err(Refused::Token("other_cluster")) }
             }
+            (Shown::Tpm(judged), known) => self.check_tpm((*judged)?, known),
             (Shown::Token(_) | Shown::Certificate(_), None) => Err(Refused::Token("no_such_node")),
             (Shown::Token(token), Some(node)) => {
                 let join = node.join.as_ref().ok_or(Refused::Token("no_token"))?;
@@ -239,6 +298,17 @@ impl Engine {
                 if is_good { Ok(node) } else { Err(Refused::Token("superseded")) }
             }
         }
+    }
+
+    fn check_tpm(&self, shown: [u8; 32], known: Option<Node>) -> Result<Node, Refused> {
+        let node = known.ok_or(Refused::Token("no_such_node"))?;
+        let key = node.tpm.as_ref().ok_or(Refused::Token("no_tpm_key"))?;
+        if key.name != shown {
+            return Err(Refused::Token("other_tpm"));
+        }
+        // A node that was revoked comes back when its key was named again.
+        let is_revoked = self.sessions.is_node_revoked(&node.name, key.since);
+        if is_revoked { Err(Refused::Token("revoked_node")) } else { Ok(node) }
     }
 
     fn check_kubelet(
@@ -265,23 +335,27 @@ impl Engine {
         Ok(())
     }
 
-    /// The date of the next certificate. A token lets a node in again after what was revoked within
-    /// the same second; a renewal is revoked with what was shown for it. A clock that has run ahead
-    /// since is believed no further than revocations believe it.
-    fn date_of_next(&self, attempt: &Attempt, node: &Node) -> Result<Timestamp, Refused> {
-        let now = self.clock.wall();
-        let ahead = Timestamp(now.0.saturating_add(MOST_AHEAD_SECS));
-        match &attempt.shown {
+    /// The date of the next certificate: when it was asked for, so that a revocation that comes
+    /// meanwhile ends it. A token lets a node in again after what was revoked within the same
+    /// second; what was dated ahead for that is followed by what is shown for it. A clock that has
+    /// run ahead since is believed no further than revocations believe it.
+    fn date_of_next(
+        &self,
+        attempt: &Attempt,
+        node: &Node,
+        asked: Timestamp,
+    ) -> Result<Timestamp, Refused> {
+        let ahead = ahead_of(asked);
+        let shown = match &attempt.shown {
             Shown::Token(_) => {
-                let date = now.max(self.sessions.node_good_from(&attempt.name));
-                if date <= ahead { Ok(date) } else { Err(Refused::Token("revoked_node")) }
+                let date = asked.max(self.sessions.node_good_from(&attempt.name));
+                return if date <= ahead { Ok(date) } else { Err(Refused::Token("revoked_node")) };
             }
-            Shown::Certificate(shown) => {
-                let held = node.certificate_of(shown).map(|held| held.issued_at);
-                Ok(held.filter(|held| *held <= ahead).map_or(now, |held| now.max(held)))
-            }
-            Shown::Kubelet { .. } => Ok(now),
-        }
+            Shown::Certificate(shown) => node.certificate_of(shown).map(|held| held.issued_at),
+            Shown::Tpm(_) => node.tpm.as_ref().map(|key| key.since),
+            Shown::Kubelet { .. } => None,
+        };
+        Ok(shown.filter(|shown| *shown <= ahead).map_or(asked, |shown| asked.max(shown)))
     }
 
     /// Signs, by a new authority if there is none yet or the one that there is has served its time.
@@ -366,6 +440,7 @@ fn new_node(name: &Name, cluster: &Name, now: Timestamp) -> Node {
         certificate: None,
         created_at: now,
         previous: None,
+        tpm: None,
     }
 }
 

@@ -88,7 +88,8 @@ impl Engine {
     /// Puts the calls of the last days to the policies as they would be.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a text that is no policy, with line and column; [`Error::Denied`],
+    /// [`Error::Invalid`] for a text that is no policy, with line and column, and without a text
+    /// for a policy that is not there; [`Error::Denied`],
     /// [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn replay_policy(
         &self,
@@ -147,6 +148,9 @@ impl Engine {
         let (path, record) = match rewritten.of {
             PolicyOf::Policy(name) => {
                 let path = RecordPath::from_stored(format!("{}/{name}", Policy::WORD));
+                if rewritten.text.is_none() && self.read_one::<Policy>(&path).await?.is_none() {
+                    return Err(Error::invalid("policy", "there is none that could be removed"));
+                }
                 let record = rewritten.text.map(|text| {
                     let (version, changed_by) = (0, String::new());
                     Record::Policy(Policy { name, text, version, changed_at: now, changed_by })

@@ -49,8 +49,11 @@ enum Ours {
 /// How often a revocation is written anew when somebody else was faster.
 const ATTEMPTS: usize = 8;
 
-/// How far the certificate of a node may be dated ahead and still be revoked by that date.
-pub(crate) const MOST_AHEAD_SECS: u64 = 60;
+/// Until when the certificate of a node may be dated ahead: by no more than a minute, since a
+/// revocation follows it no further.
+pub(crate) const fn ahead_of(now: Timestamp) -> Timestamp {
+    Timestamp(now.0.saturating_add(60))
+}
 
 impl Engine {
     /// Ends sessions. Those that are opened later are not concerned.
@@ -212,8 +215,7 @@ impl Engine {
     /// A revocation of what was opened until now, and of the certificates of nodes that are dated
     /// ahead, since they were signed within the second of the revocation before.
     pub(crate) fn revocation_of(&self, what: RevokedWhat, now: Timestamp) -> Revocation {
-        let ahead = Timestamp(now.0.saturating_add(MOST_AHEAD_SECS));
-        let last = self.nodes.last_issued(&what).filter(|last| *last <= ahead);
+        let last = self.nodes.last_issued(&what).filter(|last| *last <= ahead_of(now));
         revocation(what, last.map_or(now, |last| now.max(last)))
     }
 

@@ -15,6 +15,8 @@ mod import;
 mod keys;
 mod leases;
 mod lifecycle;
+mod node_kubelet;
+mod node_tpm;
 mod nodes;
 mod operations;
 mod oracle;

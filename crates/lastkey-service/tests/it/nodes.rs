@@ -16,45 +16,46 @@ use lastkey_service::call::Call;
 use lastkey_service::error::Error;
 use lastkey_service::ops::exchange_token::Request;
 use lastkey_service::ops::fetch_keys::KeysFrom;
-use lastkey_service::ops::nodes::Joined;
+use lastkey_service::ops::nodes::{Joined, WayIn};
 use lastkey_service::ops::set_access::{ClusterRequest, RoleRequest};
 use lastkey_testkit::fakes::Fault;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
-};
+use rcgen::{CertificateParams, KeyPair, SanType};
 
 use crate::world::{World, admin, code, world};
 
-const ID: RequestId = RequestId([7; 16]);
+pub(crate) const ID: RequestId = RequestId([7; 16]);
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn csr() -> Vec<u8> {
+pub(crate) fn csr() -> Vec<u8> {
     let key = KeyPair::generate().unwrap();
     CertificateParams::default().serialize_request(&key).unwrap().der().to_vec()
 }
 
-fn nobody() -> Peer {
+pub(crate) fn nobody() -> Peer {
     Peer { address: Some([10, 0, 0, 1].into()), ..Peer::default() }
 }
 
 /// A cluster that signs tokens.
-struct Cluster {
-    name: Name,
+pub(crate) struct Cluster {
+    pub(crate) name: Name,
     key: SigningKey,
 }
 
 impl Cluster {
     /// Makes it known, with a role of the same name that only node agents may present.
-    async fn known(world: &World, text: &str) -> Self {
+    pub(crate) async fn known(world: &World, text: &str) -> Self {
         Self::with_kubelets(world, text, None).await
     }
 
     /// The same with an authority of its kubelets, in PEM.
-    async fn with_kubelets(world: &World, text: &str, authorities: Option<String>) -> Self {
+    pub(crate) async fn with_kubelets(
+        world: &World,
+        text: &str,
+        authorities: Option<String>,
+    ) -> Self {
         let material = generate(MaterialSpec::Ed25519, &mut SystemEntropy).unwrap();
         let key = SigningKey::new(MaterialSpec::Ed25519, &material).unwrap();
         let public = key.public_key_der().unwrap();
@@ -109,57 +110,26 @@ impl Cluster {
     }
 }
 
-fn kubelet_authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
 impl World {
-    /// A connection with the certificate of a kubelet, signed now and good for a year.
-    fn kubelet(&self, node: &str, issuer: &CertifiedIssuer<'_, KeyPair>) -> Peer {
-        let now = self.ports.clock.read().wall.0;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.remove(DnType::CommonName);
-        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
-        params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.not_before = (std::time::UNIX_EPOCH + Duration::from_secs(now)).into();
-        params.not_after = params.not_before + Duration::from_secs(365 * 86_400);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap();
-        let certificate = self.engine.read_peer(vec![leaf.der().to_vec()]);
-        Peer { certificate, ..nobody() }
+    pub(crate) async fn invite(&self, node: &str, cluster: &Cluster) -> SecretVec {
+        let cluster = cluster.name.clone();
+        let invited = self.engine.invite_node(admin(), name(node), cluster, WayIn::Token).await;
+        invited.unwrap().token.unwrap()
     }
 
-    async fn join_by_kubelet(
-        &self,
-        node: &str,
-        cluster: &Cluster,
-        peer: &Peer,
-    ) -> Result<Joined, Error> {
-        self.engine.join_by_kubelet(ID, peer, name(node), cluster.name.clone(), &csr()).await
-    }
-
-    async fn invite(&self, node: &str, cluster: &Cluster) -> SecretVec {
-        let invited = self.engine.invite_node(admin(), name(node), cluster.name.clone()).await;
-        invited.unwrap().token
-    }
-
-    async fn join(&self, node: &str, token: &SecretVec) -> Result<Joined, Error> {
+    pub(crate) async fn join(&self, node: &str, token: &SecretVec) -> Result<Joined, Error> {
         let token = token.expose(SecretVec::copy_of);
         self.engine.join_node(ID, &nobody(), name(node), token, &csr()).await
     }
 
     /// A connection of the agent of a node that has joined just now.
-    async fn agent(&self, node: &str, cluster: &Cluster) -> Peer {
+    pub(crate) async fn agent(&self, node: &str, cluster: &Cluster) -> Peer {
         let token = self.invite(node, cluster).await;
         self.peer(&self.join(node, &token).await.unwrap())
     }
 
     /// A connection with this certificate.
-    fn peer(&self, joined: &Joined) -> Peer {
+    pub(crate) fn peer(&self, joined: &Joined) -> Peer {
         let certificate = self.engine.read_peer(vec![joined.certificate.clone()]);
         assert!(certificate.is_some());
         Peer { certificate, ..nobody() }
@@ -170,7 +140,7 @@ impl World {
         self.engine.authenticate(&bearer, peer).await
     }
 
-    async fn agent_itself(&self, peer: &Peer) -> Result<(Principal, Source), Error> {
+    pub(crate) async fn agent_itself(&self, peer: &Peer) -> Result<(Principal, Source), Error> {
         self.engine.authenticate(&Presented::Nothing, peer).await
     }
 
@@ -179,9 +149,9 @@ impl World {
     }
 }
 
-const REFUSED: &str = "Unauthenticated";
+pub(crate) const REFUSED: &str = "Unauthenticated";
 /// Who was removed or revoked is known, and told so.
-const LET_GO: &str = "AccessDenied";
+pub(crate) const LET_GO: &str = "AccessDenied";
 
 #[tokio::test]
 async fn session_by_node_agent_is_good_by_the_agent_of_the_pods_own_node_alone() {
@@ -269,21 +239,6 @@ async fn store_that_is_away_for_a_moment_tells_no_node_that_it_was_let_go_and_ke
     // Whether the renewal was written is known now: it was not.
     world.agent_itself(&agent).await.unwrap();
     world.renew(&agent).await.unwrap();
-}
-
-#[tokio::test]
-async fn node_that_was_removed_before_its_kubelets_were_known_stays_out_by_its_old_certificate() {
-    let world = world().await;
-    let here = Cluster::known(&world, "here").await;
-    world.agent("a", &here).await;
-    world.engine.remove_node(admin(), name("a")).await.unwrap();
-    let issuer = kubelet_authority();
-    let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
-    let old = world.kubelet("a", &issuer);
-    assert_eq!(code(world.join_by_kubelet("a", &here, &old).await), REFUSED);
-    world.clock.pass(Duration::from_secs(1));
-    let fresh = world.kubelet("a", &issuer);
-    world.join_by_kubelet("a", &here, &fresh).await.unwrap();
 }
 
 #[tokio::test]
@@ -482,26 +437,6 @@ async fn revoked_node_is_refused_until_it_joins_anew() {
 }
 
 #[tokio::test]
-async fn revoked_certificate_of_a_kubelet_is_refused_as_long_as_it_lives() {
-    let day = Duration::from_secs(86_400);
-    let issuer = kubelet_authority();
-    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
-        let world = world().await;
-        let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
-        let peer = world.kubelet("a", &issuer);
-        let join = async || world.join_by_kubelet("a", &here, &peer).await;
-        join().await.unwrap();
-        world.engine.revoke(admin(), what).await.unwrap();
-        for _ in 0..3 {
-            assert_eq!(code(join().await), REFUSED);
-            world.clock.pass(day);
-            world.engine.run_due().await;
-        }
-        assert_eq!(code(join().await), REFUSED);
-    }
-}
-
-#[tokio::test]
 async fn nodes_and_their_authority_are_there_after_a_restart() {
     let mut world = world().await;
     let here = Cluster::known(&world, "here").await;
@@ -536,12 +471,14 @@ async fn node_belongs_to_a_cluster_that_is_there_and_stays_in_it() {
     let world = world().await;
     let (here, there) =
         (Cluster::known(&world, "here").await, Cluster::known(&world, "there").await);
-    let nowhere = world.engine.invite_node(admin(), name("a"), name("nowhere")).await;
+    let nowhere = world.engine.invite_node(admin(), name("a"), name("nowhere"), WayIn::Token).await;
     assert_eq!(code(nowhere), "InvalidRequest");
     world.invite("a", &here).await;
-    let moved = world.engine.invite_node(admin(), name("a"), there.name.clone()).await;
+    let moved =
+        world.engine.invite_node(admin(), name("a"), there.name.clone(), WayIn::Token).await;
     assert_eq!(code(moved), "InvalidRequest");
-    let unnamed = world.engine.invite_node(admin(), name("a@b"), there.name.clone()).await;
+    let unnamed =
+        world.engine.invite_node(admin(), name("a@b"), there.name.clone(), WayIn::Token).await;
     assert_eq!(code(unnamed), "InvalidRequest");
     let engine = &world.engine;
     engine.remove_named::<lastkey_core::access::Role>(admin(), name("here")).await.unwrap();

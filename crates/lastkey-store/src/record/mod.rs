@@ -13,6 +13,7 @@ mod codes;
 mod database_v1;
 mod holding_v1;
 mod lease_v1;
+mod node_v1;
 mod rotation_v1;
 mod seals_v1;
 mod secret_v1;

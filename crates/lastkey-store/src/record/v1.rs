@@ -16,13 +16,13 @@ use lastkey_core::version::{KeyVersion, Usage, WrappedKey};
 use minicbor::{Decode, Encode};
 
 use super::access_v1::{
-    AccessV1, ClusterV1, NodeAuthorityV1, NodeV1, PolicyV1, ProviderV1, RevocationV1, RoleV1,
-    SessionEpochV1, UserV1,
+    AccessV1, ClusterV1, PolicyV1, ProviderV1, RevocationV1, RoleV1, SessionEpochV1, UserV1,
 };
 use super::backup_v1::{BackupV1, TombstoneV1};
 use super::database_v1::DatabaseV1;
 use super::holding_v1::{HoldingV1, InventoryV1};
 use super::lease_v1::{DatabaseRoleV1, LeaseV1};
+use super::node_v1::{NodeAuthorityV1, NodeV1};
 use super::rotation_v1::{RotationDueV1, SecretRotationV1};
 use super::seals_v1::SealBookV1;
 use super::secret_v1::{SecretDueV1, SecretV1, SecretValueV1, SecretVersionV1};

@@ -2,8 +2,9 @@
 //!
 //! Room      `trust`, inside.
 //! Source    `docs/formats/session.md`, "Keys"; HKDF is RFC 5869, the AEAD is XAES-256-GCM.
-//! Holds     Secret of the triple, session token, bearer and caveats have separate keys, and the
-//!           form is in the associated data too: no part of one credential stands for another.
+//! Holds     Secret of the triple, session token, bearer, caveats and challenges have separate keys,
+//!           and the form is in the associated data too: no part of one credential stands for
+//!           another.
 
 use core::fmt;
 
@@ -77,6 +78,7 @@ pub struct EpochKeys {
     session_tokens: WrapKey,
     bearers: WrapKey,
     caveats: hmac::Key,
+    challenges: hmac::Key,
 }
 
 impl EpochKeys {
@@ -103,6 +105,7 @@ impl EpochKeys {
             session_tokens: wrap_key(expand(b"session-token")?)?,
             bearers: wrap_key(expand(b"bearer")?)?,
             caveats: mac_key(expand(b"caveats")?),
+            challenges: mac_key(expand(b"node-challenge")?),
         })
     }
 
@@ -110,6 +113,11 @@ impl EpochKeys {
     #[must_use]
     pub const fn number(&self) -> u32 {
         self.number
+    }
+
+    /// What challenges for the TPMs of nodes are known by.
+    pub(crate) const fn challenges(&self) -> &hmac::Key {
+        &self.challenges
     }
 
     /// Draws the id of a new session.
@@ -205,7 +213,7 @@ impl EpochRing {
         self.0.last()
     }
 
-    fn find(&self, number: u32) -> Option<&EpochKeys> {
+    pub(crate) fn find(&self, number: u32) -> Option<&EpochKeys> {
         self.0.iter().rev().find(|one| one.number == number)
     }
 

@@ -10,6 +10,7 @@
 )]
 
 mod attacks;
+mod attestation;
 mod kubelet;
 mod node_authority;
 mod oidc;

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lastkey_luks::{Header, Medium as _};
-use lastkey_wire::grpc::csi::{
-    CapacityRange, ContentSource, ContentSourceKind, CreateVolumeRequest, ExpandRequest, Id,
-};
+use lastkey_wire::grpc::csi::{ContentSource, ContentSourceKind, CreateVolumeRequest, Id};
 
 use super::{MIB, Node, kind, request};
 use crate::back_end::{BackEnd as _, Fill};
@@ -154,13 +152,12 @@ fn nothing_is_done_in_the_name_of_a_volume_that_is_away() {
         for name in ["a", "b"] {
             fs::write(node.device(name), filled(byte)).unwrap();
         }
-        let range = Some(CapacityRange { required_bytes: MIB + 4_096, limit_bytes: 0 });
-        let expand = ExpandRequest { volume_id: id.clone(), capacity_range: range };
+        let mut record = node.driver.volume(&id).unwrap();
         for refused in [
             node.stage(&id),
             node.delete(&id),
             node.driver.delete_snapshot(&Id { id: snapshot.clone() }),
-            node.driver.expand_volume(&expand).map(drop),
+            node.driver.enlarge(&mut record, (1 << 20) + 4_096),
         ] {
             let refused = refused.unwrap_err();
             assert_eq!(refused.kind, Kind::Precondition);

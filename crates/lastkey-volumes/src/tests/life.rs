@@ -1,7 +1,7 @@
 //! The whole life of a volume, cut short anywhere; and volumes that live as long as a pod.
 
 use lastkey_luks::{Copies, Header, Medium as _};
-use lastkey_wire::grpc::csi::{CapacityRange, ExpandRequest, Id, PublishRequest, UndoRequest};
+use lastkey_wire::grpc::csi::{CapacityRange, Id, NodeExpandRequest, PublishRequest, UndoRequest};
 
 use super::{MIB, Node, kind, mount, request, text};
 use crate::disk::Disk;
@@ -23,8 +23,9 @@ impl Node {
             3 => {
                 let range = CapacityRange { required_bytes: 2 * MIB, limit_bytes: 0 };
                 let capacity_range = Some(range);
-                let expand = ExpandRequest { volume_id: id.clone(), capacity_range };
-                self.driver.expand_volume(&expand).map(drop)
+                let (volume_id, volume_path) = (id.clone(), text(&self.path(id)));
+                let expand = NodeExpandRequest { volume_id, volume_path, capacity_range };
+                self.driver.expand_on_node(&expand).map(drop)
             }
             4 => {
                 self.keep();

@@ -352,26 +352,12 @@ pub struct GetCapacityReply {
     pub maximum_volume_size: Option<Int64>,
 }
 
-/// Asks for a larger volume.
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct ExpandRequest {
-    /// The volume.
-    #[prost(string, tag = "1")]
-    pub volume_id: String,
-    /// How large.
-    #[prost(message, optional, tag = "2")]
-    pub capacity_range: Option<CapacityRange>,
-}
-
 /// A volume was made larger.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct ExpandReply {
     /// What a pod sees, in bytes.
     #[prost(int64, tag = "1")]
     pub capacity_bytes: i64,
-    /// Whether the node has something to do.
-    #[prost(bool, tag = "2")]
-    pub node_expansion_required: bool,
 }
 
 /// Asks for a snapshot.
@@ -558,7 +544,7 @@ pub struct NodeInfo {
     pub topology: Option<Topology>,
 }
 
-/// Asks a node to let a volume grow into what the controller made.
+/// Asks a node for a larger volume.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct NodeExpandRequest {
     /// The volume.

@@ -129,6 +129,7 @@ const AGENTS: [&[&str]; 6] = [
         "volumes.storageClass.key=alias/team-a",
         "volumes.sidecars.provisioner=registry.example/provisioner:1",
         "volumes.sidecars.snapshotter=registry.example/snapshotter:1",
+        "volumes.sidecars.resizer=registry.example/resizer:1",
     ],
     KMS_PLUGIN,
     &[

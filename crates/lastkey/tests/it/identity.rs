@@ -325,4 +325,7 @@ fn dry_run_of_a_policy_names_the_calls_that_it_would_have_refused() {
     shop.write("bad.cedar", "permit (principal, action == Action::\"kms:Encript\", resource);");
     let bad = shop.server.cli(&format!("policy test none {}", shop.path("bad.cedar")));
     assert!(bad.failed(1).contains("1:30"), "{}", bad.stderr);
+    // Without a text it would be removed, which needs one that is there.
+    let none = shop.server.cli("policy test none");
+    assert!(none.failed(1).contains("there is none that could be removed"), "{}", none.stderr);
 }

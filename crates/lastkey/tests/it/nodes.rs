@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 use tonic::Code;
 
+use crate::device_seals::is_installed;
+use crate::device_seals::swtpm::Swtpm;
 use crate::http::Http;
 use crate::kms_client::KmsClient;
 use crate::process::{Ended, Running, lastkey, run};
@@ -229,6 +231,44 @@ fn node_joins_by_the_certificate_of_its_kubelet_until_it_is_put_out() {
     assert_eq!(join("worker-1", "kubelet.pem").code, REFUSED);
     site.invite("worker-1");
     site.join("worker-1").ok();
+}
+
+#[test]
+fn node_joins_by_its_tpm_until_it_is_revoked_and_again_when_it_was_named_anew() {
+    if !is_installed("swtpm") {
+        return;
+    }
+    let (site, mut own, other) = (Site::found(), Swtpm::start(), Swtpm::start());
+    let key_of = |tpm: &Swtpm| {
+        let shown = site.json(&format!("node tpm-key --tcti {}", tpm.tcti()));
+        text(&shown["tpm_key"])
+    };
+    let key = key_of(&own);
+    assert_ne!(key, key_of(&other));
+    let add = format!("node add worker-1 --cluster here --tpm-key {key}");
+    let join = |tpm: &Swtpm| {
+        let line = format!("node join --tpm={} worker-1 --out worker-1", tpm.tcti());
+        let mut command = site.server.client(line.split_whitespace());
+        run(command.env_remove("LASTKEY_TOKEN").current_dir(site.folder.path()), b"")
+    };
+    assert_eq!(join(&own).code, REFUSED);
+    site.run(&add.replace("sha256:", "sha1:")).failed(1);
+    assert!(site.json(&add).get("join_token").is_none());
+    assert_eq!(join(&other).code, REFUSED);
+    join(&own).ok();
+    site.pod("worker-1");
+    let by_agent = "whoami --token-file session --identity worker-1/node.pem --output json";
+    assert_eq!(site.run(by_agent).json()["principal"], "k8s:here/shop/api");
+    // The machine makes the same key after it was off.
+    own.reboot();
+    assert_eq!(key_of(&own), key);
+    join(&own).ok();
+    site.ok("revoke --node worker-1");
+    assert_eq!(join(&own).code, REFUSED);
+    site.ok(&add);
+    join(&own).ok();
+    assert_eq!(site.json("node show worker-1")["tpm_key"], json!(key));
+    site.run("node join worker-1 --tpm=device:/dev/null --out worker-1").failed(1);
 }
 
 /// A KMS plugin that calls by the certificate of a node, which it renews so many seconds before its

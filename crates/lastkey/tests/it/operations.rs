@@ -380,7 +380,7 @@ fn every_command_does_what_it_says() {
     assert_eq!(shell.json("confirm-clock")["confirmed"], true);
     assert_eq!(shell.json("seal")["sealed"], true);
     assert_eq!(shell.run("status --ready", b"").code, Some(6));
-    // Those that run a server or need an etcd, and a measurement: each has tests of its own.
+    // Those that run a server, need an etcd or a TPM, and a measurement: each has tests of its own.
     let elsewhere = [
         "admin-token",
         "bench",
@@ -391,6 +391,7 @@ fn every_command_does_what_it_says() {
         "etcd verify",
         "init",
         "kms-plugin",
+        "node tpm-key",
         "secret scan-pack",
         "secret sync",
         "secrets-provider",

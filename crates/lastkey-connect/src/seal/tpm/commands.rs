@@ -14,12 +14,12 @@ use super::session::{CONTINUE, ENCRYPT_ANSWER, ENCRYPT_COMMAND, Purpose, Session
 use crate::seal::wire::{In, Malformed, Out};
 
 const OWNER: u32 = 0x4000_0001;
-const ECC: u16 = 0x23;
+pub(super) const ECC: u16 = 0x23;
 const KEYED_HASH: u16 = 0x08;
-const SHA256: u16 = 0x0b;
-const NONE: u16 = 0x10;
-const ECDSA: u16 = 0x18;
-const P256: u16 = 0x03;
+pub(super) const SHA256: u16 = 0x0b;
+pub(super) const NONE: u16 = 0x10;
+pub(super) const ECDSA: u16 = 0x18;
+pub(super) const P256: u16 = 0x03;
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt.
 const STORAGE_KEY: u32 = 0x0003_0472;
 /// fixedTPM, fixedParent, noDA; neither userWithAuth nor adminWithPolicy: by policy alone.
@@ -76,14 +76,24 @@ pub(super) fn create_primary(tpm: &mut Tpm) -> Result<Primary, TpmError> {
         .sized(&[])
         .sized(&[])
         .done();
+    let (handle, public) = make_primary(tpm, OWNER, &template)?;
+    let point = point_of(&public)?;
+    Ok(Primary { handle, name: name_of(&public), point })
+}
+
+/// Makes the key of a template, which is the same one each time; answers its public area as well.
+pub(super) fn make_primary(
+    tpm: &mut Tpm,
+    hierarchy: u32,
+    template: &[u8],
+) -> Result<(u32, Vec<u8>), TpmError> {
     let sensitive = Out::default().sized(&[]).sized(&[]).done();
-    let parameters = Out::default().sized(&sensitive).sized(&template).sized(&[]).u32(0).done();
-    let handles = [Entity::permanent(OWNER)];
+    let parameters = Out::default().sized(&sensitive).sized(template).sized(&[]).u32(0).done();
+    let handles = [Entity::permanent(hierarchy)];
     let call = Call { code: code::CREATE_PRIMARY, handles: &handles, parameters };
     let (handle, answer) = tpm.make(call, Auth::Empty)?;
-    let public = In::new(&answer).sized()?;
-    let point = point_of(public)?;
-    Ok(Primary { handle, name: name_of(public), point })
+    let public = In::new(&answer).sized()?.to_vec();
+    Ok((handle, public))
 }
 
 /// The point (x ‖ y) of an ECC key, from its public area.

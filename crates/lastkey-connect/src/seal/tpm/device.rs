@@ -25,6 +25,7 @@ pub(super) mod code {
     pub(crate) const NV_READ: u32 = 0x14e;
     pub(crate) const CREATE: u32 = 0x153;
     pub(crate) const LOAD: u32 = 0x157;
+    pub(crate) const QUOTE: u32 = 0x158;
     pub(crate) const UNSEAL: u32 = 0x15e;
     pub(crate) const FLUSH_CONTEXT: u32 = 0x165;
     pub(crate) const LOAD_EXTERNAL: u32 = 0x167;

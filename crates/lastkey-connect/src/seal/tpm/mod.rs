@@ -7,6 +7,7 @@
 //!           the operator's offline key and not below the TPM's counter.
 
 mod approval;
+mod attest;
 mod commands;
 mod device;
 mod error;
@@ -24,6 +25,7 @@ use lastkey_crypto::entropy::Entropy;
 use lastkey_secret::SecretArray;
 
 pub use self::approval::{Anchor, Approval, ApprovalError, ApprovalKey, State};
+pub use self::attest::{Attested, attest, attestation_key};
 use self::commands::{Primary, Sealed};
 use self::device::Tpm;
 use self::error::RC_POLICY;

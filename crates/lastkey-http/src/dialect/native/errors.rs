@@ -138,8 +138,9 @@ const fn status(code: ErrorCode) -> StatusCode {
 }
 
 /// What to do when nothing opened.
-const TRY_ANOTHER: &str = "try another one; `lastkey status` lists the seals, and holders bring \
-                           shares one by one: `lastkey unseal --share FILE`";
+const TRY_ANOTHER: &str = "try another one, or bring shares one by one: `lastkey unseal --share \
+                           FILE`; `lastkey status` lists the seals, and the server's log says when \
+                           the record of one was changed";
 
 /// What to do about a code.
 const fn next(code: ErrorCode) -> Option<&'static str> {

@@ -1,4 +1,4 @@
-//! Nodes: decode, one use case, encode. Two of the routes need no other credential.
+//! Nodes: decode, one use case, encode. Three of the routes need no other credential.
 //!
 //! Room      `http`.
 
@@ -11,14 +11,14 @@ use lastkey_core::ids::{Name, RequestId};
 use lastkey_core::principal::Peer;
 use lastkey_crypto::digest::sha256;
 use lastkey_service::engine::Engine;
-use lastkey_service::ops::nodes::{Invited, Joined};
-use lastkey_wire::SecretText;
+use lastkey_service::ops::nodes::{CHALLENGE_SECS, Evidence, Invited, Joined, WayIn};
 use lastkey_wire::native::Empty;
 use lastkey_wire::native::nodes::{
-    JoinRequest, JoinTokenReply, ListNodesReply, NodeAuthorityView, NodeCertificateReply, NodeView,
-    RenewRequest, SetNodeRequest,
+    ChallengeReply, ChallengeRequest, JoinRequest, JoinTokenReply, ListNodesReply,
+    NodeAuthorityView, NodeCertificateReply, NodeView, RenewRequest, SetNodeRequest,
 };
 use lastkey_wire::native::query::{DryRunQuery, PageQuery};
+use lastkey_wire::{Base64Bytes, SecretText};
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -39,6 +39,7 @@ fn view(node: Node) -> NodeView {
         issued_at: certificate.map(|held| rfc3339(held.issued_at)),
         expires_at: certificate.map(|held| rfc3339(held.expires_at)),
         may_join: node.join.is_some(),
+        tpm_key: node.tpm.map(|key| fingerprint(&key.name)),
         created_at: rfc3339(node.created_at),
     }
 }
@@ -53,13 +54,28 @@ pub(super) fn fingerprint(bytes: &[u8; 32]) -> String {
     })
 }
 
+/// SHA-256 as people write it.
+fn parse_fingerprint(text: &str) -> Result<[u8; 32], &'static str> {
+    const FORM: &str = "expected `sha256:` and 64 hexadecimal digits";
+    let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64).ok_or(FORM)?;
+    let digit = |at: u8| char::from(at).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        let &[high, low] = pair else { return Err(FORM) };
+        *byte = digit(high).ok_or(FORM)? << 4 | digit(low).ok_or(FORM)?;
+    }
+    Ok(bytes)
+}
+
 /// `PUT /v1/sys/nodes/{name}`
 pub(super) async fn invite(ask: &Ask, body: SetNodeRequest) -> Result<JoinTokenReply, Problem> {
     let cluster = parse("cluster", &body.cluster, Name::parse)?;
+    let key = body.tpm_key.map(|key| parse("tpm_key", &key, parse_fingerprint)).transpose()?;
+    let way = key.map_or(WayIn::Token, WayIn::Tpm);
     let Invited { node, token } =
-        ask.engine().invite_node(ask.call(), ask.name()?, cluster).await?;
-    let (node, join_token) = (view(node), SecretText(token));
-    Ok(JoinTokenReply { node, join_token, expires_in: NODE_JOIN_SECS })
+        ask.engine().invite_node(ask.call(), ask.name()?, cluster, way).await?;
+    let expires_in = token.as_ref().map(|_| NODE_JOIN_SECS);
+    Ok(JoinTokenReply { node: view(node), join_token: token.map(SecretText), expires_in })
 }
 
 /// `GET /v1/sys/nodes/{name}`
@@ -94,6 +110,13 @@ pub(super) async fn rotate_authority(ask: &Ask, _: Empty) -> Result<NodeAuthorit
     })
 }
 
+/// `POST /v1/nodes/challenge`
+pub(crate) fn challenge(engine: &Engine, body: &ChallengeRequest) -> Result<Answer, Problem> {
+    let challenge = engine.challenge_node(&parse("name", &body.name, Name::parse)?)?;
+    let (challenge, expires_in) = (Base64Bytes(challenge), CHALLENGE_SECS);
+    Ok(Answer::json(to_json(&ChallengeReply { challenge, expires_in })))
+}
+
 /// `POST /v1/nodes/join`
 pub(crate) async fn join(
     engine: &Arc<Engine>,
@@ -102,13 +125,24 @@ pub(crate) async fn join(
     id: RequestId,
 ) -> Result<Answer, Problem> {
     let (name, csr) = (parse("name", &body.name, Name::parse)?, csr(&body.csr)?);
-    let joined = match (body.token, body.cluster) {
-        (Some(token), None) => engine.join_node(id, peer, name, token.0, &csr).await?,
-        (None, Some(cluster)) => {
+    let joined = match (body.token, body.cluster, body.tpm) {
+        (Some(token), None, None) => engine.join_node(id, peer, name, token.0, &csr).await?,
+        (None, Some(cluster), None) => {
             let cluster = parse("cluster", &cluster, Name::parse)?;
             engine.join_by_kubelet(id, peer, name, cluster, &csr).await?
         }
-        _none_or_both => return Err(Syntax::field("token", "expected `token` or `cluster`").into()),
+        (None, None, Some(tpm)) => {
+            let evidence = Evidence {
+                public: &tpm.public.0,
+                attestation: &tpm.attestation.0,
+                signature: &tpm.signature.0,
+            };
+            engine.join_by_tpm(id, peer, name, &tpm.challenge.0, &evidence, &csr).await?
+        }
+        _none_or_several => {
+            let problem = "expected one of `token`, `cluster` and `tpm`";
+            return Err(Syntax::field("token", problem).into());
+        }
     };
     Ok(certificate(joined))
 }

@@ -16,24 +16,36 @@ use lastkey_client::{
     Client,
     file::{PendingFile, Replace},
 };
+use lastkey_connect::seal::{
+    hex_of,
+    tpm::{Tcti, TpmError, attest, attestation_key},
+};
+use lastkey_core::ids::Name;
 use lastkey_secret::SecretVec;
+use lastkey_trust::attestation::{bound_to, name_of};
 use lastkey_wire::{
-    SecretText,
-    native::nodes::{JoinRequest, NodeCertificateReply, RenewRequest, SetNodeRequest},
+    Base64Bytes, SecretText,
+    native::nodes::{
+        ChallengeRequest, JoinRequest, NodeCertificateReply, RenewRequest, SetNodeRequest,
+        TpmEvidence,
+    },
 };
 use rcgen::{CertificateParams, KeyPair};
+use serde::Serialize;
 
 use crate::cli::{
     args::DryRunArgs,
     failure::Failure,
     key::paging::{ListArgs, listed},
     session::Session,
+    table::Show,
 };
 
 /// Subcommands of `node`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum NodeCommand {
-    /// Make a node known and print the token that it joins with, once and within an hour
+    /// Make a node known and print the token that it joins with, once and within an hour; or let it
+    /// join by its TPM
     Add(AddArgs),
     /// Show a node
     Show {
@@ -52,8 +64,14 @@ pub(crate) enum NodeCommand {
     /// What signs the certificates of nodes
     #[command(subcommand)]
     Authority(AuthorityCommand),
-    /// On the node: make a key, and exchange the token of --token-file, or the certificate of the
-    /// node's kubelet, for a certificate
+    /// On the node: print the attestation key of its TPM, for `node add --tpm-key`
+    TpmKey {
+        /// The TPM: device:/dev/tpmrm0, swtpm:host=HOST,port=PORT or swtpm:path=SOCKET
+        #[arg(long, value_name = "TCTI", default_value = DEFAULT_TPM)]
+        tcti: Tcti,
+    },
+    /// On the node: make a key, and exchange the token of --token-file, the word of its TPM, or the
+    /// certificate of the node's kubelet, for a certificate
     Join(JoinArgs),
     /// On the node: make a new key and get the next certificate; the last one is void then
     Renew {
@@ -79,6 +97,9 @@ pub(crate) struct AddArgs {
     /// Cluster that it is a node of
     #[arg(long, value_name = "CLUSTER")]
     cluster: String,
+    /// Instead of a token: the attestation key of its TPM, as `node tpm-key` prints it there
+    #[arg(long, value_name = "SHA256")]
+    tpm_key: Option<String>,
     #[command(flatten)]
     dry_run: DryRunArgs,
 }
@@ -92,10 +113,16 @@ pub(crate) struct JoinArgs {
     /// names: /var/lib/kubelet/pki/kubelet-client-current.pem
     #[arg(long, value_name = "CLUSTER")]
     cluster: Option<String>,
+    /// Without a token: join by the TPM, at device:/dev/tpmrm0 unless it is somewhere else
+    #[arg(long, value_name = "TCTI", num_args = 0..=1, require_equals = true,
+          default_missing_value = DEFAULT_TPM,          conflicts_with = "cluster")]
+    tpm: Option<Tcti>,
     /// Folder for the key and certificate; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
+
+const DEFAULT_TPM: &str = "device:/dev/tpmrm0";
 
 /// The file of key and certificate, in PEM, of mode 0600.
 const IDENTITY_FILE: &str = "node.pem";
@@ -105,7 +132,7 @@ pub(crate) async fn run(command: NodeCommand, session: &Session) -> Result<(), F
     match command {
         NodeCommand::Add(args) => {
             let client = session.client()?;
-            let request = SetNodeRequest { cluster: args.cluster };
+            let request = SetNodeRequest { cluster: args.cluster, tpm_key: args.tpm_key };
             session.settle_and_show(client.invite_node(&args.name, &request), args.dry_run).await
         }
         NodeCommand::Show { name } => {
@@ -123,15 +150,19 @@ pub(crate) async fn run(command: NodeCommand, session: &Session) -> Result<(), F
         NodeCommand::Authority(AuthorityCommand::Rotate(dry_run)) => {
             session.settle_and_show(session.client()?.rotate_node_authority(), dry_run).await
         }
+        NodeCommand::TpmKey { tcti } => {
+            let public = attestation_key(&tcti).map_err(|error| tpm_failed(&tcti, &error))?;
+            session.show(&ShownKey { tpm_key: format!("sha256:{}", hex_of(&name_of(&public))) })
+        }
         NodeCommand::Join(args) => join(args, session).await,
         NodeCommand::Renew { dir } => renew(&dir, session).await,
     }
 }
 
 async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
-    let (client, token) = match &args.cluster {
-        Some(_) => (session.client()?, None),
-        None => {
+    let (client, token) = match (&args.cluster, &args.tpm) {
+        (Some(_), _) | (_, Some(_)) => (session.client()?, None),
+        (None, None) => {
             let (client, token) = session.client_and_token()?;
             (client, Some(SecretText(token)))
         }
@@ -143,11 +174,51 @@ async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
         .map_err(|cause| Failure::io(format!("make {}", args.out.display()), cause))?;
     // Opened before the token is used up.
     let fresh = Fresh::open(&args.out.join(IDENTITY_FILE))?;
+    let tpm = match &args.tpm {
+        Some(tcti) => Some(evidence(&client, tcti, &args.name, &fresh.request).await?),
+        None => None,
+    };
     let (name, cluster, csr) = (args.name, args.cluster, fresh.csr.clone());
-    let request = JoinRequest { name, token, cluster, csr };
+    let request = JoinRequest { name, token, cluster, tpm, csr };
     let reply = client.join_node(&request).await?;
     fresh.keep(&reply)?;
     session.show(&reply)
+}
+
+/// What the TPM says about a request for a certificate (in DER).
+async fn evidence(
+    client: &Client,
+    tcti: &Tcti,
+    name: &str,
+    request: &[u8],
+) -> Result<TpmEvidence, Failure> {
+    let node = Name::parse(name).map_err(|error| Failure::Usage(error.to_string()))?;
+    let asked = client.challenge_node(&ChallengeRequest { name: name.to_owned() }).await?;
+    let bound = bound_to(&asked.challenge.0, &node, request);
+    let said = attest(tcti, &bound).map_err(|error| tpm_failed(tcti, &error))?;
+    Ok(TpmEvidence {
+        challenge: asked.challenge,
+        public: Base64Bytes(said.public),
+        attestation: Base64Bytes(said.attestation),
+        signature: Base64Bytes(said.signature),
+    })
+}
+
+fn tpm_failed(tcti: &Tcti, error: &TpmError) -> Failure {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    Failure::Input(format!("the TPM at {tcti}: {error}{}", cause.unwrap_or_default()))
+}
+
+/// The attestation key of a TPM.
+#[derive(Serialize)]
+struct ShownKey {
+    tpm_key: String,
+}
+
+impl Show for ShownKey {
+    fn table(&self) -> String {
+        format!("{}\n", self.tpm_key)
+    }
 }
 
 async fn renew(dir: &Path, session: &Session) -> Result<(), Failure> {
@@ -170,7 +241,10 @@ pub(crate) async fn renew_identity(
 /// A new key, and the file that it will be in.
 struct Fresh {
     key: SecretVec,
+    /// The request for a certificate, in PEM.
     csr: String,
+    /// It in DER.
+    request: Vec<u8>,
     file: PendingFile,
 }
 
@@ -180,8 +254,8 @@ impl Fresh {
         let key = KeyPair::generate().map_err(failed)?;
         let csr = CertificateParams::default().serialize_request(&key).map_err(failed)?;
         let file = PendingFile::create(file, Replace::Allow)?;
-        let csr = csr.pem().map_err(failed)?;
-        Ok(Self { key: SecretVec::take_text(key.serialize_pem()), csr, file })
+        let (request, csr) = (csr.der().to_vec(), csr.pem().map_err(failed)?);
+        Ok(Self { key: SecretVec::take_text(key.serialize_pem()), csr, request, file })
     }
 
     /// Writes key and certificate in the place of what was there.

@@ -60,7 +60,8 @@ impl Show for NodeView {
             .with_some("Certificate", self.certificate.as_deref())
             .with_some("Signed", self.issued_at.as_deref())
             .with_some("Ends", self.expires_at.as_deref())
-            .with("May join", if self.may_join { "yes" } else { "no" })
+            .with("Join token", if self.may_join { "not used yet" } else { "none" })
+            .with_some("TPM", self.tpm_key.as_deref())
             .with("Created", &self.created_at)
             .table()
     }
@@ -78,12 +79,12 @@ impl Show for ListNodesReply {
 
 impl Show for JoinTokenReply {
     fn table(&self) -> String {
-        let token = self.join_token.0.expose(|text| String::from_utf8_lossy(text).into_owned());
         Fields::new()
             .with("Node", &self.node.name)
             .with_some("Cluster", self.node.cluster.as_deref())
-            .with("Join token", token)
-            .with("Good for", format!("{} minutes, once", self.expires_in / 60))
+            .with_some("TPM", self.node.tpm_key.as_deref())
+            .with_some("Join token", self.join_token.as_ref().map(text))
+            .with_some("Good for", self.expires_in.map(|all| format!("{} minutes, once", all / 60)))
             .table()
     }
 }

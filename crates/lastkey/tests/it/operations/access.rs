@@ -81,6 +81,8 @@ fn nodes(r: &mut Recorder) {
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = request.serialize_request(&key).unwrap().pem().unwrap();
     let body = json!({ "name": "n1", "token": invited["join_token"], "csr": csr });
+    let challenge = r.call("post /v1/nodes/challenge", &[], json!({ "name": "n1" }));
+    assert_eq!(challenge["expires_in"], 120);
     let joined = r.call("post /v1/nodes/join", &[], body.clone());
     assert!(text(&joined["certificate"]).starts_with("-----BEGIN CERTIFICATE-----"), "{joined}");
     r.answer("post /v1/nodes/join", &[], body).refused(401, "Unauthenticated");
@@ -124,6 +126,9 @@ pub(super) fn access_commands(s: &mut Shell) {
     let me = s.json("whoami --token-file session");
     assert_eq!((&me["principal"], &me["role"]), (&json!("k8s:prod/shop/api"), &json!("r")));
     s.ok("can generate-random --token-file session");
+    assert!(
+        s.run("can decrypt --token-file session", b"").text().contains("name the key or secret")
+    );
     assert!(s.ok("who-can generate-random").contains("role.r"));
     let denied = s.run("key list --token-file session --output json", b"").stderr;
     let denied: Value = serde_json::from_str(&denied).unwrap();

@@ -1,14 +1,15 @@
 //! A client of the driver, as kubelet and the provisioner are clients.
 
 use std::path::Path;
+use std::time::Instant;
 
 use http::uri::PathAndQuery;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lastkey_wire::grpc::csi::{
     AccessType, CapacityRange, ContentSource, ContentSourceKind, CreateSnapshotRequest,
-    CreateVolumeReply, CreateVolumeRequest, ExpandReply, ExpandRequest, Id, Kind, MountVolume,
-    NodeExpandRequest, Nothing, PublishRequest, SnapshotReply, StageRequest, StatsReply,
-    StatsRequest, UndoRequest, VolumeCapability,
+    CreateVolumeReply, CreateVolumeRequest, ExpandReply, Id, Kind, MountVolume, NodeExpandRequest,
+    Nothing, PublishRequest, SnapshotReply, StageRequest, StatsReply, StatsRequest, UndoRequest,
+    VolumeCapability,
 };
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
@@ -16,6 +17,7 @@ use tonic::client::Grpc;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
+use super::life::PATIENCE;
 use crate::kms_client::Service;
 
 /// A connection to the driver.
@@ -38,10 +40,26 @@ impl Csi {
         Self { runtime, sender }
     }
 
+    /// Calls, and calls again while the key service does not answer, as kubelet and the provisioner do.
     pub(super) fn call<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>
     where
-        Q: prost::Message + Send + Sync + 'static,
-        A: prost::Message + Default + Send + Sync + 'static,
+        Q: prost::Message + Clone + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let began = Instant::now();
+        loop {
+            match self.call_once(path, request.clone()) {
+                Err(status) if status.code() == Code::Unavailable && began.elapsed() < PATIENCE => {
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn call_once<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
     {
         let service = Service::over(self.sender.clone());
         let mut grpc = Grpc::with_origin(service, "http://localhost".parse().unwrap());
@@ -162,12 +180,10 @@ impl Csi {
         self.call("/csi.v1.Node/NodeGetVolumeStats", request)
     }
 
-    /// Both halves of an expansion, as the resizer and kubelet ask for them.
+    /// An expansion as kubelet asks for it.
     pub(super) fn expand(&self, id: &str, at: &Path, bytes: i64) -> Result<i64, Status> {
         let range = Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 });
         let (volume_id, volume_path) = (id.to_owned(), text(at));
-        let request = ExpandRequest { volume_id: volume_id.clone(), capacity_range: range };
-        self.call::<_, ExpandReply>("/csi.v1.Controller/ControllerExpandVolume", request)?;
         let request = NodeExpandRequest { volume_id, volume_path, capacity_range: range };
         let reply: ExpandReply = self.call("/csi.v1.Node/NodeExpandVolume", request)?;
         Ok(reply.capacity_bytes)
