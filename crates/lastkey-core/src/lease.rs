@@ -67,6 +67,17 @@ pub struct DatabaseRole {
     pub created_at: Timestamp,
 }
 
+/// Why there can be no more leases of a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoLease {
+    /// There are as many as there may be.
+    #[error("the role has as many leases as it may")]
+    OfRole,
+    /// One holder has as many as it may.
+    #[error("one holder has half of the leases that the role may have")]
+    OfHolder,
+}
+
 /// Why there can be no such role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadDatabaseRole {
@@ -115,6 +126,20 @@ impl DatabaseRole {
         }
         Ok(())
     }
+
+    /// Whether a holder gets another lease, by all that there are of this role. One workload does
+    /// not use up the role: it has at most half of the leases, rounded up.
+    ///
+    /// # Errors
+    /// [`NoLease`].
+    pub fn has_room(&self, leases: &[Lease], holder: &str) -> Result<(), NoLease> {
+        let most = usize::try_from(self.max_leases).unwrap_or(usize::MAX);
+        if leases.len() >= most {
+            return Err(NoLease::OfRole);
+        }
+        let held = leases.iter().filter(|lease| lease.holder == holder).count();
+        if held >= most.div_ceil(2) { Err(NoLease::OfHolder) } else { Ok(()) }
+    }
 }
 
 fn is_statement(text: &str) -> bool {
@@ -151,8 +176,29 @@ impl LeaseId {
     /// The account of this lease: at most 32 bytes, as every database takes them.
     #[must_use]
     pub fn account(self, instance: InstanceId) -> String {
-        // 72 bits: of all leases of an installation no two have the same.
-        format!("{}{:018x}", account_prefix(instance), u128::from_be_bytes(self.0) >> 56)
+        format!("{}{:018x}", account_prefix(instance), self.account_no().0)
+    }
+
+    /// The number of the account of this lease.
+    #[must_use]
+    pub fn account_no(self) -> AccountNo {
+        AccountNo(u128::from_be_bytes(self.0) >> 56)
+    }
+}
+
+/// What tells an account of an installation from its others: the first 72 bits of a lease's id. Of
+/// all leases of an installation no two have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AccountNo(u128);
+
+impl AccountNo {
+    /// The number in the name of an account, if it is one that a lease of this installation can
+    /// have had.
+    #[must_use]
+    pub fn in_name(account: &str, instance: InstanceId) -> Option<Self> {
+        let digits = account.strip_prefix(&account_prefix(instance))?;
+        let is_ours = digits.len() == 18 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        is_ours.then(|| u128::from_str_radix(digits, 16).ok()).flatten().map(Self)
     }
 }
 
@@ -336,6 +382,19 @@ mod tests {
         LeasePod { cluster, uid: uid.to_owned(), name, account_uid: "a".to_owned() }
     }
 
+    fn role() -> DatabaseRole {
+        DatabaseRole {
+            name: name("app"),
+            database: name("shop"),
+            group: "shop_rw".to_owned(),
+            statements: vec!["ALTER ROLE {{user}} SET search_path = shop".to_owned()],
+            ttl_secs: 300,
+            max_ttl_secs: 300,
+            max_leases: 1,
+            created_at: Timestamp(0),
+        }
+    }
+
     fn lease(step: LeaseStep, of_pod: bool) -> Lease {
         Lease {
             role: name("app"),
@@ -404,6 +463,38 @@ mod tests {
     }
 
     #[test]
+    fn one_holder_has_at_most_half_of_the_leases() {
+        let of =
+            |holder: &str| Lease { holder: holder.to_owned(), ..lease(LeaseStep::InUse, true) };
+        for (most, ours, theirs, expected) in [
+            (1, 0, 0, Ok(())),
+            (1, 1, 0, Err(NoLease::OfRole)),
+            (3, 1, 0, Ok(())),
+            (3, 2, 0, Err(NoLease::OfHolder)),
+            (4, 2, 1, Err(NoLease::OfHolder)),
+            (4, 1, 2, Ok(())),
+            (4, 1, 3, Err(NoLease::OfRole)),
+        ] {
+            let role = DatabaseRole { max_leases: most, ..role() };
+            let mut leases: Vec<_> = (0..ours).map(|_| of("us")).collect();
+            leases.extend((0..theirs).map(|_| of("them")));
+            assert_eq!(role.has_room(&leases, "us"), expected, "{most} {ours} {theirs}");
+        }
+    }
+
+    #[test]
+    fn account_is_ours_by_its_name_alone() {
+        let (instance, id) = (InstanceId([1; 16]), LeaseId([0xab; 16]));
+        let account = id.account(instance);
+        assert_eq!(AccountNo::in_name(&account, instance), Some(id.account_no()));
+        assert_eq!(AccountNo::in_name(&account, InstanceId([2; 16])), None);
+        let shorter = account.split_at(31).0;
+        for other in [shorter, "lk_x", "", &format!("{shorter}+")] {
+            assert_eq!(AccountNo::in_name(other, instance), None, "{other}");
+        }
+    }
+
+    #[test]
     fn what_was_begun_and_not_ended_is_taken_up_when_due() {
         for step in [LeaseStep::Making, LeaseStep::Ending] {
             assert_eq!(lease(step, true).next_act(at(699, Standing::There)), Act::Wait);
@@ -448,16 +539,7 @@ mod tests {
 
     #[test]
     fn role_that_cannot_be_is_refused_by_its_part() {
-        let good = || DatabaseRole {
-            name: name("app"),
-            database: name("shop"),
-            group: "shop_rw".to_owned(),
-            statements: vec!["ALTER ROLE {{user}} SET search_path = shop".to_owned()],
-            ttl_secs: 300,
-            max_ttl_secs: 300,
-            max_leases: 1,
-            created_at: Timestamp(0),
-        };
+        let good = role;
         assert_eq!(good().check(), Ok(()));
         for statement in ["", " ", "GRANT x TO {{name}}", "SELECT '{{'", "a\0b", &"x".repeat(4_097)]
         {

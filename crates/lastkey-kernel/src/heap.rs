@@ -18,33 +18,3 @@ const KEPT_LEN: i32 = 1 << 20;
 pub fn give_back_early() {
     sys::bound_heap(OWN_PAGES_LEN, KEPT_LEN);
 }
-
-#[cfg(test)]
-mod tests {
-    use std::hint::black_box;
-
-    use super::*;
-
-    /// Resident memory that no file holds, in KiB.
-    fn own_memory() -> i64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-
-    #[test]
-    fn what_long_buffers_took_goes_back() {
-        give_back_early();
-        // Each freed one would raise the bound for the next, and the last would stay.
-        for shift in 18..24 {
-            drop(black_box(vec![1_u8; 1 << shift]));
-        }
-        let before = own_memory();
-        let buffers: Vec<_> = (0..32).map(|_| black_box(vec![1_u8; 1 << 20])).collect();
-        let pin = black_box(vec![1_u8; 1 << 10]);
-        drop(buffers);
-        let after = own_memory();
-        assert!(after - before < 16 << 10, "{before} to {after} KiB");
-        drop(pin);
-    }
-}

@@ -53,8 +53,14 @@ pub(super) fn group_count(regex: &str) -> Result<usize, String> {
 /// Bytes, not characters: `\w`, `\b` and `(?i)` are ASCII, as in the tools that rules come from.
 fn parse(regex: &str) -> Result<Hir, String> {
     let config = syntax::Config::new().unicode(false).utf8(false);
-    let parsed = syntax::parse_with(regex, &config).map_err(|error| error.to_string());
+    let parsed = syntax::parse_with(regex, &config).map_err(|error| reason(&error.to_string()));
     parsed.or_else(|fault| syntax::parse_with(&literal_braces(regex), &config).map_err(|_| fault))
+}
+
+/// What a fault is, in one line: the parser draws a picture of the expression above it.
+fn reason(picture: &str) -> String {
+    let last = picture.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 /// RE2 takes a brace that begins no count for itself; here it has to be escaped.

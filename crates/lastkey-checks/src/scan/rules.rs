@@ -417,7 +417,10 @@ mod tests {
     #[test]
     fn import_refuses_what_it_cannot_apply() {
         for (text, part) in [
-            ("[[rules]]\nid = 'a'\nregex = '('", "rule `a`: regex does not compile"),
+            (
+                "[[rules]]\nid = 'a'\nregex = '('",
+                "rule `a`: regex does not compile: unclosed group",
+            ),
             ("[[rules]]\nregex = 'a'", "rule `1`"),
             ("[[rules]]\nid = 'a'", "neither"),
             ("[[rules]]\nid = 'a'\nregex = 'a'\nsecretGroup = 2", "secretGroup"),

@@ -149,6 +149,16 @@ const CODE: &[Pair] = &[
         "docker swarm join --token SWMTKN-1-[=a:50]-[=a:25] 10.0.0.1:2377",
         "docker swarm join --token SWMTKN-1-<token> 10.0.0.1:2377",
     ),
+    (
+        "jwk-private-key",
+        "{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"[=u:43]\", \"d\": \"[=u:43]\"}",
+        "{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"[=u:43]\", \"y\": \"[=u:43]\"}",
+    ),
+    (
+        "jwk-private-key",
+        "const jwk = {\n  k: '[=u:43]',\n  kty: 'oct',\n};",
+        "const jwk = {\n  k: '<your key>',\n  kty: 'oct',\n};",
+    ),
     ("jwt", "t = [=jwt]", "t = eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0."),
     ("kubernetes-service-account-token", "token: [=k8s]", "token: eyJ..."),
     (
@@ -272,6 +282,7 @@ const GENERIC: &[Pair] = &[
         "cipher_secret.set(Base64.decode(\"[=A:40]7x\"))",
         "cipher_secret = i18n.text(\"login.page2.word_of_passing\")",
     ),
+    ("generic-secret", "client_secret=\"zq[=l:30]kx\"", "client_secret=\"nameOfTheClientSetting\""),
     ("generic-secret", "  oauth_token: 'x4[=a:14]9'", "  oauth_token: 'step1then2last'"),
     (
         "generic-secret",

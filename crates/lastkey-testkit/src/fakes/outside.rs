@@ -12,6 +12,7 @@ use lastkey_core::leak::{Claim, Claims, PROOF_LEN};
 use lastkey_core::outside::{DatabaseError, Databases, HookCall, HookError, NewAccount, Webhooks};
 use lastkey_core::secret_item::ValueKind;
 use lastkey_secret::SecretVec;
+use tokio::sync::oneshot;
 
 /// A claim is right whose proof is the value itself, filled up with the bytes of the key.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,8 @@ struct State {
     is_late: bool,
     late: Vec<(String, Vec<u8>)>,
     losing: Option<&'static str>,
+    listed: Option<Vec<String>>,
+    hold: Option<oneshot::Receiver<()>>,
 }
 
 impl FakeDatabases {
@@ -77,6 +80,25 @@ impl FakeDatabases {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.state().accounts.keys().cloned().collect()
+    }
+
+    /// The next list of all accounts tells those that there are now, whatever happens until then.
+    pub fn list_early(&self) {
+        let mut state = self.state();
+        state.listed = Some(state.accounts.keys().cloned().collect());
+    }
+
+    /// Holds up the next drop of an account, until it is told to go on.
+    pub fn hold_next_drop(&self) -> oneshot::Sender<()> {
+        let (go_on, hold) = oneshot::channel();
+        self.state().hold = Some(hold);
+        go_on
+    }
+
+    /// Whether the drop that is to be held up has not come yet.
+    #[must_use]
+    pub fn awaits_drop(&self) -> bool {
+        self.state().hold.is_some()
     }
 
     /// From now on sets passwords later, and does not answer: it waits for a lock.
@@ -193,6 +215,11 @@ impl Databases for FakeDatabases {
         account: &str,
         _: Option<&str>,
     ) -> Result<(), DatabaseError> {
+        let hold = self.state().hold.take();
+        if let Some(hold) = hold {
+            // Whoever was to tell may be gone.
+            let _ = hold.await;
+        }
         let mut state = self.enter("drop_account")?;
         is_let_in(&state, root)?;
         state.accounts.remove(account);
@@ -205,9 +232,12 @@ impl Databases for FakeDatabases {
         root: Login<'_>,
         prefix: &str,
     ) -> Result<Vec<String>, DatabaseError> {
-        let state = self.enter("accounts")?;
+        let mut state = self.enter("accounts")?;
         is_let_in(&state, root)?;
-        Ok(state.accounts.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+        let listed = state.listed.take();
+        let mut names = listed.unwrap_or_else(|| state.accounts.keys().cloned().collect());
+        names.retain(|name| name.starts_with(prefix));
+        Ok(names)
     }
 }
 

@@ -186,6 +186,11 @@ impl Failure {
         matches!(self.exit_code(), UNREACHABLE | UNAVAILABLE)
     }
 
+    /// Whether the credentials were refused, or what they were to do.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.exit_code() == DENIED
+    }
+
     /// Says on standard error what failed, why, and what to do next.
     pub(crate) fn report(&self, format: Format) {
         let mut text = match (self, format) {

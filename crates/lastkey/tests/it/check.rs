@@ -111,6 +111,13 @@ fn nothing_named_and_nothing_there_are_refused() {
     check(folder.path(), "check").failed(2);
     check(folder.path(), "check --manifests nowhere").failed(7);
     check(folder.path(), "check --node-root nowhere").failed(7);
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    let empty = check(folder.path(), "check --manifests empty");
+    assert_eq!(empty.code, Some(7), "{}", empty.stderr);
+    assert!(empty.text().contains("no Kubernetes object is in it"), "{}", empty.text());
+    let nothing = run(&mut lastkey(["check", "--manifests", "-"]), b"");
+    assert_eq!(nothing.code, Some(7), "{}", nothing.stderr);
+    assert!(nothing.text().contains("did the program that writes them fail"));
     fs::write(folder.path().join("s.db"), "no snapshot").unwrap();
     let refused = check(folder.path(), "check --etcd-snapshot s.db");
     assert!(refused.failed(1).contains("no etcd snapshot"));

@@ -11,6 +11,7 @@ use crate::csi::push::until;
 use crate::http::{base64, bytes};
 use crate::postgres::{NOBODY, is_root, unprivileged};
 use crate::process::{Running, not_run};
+use crate::rotation::rotates_under_load;
 use crate::world::{Server, text};
 
 /// A server of a test's own: a folder, a socket in it, and no port. It ends when it is dropped.
@@ -98,15 +99,30 @@ fn house() -> Option<(MariaDb, Server, tempfile::TempDir)> {
     Some((database, server, folder))
 }
 
-#[test]
-fn two_accounts_take_turns_in_a_real_mariadb() {
-    let Some((database, server, _folder)) = house() else { return };
+/// The secret `db`, whose two accounts take turns.
+fn take_turns(database: &MariaDb, server: &Server) {
+    // One account from two places: both forms of it are meant.
     database.sql("CREATE USER shop_a@'%' IDENTIFIED BY 'first'");
+    database.sql("CREATE USER shop_a@'127.0.0.1' IDENTIFIED BY 'first'");
     database.sql("CREATE USER shop_b@'localhost' ACCOUNT LOCK");
     let fields = json!({ "username": base64(b"shop_a"), "password": base64(b"first") });
     let mut http = server.admin();
     http.done("PUT", "/v1/secrets/db", &json!({ "fields": fields }).to_string());
     server.cli("secret rotation set db --database shop --accounts shop_a,shop_b").ok();
+}
+
+#[test]
+fn rotation_of_a_mariadb_under_load_fails_no_login() {
+    let Some((database, server, _folder)) = house() else { return };
+    take_turns(&database, &server);
+    rotates_under_load(&server, |account, password| database.lets_in(account, password));
+}
+
+#[test]
+fn two_accounts_take_turns_in_a_real_mariadb() {
+    let Some((database, server, _folder)) = house() else { return };
+    take_turns(&database, &server);
+    let mut http = server.admin();
     let mut login = || {
         let read = http.done("GET", "/v1/secrets/db/value", "");
         let field = |name: &str| String::from_utf8(bytes(&read["fields"][name])).unwrap();
@@ -121,6 +137,9 @@ fn two_accounts_take_turns_in_a_real_mariadb() {
         assert!(database.lets_in(&before.0, &before.1), "the old account counts for a day");
         before = (user, password);
     }
+    let forms = "SELECT COUNT(*), COUNT(DISTINCT authentication_string) FROM mysql.user \
+                 WHERE User = 'shop_a'";
+    assert_eq!(database.sql(forms), "2\t1");
     server.cli("database rotate-root shop").ok();
     server.cli("secret rotate db --end-overlap").ok();
     assert!(!database.lets_in(&before.0, "first"));
@@ -161,7 +180,8 @@ fn account_of_a_mariadb_comes_and_goes() {
     );
     // An account without a lease goes.
     let stray = format!("{}0123456789abcdef01", user.split_at(14).0);
-    database.sql(&format!("CREATE USER {stray}@'%', lk_of_somebody_else@'%'"));
+    database.sql(&format!("CREATE USER {stray}@'%', {stray}@localhost"));
+    database.sql("CREATE USER lk_of_somebody_else@'%'");
     let mended = server.cli("database mend shop --output json").json();
     assert_eq!(mended["dropped"], json!([stray]));
     assert_eq!(database.accounts(), "lk_of_somebody_else");

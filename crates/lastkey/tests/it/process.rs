@@ -137,9 +137,9 @@ impl Said {
     }
 
     /// Waits for the end of the output, and answers all of it.
-    fn to_end(&self) -> Vec<u8> {
+    fn to_end(&self, within: Duration) -> Vec<u8> {
         let state = self.0.0.lock().unwrap();
-        let (state, wait) = self.0.1.wait_timeout_while(state, HANG, |s| !s.closed).unwrap();
+        let (state, wait) = self.0.1.wait_timeout_while(state, within, |s| !s.closed).unwrap();
         assert!(!wait.timed_out(), "the output does not end");
         state.bytes.clone()
     }
@@ -224,13 +224,18 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        self.stdout.to_end();
+        self.ended_within(HANG)
+    }
+
+    /// The same of one that takes its time.
+    pub(crate) fn ended_within(&mut self, most: Duration) -> ExitStatus {
+        self.stdout.to_end(most);
         self.child.wait().unwrap()
     }
 
     /// Everything that it wrote on standard output and standard error, once it has ended.
     pub(crate) fn output(&self) -> (Vec<u8>, Vec<u8>) {
-        (self.stdout.to_end(), self.stderr.to_end())
+        (self.stdout.to_end(HANG), self.stderr.to_end(HANG))
     }
 
     /// SIGTERM, and a clean end.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
 use crate::http::base64;
+use crate::issuer::{ISSUER, Issuer};
 use crate::process::Running;
-use crate::world::Server;
+use crate::world::{Server, text};
 
 /// Secrets by path, as an API server keeps them.
 #[derive(Clone, Default)]
@@ -98,6 +100,22 @@ impl Secrets {
 
 const DB: &str = "/api/v1/namespaces/shop/secrets/db";
 
+/// The command that lets `shop/db` follow the secret `prod/db`, at the API server of this address.
+fn sync_line(folder: &Path, url: &str) -> String {
+    let kubeconfig = folder.join("kubeconfig");
+    fs::write(
+        &kubeconfig,
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: c, cluster: {{server: '{url}'}}}}]\n\
+             users: [{{name: u, user: {{token: t}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
+        ),
+    )
+    .unwrap();
+    format!("secret sync --secret prod/db=shop/db --kubeconfig {}", kubeconfig.display())
+}
+
 #[test]
 fn kubernetes_secrets_follow_and_those_of_others_are_left_alone() {
     let (folder, secrets) = (tempfile::tempdir().unwrap(), Secrets::default());
@@ -109,20 +127,7 @@ fn kubernetes_secrets_follow_and_those_of_others_are_left_alone() {
         http.done("PUT", "/v1/secrets/prod%2Fdb", &body);
     };
     put(&[("user", b"app"), ("password", b"hunter2"), ("old", b"x")]);
-    let kubeconfig = folder.path().join("kubeconfig");
-    let url = secrets.serve();
-    fs::write(
-        &kubeconfig,
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters: [{{name: c, cluster: {{server: '{url}'}}}}]\n\
-             users: [{{name: u, user: {{token: t}}}}]\n\
-             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
-        ),
-    )
-    .unwrap();
-    let line =
-        format!("secret sync --secret prod/db=shop/db --kubeconfig {}", kubeconfig.display());
+    let line = sync_line(folder.path(), &secrets.serve());
     let once = server.cli(&format!("{line} --once"));
     let told = once.stderr.clone();
     once.ok();
@@ -151,4 +156,87 @@ fn kubernetes_secrets_follow_and_those_of_others_are_left_alone() {
     assert_eq!(secrets.get(DB), foreign);
     server.cli(&format!("{line} --once --adopt")).ok();
     assert_eq!(secrets.get(DB)["data"]["password"], base64(b"hunter3"));
+}
+
+/// A role whose sessions may sync the secret `prod/db`.
+struct Role {
+    folder: tempfile::TempDir,
+    server: Server,
+    issuer: Issuer,
+}
+
+impl Role {
+    fn made() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::dev(&folder.path().join("data"));
+        let this = Self { folder, server, issuer: Issuer::new() };
+        let actions = ["ListSecrets", "DescribeSecret", "GetSecret"];
+        let actions = actions.map(|action| format!("Action::\"secrets:{action}\"")).join(", ");
+        let policy = format!(
+            "permit(principal in Role::\"sync\", action in [{actions}], \
+             resource in SecretPath::\"prod\");"
+        );
+        let (policy, jwks) =
+            (this.write("policy", &policy), this.write("jwks", &this.issuer.jwks()));
+        this.server
+            .cli(&format!("cluster add here --issuer {ISSUER} --audience a --jwks {jwks}"))
+            .ok();
+        let role = "role create sync --cluster here --namespace shop --service-account api";
+        this.server.cli(&format!("{role} --policy {policy}")).ok();
+        this
+    }
+
+    fn write(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// A new session, in the file `token`.
+    fn log_in(&self) -> String {
+        let body = json!({ "subject_token": self.issuer.pod_token("a", "shop", "api"),
+            "role": "sync" });
+        let session = self.server.anybody().done("POST", "/v1/sts/token", &body.to_string());
+        self.write("token", &text(&session["access_token"]))
+    }
+
+    fn put(&self, value: &[u8]) {
+        let body = json!({ "value": base64(value) }).to_string();
+        self.server.admin().done("PUT", "/v1/secrets/prod%2Fdb", &body);
+    }
+
+    /// The command, by the token in the file alone.
+    fn sync(&self, url: &str, token: &str) -> Running {
+        let line = format!("{} --token-file {token}", sync_line(self.folder.path(), url));
+        Running::start(self.server.client(line.split_whitespace()).env_remove("LASTKEY_TOKEN"))
+    }
+}
+
+#[test]
+fn token_that_counts_no_more_is_read_anew() {
+    let (role, secrets) = (Role::made(), Secrets::default());
+    role.put(b"one");
+    let token = role.log_in();
+    let following = role.sync(&secrets.serve(), &token);
+    following.logs("in etcd");
+    role.server.cli(&format!("burn {token}")).ok();
+    role.put(b"two");
+    following.logs("warning: ");
+    role.log_in();
+    following.logs("version 2 is in shop/db");
+    assert_eq!(secrets.get(DB)["data"]["value"], base64(b"two"));
+}
+
+#[test]
+#[ignore = "heavy: half a minute of refusals"]
+fn sync_that_is_let_do_nothing_ends_and_says_what_to_do() {
+    let (role, secrets) = (Role::made(), Secrets::default());
+    role.put(b"one");
+    let token = role.log_in();
+    let mut following = role.sync(&secrets.serve(), &token);
+    following.logs("in etcd");
+    role.server.cli(&format!("burn {token}")).ok();
+    role.put(b"two");
+    following.logs("start this again");
+    assert_eq!(following.ended().code(), Some(4));
 }

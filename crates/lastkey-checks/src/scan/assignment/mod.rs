@@ -113,8 +113,8 @@ impl Cursor<'_> {
                 self.skip(3, |byte| matches!(byte, b'=' | b':' | b'>' | b'~'));
                 Operator::Assign
             }
-            b'?' | b'|' if self.text.get(self.at + 1) == Some(&b'=') => {
-                self.at += 2;
+            b'?' | b'|' | b'!' if self.text.get(self.at + 1) == Some(&b'=') => {
+                self.skip(3, |byte| matches!(byte, b'?' | b'|' | b'!' | b'='));
                 Operator::Assign
             }
             b',' | b'(' | b'>' => {
@@ -191,7 +191,8 @@ impl Cursor<'_> {
             return None;
         }
         let (start, end) = inner.quoted(quote)?;
-        (self.text.get(end + 1) == Some(&b')')).then_some((start, end, Form::Argument))
+        let is_argument = matches!(self.text.get(end + 1), Some(b')' | b','));
+        is_argument.then_some((start, end, Form::Argument))
     }
 
     /// `name: Type = "value"`.
@@ -275,6 +276,8 @@ mod tests {
             ("run --password Zx81-spectrum! -v", "Zx81-spectrum!"),
             ("run --db-password 'h4rdT0Guess'", "h4rdT0Guess"),
             ("PASSWORD=Bnqd_93kx", "Bnqd_93kx"),
+            ("PASSWORD=K0dah5iv", "K0dah5iv"),
+            ("if user.Password != \"h4rdT0Guess\" {", "h4rdT0Guess"),
             ("password: 'Vx7kq9}'", "Vx7kq9}"),
             ("password = \"qhvtwkzgxr\"", "qhvtwkzgxr"),
             ("password: qhvtwkzgxrmjb", "qhvtwkzgxrmjb"),
@@ -309,7 +312,8 @@ mod tests {
             (format!("secret = []byte(\"{noise}\")"), true),
             ("secret = os.Getenv(\"APP_2_WORD_OF_PASSING\")".to_owned(), false),
             ("secret = text(\"page2.labels.login_word3\")".to_owned(), false),
-            (format!("secret = fmt(\"{noise}\", 3)"), false),
+            (format!("createSecretKey(Buffer.from('{noise}', 'hex'))"), true),
+            (format!("secret = read(\"{noise}\" + name)"), false),
         ] {
             assert_eq!(secret_of(&line, "secret").is_some(), is_found, "{line}");
         }
@@ -323,6 +327,10 @@ mod tests {
             ("secret = 'K+TuL-pf$-%@2Ao8'", "secret", true),
             ("secret = K+TuL-pf$-%@2Ao8", "secret", false),
             ("key = 'e83mo9x01sim'", "key", false),
+            ("secret-key: kQkGBxSznWdDWcpPcHmjaLjpLmzkgHbh", "secret", true),
+            ("secret = \"gzhqwvtkcxrpmbfs\"", "secret", true),
+            ("secretKey: applicationConfigurationPropertiesKey", "secret", false),
+            ("token = nextNonTrivialSyntaxElement", "token", false),
             ("token.FLOAT, \"0x1.ffffp+1023\"", "token", false),
             ("token: 'step1then2last'", "token", false),
         ] {

@@ -84,7 +84,7 @@ impl Value<'_> {
         if self.is_bare() && self.is_name_like() {
             let has_parts = self.has(|byte| matches!(byte, b'.' | b':'));
             let most = if self.has(|byte| byte == b'_') { 0.34 } else { 0.65 };
-            if has_parts || wordiness(self.text).is_some_and(|share| share > most) {
+            if has_parts || self.words().is_some_and(|share| share > most) {
                 return false;
             }
         }
@@ -100,6 +100,9 @@ impl Value<'_> {
             self.count(|byte| byte.is_ascii_alphabetic()),
         );
         let is_apart = is_strong && self.form == Form::Quoted;
+        if digits == 0 && letters == len {
+            return is_strong && self.are_many_letters() && self.are_letters_of_a_machine();
+        }
         let is_token_byte = |byte: u8| match byte {
             b'+' | b'/' | b'=' | b'_' | b'-' | b'.' | b'~' | b'!' | b'@' | b'^' | b'*' => true,
             b'$' | b'%' | b'&' | b'#' | b'?' | b';' | b':' | b'[' | b']' => is_apart,
@@ -133,30 +136,45 @@ impl Value<'_> {
         self.is_noise(bits, share)
     }
 
-    /// Enough letters to tell words from noise. Without quotes they are of one case as well,
+    /// Enough letters to tell words from noise. Without quotes they are of one case, or more yet,
     /// because names in programs are shorter or have humps.
     fn are_many_letters(&self) -> bool {
-        let is_of_one_case = || {
-            self.text.iter().all(u8::is_ascii_lowercase)
-                || self.text.iter().all(u8::is_ascii_uppercase)
+        let least = match self.form {
+            Form::Quoted | Form::Argument => 8,
+            Form::Bare if self.is_of_one_case() => 12,
+            Form::Bare => 24,
         };
-        if self.is_bare() {
-            self.text.len() >= 12 && is_of_one_case()
-        } else {
-            self.text.len() >= 8
-        }
+        self.text.len() >= least
+    }
+
+    fn is_of_one_case(&self) -> bool {
+        self.text.iter().all(u8::is_ascii_lowercase) || self.text.iter().all(u8::is_ascii_uppercase)
+    }
+
+    /// Letters alone may be a key if they are many and far from words.
+    fn are_letters_of_a_machine(&self) -> bool {
+        self.text.len() >= SHORT
+            && self.is_noise(3.2, 0.25)
+            && !self.is_reference()
+            && !is_placeholder(self.text)
+            && !self.says_what_it_is()
     }
 
     /// Varies by more than so many bits a character, and has few of the pairs of letters that
-    /// words have. Among many digits a few letters say nothing about words.
+    /// words have.
     fn is_noise(&self, bits: f64, share: f64) -> bool {
+        shannon(self.text) > bits && self.words().is_none_or(|words| words < share)
+    }
+
+    /// Share of the pairs of letters that words have. Among many digits a few letters say nothing
+    /// about words.
+    fn words(&self) -> Option<f64> {
         const SHORTEST_WORD: usize = 4;
         let digits = self.count(|byte| byte.is_ascii_digit());
         let is_mixed =
             digits * 4 >= self.text.len() && self.text.iter().all(u8::is_ascii_alphanumeric);
         let shortest = if is_mixed { SHORTEST_WORD } else { 2 };
-        let words = wordiness_of_runs(self.text, shortest);
-        shannon(self.text) > bits && words.is_none_or(|words| words < share)
+        wordiness_of_runs(self.text, shortest)
     }
 
     /// A variable, a template, a call, or what another tool encrypted.

@@ -11,12 +11,12 @@ use lastkey_core::lease::{Lease, LeaseId, LeasePod, LeaseStep};
 use lastkey_core::permit::{
     Action, GetDatabaseCredentials, ReadDatabaseRoles, RevokeDatabaseCredentials,
 };
-use lastkey_core::ports::{Expected, StoreError, Write};
+use lastkey_core::ports::{Expected, Write};
 use lastkey_core::principal::Principal;
-use lastkey_core::record::{PathRange, Record, RecordPath};
+use lastkey_core::record::{PathRange, RecordPath};
 
 use super::issue::pod_of;
-use super::{Held, LeaseView, is_in_use, resource, target};
+use super::{Held, LeaseView, is_in_use, lease_in, resource, target};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
@@ -229,12 +229,7 @@ impl Engine {
         trail.call().go_on()?;
         let clock = self.clock.observe();
         let stored = self.store.scan(&PathRange::leases(role, after, one_more)).await?;
-        let views = stored.into_iter().map(|stored| {
-            let Record::Lease(lease) = stored.record else {
-                return Err(StoreError::Corrupt(stored.path).into());
-            };
-            Ok(LeaseView::of(*lease, &clock))
-        });
+        let views = stored.into_iter().map(|stored| Ok(LeaseView::of(lease_in(stored)?, &clock)));
         Ok(Page::cut(views.collect::<Result<Vec<_>, Error>>()?, limit))
     }
 }

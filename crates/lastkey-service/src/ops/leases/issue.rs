@@ -18,7 +18,7 @@ use lastkey_core::principal::{Kind, Principal};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_secret::SecretVec;
 
-use super::{ATTEMPTS, Held, LeaseView, resource, target};
+use super::{ATTEMPTS, Held, LeaseView, lease_in, resource, target};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
@@ -139,10 +139,11 @@ impl Engine {
         id: LeaseId,
         pod: Option<&LeasePod>,
     ) -> Result<Held, Error> {
+        let _turn = self.leases.beginning.lock().await;
         let most = usize::try_from(role.max_leases).unwrap_or(usize::MAX);
-        if self.store.scan(&PathRange::leases(&role.name, None, most)).await?.len() >= most {
-            return Err(Error::LimitExceeded("this role has as many leases as it may"));
-        }
+        let there = self.store.scan(&PathRange::leases(&role.name, None, most)).await?;
+        let there = there.into_iter().map(lease_in).collect::<Result<Vec<_>, _>>()?;
+        role.has_room(&there, trail.call().caller.principal.name())?;
         let now = self.clock.observe().elapsed;
         let place = SecretPlace::Lease(&role.name, id);
         let password = {

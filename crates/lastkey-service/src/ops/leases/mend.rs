@@ -1,16 +1,17 @@
 //! Use case: compare a database with its leases, and mend what is amiss.
 //!
 //! Room      `service`.
-//! Holds     accounts are listed before leases are read: an account whose lease is not there then
-//!           was never going to have one. An account that is gone is made again only for a pod that
-//!           is known to be there; any other lease without one is ended, so that what was revoked
-//!           does not come back by a restored backup.
+//! Holds     no account is dropped that a lease names or a trial is making: whoever makes one has
+//!           written its lease before and has the turn of it; in that turn leases and accounts are
+//!           looked at anew. No clock is asked how old they are. An account that is gone is made
+//!           again only for a pod that is known to be there; any other lease without one is ended,
+//!           so that what was revoked does not come back by a restored backup.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use lastkey_core::ids::Name;
-use lastkey_core::lease::{LeaseId, account_prefix};
+use lastkey_core::lease::{AccountNo, Lease, LeaseId, account_prefix};
 use lastkey_core::outside::Standing;
 use lastkey_core::permit::{KeepDatabaseCredentials, Resource, ResourceKind, UpdateDatabase};
 use lastkey_core::record::RecordPath;
@@ -36,7 +37,7 @@ pub struct Mended {
 
 /// What is amiss in a database.
 struct Amiss {
-    strays: Vec<String>,
+    strays: Vec<(AccountNo, String)>,
     bereft: Vec<(Name, LeaseId)>,
 }
 
@@ -100,29 +101,45 @@ impl Engine {
         self.mend(name, amiss).await.map(drop)
     }
 
+    /// Leases are read before and after accounts are listed: what is made or ended meanwhile is in
+    /// one of both, and is not amiss.
     async fn amiss(&self, name: &Name) -> Result<Amiss, Error> {
-        let prefix = account_prefix(self.instance);
-        let root = self.reachable_root(name).await?;
-        let listed = self.ports.databases.accounts(root.at(), root.login(), &prefix).await;
-        let accounts = self.settled(&root, listed)?;
-        drop(root);
-        let mut leases = self.all_leases().await?;
-        leases.retain(|lease| lease.database == *name);
-        let leased: HashSet<&String> = leases.iter().map(|lease| &lease.account).collect();
-        let is_stray = |account: &&String| is_ours(account, &prefix) && !leased.contains(account);
-        let strays = accounts.iter().filter(is_stray).cloned().collect();
-        let bereft = leases.iter().filter(|one| is_in_use(one) && !accounts.contains(&one.account));
+        let before = self.leases_in(name).await?;
+        let accounts = self.accounts_of(name, &account_prefix(self.instance)).await?;
+        let after = self.leases_in(name).await?;
+        let leased: HashSet<&String> =
+            before.iter().chain(&after).map(|lease| &lease.account).collect();
+        let stray = |account: &String| {
+            let no = AccountNo::in_name(account, self.instance)?;
+            (!leased.contains(account)).then(|| (no, account.clone()))
+        };
+        let strays = accounts.iter().filter_map(stray).collect();
+        let bereft = before.iter().filter(|one| is_in_use(one) && !accounts.contains(&one.account));
         let bereft = bereft.map(|lease| (lease.role.clone(), lease.id)).collect();
         Ok(Amiss { strays, bereft })
+    }
+
+    async fn leases_in(&self, database: &Name) -> Result<Vec<Lease>, Error> {
+        let mut leases = self.all_leases().await?;
+        leases.retain(|lease| lease.database == *database);
+        Ok(leases)
+    }
+
+    /// The accounts of a database whose names begin so.
+    async fn accounts_of(&self, database: &Name, prefix: &str) -> Result<Vec<String>, Error> {
+        let root = self.reachable_root(database).await?;
+        let listed = self.ports.databases.accounts(root.at(), root.login(), prefix).await;
+        self.settled(&root, listed)
     }
 
     async fn mend(&self, name: &Name, amiss: Amiss) -> Result<Mended, Error> {
         let mut mended = Mended::default();
         let mut left = Ok(());
-        for account in amiss.strays {
+        for (no, account) in amiss.strays {
             // One that has to stay does not keep the rest from being mended.
-            match self.drop_account(name, &account, None).await {
-                Ok(()) => mended.dropped.push(account),
+            match self.drop_stray(name, no, &account).await {
+                Ok(true) => mended.dropped.push(account),
+                Ok(false) => {}
                 Err(error) => left = Err(error),
             }
         }
@@ -132,10 +149,22 @@ impl Engine {
         left.map(|()| mended)
     }
 
+    /// Drops an account that had no lease when it was looked for, and has none still: a pod that
+    /// comes back has the same account as before.
+    async fn drop_stray(&self, name: &Name, no: AccountNo, account: &str) -> Result<bool, Error> {
+        let _turn = self.leases.take_account(no).await;
+        if self.leases_in(name).await?.iter().any(|lease| lease.account == account) {
+            return Ok(false);
+        }
+        self.drop_account(name, account, None).await.map(|()| true)
+    }
+
     async fn mend_lease(&self, name: &Name, id: LeaseId, mended: &mut Mended) -> Result<(), Error> {
         let _turn = self.leases.take(id).await;
         let Some(held) = self.held_lease(name, id).await? else { return Ok(()) };
-        if !is_in_use(&held.lease) {
+        let Lease { database, account, .. } = &held.lease;
+        // It may have been made since the accounts were listed; then nothing is amiss.
+        if !is_in_use(&held.lease) || !self.accounts_of(database, account).await?.is_empty() {
             return Ok(());
         }
         let standing = self.standing_of(&held.lease);
@@ -143,7 +172,6 @@ impl Engine {
         let role = self.database_role(name).await?;
         let told = target(name, Some(id));
         match role.filter(|_| is_there) {
-            // It may have been made since the accounts were listed; then it lives on.
             Some(role) => {
                 self.renew(&role, held).await?;
                 mended.made_again.push(told);
@@ -159,10 +187,4 @@ impl Engine {
 
 fn database(name: &Name) -> Resource {
     Resource::Named(ResourceKind::Database, name.as_str().to_owned())
-}
-
-/// Whether an account is one that a lease of this installation can have had.
-fn is_ours(account: &str, prefix: &str) -> bool {
-    let rest = account.strip_prefix(prefix);
-    rest.is_some_and(|rest| rest.len() == 18 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }

@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use lastkey_core::ids::Name;
-use lastkey_core::lease::{Lease, LeaseId, LeaseStep};
+use lastkey_core::lease::{AccountNo, Lease, LeaseId, LeaseStep};
 use lastkey_core::outside::DatabaseError;
 use lastkey_core::permit::{Resource, ResourceKind};
-use lastkey_core::ports::{Expected, Revision, StoreError, Write};
+use lastkey_core::ports::{Expected, Revision, StoreError, Stored, Write};
 use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::time::{ClockRecord, Timestamp};
 use lastkey_secret::SecretVec;
@@ -85,10 +85,12 @@ pub struct LeaseTotals {
     pub failed: u64,
 }
 
-/// Whose lease is being worked on by this server, and which databases cannot be reached.
+/// Which accounts are being worked on by this server, and which databases cannot be reached.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    turns: Mutex<HashMap<LeaseId, Weak<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<HashMap<AccountNo, Weak<tokio::sync::Mutex<()>>>>,
+    /// One lease is begun at a time: many at once are no more than there may be.
+    beginning: tokio::sync::Mutex<()>,
     paused: Mutex<HashMap<Name, Instant>>,
     totals: Mutex<LeaseTotals>,
     /// Databases were last compared with their leases then, in service time; 0 for never.
@@ -100,15 +102,20 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// The right to work on a lease, when nobody else does.
+    /// The right to work on a lease and its account, when nobody else does.
     async fn take(&self, id: LeaseId) -> OwnedMutexGuard<()> {
+        self.take_account(id.account_no()).await
+    }
+
+    /// The same by the account alone, which may have no lease.
+    async fn take_account(&self, no: AccountNo) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| turn.strong_count() > 0);
-            let taken = turns.get(&id).and_then(Weak::upgrade);
+            let taken = turns.get(&no).and_then(Weak::upgrade);
             taken.unwrap_or_else(|| {
                 let turn = Arc::default();
-                turns.insert(id, Arc::downgrade(&turn));
+                turns.insert(no, Arc::downgrade(&turn));
                 turn
             })
         };
@@ -206,16 +213,21 @@ impl Engine {
             let page = self.store.scan(&range).await?;
             after = page.last().map(|stored| stored.path.clone());
             for stored in page {
-                let Record::Lease(lease) = stored.record else {
-                    return Err(StoreError::Corrupt(stored.path).into());
-                };
-                leases.push(*lease);
+                leases.push(lease_in(stored)?);
             }
             if after.is_none() {
                 return Ok(leases);
             }
         }
     }
+}
+
+/// The lease in a record that is one.
+fn lease_in(stored: Stored) -> Result<Lease, Error> {
+    let Record::Lease(lease) = stored.record else {
+        return Err(StoreError::Corrupt(stored.path).into());
+    };
+    Ok(*lease)
 }
 
 /// Leases read in one scan.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lastkey_core::database::{Database, Login};
 use lastkey_core::ids::Name;
-use lastkey_core::lease::{BadDatabaseRole, DatabaseRole, GRACE, LeaseId};
+use lastkey_core::lease::{BadDatabaseRole, DatabaseRole, GRACE, LeaseId, NoLease};
 use lastkey_core::outside::NewAccount;
 use lastkey_core::permit::{Resource, ResourceKind, UpdateDatabase, UpdateDatabaseRole};
 use lastkey_core::ports::{Expected, Write};
@@ -50,6 +50,21 @@ impl From<BadDatabaseRole> for Error {
             BadDatabaseRole::MaxLeases => "max_leases",
         };
         Self::invalid(field, error.to_string())
+    }
+}
+
+impl From<NoLease> for Error {
+    fn from(error: NoLease) -> Self {
+        Self::LimitExceeded(match error {
+            NoLease::OfRole => {
+                "this role has as many leases as it may; end some of them, or make a role that may \
+                 have more (--max-leases)"
+            }
+            NoLease::OfHolder => {
+                "the caller has half of the leases that this role may have, and the rest is for \
+                 others; end some of them, or make a role that may have more (--max-leases)"
+            }
+        })
     }
 }
 
@@ -125,6 +140,8 @@ impl Engine {
         let drawn = draw_id(&mut *self.ports.entropy.open());
         let id = LeaseId(drawn.map_err(|error| Error::Internal(error.into()))?);
         let (account, password) = (id.account(self.instance), self.draw_password()?);
+        // While it is tried it has no lease, and is dropped by nobody else.
+        let _turn = self.leases.take(id).await;
         let root = self.reachable_root(&role.database).await?;
         let new = NewAccount {
             login: Login { account: &account, password: &password },

@@ -33,11 +33,14 @@ pub(super) fn read(path: &Path, snapshot: &mut Snapshot) -> Result<(), Failure> 
     }
     let about = fs::metadata(path)
         .map_err(|cause| Failure::io(format!("read {}", path.display()), cause))?;
-    let mut walk = Walk { snapshot, seen: HashSet::new(), total: 0 };
+    let mut walk = Walk { snapshot, seen: HashSet::new(), total: 0, is_empty: true };
     if about.is_dir() {
         walk.folder(path)
     } else {
         walk.file(path)
+    }
+    if walk.is_empty {
+        walk.refuse(path, "no Kubernetes object is in it".to_owned());
     }
     Ok(())
 }
@@ -48,7 +51,12 @@ fn read_stdin(snapshot: &mut Snapshot) -> Result<(), Failure> {
     let failed = |cause| Failure::io(format!("read {NAME}"), cause);
     let mut bytes = Vec::new();
     stdin.by_ref().take(MAX_FILE_LEN).read_to_end(&mut bytes).map_err(failed)?;
-    snapshot.add_file(NAME, &bytes);
+    if looks_like_objects(&bytes) {
+        snapshot.add_file(NAME, &bytes);
+    } else {
+        let reason = "no Kubernetes object came in: did the program that writes them fail?";
+        snapshot.refuse(Place::whole(&Arc::from(NAME)), reason.to_owned());
+    }
     if stdin.read(&mut [0]).map_err(failed)? > 0 {
         let reason = format!("longer than {MAX_FILE_LEN} bytes; the rest was not read");
         snapshot.refuse(Place::whole(&Arc::from(NAME)), reason);
@@ -60,10 +68,13 @@ struct Walk<'a> {
     snapshot: &'a mut Snapshot,
     seen: HashSet<(u64, u64)>,
     total: u64,
+    /// Nothing was read yet, and nothing refused.
+    is_empty: bool,
 }
 
 impl Walk<'_> {
     fn refuse(&mut self, path: &Path, reason: String) {
+        self.is_empty = false;
         let path: Arc<str> = Arc::from(path.display().to_string());
         self.snapshot.refuse(Place::whole(&path), reason);
     }
@@ -112,6 +123,7 @@ impl Walk<'_> {
     fn file(&mut self, path: &Path) {
         match self.bytes(path) {
             Ok(bytes) if looks_like_objects(&bytes) => {
+                self.is_empty = false;
                 self.snapshot.add_file(&path.display().to_string(), &bytes);
             }
             Ok(_) => {}

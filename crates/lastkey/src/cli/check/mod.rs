@@ -308,12 +308,8 @@ fn write_policies(args: &PolicyArgs) -> Result<(), Failure> {
         .map_err(|cause| Failure::io(format!("create {}", args.out.display()), cause))?;
     for file in policy::policies(&snapshot, outcome.as_ref()) {
         let path = args.out.join(&file.name);
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).create_new(!args.force);
-        options
-            .open(&path)
-            .and_then(|mut target| std::io::Write::write_all(&mut target, file.text.as_bytes()))
-            .map_err(|cause| Failure::io(format!("write {}", path.display()), cause))?;
+        let out = OutArgs { out: Some(path.clone()), force: args.force };
+        output::write_whole(&out, file.text.as_bytes(), Content::Unknown)?;
         output::print(&format!("{}\n", path.display()))?;
     }
     Ok(())

@@ -2,7 +2,8 @@
 //!
 //! Room      `lastkey`.
 //! Holds     A Secret that somebody else made is not touched: one of ours says of which secret it
-//!           is, and the API server compares that in the same request that changes it.
+//!           is, and the API server compares that in the same request that changes it. Credentials
+//!           are read anew when they count no more, and who is let do nothing for long gives up.
 
 use std::{
     path::{Path, PathBuf},
@@ -35,6 +36,8 @@ const VERSION: &str = "lastkey.dev/version";
 const WAIT_SECONDS: u32 = 20;
 /// Pause after a question that failed.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Turns in a row in which nothing was allowed, after which it ends: half a minute.
+const REFUSALS: u32 = 6;
 /// Questions after which every Secret is looked at, whether or not something changed: in ten
 /// minutes.
 const ROUNDS: u32 = 30;
@@ -120,29 +123,75 @@ struct Written {
 
 /// Keeps Kubernetes Secrets as managed secrets are.
 pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Result<(), Failure> {
-    let client = session.client()?;
+    let mut client = session.client()?;
     let cluster = cluster(&args)?;
     let mut written = vec![Written::default(); args.pairs.len()];
-    let mut failed = round(&args, &client, &cluster, &mut written, true).await;
+    let mut turn = round(&args, &client, &cluster, &mut written, true).await;
     tell_cost(&written);
     if args.once {
-        return failed.map_or(Ok(()), Err);
+        return turn.failed.map_or(Ok(()), Err);
     }
-    let mut rounds = 0_u32;
+    let (mut rounds, mut refusals) = (0_u32, 0);
     loop {
-        if failed.is_some() {
+        refusals = turn.refusals_after(refusals);
+        let is_behind = turn.failed.is_some();
+        if let Some(failure) = turn.failed {
+            if refusals >= REFUSALS {
+                tell_end();
+                return Err(failure);
+            }
             tokio::time::sleep(PAUSE).await;
+            if refusals > 0 {
+                client = renewed(session, client);
+            }
         }
         rounds = (rounds + 1) % ROUNDS;
-        failed = match changed(&args, &client, &written).await {
-            Ok(false) if rounds != 0 && failed.is_none() => None,
+        turn = match changed(&args, &client, &written).await {
+            Ok(false) if rounds != 0 && !is_behind => Turn::default(),
             Ok(_) => round(&args, &client, &cluster, &mut written, rounds == 0).await,
             Err(failure) => {
                 output::note(&format!("warning: the secrets cannot be watched now: {failure}"));
-                Some(failure)
+                Turn { failed: Some(failure), done: 0 }
             }
         };
     }
+}
+
+/// What came of one look at all pairs.
+#[derive(Debug, Default)]
+struct Turn {
+    /// The last failure, when there was one.
+    failed: Option<Failure>,
+    /// Pairs that are as they should be.
+    done: usize,
+}
+
+impl Turn {
+    /// Turns in a row in which nothing was allowed, when there were so many before this one.
+    fn refusals_after(&self, before: u32) -> u32 {
+        match &self.failed {
+            Some(failure) if self.done == 0 && failure.is_denied() => before.saturating_add(1),
+            // An outage says nothing about who may.
+            Some(_) if self.done == 0 => before,
+            Some(_) | None => 0,
+        }
+    }
+}
+
+/// A client by the credentials as they are now; the one before, when they cannot be read.
+fn renewed(session: &Session, before: Client) -> Client {
+    session.client().unwrap_or_else(|failure| {
+        output::note(&format!("warning: the credentials cannot be read now: {failure}"));
+        before
+    })
+}
+
+fn tell_end() {
+    output::note(&format!(
+        "nothing was allowed {REFUSALS} times in a row, also with the credentials read anew. Put a \
+         token that counts into --token-file, or permit secrets:ListSecrets, secrets:DescribeSecret \
+         and secrets:GetSecret, and of the cluster get, create and patch; then start this again"
+    ));
 }
 
 fn cluster(args: &SyncArgs) -> Result<Cluster, Failure> {
@@ -177,33 +226,35 @@ async fn changed(args: &SyncArgs, client: &Client, written: &[Written]) -> Resul
     Ok(!client.watch_secrets(&request).await?.changed.is_empty())
 }
 
-/// Brings every object to where it should be; the last failure, when there was one.
+/// Brings every object to where it should be.
 async fn round(
     args: &SyncArgs,
     client: &Client,
     cluster: &Cluster,
     written: &mut [Written],
     looks_at_all: bool,
-) -> Option<Failure> {
-    let mut failed = None;
+) -> Turn {
+    let mut turn = Turn::default();
     for (pair, before) in args.pairs.iter().zip(written) {
         match follow(args, client, cluster, pair, before, looks_at_all).await {
-            Ok(true) => {
-                let version =
-                    before.version.map_or_else(String::new, |one| format!(" version {one}"));
-                output::note(&format!(
-                    "{}{version} is in {}/{}",
-                    pair.name, pair.namespace, pair.object
-                ));
+            Ok(is_written) => {
+                turn.done += 1;
+                if is_written {
+                    let version = before.version.map(|one| format!(" version {one}"));
+                    let version = version.unwrap_or_default();
+                    output::note(&format!(
+                        "{}{version} is in {}/{}",
+                        pair.name, pair.namespace, pair.object
+                    ));
+                }
             }
-            Ok(false) => {}
             Err(failure) => {
                 output::note(&format!("warning: {}: {failure}", pair.name));
-                failed = Some(failure);
+                turn.failed = Some(failure);
             }
         }
     }
-    failed
+    turn
 }
 
 /// Writes one object if it is not as it should be; whether it was written.
@@ -343,6 +394,7 @@ fn lens(written: &[Written]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::failure::RemoteEnd;
 
     #[test]
     fn pair_is_a_secret_and_an_object() {
@@ -354,6 +406,18 @@ mod tests {
         for bad in ["", "a", "a=b", "=n/s", "a=/s", "a=n/", "a=n/S", "a=n/../s", "a=n/s?x=1"] {
             assert!(bad.parse::<Pair>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn refusals_count_while_nothing_is_allowed() {
+        let denied = || Failure::Remote { said: String::new(), end: RemoteEnd::Denied };
+        let away = || Failure::unreachable(String::new());
+        let turn = |failed, done| Turn { failed, done };
+        assert_eq!(turn(Some(denied()), 0).refusals_after(2), 3);
+        assert_eq!(turn(Some(away()), 0).refusals_after(2), 2);
+        // One that is refused among others that are not.
+        assert_eq!(turn(Some(denied()), 1).refusals_after(2), 0);
+        assert_eq!(turn(None, 0).refusals_after(2), 0);
     }
 
     #[test]

@@ -3,9 +3,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use lastkey_client::{Client, ClientConfig, SecretVec, Trust};
+use lastkey_wire::native::secrets::{SeenSecret, WatchSecretsRequest};
 use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::csi::driver::{Driver, Pod, Published};
 use crate::csi::site::{Site, class, content};
@@ -120,4 +125,106 @@ fn node_that_may_not_be_told_says_so_and_names_what_to_permit() {
     mounted(&mut driver, &site.pod("pod-1"), "- {secret: prod/shop/db}");
     provider.logs("Permit secrets:ListSecrets to nodes");
     assert!(consumers(&site, "prod/shop/db").is_empty());
+}
+
+/// The provider has just begun, so for two minutes it cannot say that nobody holds an old version.
+#[test]
+#[ignore = "heavy: two minutes of waiting for a provider that has just begun"]
+fn old_version_is_revoked_when_the_last_pod_has_moved_and_not_before() {
+    let site = Site::found();
+    site.put("prod/shop/db", b"one");
+    site.ok("secret rotation set prod/shop/db --generate");
+    // It leaves mounted volumes to the kubelet.
+    let _provider = site.provider(&["--no-push"]);
+    let mut driver = site.driver();
+    let pod = site.pod("pod-1");
+    let objects = "- {secret: prod/shop/db}";
+    mounted(&mut driver, &pod, objects);
+    until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 1));
+    let line = ["secret", "rotate", "prod/shop/db", "--wait-consumers"];
+    let mut waiting = Running::start(&mut site.server.client(line));
+    let told = waiting.logs("version 1 is still held by");
+    assert!(told.contains("shop/") && told.contains("worker-1"), "{told}");
+    assert_eq!(site.ok("secret get prod/shop/db --version 1"), "one");
+
+    let target = driver.target(&pod);
+    until("new bytes when the kubelet asks", || {
+        mounted(&mut driver, &pod, objects);
+        !has(&target, "db", "one")
+    });
+    let ended = waiting.ended_within(Duration::from_secs(300));
+    assert!(ended.success(), "{}", waiting.complaint());
+    assert_eq!(consumers(&site, "prod/shop/db"), held("pod-1", 2));
+    assert_eq!(site.run("secret get prod/shop/db --version 1").code, Some(1));
+    assert_eq!(site.ok("secret get prod/shop/db"), content(&target, "db"));
+}
+
+/// Other nodes: each keeps a connection of its own, and a watch of the secret waiting on it.
+struct Others {
+    runtime: Runtime,
+    connected: Arc<AtomicUsize>,
+    told: Arc<AtomicUsize>,
+}
+
+impl Others {
+    /// They have the certificate of the one node that there is, and say of nobody what he holds.
+    fn watch(site: &Site, name: &str, count: usize) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let this = Self { runtime, connected: Arc::default(), told: Arc::default() };
+        for _ in 0..count {
+            let client = node_client(site);
+            let (connected, told) = (Arc::clone(&this.connected), Arc::clone(&this.told));
+            let request = WatchSecretsRequest {
+                secrets: vec![SeenSecret { name: name.to_owned(), version: Some(1) }],
+                wait_seconds: Some(20),
+                holders_digest: None,
+                holders: None,
+                holders_incomplete: false,
+            };
+            this.runtime.spawn(async move {
+                client.health().await.unwrap();
+                connected.fetch_add(1, Ordering::Relaxed);
+                while client.watch_secrets(&request).await.unwrap().changed.is_empty() {}
+                told.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        until("all are connected", || this.connected.load(Ordering::Relaxed) == count);
+        this
+    }
+
+    fn told(&self) -> usize {
+        self.told.load(Ordering::Relaxed)
+    }
+}
+
+fn node_client(site: &Site) -> Client {
+    let mut config = ClientConfig::new(site.server.addr.parse().unwrap());
+    config.trust = Trust::Authority(fs::read(site.installation.data.join("tls/ca.pem")).unwrap());
+    config.identity = Some(SecretVec::take(fs::read(site.path("node/node.pem")).unwrap()));
+    config.connect_timeout = Duration::from_secs(30);
+    Client::new(&config).unwrap()
+}
+
+/// Prints how long it took, for SPECIFICATION.md: `--nocapture`.
+#[test]
+#[ignore = "heavy: a thousand connections"]
+fn new_version_is_in_the_volume_among_a_thousand_nodes() {
+    const OTHERS: usize = 999;
+    let site = Site::found();
+    site.put("prod/shop/db", b"one");
+    let _provider = provider(&site);
+    let mut driver = site.driver();
+    let pod = site.pod("pod-1");
+    mounted(&mut driver, &pod, "- {secret: prod/shop/db}");
+    until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 1));
+    let others = Others::watch(&site, "prod/shop/db", OTHERS);
+    assert_eq!(others.told(), 0);
+    let begun = Instant::now();
+    site.put("prod/shop/db", b"two");
+    until("new bytes", || has(&driver.target(&pod), "db", "two"));
+    let in_volume = begun.elapsed();
+    until("all are told", || others.told() == OTHERS);
+    let all_told = begun.elapsed();
+    println!("from `secret put`: in the volume {in_volume:?}, all nodes told {all_told:?}");
+    until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 2));
 }
