@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-MUST_HAVE, DECRYPT = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 18, 1 << 17
+ATTRIBUTES = 0x00050472
 
 
 def sha256(*parts):
@@ -55,8 +55,8 @@ def key_of(public):
     reader = Reader(public)
     assert reader.read("HH") == (0x23, 0x0B)
     (attributes,) = reader.read("I")
-    assert attributes & MUST_HAVE == MUST_HAVE and not attributes & DECRYPT, "attributes"
-    reader.sized()
+    assert attributes == ATTRIBUTES, "attributes"
+    assert not reader.sized(), "policy"
     assert reader.read("HHHHH") == (0x10, 0x18, 0x0B, 0x03, 0x10)
     x, y = reader.number(), reader.number()
     reader.end()
@@ -69,9 +69,7 @@ def data_of(attestation):
     reader.sized()
     data = reader.sized()
     reader.take(25)
-    for _ in range(reader.read("I")[0]):
-        _, length = reader.read("HB")
-        reader.take(length)
+    assert reader.read("I") == (0,), "registers"
     reader.sized()
     reader.end()
     return data

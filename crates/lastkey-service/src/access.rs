@@ -7,6 +7,7 @@
 mod load;
 mod nodes;
 mod peers;
+mod proofs;
 mod sessions;
 
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ pub(crate) use self::load::{
     provider_trust,
 };
 pub use self::nodes::NodeTrust;
-pub(crate) use self::nodes::{Agent, Nodes, read_authority};
+pub(crate) use self::nodes::{Agent, Nodes, TpmKeys, read_authority};
 pub use self::peers::PeerTrust;
 pub use self::sessions::Opening;
 pub(crate) use self::sessions::{Origin, SessionKeys, check_revocation};

@@ -24,7 +24,7 @@ pub const CHALLENGE_SECS: u64 = 120;
 pub const MAX_PART_LEN: usize = 1_024;
 
 /// Clocks of servers may be apart by this much, in seconds.
-const CLOCK_SKEW_SECS: u64 = 5;
+pub const CLOCK_SKEW_SECS: u64 = 5;
 
 /// Length of a challenge: number of the epoch, time, tag.
 const CHALLENGE_LEN: usize = 4 + 8 + 32;
@@ -39,11 +39,14 @@ const P256: u16 = 0x03;
 const FIXED_TPM: u32 = 1 << 1;
 const FIXED_PARENT: u32 = 1 << 4;
 const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
+const USER_WITH_AUTH: u32 = 1 << 6;
+const NO_DA: u32 = 1 << 10;
 const RESTRICTED: u32 = 1 << 16;
-const DECRYPT: u32 = 1 << 17;
 const SIGN: u32 = 1 << 18;
-/// Made in the TPM, cannot leave it, signs nothing but what the TPM says itself.
-const MUST_HAVE: u32 = FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | RESTRICTED | SIGN;
+/// Made in the TPM, cannot leave it, signs nothing but what the TPM says itself; opened by a
+/// password, and not locked by wrong ones. Nothing else: a key is one of the template.
+const ATTRIBUTES: u32 =
+    FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | USER_WITH_AUTH | NO_DA | RESTRICTED | SIGN;
 
 /// `TPM_GENERATED`, with which everything begins that a TPM says itself.
 const GENERATED: u32 = 0xff54_4347;
@@ -76,8 +79,8 @@ pub fn name_of(public: &[u8]) -> [u8; 32] {
 /// The name of the key that has signed a quote over `bound`.
 ///
 /// # Errors
-/// [`Refusal::TooLong`], [`Refusal::Malformed`]; [`Refusal::UsageNotAllowed`] for a key that could
-/// sign other things or be elsewhere; [`Refusal::NonceMismatch`] for a quote over something else;
+/// [`Refusal::TooLong`], [`Refusal::Malformed`]; [`Refusal::UsageNotAllowed`] for a key that is not
+/// of the template, or a quote of registers; [`Refusal::NonceMismatch`] for a quote over something else;
 /// [`Refusal::BadSignature`].
 pub fn verify(evidence: &Evidence<'_>, bound: &[u8; 32]) -> Result<[u8; 32], Refusal> {
     let Evidence { public, attestation, signature } = *evidence;
@@ -102,11 +105,10 @@ fn point_of(public: &[u8]) -> Result<[u8; 65], Refusal> {
     if (reader.u16()?, reader.u16()?) != (ECC, SHA256) {
         return Err(Refusal::AlgorithmNotAllowed);
     }
-    let attributes = reader.u32()?;
-    if attributes & MUST_HAVE != MUST_HAVE || attributes & DECRYPT != 0 {
+    let (attributes, policy) = (reader.u32()?, reader.sized()?);
+    if attributes != ATTRIBUTES || !policy.is_empty() {
         return Err(Refusal::UsageNotAllowed);
     }
-    let _policy = reader.sized()?;
     // No symmetric algorithm; scheme and its hash; curve; no key derivation.
     let kind = [reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?];
     if kind != [NONE, ECDSA, SHA256, P256, NONE] {
@@ -130,10 +132,9 @@ fn data_of(attestation: &[u8]) -> Result<&[u8], Refusal> {
     let data = reader.sized()?;
     // Clock: milliseconds, resets, restarts, whether it is safe; version of the firmware.
     reader.take(8 + 4 + 4 + 1 + 8)?;
-    for _ in 0..reader.u32()? {
-        let _bank = reader.u16()?;
-        let len = reader.u8()?;
-        reader.take(usize::from(len))?;
+    // Which registers: none. A quote of some was asked for by somebody else.
+    if reader.u32()? != 0 {
+        return Err(Refusal::UsageNotAllowed);
     }
     let _registers = reader.sized()?;
     reader.end()?;
@@ -173,10 +174,6 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(Refusal::Malformed)?;
         self.0 = rest;
         Ok(*taken)
-    }
-
-    fn u8(&mut self) -> Result<u8, Refusal> {
-        self.array::<1>().map(|[byte]| byte)
     }
 
     fn u16(&mut self) -> Result<u16, Refusal> {

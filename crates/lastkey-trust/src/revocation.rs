@@ -1,7 +1,7 @@
 //! Revocations: sessions that are over before their time.
 //!
 //! Room      `trust`. A set in memory on every replica, of what the store keeps.
-//! Holds     An entry lives as long as a session that it could end; 100,000 sessions that nobody
+//! Holds     An entry lives as long as what it could end; 100,000 sessions that nobody
 //!           revoked cost nothing.
 
 use std::collections::HashMap;
@@ -77,10 +77,13 @@ impl Revocations {
         kept.needed_until = kept.needed_until.max(entry.needed_until);
     }
 
-    /// Drops the entries that can end no session any more.
-    pub fn prune(&mut self, now: Timestamp) {
+    /// Drops the entries that can end no session any more, but for those that are needed for
+    /// something else.
+    pub fn prune(&mut self, now: Timestamp, is_needed: impl Fn(&RevokedWhat, Timestamp) -> bool) {
         for map in &mut self.kinds {
-            map.retain(|_, times| times.needed_until > now);
+            map.retain(|what, times| {
+                times.needed_until > now || is_needed(what, times.issued_until)
+            });
         }
     }
 

@@ -17,6 +17,7 @@ use lastkey_core::time::Timestamp;
 use lastkey_trust::session::NodeAgent;
 use lastkey_trust::x509;
 
+use crate::access::proofs::UsedProofs;
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -27,6 +28,8 @@ pub(crate) struct Nodes {
     /// Nodes of which nothing can be said until the store answers.
     unread: RwLock<HashSet<Name>>,
     authority: RwLock<Option<Arc<NodeAuthority>>>,
+    /// What TPMs have proved already.
+    pub(crate) proofs: UsedProofs,
 }
 
 impl Nodes {
@@ -44,7 +47,7 @@ impl Nodes {
         }
         let authority = read_authority(store).await?.map(|(authority, _)| authority);
         let (known, authority) = (RwLock::new(known), RwLock::new(authority));
-        Ok(Self { known, unread: RwLock::default(), authority })
+        Ok(Self { known, unread: RwLock::default(), authority, proofs: UsedProofs::default() })
     }
 
     /// A node.
@@ -65,6 +68,12 @@ impl Nodes {
         self.unread.read().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
+    /// Those that a revocation is about and nothing can be said of.
+    fn unread_of(&self, what: &RevokedWhat) -> Vec<Name> {
+        let unread = self.unread.read().unwrap_or_else(PoisonError::into_inner);
+        unread.iter().filter(|name| is_about(what, name)).cloned().collect()
+    }
+
     fn mark(&self, name: &Name, is_unread: bool) {
         let mut unread = self.unread.write().unwrap_or_else(PoisonError::into_inner);
         if is_unread {
@@ -77,21 +86,22 @@ impl Nodes {
     /// The latest date of a certificate, or of the key of a TPM, that a revocation is about.
     pub(crate) fn last_issued(&self, what: &RevokedWhat) -> Option<Timestamp> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let concerned = known.values().filter(|node| match what {
-            RevokedWhat::Node(name) => node.name.as_str() == name,
-            RevokedWhat::Everything => true,
-            RevokedWhat::Session(_)
-            | RevokedWhat::Pod(_)
-            | RevokedWhat::ServiceAccount(_)
-            | RevokedWhat::User(_)
-            | RevokedWhat::Role(_)
-            | RevokedWhat::Cluster(_) => false,
-        });
+        let concerned = known.values().filter(|node| is_about(what, &node.name));
         let dates = concerned.flat_map(|node| {
             let issued_at = node.certificate.as_ref().map(|held| held.issued_at);
             [issued_at, node.tpm.as_ref().map(|key| key.since)]
         });
         dates.flatten().max()
+    }
+
+    /// Since when the keys of TPMs count that are on record. They have no end, so what revokes one
+    /// has none either. In a record that could not be read there may be any.
+    pub(crate) fn tpm_keys(&self) -> TpmKeys {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let unread = self.unread.read().unwrap_or_else(PoisonError::into_inner);
+        let named = known.values().filter_map(|node| Some((node, node.tpm.as_ref()?)));
+        let named = named.map(|(node, key)| (node.name.clone(), key.since));
+        TpmKeys(named.chain(unread.iter().map(|name| (name.clone(), Timestamp(0)))).collect())
     }
 
     /// Voids the certificate before the one that a node shows. False when there is none.
@@ -104,6 +114,30 @@ impl Nodes {
     /// What signs certificates, once there was a node that needed one.
     pub(crate) fn authority(&self) -> Option<Arc<NodeAuthority>> {
         self.authority.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The keys of TPMs on record, by since when they count.
+pub(crate) struct TpmKeys(Vec<(Name, Timestamp)>);
+
+impl TpmKeys {
+    /// Whether one of them would be good again without a revocation.
+    pub(crate) fn need(&self, what: &RevokedWhat, issued_until: Timestamp) -> bool {
+        self.0.iter().any(|(node, since)| *since <= issued_until && is_about(what, node))
+    }
+}
+
+/// Whether a revocation is about a node.
+fn is_about(what: &RevokedWhat, node: &Name) -> bool {
+    match what {
+        RevokedWhat::Node(name) => node.as_str() == name,
+        RevokedWhat::Everything => true,
+        RevokedWhat::Session(_)
+        | RevokedWhat::Pod(_)
+        | RevokedWhat::ServiceAccount(_)
+        | RevokedWhat::User(_)
+        | RevokedWhat::Role(_)
+        | RevokedWhat::Cluster(_) => false,
     }
 }
 
@@ -257,9 +291,29 @@ impl Engine {
             return Ok(());
         }
         let _changing = self.access_changes.lock().await;
-        self.reload_node(name).await;
+        self.reread_held(name).await
+    }
+
+    /// The same while changes are held.
+    async fn reread_held(&self, name: &Name) -> Result<(), Error> {
+        // Somebody who held changes before may have read it.
+        if self.nodes.is_unread(name) {
+            self.reload_node(name).await;
+        }
         if self.nodes.is_unread(name) {
             return Err(Error::Unavailable("the record of the node could not be read".into()));
+        }
+        Ok(())
+    }
+
+    /// Reads those nodes again that a revocation is about and that could not be read: it has to
+    /// know how their certificates are dated. Called while changes are held.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while one cannot be.
+    pub(crate) async fn reread_concerned(&self, what: &RevokedWhat) -> Result<(), Error> {
+        for name in self.nodes.unread_of(what) {
+            self.reread_held(&name).await?;
         }
         Ok(())
     }
@@ -270,11 +324,18 @@ impl Engine {
     /// last.
     pub(crate) async fn reload_node(&self, name: &Name) {
         let read = self.read_one::<Node>(&RecordPath::node(name)).await;
-        if let Err(error) = &read {
-            tracing::error!(node = %name, %error, "a node could not be read; it is kept out");
+        match read {
+            // Nobody may find a node that is neither unread nor there.
+            Ok(found) => {
+                self.nodes.set(name, found.map(|(node, _)| node));
+                self.nodes.mark(name, false);
+            }
+            Err(error) => {
+                tracing::error!(node = %name, %error, "a node could not be read; it is kept out");
+                self.nodes.mark(name, true);
+                self.nodes.set(name, None);
+            }
         }
-        self.nodes.mark(name, read.is_err());
-        self.nodes.set(name, read.ok().flatten().map(|(node, _)| node));
         self.reload_authority().await;
     }
 

@@ -24,7 +24,7 @@ use lastkey_trust::session::{
 };
 use lastkey_trust::sigv4::{self, KeptKeys};
 
-use crate::access::Agent;
+use crate::access::{Agent, TpmKeys};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::root::{MaterialKeys, SecretPlace, draw_secret};
@@ -204,8 +204,9 @@ impl SessionKeys {
         self.revocations.write().unwrap_or_else(PoisonError::into_inner).insert(revocation);
     }
 
-    fn forget(&self, now: Timestamp) {
-        self.revocations.write().unwrap_or_else(PoisonError::into_inner).prune(now);
+    fn forget(&self, now: Timestamp, keys: &TpmKeys) {
+        let mut revocations = self.revocations.write().unwrap_or_else(PoisonError::into_inner);
+        revocations.prune(now, |what, issued_until| keys.need(what, issued_until));
     }
 }
 
@@ -328,8 +329,8 @@ fn is_possible(what: &RevokedWhat) -> bool {
 ///
 /// # Errors
 /// [`Error::Invalid`].
-pub(crate) fn check_revocation(revocation: &Revocation) -> Result<(), Error> {
-    let expected = match revocation.what {
+pub(crate) fn check_revocation(what: &RevokedWhat) -> Result<(), Error> {
+    let expected = match what {
         RevokedWhat::Session(_) => "expected the id of a session, 32 hexadecimal digits",
         RevokedWhat::ServiceAccount(_) => "expected CLUSTER/NAMESPACE/NAME",
         RevokedWhat::Everything => return Ok(()),
@@ -339,8 +340,8 @@ pub(crate) fn check_revocation(revocation: &Revocation) -> Result<(), Error> {
         | RevokedWhat::Cluster(_)
         | RevokedWhat::User(_) => "expected a name or UID of at most 253 bytes",
     };
-    let is_long = revocation.what.value().len() > 400 || revocation.what.value().is_empty();
-    if is_long || !is_possible(&revocation.what) {
+    let is_long = what.value().len() > 400 || what.value().is_empty();
+    if is_long || !is_possible(what) {
         return Err(Error::invalid("value", expected));
     }
     Ok(())
@@ -374,8 +375,9 @@ impl Engine {
         } else {
             Some(self.begin_epoch(newest.map_or(0, |(number, _)| number), now, &mut batch)?)
         };
+        let keys = self.nodes.tpm_keys();
         if may_forget {
-            self.forget_revocations(now, &mut batch).await?;
+            self.forget_revocations(now, &keys, &mut batch).await?;
         }
         if !batch.is_empty() {
             self.store.commit(batch).await?;
@@ -384,7 +386,7 @@ impl Engine {
             self.sessions.ring.write().unwrap_or_else(PoisonError::into_inner).insert(keys);
         }
         if may_forget {
-            self.sessions.forget(now);
+            self.sessions.forget(now, &keys);
         }
         Ok(())
     }
@@ -413,13 +415,15 @@ impl Engine {
     async fn forget_revocations(
         &self,
         now: Timestamp,
+        keys: &TpmKeys,
         batch: &mut Vec<Write>,
     ) -> Result<(), Error> {
         for stored in self.store.scan(&PathRange::kind("revocation", None, usize::MAX)).await? {
             let Record::Revocation(revocation) = stored.record else {
                 return Err(StoreError::Corrupt(stored.path).into());
             };
-            if revocation.needed_until < now {
+            let is_needed = keys.need(&revocation.what, revocation.issued_until);
+            if revocation.needed_until < now && !is_needed {
                 let expected = Expected::At(stored.revision);
                 batch.push(Write { path: stored.path, expected, record: None });
             }

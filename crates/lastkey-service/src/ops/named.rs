@@ -221,7 +221,7 @@ impl Engine {
         let path = RecordPath::revocation(&what);
         let stored = self.store.get(&path).await?;
         let expected = stored.map_or(Expected::Absent, |stored| Expected::At(stored.revision));
-        let revocation = self.revocation_of(what, self.clock.wall());
+        let revocation = self.revocation_of(what).await?;
         let record = Some(Record::Revocation(revocation.clone()));
         batch.push(Write { path, expected, record });
         Ok(Some(revocation))

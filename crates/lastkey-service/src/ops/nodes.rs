@@ -24,6 +24,7 @@ pub use lastkey_trust::attestation::{CHALLENGE_SECS, Evidence};
 use lastkey_trust::kubelet;
 use lastkey_trust::node_authority::{self, Authority, Issued};
 use lastkey_trust::refusal::Refusal;
+use lastkey_trust::sigv4::format_date;
 use lastkey_trust::x509::SpiffeId;
 
 use crate::access::Access;
@@ -74,10 +75,18 @@ enum Shown {
     Token(SecretVec),
     /// The certificate of its kubelet, with what is between that and an authority, in DER.
     Kubelet { cluster: Name, chain: Vec<Vec<u8>> },
-    /// What its TPM has signed: the name of the key, or what is wrong.
-    Tpm(Result<[u8; 32], Refusal>),
+    /// What its TPM has signed, or the word for what is wrong.
+    Tpm(Result<Proof, &'static str>),
     /// The certificate that it has, by SHA-256.
     Certificate([u8; 32]),
+}
+
+/// What the TPM of a node has proved.
+struct Proof {
+    /// The name of the key that signed.
+    key: [u8; 32],
+    /// What it signed.
+    bound: [u8; 32],
 }
 
 impl Engine {
@@ -86,7 +95,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name that no certificate can carry, for a cluster that is not
-    /// there, and for a node of another cluster; [`Error::Denied`], [`Error::Conflict`],
+    /// there, for a node of another cluster, and for one that no way in would let in yet, because
+    /// it was revoked by a clock that had run ahead; [`Error::Denied`], [`Error::Conflict`],
     /// [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn invite_node(
         self: &Arc<Self>,
@@ -96,21 +106,15 @@ impl Engine {
         way: WayIn,
     ) -> Result<Invited, Error> {
         self.spiffe_id(&name)?;
-        let (token, tpm) = match way {
+        let (token, key) = match way {
             WayIn::Token => {
                 let token = mint_token("lastkey_node", &mut *self.ports.entropy.open());
                 (Some(token.map_err(|error| Error::Internal(error.into()))?), None)
             }
-            // Not earlier than what was revoked within the same second. After a revocation by a
-            // clock that had run ahead it does not count before then.
-            WayIn::Tpm(key) => {
-                let (now, good) = (self.clock.wall(), self.sessions.node_good_from(&name));
-                let since = if good <= ahead_of(now) { now.max(good) } else { now };
-                (None, Some(TpmKey { name: key, since }))
-            }
+            WayIn::Tpm(key) => (None, Some(key)),
         };
         let code_hash = token.as_ref().map(|token| token.expose(sha256));
-        let named = name.clone();
+        let (engine, named) = (Arc::clone(self), name.clone());
         let set = self.change_named::<Node>(call, name, move |before| {
             if let Some(other) = before.current.and_then(|node| node.cluster.as_ref())
                 && *other != cluster
@@ -118,6 +122,8 @@ impl Engine {
                 let message = format!("this node belongs to cluster {other}; remove it first");
                 return Err(Error::invalid("cluster", message));
             }
+            // Not earlier than what was revoked within the same second.
+            let since = engine.good_from(&named, engine.clock.wall())?;
             let expires = Elapsed(before.clock.elapsed.0.saturating_add(NODE_JOIN_SECS));
             Ok(Planned::put(Node {
                 name: named,
@@ -126,11 +132,25 @@ impl Engine {
                 certificate: before.current.and_then(|node| node.certificate.clone()),
                 created_at: before.current.map_or(before.now, |node| node.created_at),
                 previous: before.current.and_then(|node| node.previous.clone()),
-                tpm,
+                tpm: key.map(|name| TpmKey { name, since }),
             }))
         });
         let node = set.await?.ok_or_else(|| Error::Internal("a plan wrote nothing".into()))?;
         Ok(Invited { node, token })
+    }
+
+    /// From when on a way in that a node is given now lets it in.
+    fn good_from(&self, name: &Name, now: Timestamp) -> Result<Timestamp, Error> {
+        let good = self.sessions.node_good_from(name);
+        if good > ahead_of(now) {
+            let message = format!(
+                "this node was revoked up to {}, by a clock that had run ahead; it can come back \
+                 after that",
+                format_date(Timestamp(good.0.saturating_sub(1)))
+            );
+            return Err(Error::invalid("name", message));
+        }
+        Ok(now.max(good))
     }
 
     /// Exchanges a node's one-time token for its certificate. Runs to its end even when the
@@ -200,12 +220,31 @@ impl Engine {
         evidence: &Evidence<'_>,
         request: &[u8],
     ) -> Result<Joined, Error> {
+        self.reread_node(&name).await?;
         let visit = Visit::of(self, id, peer, "sys:JoinNode", format!("node/{name}"));
-        let judged = self.sessions.check_challenge(&name, challenge, visit.at());
-        let bound = attestation::bound_to(challenge, &name, request);
-        let shown = Shown::Tpm(judged.and_then(|()| attestation::verify(evidence, &bound)));
+        let shown = Shown::Tpm(self.judge_tpm(&name, challenge, evidence, request, visit.at()));
         let request = parse_request(request)?;
         Arc::clone(self).certify(visit, Attempt { name, shown, request }).await
+    }
+
+    /// What evidence proves. Signatures cost; none is looked at by a key that nobody has named.
+    fn judge_tpm(
+        &self,
+        name: &Name,
+        challenge: &[u8],
+        evidence: &Evidence<'_>,
+        request: &[u8],
+        now: Timestamp,
+    ) -> Result<Proof, &'static str> {
+        self.sessions.check_challenge(name, challenge, now).map_err(Refusal::word)?;
+        let node = self.nodes.get(name).ok_or("no_such_node")?;
+        let named = node.tpm.ok_or("no_tpm_key")?;
+        if named.name != attestation::name_of(evidence.public) {
+            return Err("other_tpm");
+        }
+        let bound = attestation::bound_to(challenge, name, request);
+        let key = attestation::verify(evidence, &bound).map_err(Refusal::word)?;
+        Ok(Proof { key, bound })
     }
 
     /// Signs the next certificate of the node whose agent calls; the one that it shows is good
@@ -263,6 +302,9 @@ impl Engine {
         };
         node.certificate = Some(issued.kept);
         self.write_node(&node, expected, authority).await?;
+        if let Shown::Tpm(Ok(proof)) = &attempt.shown {
+            self.nodes.proofs.remember(proof.bound, visit.at());
+        }
         drop(changing);
         Ok(Joined { node, certificate: issued.der, spiffe_id })
     }
@@ -279,10 +321,19 @@ impl Engine {
             (Shown::Kubelet { cluster, chain }, known) => {
                 self.check_kubelet(&attempt.name, cluster, chain, now)?;
                 let node = known.unwrap_or_else(|| new_node(&attempt.name, cluster, now));
-                let is_of_cluster = node.cluster.as_ref() == Some(cluster);
-                if is_of_cluster { Ok(node) } else { Err(Refused::Token("other_cluster")) }
+                if node.cluster.as_ref() != Some(cluster) {
+                    return Err(Refused::Token("other_cluster"));
+                }
+                // The last way in that it was given is the only one.
+                let has_other = node.tpm.is_some();
+                if has_other { Err(Refused::Token("other_way_in")) } else { Ok(node) }
             }
-            (Shown::Tpm(judged), known) => self.check_tpm((*judged)?, known),
+            (Shown::Tpm(Err(refused)), _) => Err(Refused::Token(refused)),
+            (Shown::Tpm(Ok(proof)), known) => {
+                let node = self.check_tpm(proof.key, known, now)?;
+                self.nodes.proofs.check(&proof.bound, now).map_err(Refused::Token)?;
+                Ok(node)
+            }
             (Shown::Token(_) | Shown::Certificate(_), None) => Err(Refused::Token("no_such_node")),
             (Shown::Token(token), Some(node)) => {
                 let join = node.join.as_ref().ok_or(Refused::Token("no_token"))?;
@@ -294,17 +345,28 @@ impl Engine {
                 if is_over { Err(Refused::Token("expired")) } else { Ok(node) }
             }
             (Shown::Certificate(fingerprint), Some(node)) => {
-                let is_good = node.certificate_of(fingerprint).is_some();
-                if is_good { Ok(node) } else { Err(Refused::Token("superseded")) }
+                let held = node.certificate_of(fingerprint);
+                let issued_at = held.ok_or(Refused::Token("superseded"))?.issued_at;
+                let is_revoked = self.sessions.is_node_revoked(&node.name, issued_at);
+                if is_revoked { Err(Refused::Token("revoked_node")) } else { Ok(node) }
             }
         }
     }
 
-    fn check_tpm(&self, shown: [u8; 32], known: Option<Node>) -> Result<Node, Refused> {
+    fn check_tpm(
+        &self,
+        shown: [u8; 32],
+        known: Option<Node>,
+        now: Timestamp,
+    ) -> Result<Node, Refused> {
         let node = known.ok_or(Refused::Token("no_such_node"))?;
         let key = node.tpm.as_ref().ok_or(Refused::Token("no_tpm_key"))?;
         if key.name != shown {
             return Err(Refused::Token("other_tpm"));
+        }
+        // Named while the clock had run ahead, it would outlive revocations until that date.
+        if key.since > ahead_of(now) {
+            return Err(Refused::Token("dated_ahead"));
         }
         // A node that was revoked comes back when its key was named again.
         let is_revoked = self.sessions.is_node_revoked(&node.name, key.since);

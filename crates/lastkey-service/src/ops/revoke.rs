@@ -82,10 +82,13 @@ impl Engine {
         what: RevokedWhat,
     ) -> Result<Revocation, Error> {
         self.permit::<RevokeSessions>(trail, Resource::Instance)?;
-        let revocation = self.revocation_of(what, trail.at());
-        check_revocation(&revocation)?;
+        check_revocation(&what)?;
         trail.call().go_on()?;
         trail.intend(self).await?;
+        // Held from its date until it counts: a certificate that is signed before is dated no
+        // later, and one that is to be signed after is refused.
+        let _changing = self.access_changes.lock().await;
+        let revocation = self.revocation_of(what).await?;
         self.write_revocation(&revocation).await?;
         Ok(revocation)
     }
@@ -213,10 +216,16 @@ impl Engine {
     }
 
     /// A revocation of what was opened until now, and of the certificates of nodes that are dated
-    /// ahead, since they were signed within the second of the revocation before.
-    pub(crate) fn revocation_of(&self, what: RevokedWhat, now: Timestamp) -> Revocation {
+    /// ahead, since they were signed within the second of the revocation before. Called while
+    /// changes are held.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub(crate) async fn revocation_of(&self, what: RevokedWhat) -> Result<Revocation, Error> {
+        self.reread_concerned(&what).await?;
+        let now = self.clock.wall();
         let last = self.nodes.last_issued(&what).filter(|last| *last <= ahead_of(now));
-        revocation(what, last.map_or(now, |last| now.max(last)))
+        Ok(revocation(what, last.map_or(now, |last| now.max(last))))
     }
 
     /// Writes a revocation and lets it count.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lastkey_core::access::RevokedWhat;
 use lastkey_core::principal::Peer;
 use lastkey_service::error::Error;
-use lastkey_service::ops::nodes::Joined;
+use lastkey_service::ops::nodes::{Joined, WayIn};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose,
@@ -81,4 +81,21 @@ async fn revoked_certificate_of_a_kubelet_is_refused_as_long_as_it_lives() {
         }
         assert_eq!(code(join().await), REFUSED);
     }
+}
+
+#[tokio::test]
+async fn node_that_joins_by_its_tpm_does_not_come_in_by_its_kubelet() {
+    let world = world().await;
+    let issuer = kubelet_authority();
+    let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
+    let peer = world.kubelet("a", &issuer);
+    world.join_by_kubelet("a", &here, &peer).await.unwrap();
+    let invite = async |way| {
+        world.engine.invite_node(admin(), name("a"), here.name.clone(), way).await.unwrap();
+    };
+    invite(WayIn::Tpm([7; 32])).await;
+    assert_eq!(code(world.join_by_kubelet("a", &here, &peer).await), REFUSED);
+    assert_eq!(world.audit.events().last().unwrap().reason, "other_way_in");
+    invite(WayIn::Token).await;
+    world.join_by_kubelet("a", &here, &peer).await.unwrap();
 }

@@ -59,6 +59,11 @@ impl World {
         assert!(invited.unwrap().token.is_none());
     }
 
+    /// Why somebody was refused last, as the audit log has it.
+    fn last_reason(&self) -> String {
+        self.audit.events().last().unwrap().reason.clone()
+    }
+
     async fn join_by_tpm(&self, node: &str, tpm: &Tpm) -> Result<Joined, Error> {
         let challenge = self.engine.challenge_node(&name(node)).unwrap();
         self.answer_challenge(node, tpm, &challenge, &csr()).await
@@ -147,4 +152,95 @@ async fn revoked_node_comes_back_by_its_tpm_when_that_was_named_again() {
         world.engine.remove_node(admin(), name("a")).await.unwrap();
         assert_eq!(code(world.join_by_tpm("a", &tpm).await), REFUSED);
     }
+}
+
+#[tokio::test]
+async fn revoked_tpm_stays_out_for_good_and_after_a_start() {
+    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
+        let mut world = world().await;
+        let here = Cluster::known(&world, "here").await;
+        let tpm = Tpm::new();
+        world.name_tpm("a", &here, &tpm).await;
+        world.engine.revoke(admin(), what).await.unwrap();
+        // A start forgets what is needed no more, in the store and in memory.
+        for _ in 0..2 {
+            world.clock.pass(Duration::from_secs(400 * 86_400));
+            world.gate.stop().await;
+            world = world.unseal_again().await;
+            assert_eq!(code(world.join_by_tpm("a", &tpm).await), REFUSED);
+        }
+        // Named again it needs no revocation any more.
+        world.name_tpm("a", &here, &tpm).await;
+        world.gate.stop().await;
+        world = world.unseal_again().await;
+        assert_eq!(world.engine.list_revocations(admin()).await.unwrap(), []);
+        world.join_by_tpm("a", &tpm).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn evidence_lets_in_once_and_throws_nobody_out_when_it_is_shown_again() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let tpm = Tpm::new();
+    world.name_tpm("a", &here, &tpm).await;
+    let (challenge, request) = (world.engine.challenge_node(&name("a")).unwrap(), csr());
+    let join = async || world.answer_challenge("a", &tpm, &challenge, &request).await;
+    let agent = world.peer(&join().await.unwrap());
+    world.clock.pass(Duration::from_secs(CHALLENGE_SECS - 1));
+    assert_eq!(code(join().await), REFUSED);
+    assert_eq!(world.last_reason(), "used");
+    world.agent_itself(&agent).await.unwrap();
+    world.join_by_tpm("a", &tpm).await.unwrap();
+}
+
+#[tokio::test]
+async fn tpm_that_was_named_while_the_clock_had_run_ahead_has_to_be_named_again() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let tpm = Tpm::new();
+    world.clock.jump_wall(7_200);
+    world.name_tpm("a", &here, &tpm).await;
+    world.clock.jump_wall(-7_200);
+    assert_eq!(code(world.join_by_tpm("a", &tpm).await), REFUSED);
+    assert_eq!(world.last_reason(), "dated_ahead");
+    world.name_tpm("a", &here, &tpm).await;
+    world.join_by_tpm("a", &tpm).await.unwrap();
+}
+
+#[tokio::test]
+async fn node_that_was_revoked_by_a_clock_that_had_run_ahead_is_not_invited_in_vain() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    world.clock.jump_wall(7_200);
+    world.engine.revoke(admin(), RevokedWhat::Node("a".to_owned())).await.unwrap();
+    world.clock.jump_wall(-7_200);
+    for way in [WayIn::Token, Tpm::new().way_in()] {
+        let invited = world.engine.invite_node(admin(), name("a"), here.name.clone(), way).await;
+        let refused = invited.unwrap_err();
+        assert_eq!(refused.code(), "InvalidRequest");
+        assert!(refused.to_string().contains("20270115T100000Z"), "{refused}");
+    }
+    world.clock.pass(Duration::from_secs(7_200));
+    world.agent("a", &here).await;
+}
+
+#[tokio::test]
+async fn evidence_of_a_key_that_nobody_has_named_is_not_looked_at() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let (own, other) = (Tpm::new(), Tpm::new());
+    let evidence = Evidence { public: &other.public, attestation: &[], signature: &[] };
+    let join = async || {
+        let challenge = world.engine.challenge_node(&name("a")).unwrap();
+        let (nobody, csr) = (nobody(), csr());
+        let joined = world.engine.join_by_tpm(ID, &nobody, name("a"), &challenge, &evidence, &csr);
+        assert_eq!(code(joined.await), REFUSED);
+        world.last_reason()
+    };
+    assert_eq!(join().await, "no_such_node");
+    world.name_tpm("a", &here, &own).await;
+    assert_eq!(join().await, "other_tpm");
+    world.invite("a", &here).await;
+    assert_eq!(join().await, "no_tpm_key");
 }

@@ -408,6 +408,57 @@ async fn removal_and_renewal_at_once_leave_no_certificate() {
 }
 
 #[tokio::test]
+async fn certificate_that_is_signed_while_its_node_is_being_revoked_is_revoked_too() {
+    for what in [RevokedWhat::Node("a".to_owned()), RevokedWhat::Everything] {
+        let world = world().await;
+        let here = Cluster::known(&world, "here").await;
+        let agent = world.agent("a", &here).await;
+        let (engine, go_on) = (world.engine.clone(), world.audit.hold_next());
+        let revocation = tokio::spawn(async move { engine.revoke(admin(), what).await });
+        while world.audit.events().last().unwrap().action != "iam:RevokeSessions" {
+            tokio::task::yield_now().await;
+        }
+        world.clock.pass(Duration::from_secs(1));
+        let renewed = world.peer(&world.renew(&agent).await.unwrap());
+        go_on.send(()).unwrap();
+        revocation.await.unwrap().unwrap();
+        assert_eq!(code(world.agent_itself(&renewed).await), LET_GO);
+    }
+}
+
+#[tokio::test]
+async fn node_that_waits_to_renew_while_it_is_revoked_gets_no_certificate() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let (agent, other) = (world.agent("a", &here).await, world.agent("b", &here).await);
+    // The other one is held up while it holds changes.
+    let go_on = world.audit.hold_next();
+    let renew = |agent: &Peer| {
+        let (engine, agent) = (world.engine.clone(), agent.clone());
+        tokio::spawn(async move { engine.renew_node(ID, &agent, &csr()).await })
+    };
+    let held = renew(&other);
+    let wait_for = async |action: &str| {
+        while world.audit.events().last().unwrap().action != action {
+            tokio::task::yield_now().await;
+        }
+    };
+    wait_for("sys:RenewNode").await;
+    let engine = world.engine.clone();
+    let what = RevokedWhat::Node("a".to_owned());
+    let revocation = tokio::spawn(async move { engine.revoke(admin(), what).await });
+    wait_for("iam:RevokeSessions").await;
+    let waiting = renew(&agent);
+    for _ in 0..16 {
+        tokio::task::yield_now().await;
+    }
+    go_on.send(()).unwrap();
+    held.await.unwrap().unwrap();
+    revocation.await.unwrap().unwrap();
+    assert_eq!(code(waiting.await.unwrap()), REFUSED);
+}
+
+#[tokio::test]
 async fn certificate_ends_after_a_day_on_a_connection_that_is_open() {
     let world = world().await;
     let here = Cluster::known(&world, "here").await;

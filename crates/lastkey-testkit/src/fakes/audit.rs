@@ -11,6 +11,7 @@ use lastkey_core::ids::{KeyId, RequestId, VersionNo};
 use lastkey_core::ports::{Audit, Cause};
 use lastkey_core::principal::Principal;
 use lastkey_core::time::Timestamp;
+use tokio::sync::oneshot;
 
 use super::calls::{Call, Calls};
 
@@ -60,6 +61,7 @@ impl std::error::Error for AuditAway {}
 pub struct MemoryAudit {
     events: Mutex<Vec<KeptEvent>>,
     away: AtomicBool,
+    hold: Mutex<Option<oneshot::Receiver<()>>>,
     calls: Calls,
 }
 
@@ -73,6 +75,13 @@ impl MemoryAudit {
     /// From now on refuses every event, or takes them again.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Holds up who waits for the next durable event, until he is told to go on. It is kept before.
+    pub fn hold_next(&self) -> oneshot::Sender<()> {
+        let (go_on, hold) = oneshot::channel();
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
+        go_on
     }
 
     /// Everything that was kept, in order.
@@ -113,7 +122,13 @@ impl Audit for MemoryAudit {
     }
 
     async fn append_durably(&self, event: &Event<'_>) -> Result<(), Cause> {
-        self.keep(event, true)
+        self.keep(event, true)?;
+        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(hold) = hold {
+            // Who has let go of the other end holds nobody up.
+            let _ = hold.await;
+        }
+        Ok(())
     }
 }
 

@@ -330,7 +330,7 @@ fn attack_token_of_a_deleted_pod() {
     let mut later = session();
     later.issued_at = Timestamp(NOW.0 + 9);
     assert_eq!(opens(&later, &gone), Err("revoked_pod"));
-    gone.prune(exchange_until);
+    gone.prune(exchange_until, |_, _| false);
     assert_eq!(opens(&session(), &gone), Err("revoked_pod"));
 }
 

@@ -422,9 +422,9 @@ fn revocations_are_joined_and_dropped_when_nothing_is_left_to_end() {
     assert_eq!(revocations.is_revoked(&later), Some("revoked_everything"));
     later.issued_at = Timestamp(NOW.0 + 51);
     assert_eq!(revocations.is_revoked(&later), None);
-    revocations.prune(Timestamp(NOW.0 + 50 + 43_199));
+    revocations.prune(Timestamp(NOW.0 + 50 + 43_199), |_, _| false);
     assert_eq!(revocations.len(), 1);
-    revocations.prune(Timestamp(NOW.0 + 50 + 43_200));
+    revocations.prune(Timestamp(NOW.0 + 50 + 43_200), |_, _| false);
     assert!(revocations.is_empty());
 }
 

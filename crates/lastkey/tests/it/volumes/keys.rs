@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::client::{Csi, code};
-use super::life::{PATIENCE, Site, dmsetup, output, read_marker, room, write_marker};
-use crate::http::{base64, bytes};
+use super::life::{GIB, PATIENCE, Site, dmsetup, output, read_marker, room, write_marker};
+use crate::http::{Http, base64, bytes};
 
 const CLASS: [(&str, &str); 3] = [
     ("kmsKeyId", "alias/class"),
@@ -49,6 +49,7 @@ pub(super) fn follow(folder: &Path) {
     read_marker(at);
     escrow(&site, &closed, staging);
     inline(&site);
+    provision(&site, staging);
     beside_cryptsetup(&site, &open, at);
     erase(&site, &closed, &snapshot);
     let volumes = if room(folder) > 5 << 30 { VOLUMES } else { VOLUMES / 10 };
@@ -150,6 +151,30 @@ fn inline(site: &Site) {
     assert!(!dmsetup(&["ls"]).contains(&name));
 }
 
+/// A claim of 1 GiB, from nothing to a file system that is mounted.
+fn provision(site: &Site, staging: &Path) {
+    let began = Instant::now();
+    let id = site.csi.create("provision", GIB, &CLASS).unwrap();
+    let created = began.elapsed();
+    site.csi.stage(&id, staging, "ext4").unwrap();
+    println!("1 GiB: created in {created:?}, mounted in {:?}", began.elapsed());
+    site.csi.unstage(&id, staging).unwrap();
+    site.csi.delete(&id).unwrap();
+}
+
+/// What the driver shows.
+fn metrics(site: &Site) -> String {
+    let said = site.driver.said();
+    let addr = said.lines().find_map(|line| line.split_once("metrics on ")).unwrap().1;
+    Http::tcp(addr.trim()).unwrap().answer("GET", "/metrics", "").text()
+}
+
+#[track_caller]
+fn sample(page: &str, name: &str) -> f64 {
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().unwrap()
+}
+
 /// The same volume under the driver and under cryptsetup, in turn.
 fn beside_cryptsetup(site: &Site, id: &str, at: &Path) {
     site.csi.unstage(id, at).unwrap();
@@ -178,6 +203,18 @@ fn beside_cryptsetup(site: &Site, id: &str, at: &Path) {
     let best = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
     let (ours, theirs) = (best(&ours), best(&theirs));
     println!("unlocked and mounted in {:?}, the key service included", stages.iter().min());
+    let page = metrics(site);
+    let mean = |name: &str| {
+        sample(&page, &format!("{name}_sum")) / sample(&page, &format!("{name}_count"))
+    };
+    let (unlock, call) =
+        (mean("lastkey_volumes_unlock_seconds"), mean("lastkey_volumes_key_service_seconds"));
+    println!(
+        "unlocked in {:.1} ms on average, of which two calls take {:.1} ms",
+        1e3 * unlock,
+        2e3 * call
+    );
+    assert!(sample(&page, "lastkey_volumes_volumes{state=\"closed\"}") >= 2.0, "{page}");
     println!("reads: {ours:.0} MiB/s, cryptsetup {theirs:.0} MiB/s, ratio {:.2}", ours / theirs);
 }
 

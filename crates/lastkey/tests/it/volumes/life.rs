@@ -77,6 +77,7 @@ pub(super) fn start_driver(server: &Server, arguments: &[String]) -> (Running, C
     command.arg("--csi-endpoint").arg(format!("unix://{}", socket.display()));
     fs::create_dir_all("/run/lastkey/registry").unwrap();
     command.args(["--kubelet-registration", "/run/lastkey/registry"]).args(arguments);
+    command.args(["--metrics", "127.0.0.1:0"]);
     let driver = Running::start(&mut command);
     let ready = driver.says("lastkey volumes serves");
     assert!(ready.is_some(), "not ready: {}", driver.complaint());
