@@ -4,15 +4,14 @@ use std::hint::black_box;
 
 use lastkey_kernel::heap;
 
-/// Resident memory that no file holds, in KiB.
-fn own_memory() -> i64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
 fn what_long_buffers_took_goes_back() {
+    // Resident memory that no file holds, in KiB.
+    let own_memory = || -> i64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
     heap::give_back_early();
     // Each freed one would raise the bound for the next, and the last would stay.
     for shift in 18..24 {
