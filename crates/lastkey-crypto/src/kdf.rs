@@ -69,6 +69,10 @@ impl Argon2Params {
         }
     }
 
+    /// Passes for the passphrase of a seal when nothing else is said: everything lies under it, and
+    /// it is typed seldom.
+    pub const SEAL_PASSES: u32 = 8;
+
     /// Memory of one derivation, in KiB.
     #[must_use]
     pub fn memory_kib(&self) -> u32 {

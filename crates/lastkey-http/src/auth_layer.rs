@@ -140,7 +140,7 @@ fn signed_head<B>(request: &Request<B>) -> Option<Box<SignedHead>> {
 }
 
 /// 32 bytes out of 64 lower-case hexadecimal digits.
-fn from_hex(text: &[u8]) -> Option<[u8; 32]> {
+pub(crate) fn from_hex(text: &[u8]) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if text.len() != 64 {
         return None;

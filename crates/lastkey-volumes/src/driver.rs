@@ -13,6 +13,7 @@ use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 use lastkey_kernel::mapper::Mapping;
 
 use crate::back_end::BackEnd;
+use crate::escrow::hex;
 use crate::fault::{Fault, Kind, io_while};
 use crate::keep::Postponed;
 use crate::locks::Locks;
@@ -136,8 +137,7 @@ impl Driver {
         SystemEntropy
             .fill(&mut bytes)
             .map_err(|_| Fault::new(Kind::Internal, "no randomness available"))?;
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("{prefix}-{digits}"))
+        Ok(format!("{prefix}-{}", hex(&bytes)))
     }
 
     pub(crate) fn volume(&self, id: &str) -> Result<VolumeRecord, Fault> {

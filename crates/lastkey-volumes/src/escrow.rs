@@ -250,7 +250,7 @@ fn unwrap_twice(
     inner.expose(|inner| unwrap(lineage, inner))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -7,8 +7,8 @@
 //!           not known is not left out: then nothing is said of that key, and the last word stands.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 use lastkey_crypto::digest::sha256;
 
 use crate::driver::Driver;
+use crate::escrow::hex;
 use crate::fault::{Fault, Kind, key_fault};
 use crate::keep::PAUSE;
 use crate::ports::{KeyError, Thing};
 use crate::record::{SnapshotRecord, VolumeRecord, Wraps};
+use crate::shelf::put_file;
 
 const FILE: &str = "reports.json";
 /// What tells this folder from another one on a node of the same name.
@@ -31,8 +33,8 @@ const OVERTAKEN: &str = "Conflict";
 /// How much of the name of a place is for people. With the digest it is below the 128 bytes that the
 /// service takes.
 const READABLE_LEN: usize = 80;
-/// How much of a digest tells one place from another, in bytes.
-const PLACE_DIGEST_LEN: usize = 16;
+/// How much of a digest tells one place from another, in hexadecimal digits.
+const PLACE_DIGEST_LEN: usize = 32;
 
 /// What was said to the service.
 #[derive(Debug)]
@@ -142,18 +144,8 @@ impl Reports {
 
     fn write(&self, sent: &BTreeMap<String, Option<Sent>>) -> io::Result<()> {
         let keys: Vec<&String> = sent.keys().collect();
-        put(&self.file, &serde_json::to_vec(&keys).map_err(io::Error::other)?)
+        put_file(&self.file, &serde_json::to_vec(&keys).map_err(io::Error::other)?)
     }
-}
-
-/// Writes a file whole or not at all, and lasting.
-fn put(at: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = at.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, at)?;
-    at.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// The id of a folder, drawn once.
@@ -163,7 +155,7 @@ fn folder_id(folder: &Path) -> io::Result<String> {
         Ok(id) => Ok(id),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = Driver::fresh_id("lkp").map_err(io::Error::other)?;
-            put(&file, id.as_bytes())?;
+            put_file(&file, id.as_bytes())?;
             Ok(id)
         }
         Err(error) => Err(error),
@@ -360,9 +352,8 @@ fn place(driver: &str, node: &str, cluster: &str, folder: &str) -> String {
     let is_allowed = |c: &char| c.is_ascii_alphanumeric() || "._@-".contains(*c);
     let text = format!("{driver}@{node}{dot}{cluster}");
     let readable = text.chars().map(|c| if is_allowed(&c) { c } else { '-' }).take(READABLE_LEN);
-    let digest = sha256(whole.as_bytes());
-    let digest = digest.iter().take(PLACE_DIGEST_LEN).map(|byte| format!("{byte:02x}"));
-    readable.chain(['-']).chain(digest.collect::<String>().chars()).collect()
+    let digest = hex(&sha256(whole.as_bytes()));
+    readable.chain(['-']).chain(digest.chars().take(PLACE_DIGEST_LEN)).collect()
 }
 
 impl VolumeRecord {

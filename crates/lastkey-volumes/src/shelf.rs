@@ -191,10 +191,16 @@ fn discard(back_end: &dyn BackEnd, half: &Path, id: &str) -> io::Result<()> {
 }
 
 fn write_record(folder: &Path, entry: &impl Serialize) -> io::Result<()> {
-    let fresh = folder.join(format!("{RECORD}.new"));
+    let record = serde_json::to_vec_pretty(entry).map_err(io::Error::other)?;
+    put_file(&folder.join(RECORD), &record)
+}
+
+/// Writes a file whole or not at all, and lasting.
+pub(crate) fn put_file(at: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = at.with_extension("new");
     let mut file = File::create(&fresh)?;
-    file.write_all(&serde_json::to_vec_pretty(entry).map_err(io::Error::other)?)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(fresh, folder.join(RECORD))?;
-    File::open(folder)?.sync_all()
+    fs::rename(&fresh, at)?;
+    at.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

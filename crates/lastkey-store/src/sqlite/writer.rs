@@ -241,9 +241,10 @@ impl Writing {
         values: &[RawExchange],
         jobs: &Gather<Job>,
     ) -> Result<CommitSeq, BackendError> {
-        self.has_residue = true;
         let mut left = values;
         while !left.is_empty() {
+            // Who was served in between may have erased what was left until then.
+            self.has_residue = true;
             let done = self.try_exchange(left, jobs);
             if done.is_err() {
                 self.roll_back();

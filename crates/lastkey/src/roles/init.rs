@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     argon2_memory: u32,
     /// Passes that Argon2id makes.
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = Argon2Params::SEAL_PASSES)]
     argon2_passes: u32,
     /// With --seal keyfile: where the new key file is written (mode 0600). Development only.
     #[arg(long, value_name = "FILE")]

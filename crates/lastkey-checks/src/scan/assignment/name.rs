@@ -18,7 +18,7 @@ pub(super) struct Name {
     pub(super) is_verb: bool,
 }
 
-/// Names that have a word of [`WORDS`] in them and hold no secret, in lower case.
+/// Names that have a word of [`super::WORDS`] in them and hold no secret, in lower case.
 const HARMLESS: &[&str] = &[
     "author",
     "keyboard",

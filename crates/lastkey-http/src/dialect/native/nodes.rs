@@ -26,6 +26,7 @@ use super::access::{marker, page};
 use super::decode::{Ask, RequestBody, parse};
 use super::encode::{rfc3339, to_json};
 use crate::answer::Answer;
+use crate::auth_layer::from_hex;
 use crate::problem::{Problem, Syntax};
 
 impl RequestBody for SetNodeRequest {}
@@ -57,14 +58,8 @@ pub(super) fn fingerprint(bytes: &[u8; 32]) -> String {
 /// SHA-256 as people write it.
 fn parse_fingerprint(text: &str) -> Result<[u8; 32], &'static str> {
     const FORM: &str = "expected `sha256:` and 64 hexadecimal digits";
-    let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64).ok_or(FORM)?;
-    let digit = |at: u8| char::from(at).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        let &[high, low] = pair else { return Err(FORM) };
-        *byte = digit(high).ok_or(FORM)? << 4 | digit(low).ok_or(FORM)?;
-    }
-    Ok(bytes)
+    let digits = text.strip_prefix("sha256:").map(str::to_ascii_lowercase);
+    digits.and_then(|digits| from_hex(digits.as_bytes())).ok_or(FORM)
 }
 
 /// `PUT /v1/sys/nodes/{name}`
@@ -182,4 +177,28 @@ fn pem(der: &[u8]) -> String {
     }
     text.push_str("-----END CERTIFICATE-----\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fingerprint, parse_fingerprint};
+
+    #[test]
+    fn fingerprint_is_read_as_it_is_written_and_nothing_else_is() {
+        let bytes = std::array::from_fn(|at| u8::try_from(at * 7).unwrap());
+        let text = fingerprint(&bytes);
+        assert_eq!(parse_fingerprint(&text), Ok(bytes));
+        let digits = text.strip_prefix("sha256:").unwrap();
+        let loud = format!("sha256:{}", digits.to_uppercase());
+        assert_eq!(parse_fingerprint(&loud), Ok(bytes));
+        for wrong in [
+            digits,
+            text.strip_suffix('9').unwrap(),
+            &format!("{text}0"),
+            &text.replace("07", "0g"),
+            "",
+        ] {
+            assert!(parse_fingerprint(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -93,14 +93,10 @@ fn wanted(body: SetSealRequest) -> Result<WantedSeal, Problem> {
     }
 }
 
-/// Passes over the passphrase of a seal when nothing else is said: everything lies under it, and it is
-/// typed seldom. Some 0.4 seconds of one core.
-const SEAL_PASSES: u32 = 8;
-
 fn of_passphrase(wanted: PassphraseSeal) -> Result<WantedSeal, Syntax> {
     let usual = Argon2Params::default();
     let memory_kib = wanted.memory_kib.unwrap_or(usual.memory_kib());
-    let passes = wanted.passes.unwrap_or(SEAL_PASSES);
+    let passes = wanted.passes.unwrap_or(Argon2Params::SEAL_PASSES);
     let costs = Argon2Params::parse(memory_kib, passes, usual.lanes());
     let costs = costs.ok().filter(|costs| costs.memory_kib() >= 1_024).ok_or_else(|| {
         Syntax::field("memory_kib", "expected 1024 to 1048576, with 1 to 16 `passes`")

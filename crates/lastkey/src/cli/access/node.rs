@@ -115,7 +115,7 @@ pub(crate) struct JoinArgs {
     cluster: Option<String>,
     /// Without a token: join by the TPM, at device:/dev/tpmrm0 unless it is somewhere else
     #[arg(long, value_name = "TCTI", num_args = 0..=1, require_equals = true,
-          default_missing_value = DEFAULT_TPM,          conflicts_with = "cluster")]
+          default_missing_value = DEFAULT_TPM, conflicts_with = "cluster")]
     tpm: Option<Tcti>,
     /// Folder for the key and certificate; made if it is not there
     #[arg(long, value_name = "DIR")]

@@ -12,6 +12,7 @@ mod tpm2;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use lastkey_crypto::kdf::Argon2Params;
 use lastkey_secret::SecretVec;
 use lastkey_wire::native::seals::{
     DeviceSeal, DrillRequest, PassphraseSeal, RotateSealsRequest, SetSealRequest,
@@ -124,7 +125,7 @@ struct PassphraseArgs {
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     argon2_memory: u32,
     /// Passes that Argon2id makes
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = Argon2Params::SEAL_PASSES)]
     argon2_passes: u32,
     #[command(flatten)]
     dry_run: DryRunArgs,

@@ -45,7 +45,7 @@ pub(super) struct Letter {
     happening: Happening,
 }
 
-/// A place for what is to be told, and what [`write`] takes out of it.
+/// A place for what is to be told, and what [`write()`] takes out of it.
 pub(super) fn post() -> (Post, mpsc::Receiver<Letter>) {
     let (sender, receiver) = mpsc::channel(MOST_WAITING);
     (Post(sender), receiver)
