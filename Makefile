@@ -10,6 +10,9 @@ endif
 ifneq ($(RUSTUP_TOOLCHAIN),)
 export RUSTUP_TOOLCHAIN
 endif
+# The property tests draw the same cases every time, so that a change is judged by what it changes.
+# `make test PROPTEST_RNG_SEED=$$RANDOM` draws others.
+export PROPTEST_RNG_SEED ?= 1
 # Python modules of the tests, where scripts/setup had to put them here.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
