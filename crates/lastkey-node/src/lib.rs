@@ -12,3 +12,4 @@ pub mod kmsv2;
 pub mod page;
 pub mod ports;
 pub mod socket;
+pub mod tokens;

@@ -123,6 +123,19 @@ impl VolumeKeys for VolumeKeyService {
         self.runtime.block_on(self.keys.unwrap(wrapped, context))
     }
 
+    fn open_session(&self, token: &SecretVec, role: &str) -> Result<SecretVec, KeyError> {
+        self.runtime.block_on(self.keys.open_session(token, role))
+    }
+
+    fn unwrap_in(
+        &self,
+        session: &SecretVec,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<SecretVec, KeyError> {
+        self.runtime.block_on(self.keys.unwrap_in(session, wrapped, context))
+    }
+
     fn version_of(&self, wrapped: &[u8]) -> Option<u32> {
         blob::peek(wrapped).ok().map(|header| header.version)
     }

@@ -8,6 +8,8 @@ mod client;
 mod guest;
 mod keys;
 mod life;
+mod numbers;
+mod workload;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -32,8 +34,7 @@ fn volumes_hold_ciphertext_obey_their_key_and_outlive_a_reboot() {
     guest.run("second");
 }
 
-/// Rotations, new data keys, reports, escrow, the proof of an erasure, inline volumes; and what the
-/// driver costs beside the same volume under cryptsetup.
+/// Rotations, new data keys, reports, escrow, the proof of an erasure, inline volumes.
 #[test]
 #[ignore = "heavy: boots user-mode Linux"]
 fn volumes_follow_their_keys_and_come_back_from_escrow() {
@@ -43,6 +44,28 @@ fn volumes_follow_their_keys_and_come_back_from_escrow() {
     guest.run("keys");
     let written = guest.folder().join("volumes");
     assert!(!holds(&written, MARKER), "the marker is in a file below {}", written.display());
+}
+
+/// Volumes that open by the tokens of pods alone, a driver whose container is replaced while they are
+/// open, and mappings that nothing remembers.
+#[test]
+#[ignore = "heavy: boots user-mode Linux"]
+fn volumes_open_for_pods_by_their_tokens_and_zombies_are_closed() {
+    let Some(guest) = Guest::set("volumes_open_for_pods_by_their_tokens_and_zombies_are_closed")
+    else {
+        return;
+    };
+    guest.run("workload");
+    let written = guest.folder().join("volumes");
+    assert!(!holds(&written, MARKER), "the marker is in a file below {}", written.display());
+}
+
+/// What the driver costs beside the same volume under cryptsetup.
+#[test]
+#[ignore = "heavy: boots user-mode Linux and measures"]
+fn volumes_cost_little_beside_cryptsetup() {
+    let Some(guest) = Guest::set("volumes_cost_little_beside_cryptsetup") else { return };
+    guest.run("numbers");
 }
 
 /// Logical volumes, thick and thin, and whole devices.
@@ -79,6 +102,8 @@ fn inside() {
         "first" => life::first(&folder),
         "second" => life::second(&folder),
         "keys" => keys::follow(&folder),
+        "workload" => workload::all(&folder),
+        "numbers" => numbers::print(&folder),
         "back-ends" => back_ends::all(&folder),
         "sanity" => life::sanity(&folder),
         other => panic!("no scenario {other}"),
