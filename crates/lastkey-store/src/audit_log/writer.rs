@@ -85,7 +85,7 @@ impl Writer {
             if let Some(group) = Group::of(batch.first, batch.bytes).filter(|g| !g.bytes.is_empty())
             {
                 let started = Instant::now();
-                if !self.write(&group, batch.closed) {
+                if !self.write(&group) {
                     return;
                 }
                 last_sync = started.elapsed();
@@ -101,13 +101,13 @@ impl Writer {
     }
 
     /// Writes a group, as often as it takes. Gives up only when the log is closed as well.
-    fn write(&mut self, group: &Group, closed: bool) -> bool {
+    fn write(&mut self, group: &Group) -> bool {
         loop {
             match self.append(group) {
                 Ok(()) => return true,
                 Err(error) => self.complain(&error),
             }
-            if closed {
+            if self.buffer.is_closed() {
                 return false;
             }
             std::thread::sleep(RETRY);
@@ -170,11 +170,13 @@ fn next_segment(layout: &Layout, spare: &Spare, len: u64, group: &Group) -> io::
 #[cfg(test)]
 mod tests {
     use lastkey_core::audit::tile::push_record;
+    use lastkey_core::principal::Principal;
 
     use super::super::AuditOptions;
     use super::super::builder::make_dirs;
     use super::super::keeper::Keeper;
     use super::super::recover::FIRST_SEGMENT_LEN;
+    use super::super::tests::event;
     use super::super::wal::{scan, segments};
     use super::*;
 
@@ -212,6 +214,37 @@ mod tests {
                 }
             }
         });
+    }
+
+    /// The writer took whether it was closed from before it began to write: one that could not write
+    /// tried for ever, and whoever closed the log waited for it.
+    #[test]
+    fn writer_that_cannot_write_ends_when_the_log_is_closed_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout { dir: dir.path().to_owned() };
+        make_dirs(&layout).unwrap();
+        let (spare, buffer) = (Spare::default(), Arc::new(Buffer::new(0)));
+        let segment = next_segment(&layout, &spare, 200, &group(0)).unwrap();
+        let current = Arc::new(Mutex::new(Watched::of(&segment).unwrap()));
+        // The next segment cannot be made where a directory is.
+        fs::create_dir(layout.wal().join("next")).unwrap();
+        let (builder, _inbox) = std::sync::mpsc::sync_channel(1);
+        let writer = Writer {
+            buffer: Arc::clone(&buffer),
+            layout,
+            segment,
+            current,
+            spare,
+            builder,
+            segment_len: LEN,
+        };
+        buffer.push(&event(&Principal::named(&"p".repeat(300)))).unwrap();
+        let writing = std::thread::spawn(move || writer.run());
+        while buffer.troubles().failing.is_none() {
+            std::thread::yield_now();
+        }
+        buffer.close();
+        writing.join().unwrap();
     }
 
     fn group(number: u64) -> Group {
