@@ -155,7 +155,8 @@ fn begin(layout: &Layout, signed: SignedRoot) -> Result<Recovered, OpenLogError>
     }
     let path = layout.wal().join("next");
     let file = zero_filled(&path, FIRST_SEGMENT_LEN)?;
-    let segment = Segment::begin(&layout.wal(), &path, file, 0)?;
+    let mut segment = Segment::begin(&layout.wal(), &path, file, 0)?;
+    segment.sync_name()?;
     let (tree, segments) = (Tree::default(), Vec::new());
     Ok(Recovered { segment, tree, segments, signed: Signed::default(), end: 0 })
 }
