@@ -6,6 +6,7 @@
 //!           every further event is refused: the caller must then refuse the operation. Nothing is
 //!           ever dropped.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -173,11 +174,19 @@ impl Parts {
             keeper,
             kept_at: None,
             partials: Vec::new(),
+            kept_len: None,
             is_broken: false,
+            dir: File::open(&layout.dir)?,
+            is_unsynced: layout.unsynced().exists(),
         };
+        let write = if builder.is_unsynced { files::write_file } else { files::write_if_other };
         for found in segments {
-            found.read(|group| builder.add(group, files::write_if_other))?;
+            found.read(|group| builder.add(group, write))?;
         }
+        if builder.is_unsynced {
+            builder.end_unsynced()?;
+        }
+        keeper::remove_leftovers(&layout)?;
         let writer = Writer {
             buffer,
             layout,

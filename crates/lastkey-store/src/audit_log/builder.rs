@@ -7,7 +7,7 @@
 //!           disk; a checkpoint covers only durable records.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use lastkey_core::time::Timestamp;
 use tokio::sync::oneshot;
 
 use super::AuditOptions;
-use super::files::{Layout, make_dir, private_file, replace_file, sync_dir, write_file};
+use super::files::{Layout, append_whole, make_dir, replace_file, sync_dir, write_file};
 use super::keeper::Keeper;
 use super::pending::Buffer;
 use super::tail::Tail;
@@ -112,10 +112,17 @@ pub(super) struct Builder {
     pub(super) keeper: Keeper,
     /// When a checkpoint was last kept for good.
     pub(super) kept_at: Option<Instant>,
+    /// Length of the list of those, while one more is not wholly in it.
+    pub(super) kept_len: Option<u64>,
     /// Tiles of the newest checkpoint that are not full.
     pub(super) partials: Vec<TileName>,
     /// Whether a group was given up half added: the tree is then not what was recorded.
     pub(super) is_broken: bool,
+    /// The directory, held from before the first tile is written: a handle that is opened later
+    /// does not hear of what the disk refused before.
+    pub(super) dir: File,
+    /// Whether the disk has refused tiles, which may be lost. They are in the segments.
+    pub(super) is_unsynced: bool,
 }
 
 impl Builder {
@@ -264,7 +271,7 @@ impl Builder {
         }
     }
 
-    fn try_release(&mut self, newest: u64) -> io::Result<()> {
+    pub(super) fn try_release(&mut self, newest: u64) -> io::Result<()> {
         let full = self.tree.size() / TILE_WIDTH as u64 * TILE_WIDTH as u64;
         let wal = self.layout.wal();
         let all = segments(&wal)?;
@@ -277,10 +284,37 @@ impl Builder {
         if done.is_empty() {
             return Ok(());
         }
-        rustix::fs::syncfs(File::open(&self.layout.dir)?)?;
+        self.sync_tiles()?;
         for ((_, path), _) in done {
             self.keeper.reuse(&self.layout, path)?;
         }
+        Ok(())
+    }
+
+    /// Waits until all tiles are on the disk. Once the disk has refused any, they are written
+    /// again at the next start: who asks the disk twice is told that all is well.
+    ///
+    /// # Errors
+    /// An I/O error.
+    fn sync_tiles(&mut self) -> io::Result<()> {
+        if !self.is_unsynced {
+            let Err(error) = rustix::fs::syncfs(&self.dir) else { return Ok(()) };
+            self.is_unsynced = true;
+            tracing::error!(%error, "the disk has not taken tiles of the audit log");
+        }
+        replace_file(&self.layout.unsynced(), b"")?;
+        Err(io::Error::other("tiles were not taken by the disk; a start writes them again"))
+    }
+
+    /// Ends a start: the tiles that the disk had refused have been written again.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn end_unsynced(&mut self) -> io::Result<()> {
+        rustix::fs::syncfs(&self.dir)?;
+        fs::remove_file(self.layout.unsynced())?;
+        sync_dir(&self.layout.wal())?;
+        self.is_unsynced = false;
         Ok(())
     }
 
@@ -383,9 +417,8 @@ impl Builder {
         if self.kept_at.is_some_and(|at| at.elapsed() < KEEP_EVERY) {
             return Ok(());
         }
-        let path = self.layout.checkpoints();
-        let mut file = private_file().append(true).create(true).open(&path)?;
-        file.write_all(format!("{note}\n").as_bytes())?;
+        let note = format!("{note}\n");
+        append_whole(&self.layout.checkpoints(), note.as_bytes(), &mut self.kept_len)?;
         self.kept_at = Some(Instant::now());
         Ok(())
     }

@@ -279,11 +279,30 @@ fn remove_before(layout: &Layout, minimum: u64) -> io::Result<()> {
     let first = minimum_index(layout)? / TILE_WIDTH as u64;
     replace_file(&layout.minimum(), format!("{minimum}\n").as_bytes())?;
     for number in first..minimum / TILE_WIDTH as u64 {
-        let path = layout.tile(&TileName::full(TileKind::Entries, number));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        remove_bundle(layout, number)?;
+    }
+    Ok(())
+}
+
+/// Removes the bundles that a stop has left below the oldest record that is kept. They go in their
+/// order, so that those that are left are the last.
+///
+/// # Errors
+/// An I/O error.
+pub(super) fn remove_leftovers(layout: &Layout) -> io::Result<()> {
+    let end = minimum_index(layout)? / TILE_WIDTH as u64;
+    for number in (0..end).rev() {
+        if !remove_bundle(layout, number)? {
+            break;
         }
     }
     Ok(())
+}
+
+/// Removes a bundle; whether it was there.
+fn remove_bundle(layout: &Layout, number: u64) -> io::Result<bool> {
+    match fs::remove_file(layout.tile(&TileName::full(TileKind::Entries, number))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
+    }
 }

@@ -174,6 +174,51 @@ async fn log_that_is_closed_while_tiles_cannot_be_written_is_whole_at_the_next_s
     assert!(check(dir.path()).unwrap().checkpoint.size >= 303);
 }
 
+/// A disk that has refused a tile says so once. The next time it was asked the log took its word,
+/// and removed the segment with the only copy of acknowledged records.
+#[tokio::test]
+async fn segments_stay_after_the_disk_has_refused_tiles_until_these_are_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 512).await;
+    drop(log);
+    let (wal, next) = (dir.path().join("wal"), dir.path().join("wal/next"));
+    let file = wal::zero_filled(&next, FIRST_SEGMENT_LEN).unwrap();
+    wal::Segment::begin(&wal, &next, file, 512).unwrap();
+    let left = || wal::segments(&wal).unwrap().into_iter().map(|s| s.0).collect::<Vec<_>>();
+    let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
+    // A handle by which nothing can be synced.
+    let (flags, mode) = (rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+    builder.dir = File::from(rustix::fs::open(dir.path(), flags, mode).unwrap());
+    assert!(builder.try_release(512).is_err());
+    builder.dir = File::open(dir.path()).unwrap();
+    assert!(builder.try_release(512).is_err());
+    assert_eq!(left(), [0, 512]);
+    drop(builder);
+
+    let tile = dir.path().join("tile/entries/000");
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    File::options().write(true).open(&tile).unwrap().set_modified(long_ago).unwrap();
+    assert!(wal.join("unsynced").exists());
+    let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
+    assert_ne!(fs::metadata(&tile).unwrap().modified().unwrap(), long_ago);
+    assert!(!wal.join("unsynced").exists());
+    builder.try_release(512).unwrap();
+    assert_eq!(left(), [512]);
+}
+
+#[tokio::test]
+async fn bundles_that_a_stop_has_left_below_the_least_index_go_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 1_100).await;
+    drop(log);
+    fs::write(dir.path().join("minimum-index"), "768\n").unwrap();
+    let there = |number| dir.path().join(format!("tile/entries/{number:03}")).exists();
+    drop(open(dir.path()));
+    assert_eq!([0, 1, 2, 3].map(there), [false, false, false, true]);
+}
+
 #[test]
 fn thread_that_ends_before_the_log_is_closed_stops_it() {
     let buffer = Arc::new(Buffer::new(0));
