@@ -39,6 +39,8 @@ pub(crate) enum Part {
     Findings,
     /// Seals and storage keys of a large store.
     Seals,
+    /// `etcd verify`.
+    Etcd,
 }
 
 /// Runs a part and prints the table.
@@ -60,6 +62,12 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
         programs::require(&["wrk"])?;
         let scratch = programs::Scratch::new()?;
         custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
+        report.print();
+        return Ok(());
+    }
+    if part == Part::Etcd {
+        let scratch = programs::Scratch::new()?;
+        etcd::rows(&mut report, &binary, scratch.path())?;
         report.print();
         return Ok(());
     }
