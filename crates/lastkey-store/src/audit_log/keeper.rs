@@ -2,7 +2,8 @@
 //!
 //! Room      `store`.
 //! Holds     a segment that was removed, replaced or cut under the writer stops the log for good;
-//!           records are removed only when a signed checkpoint covers them and a record says so.
+//!           records are removed only when a signed checkpoint covers them, a record says so, and a
+//!           clock that was found right says that they are old.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,6 +17,7 @@ use lastkey_core::audit::tile::{Records, TileKind, TileName};
 use lastkey_core::audit::{AUDIT_LOG, AUDIT_PRUNES, AUDIT_REFUSES, AUDIT_RESUMES, Event, Phase};
 use lastkey_core::ids::RequestId;
 use lastkey_core::principal::{Principal, Source};
+use lastkey_core::time::Timestamp;
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 use rustix::fs::fstatvfs;
 
@@ -23,6 +25,7 @@ use super::AuditOptions;
 use super::builder::{Published, Space, now};
 use super::files::{Layout, read_if_there, replace_file, sync_dir};
 use super::pending::Buffer;
+use super::recover::FIRST_SEGMENT_LEN;
 use super::tail::MAX_BUNDLE_LEN;
 use super::wal::zero_filled;
 use super::writer::{Current, Spare};
@@ -34,20 +37,36 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Watches over a log.
 pub(super) struct Keeper {
-    pub(super) current: Current,
-    pub(super) spare: Spare,
+    current: Current,
+    spare: Spare,
     /// Length of the next spare segment.
-    pub(super) spare_len: u64,
-    pub(super) longest: u64,
-    pub(super) alarm_free: u64,
-    pub(super) refuse_free: u64,
-    pub(super) pruned_at: Option<Instant>,
+    spare_len: u64,
+    longest: u64,
+    alarm_free: u64,
+    refuse_free: u64,
+    pruned_at: Option<Instant>,
     /// Records before the first number go when the record of the second, which says so, is signed.
-    pub(super) planned: Option<(u64, u64)>,
-    pub(super) refusing: bool,
+    planned: Option<(u64, u64)>,
+    refusing: bool,
 }
 
 impl Keeper {
+    /// A keeper of a log that writes this segment; its next one is as long, within the options.
+    pub(super) fn new(current: Current, spare: Spare, len: u64, options: &AuditOptions) -> Self {
+        let longest = options.segment_len.max(FIRST_SEGMENT_LEN);
+        Self {
+            current,
+            spare,
+            spare_len: len.clamp(FIRST_SEGMENT_LEN, longest),
+            longest,
+            alarm_free: options.alarm_free,
+            refuse_free: options.refuse_free,
+            pruned_at: None,
+            planned: None,
+            refusing: false,
+        }
+    }
+
     /// Looks once.
     pub(super) fn look_after(&mut self, layout: &Layout, buffer: &Buffer, published: &Published) {
         let checked = self.current.lock().unwrap_or_else(PoisonError::into_inner).check();
@@ -126,7 +145,10 @@ impl Keeper {
     }
 
     /// Makes the next segment, if there is none.
-    fn prepare(&mut self, layout: &Layout) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub(super) fn prepare(&mut self, layout: &Layout) -> io::Result<()> {
         if self.spare.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
         }
@@ -150,10 +172,13 @@ impl Keeper {
     pub(super) fn reuse(&mut self, layout: &Layout, path: &Path) -> io::Result<()> {
         let has_spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if has_spare || fs::metadata(path)?.len() < self.spare_len {
-            return fs::remove_file(path);
+            fs::remove_file(path)?;
+            return sync_dir(&layout.wal());
         }
         let spare = layout.spare();
         fs::rename(path, &spare)?;
+        // Before the writer may have it: under its old name it must be found as it was.
+        sync_dir(&layout.wal())?;
         let file = super::files::private_file().read(true).write(true).open(&spare)?;
         self.put_spare(spare, file);
         Ok(())
@@ -166,8 +191,9 @@ impl Keeper {
         options: &AuditOptions,
         buffer: &Buffer,
         signed: u64,
+        now: Timestamp,
     ) {
-        if let Err(error) = self.try_prune(layout, options, buffer, signed) {
+        if let Err(error) = self.try_prune(layout, options, buffer, signed, now) {
             tracing::warn!(%error, "old records of the audit log stay");
         }
     }
@@ -178,6 +204,7 @@ impl Keeper {
         options: &AuditOptions,
         buffer: &Buffer,
         signed: u64,
+        now: Timestamp,
     ) -> io::Result<()> {
         if let Some((minimum, _)) = self.planned.take_if(|(_, said)| *said < signed) {
             return remove_before(layout, minimum);
@@ -187,7 +214,7 @@ impl Keeper {
             return Ok(());
         }
         self.pruned_at = Some(Instant::now());
-        if let Some(minimum) = prunable(layout, options, signed)? {
+        if let Some(minimum) = prunable(layout, options, signed, now)? {
             let reason = format!("{PRUNED}{minimum}");
             self.planned = self.speak(buffer, AUDIT_PRUNES, &reason).map(|said| (minimum, said));
         }
@@ -210,9 +237,14 @@ pub(super) fn minimum_index(layout: &Layout) -> io::Result<u64> {
 }
 
 /// The number of the oldest record to keep, when there are older ones.
-fn prunable(layout: &Layout, options: &AuditOptions, signed: u64) -> io::Result<Option<u64>> {
+fn prunable(
+    layout: &Layout,
+    options: &AuditOptions,
+    signed: u64,
+    now: Timestamp,
+) -> io::Result<Option<u64>> {
     let first = minimum_index(layout)?;
-    let oldest = now().0.saturating_sub(options.retention.as_secs());
+    let oldest = now.0.saturating_sub(options.retention.as_secs());
     let full = signed / TILE_WIDTH as u64;
     let mut excess = match options.retention_len {
         Some(most) => bundles_len(layout, first / TILE_WIDTH as u64, full)?.saturating_sub(most),
@@ -247,11 +279,30 @@ fn remove_before(layout: &Layout, minimum: u64) -> io::Result<()> {
     let first = minimum_index(layout)? / TILE_WIDTH as u64;
     replace_file(&layout.minimum(), format!("{minimum}\n").as_bytes())?;
     for number in first..minimum / TILE_WIDTH as u64 {
-        let path = layout.tile(&TileName::full(TileKind::Entries, number));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        remove_bundle(layout, number)?;
+    }
+    Ok(())
+}
+
+/// Removes the bundles that a stop has left below the oldest record that is kept. They go in their
+/// order, so that those that are left are the last.
+///
+/// # Errors
+/// An I/O error.
+pub(super) fn remove_leftovers(layout: &Layout) -> io::Result<()> {
+    let end = minimum_index(layout)? / TILE_WIDTH as u64;
+    for number in (0..end).rev() {
+        if !remove_bundle(layout, number)? {
+            break;
         }
     }
     Ok(())
+}
+
+/// Removes a bundle; whether it was there.
+fn remove_bundle(layout: &Layout, number: u64) -> io::Result<bool> {
+    match fs::remove_file(layout.tile(&TileName::full(TileKind::Entries, number))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
+    }
 }
