@@ -1,6 +1,6 @@
 //! Keys of volumes inside the guest: rotations, reports, escrow, the end of a lineage.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::client::{Csi, code};
-use super::life::{PATIENCE, Site, dmsetup, output, read_marker, write_marker};
+use super::life::{PATIENCE, Site, dmsetup, output, read_marker, room, write_marker};
 use crate::http::{base64, bytes};
 
 pub(super) const CLASS: [(&str, &str); 3] = [
@@ -22,6 +22,9 @@ pub(super) const CLASS: [(&str, &str); 3] = [
     ("csi.storage.k8s.io/pvc/name", "data"),
 ];
 const SIZE: i64 = 96 << 20;
+/// So many volumes are on a node when the memory of its driver is looked at; fewer on a disk that
+/// is nearly full.
+const VOLUMES: u32 = 200;
 
 pub(super) fn follow(folder: &Path) {
     let site = Site::start(folder);
@@ -44,6 +47,13 @@ pub(super) fn follow(folder: &Path) {
     escrow(&site, &closed, staging);
     inline(&site);
     erase(&site, &closed, &snapshot);
+    let volumes = if room(folder) > 5 << 30 { VOLUMES } else { VOLUMES / 10 };
+    for number in 0..volumes {
+        csi.create(&format!("many-{number}"), 1 << 20, &CLASS).unwrap();
+    }
+    let memory = own_memory(site.driver.id());
+    println!("memory of the driver with {volumes} volumes: {memory} KiB");
+    assert!(memory < 20 * 1_024, "{memory} KiB");
 }
 
 /// What the kubelet asks, and hears.
@@ -176,4 +186,11 @@ fn wait_for(site: &Site, line: &str, wished: impl Fn(&str) -> bool) -> String {
         assert!(began.elapsed() < PATIENCE, "{said}");
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
+}
+
+/// What belongs to the process alone, in KiB.
+fn own_memory(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
 }
