@@ -106,13 +106,21 @@ impl VolumeKeys for VolumeKeyService {
                 message: "the lineage's key cannot be seen".to_owned(),
             });
         };
-        if view.deletion.is_some() || view.destroyed_at.is_some() {
+        if is_ending(&view) {
             return Ok(());
         }
         let ask = self
             .keys
             .ask(|client| async move { client.schedule_deletion(key, None, None).send().await });
-        self.runtime.block_on(ask).map(drop)
+        match self.runtime.block_on(ask) {
+            // An earlier attempt was heard, and its answer was not.
+            Err(KeyError::Refused { code, .. })
+                if code == "KeyState" && self.view(key)?.as_ref().is_some_and(is_ending) =>
+            {
+                Ok(())
+            }
+            done => done.map(drop),
+        }
     }
 
     fn wrap(&self, key: &str, secret: &SecretVec, context: &Context) -> Result<Vec<u8>, KeyError> {
@@ -179,6 +187,10 @@ impl VolumeKeys for VolumeKeyService {
             done => done.map(drop),
         }
     }
+}
+
+fn is_ending(view: &KeyView) -> bool {
+    view.deletion.is_some() || view.destroyed_at.is_some()
 }
 
 /// How many times new data keys were asked for, for all volumes under a key.
