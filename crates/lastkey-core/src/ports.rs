@@ -310,11 +310,12 @@ pub trait AuditArchive: Send + Sync {
     /// When the list cannot be read.
     async fn witnesses(&self) -> Result<Witnesses, Cause>;
 
-    /// Writes that list anew, durably.
+    /// Writes that list anew, durably, if it still is what it was; false when somebody else has
+    /// changed it.
     ///
     /// # Errors
-    /// When it cannot be written.
-    async fn set_witnesses(&self, witnesses: Witnesses) -> Result<(), Cause>;
+    /// When it cannot be read or written.
+    async fn replace_witnesses(&self, before: &Witnesses, after: Witnesses) -> Result<bool, Cause>;
 }
 
 /// The machine's clocks.

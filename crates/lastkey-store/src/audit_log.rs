@@ -104,8 +104,8 @@ pub struct AuditLog {
     buffer: Arc<Buffer>,
     published: Arc<Published>,
     to_builder: SyncSender<ToBuilder>,
-    /// Held while it is decided whether to cosign.
-    cosigning: tokio::sync::Mutex<()>,
+    /// Held while what is known of witnesses, or remembered as one, is read, judged and written.
+    witnessing: Arc<tokio::sync::Mutex<()>>,
     writer: Option<JoinHandle<()>>,
     builder: Option<JoinHandle<()>>,
 }
@@ -161,7 +161,7 @@ impl AuditLog {
             buffer,
             published,
             to_builder,
-            cosigning: tokio::sync::Mutex::new(()),
+            witnessing: Arc::default(),
             writer: Some(thread("audit-writer", move || writer.run())?),
             builder: Some(thread("audit-builder", move || builder.run(&inbox))?),
         })
