@@ -156,7 +156,8 @@ pub trait Store: Send + Sync {
     fn writes_of_epoch(&self) -> u64;
 
     /// Goes through some records, in the order in which they came, and puts those of older epochs
-    /// under the newest one. Their content and revision stay, and watchers hear nothing.
+    /// under the newest one. Their content and revision stay, and watchers hear nothing. The first
+    /// are looked at when no write that was sealed under an older epoch is under way any more.
     ///
     /// # Errors
     /// [`StoreError`].
