@@ -303,13 +303,13 @@ fn kms_plugin_with_a_void_certificate_goes_on_by_its_local_keys() {
     plugin.says("lastkey kms-plugin serves").unwrap();
     let client = KmsClient::connect(&site.path("kms.sock"));
     client.ready();
-    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
+    let sealed = client.seals(&[0x5E; 32]);
     // Who joins anew voids what the plugin has.
     site.invite("cp-1");
     site.ok("node join cp-1 --token-file cp-1.token --out anew");
     plugin.logs("it refuses the credential");
-    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
-    client.encrypt(&[0x5F; 32]).unwrap();
+    assert_eq!(client.opens(&sealed), [0x5E; 32]);
+    client.seals(&[0x5F; 32]);
     // The good one is read as soon as it is there.
     fs::rename(site.path("anew/node.pem"), site.path("cp-1/node.pem")).unwrap();
     site.ok("key rotate alias/etcd");
@@ -327,17 +327,20 @@ fn kms_plugin_of_a_removed_node_stops_and_forgets_until_the_node_joins_anew() {
     plugin.says("lastkey kms-plugin serves").unwrap();
     let client = KmsClient::connect(&site.path("kms.sock"));
     let key_id = client.ready();
-    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
+    let sealed = client.seals(&[0x5E; 32]);
     site.ok("node remove cp-1");
-    let refused = client.wait("refused", Result::is_err).unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied);
+    client
+        .wait("refused", |status| {
+            status.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied)
+        })
+        .unwrap_err();
     assert_eq!(client.encrypt(&[0x5E; 32]).unwrap_err().code(), Code::PermissionDenied);
     client.decrypt(&sealed).unwrap_err();
     site.invite("cp-1");
     site.ok("node join cp-1 --token-file cp-1.token --out anew");
     fs::rename(site.path("anew/node.pem"), site.path("cp-1/node.pem")).unwrap();
     assert_eq!(client.ready(), key_id);
-    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
+    assert_eq!(client.opens(&sealed), [0x5E; 32]);
 }
 
 #[test]
@@ -351,8 +354,8 @@ fn kms_plugin_renews_the_certificate_that_it_calls_with() {
     assert_ne!(renewed, before);
     let client = KmsClient::connect(&site.path("kms.sock"));
     client.ready();
-    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
-    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
+    let sealed = client.seals(&[0x5E; 32]);
+    assert_eq!(client.opens(&sealed), [0x5E; 32]);
     // The key service asks for the certificate of this moment: the look after the renewal passes.
     site.ok("key rotate alias/etcd");
     client
