@@ -3,7 +3,8 @@
 //! Room      the binary. Under the ports of `node` that are served over the network.
 //! Holds     A call ends within its budget, failover included. A refusal is final; only silence
 //!           and "not now" make another server be asked. Credentials are read again when their
-//!           files change.
+//!           files change. Servers in an older state than was known do no more than they are asked
+//!           to by [`Needs::Answer`].
 
 use std::future::Future;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -18,8 +19,10 @@ use lastkey_client::{
     token_from_env, trust_from_env,
 };
 use lastkey_node::ports::Cause;
+use lastkey_wire::native::system::ContinuityRequest;
 use tokio::time::{Instant, timeout};
 
+use super::memory::Memory;
 use crate::cli::ConnectionArgs;
 
 /// A server that is not there is found out in this time, and another one asked.
@@ -60,6 +63,16 @@ pub(crate) struct Servers {
     clients: RwLock<Clients>,
     /// The server that answered last.
     preferred: AtomicUsize,
+    memory: Memory,
+}
+
+/// What a call needs of the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// An answer, in whatever state they are: what is there can be read.
+    Answer,
+    /// That their state continues the one that was known.
+    Continuity,
 }
 
 /// How long a call may take.
@@ -77,6 +90,8 @@ pub(super) enum NoAnswer {
     Away(Cause),
     /// A server said no, on purpose: code and message.
     Refused(String, String),
+    /// They are in an older state than was known; what to do.
+    RolledBack(String),
 }
 
 #[derive(Debug)]
@@ -96,7 +111,8 @@ impl Servers {
     pub(crate) fn new(access: Access) -> anyhow::Result<Self> {
         let made_of = access.stamp();
         let clients = RwLock::new(Clients { each: access.clients()?, made_of });
-        Ok(Self { access, clients, preferred: AtomicUsize::new(0) })
+        let memory = Memory::beside(access.identity.as_deref());
+        Ok(Self { access, clients, preferred: AtomicUsize::new(0), memory })
     }
 
     /// The node certificate to renew, when there is one, and when: so many seconds before its end.
@@ -155,12 +171,37 @@ impl Servers {
     pub(super) async fn ask<T, F>(
         &self,
         limits: Limits,
+        needs: Needs,
         call: impl Fn(Client) -> F,
     ) -> Result<T, NoAnswer>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + limits.budget;
+        if needs == Needs::Continuity && !self.memory.is_fresh() {
+            self.compare(limits, deadline).await?;
+        }
+        self.ask_until(limits, deadline, call).await
+    }
+
+    /// Compares the state of the servers with what is remembered of it.
+    async fn compare(&self, limits: Limits, deadline: Instant) -> Result<(), NoAnswer> {
+        let remembered = self.memory.state().map_err(NoAnswer::RolledBack)?;
+        let request = &ContinuityRequest { remembered };
+        let ask = |client: Client| async move { client.continuity(request).await };
+        let reply = self.ask_until(limits, deadline, ask).await?;
+        self.memory.take(reply).await.map_err(NoAnswer::RolledBack)
+    }
+
+    async fn ask_until<T, F>(
+        &self,
+        limits: Limits,
+        deadline: Instant,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let clients = self.clients();
         let first = self.preferred.load(Ordering::Relaxed);
         let attempts = clients.len().max(LEAST_ATTEMPTS);
@@ -176,12 +217,16 @@ impl Servers {
                     return Ok(answer);
                 }
                 Ok(Err(error)) => {
+                    self.memory.doubt();
                     if error.refusal().is_some_and(|refusal| refusal.detail.code == "Sealed") {
                         self.connect_anew();
                     }
                     last = Some(sorted(error)?);
                 }
-                Err(_) => last = Some(Silent.into()),
+                Err(_) => {
+                    self.memory.doubt();
+                    last = Some(Silent.into());
+                }
             }
         }
         Err(NoAnswer::Away(last.unwrap_or_else(|| Silent.into())))
