@@ -11,6 +11,7 @@ mod findings;
 mod http;
 mod kms;
 mod programs;
+mod push;
 mod report;
 mod server;
 
@@ -39,6 +40,8 @@ pub(crate) enum Part {
     Findings,
     /// Seals and storage keys of a large store.
     Seals,
+    /// New versions on their way into mounted volumes.
+    Push,
 }
 
 /// Runs a part and prints the table.
@@ -51,6 +54,11 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     let mut report = Report::default();
     programs::require(&["taskset"])?;
     let binary = std::path::absolute(&binary)?;
+    if part == Part::Push {
+        push::rows(&mut report)?;
+        report.print();
+        return Ok(());
+    }
     if part == Part::Findings {
         findings::rows(&mut report, &binary)?;
         report.print();
@@ -81,6 +89,8 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
     etcd::rows(&mut report, &binary, scratch.path())?;
     served(&mut report, &binary, scratch.path())?;
+    // Last: it may build the binary anew, with what its tests need.
+    push::rows(&mut report)?;
     report.print();
     Ok(())
 }

@@ -140,18 +140,83 @@ impl Writer {
     }
 
     fn next_segment(&self, group: &Group) -> io::Result<Segment> {
-        let needed = (2 * HEADER_LEN + group.bytes.len()) as u64;
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let wal = self.layout.wal();
-        let fits = |(_, file): &(PathBuf, File)| file.metadata().is_ok_and(|m| m.len() >= needed);
-        let (path, file) = match spare.filter(fits) {
-            Some(spare) => spare,
-            None => {
-                let path = wal.join("next");
-                let file = zero_filled(&path, self.segment_len.max(needed))?;
-                (path, file)
+        next_segment(&self.layout, &self.spare, self.segment_len, group)
+    }
+}
+
+/// The segment that begins with a group: the spare one where it is long enough, else one of at least
+/// this length.
+///
+/// # Errors
+/// An I/O error.
+fn next_segment(layout: &Layout, spare: &Spare, len: u64, group: &Group) -> io::Result<Segment> {
+    let needed = (2 * HEADER_LEN + group.bytes.len()) as u64;
+    let wal = layout.wal();
+    let fits = |(_, file): &(PathBuf, File)| file.metadata().is_ok_and(|m| m.len() >= needed);
+    // Held until the spare one has its new name: the keeper is not to make another of the old name
+    // meanwhile.
+    let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+    let (path, file) = match spare.take().filter(fits) {
+        Some(spare) => spare,
+        None => {
+            let path = wal.join("next");
+            let file = zero_filled(&path, len.max(needed))?;
+            (path, file)
+        }
+    };
+    Segment::begin(&wal, &path, file, group.first)
+}
+
+#[cfg(test)]
+mod tests {
+    use lastkey_core::audit::tile::push_record;
+
+    use super::super::AuditOptions;
+    use super::super::builder::make_dirs;
+    use super::super::keeper::Keeper;
+    use super::super::recover::FIRST_SEGMENT_LEN;
+    use super::super::wal::{scan, segments};
+    use super::*;
+
+    const LEN: u64 = FIRST_SEGMENT_LEN;
+
+    /// The keeper made a new spare segment, or renamed an old one, while the writer had the spare one
+    /// in hand and had not renamed it yet: the writer wrote on into a file of no name.
+    #[test]
+    fn spare_segment_is_the_writers_alone_once_it_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout { dir: dir.path().to_owned() };
+        make_dirs(&layout).unwrap();
+        let spare: Spare = Arc::default();
+        let first = next_segment(&layout, &spare, LEN, &group(0)).unwrap();
+        let current = Arc::new(Mutex::new(Watched::of(&first).unwrap()));
+        let options = AuditOptions { segment_len: LEN, ..AuditOptions::default() };
+        let mut keeper = Keeper::new(current, Arc::clone(&spare), LEN, &options);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for number in 1..300 {
+                    let mut segment = next_segment(&layout, &spare, LEN, &group(number)).unwrap();
+                    segment.append(&group(number)).unwrap();
+                    Watched::of(&segment).unwrap().check().unwrap();
+                    let written = fs::read(&segment.path).unwrap();
+                    assert_eq!(scan(&written, number).unwrap().groups.len(), 1, "{number}");
+                }
+            });
+            while !writer.is_finished() {
+                keeper.prepare(&layout).unwrap();
+                let mut all = segments(&layout.wal()).unwrap();
+                // The newest two are the writer's.
+                all.truncate(all.len().saturating_sub(2));
+                for (_, path) in all {
+                    keeper.reuse(&layout, &path).unwrap();
+                }
             }
-        };
-        Segment::begin(&wal, &path, file, group.first)
+        });
+    }
+
+    fn group(number: u64) -> Group {
+        let mut bytes = Vec::new();
+        assert!(push_record(&mut bytes, b"a record"));
+        Group::of(number, bytes).unwrap()
     }
 }

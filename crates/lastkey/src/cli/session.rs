@@ -56,6 +56,15 @@ impl Session {
         Ok(Client::new(&config)?)
     }
 
+    /// A client by the credentials as their files have them now; the one before, when they cannot
+    /// be read. For commands that outlive a token.
+    pub(crate) fn client_anew(&self, before: &Client) -> Client {
+        self.client().unwrap_or_else(|failure| {
+            output::note(&format!("warning: the credentials cannot be read now: {failure}"));
+            before.clone()
+        })
+    }
+
     /// A client of this certificate and key, and no token.
     pub(crate) fn client_as(&self, identity: &Path) -> Result<Client, Failure> {
         let identity = Some(input::identity_file(identity)?);

@@ -2,6 +2,7 @@
 //! authority.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +21,24 @@ use tonic_prost::ProstCodec;
 
 /// The API server waits no longer.
 const LIMIT: Duration = Duration::from_secs(3);
+
+/// One call as clients make it whose `:authority` is the percent-encoded path of the socket: API
+/// servers before 1.32, drivers before 1.5.5. The connection stays open as long as it is kept.
+#[track_caller]
+pub(crate) fn call_by_path(socket: &Path, method: &str) -> std::os::unix::net::UnixStream {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let len = |text: &str| u8::try_from(text.len()).unwrap();
+    let authority = "%2Frun%2Fkms.s";
+    let mut block = vec![0x83, 0x86, 0x44, len(method)];
+    block.extend_from_slice(method.as_bytes());
+    block.extend_from_slice(&[0x41, len(authority)]);
+    block.extend_from_slice(authority.as_bytes());
+    let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    frames.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 4, 0, 0, 0, 1]);
+    frames.extend_from_slice(&block);
+    stream.write_all(&frames).unwrap();
+    stream
+}
 
 /// A connection to a plugin, for tests that do one thing after the other.
 pub(crate) struct KmsClient {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tonic::Code;
 
 use crate::http::Http;
-use crate::kms_client::{Connection, KmsClient, annotation, changed};
+use crate::kms_client::{Connection, KmsClient, annotation, call_by_path, changed};
 use crate::process::{Running, lastkey, run};
 use crate::world::Server;
 
@@ -231,15 +231,7 @@ fn second_plugin_on_a_socket_is_refused_and_a_killed_one_leaves_nothing_in_the_w
 fn old_api_server_is_told_of_in_the_log() {
     let site = Site::found();
     let plugin = site.start(&[]);
-    let mut stream = UnixStream::connect(&plugin.socket).unwrap();
-    let mut block = vec![0x83, 0x86, 0x44, 28];
-    block.extend_from_slice(b"/v2.KeyManagementService/Sta");
-    block.extend_from_slice(&[0x41, 14]);
-    block.extend_from_slice(b"%2Frun%2Fkms.s");
-    let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    frames.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 4, 0, 0, 0, 1]);
-    frames.extend_from_slice(&block);
-    stream.write_all(&frames).unwrap();
+    let stream = call_by_path(&plugin.socket, "/v2.KeyManagementService/Sta");
     plugin.process.logs("Kubernetes 1.32 or later is needed");
     drop(stream);
     plugin.client().ready();
