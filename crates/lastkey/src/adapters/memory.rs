@@ -106,7 +106,8 @@ impl Memory {
     /// Remembers a state; whether it is time to write it down.
     fn keep(&self, state: RememberedState, at_once: bool) -> bool {
         let (mut known, now) = (self.lock(), Instant::now());
-        (known.state, known.compared, known.is_older) = (Some(state), Some(now), false);
+        (known.is_loaded, known.state) = (true, Some(state));
+        (known.compared, known.is_older) = (Some(now), false);
         let is_due = at_once || known.written.is_none_or(|at| at.elapsed() >= WRITES);
         if is_due {
             known.written = Some(now);

@@ -43,6 +43,8 @@ pub(crate) struct Access {
     /// How many seconds before its end the certificate is renewed; 0 for never.
     pub(crate) renew_secs: u64,
     pub(crate) token: Token,
+    /// Whether what is known of their state outlives the process, beside the certificate.
+    pub(crate) remembers: bool,
 }
 
 /// Where the token comes from.
@@ -111,7 +113,7 @@ impl Servers {
     pub(crate) fn new(access: Access) -> anyhow::Result<Self> {
         let made_of = access.stamp();
         let clients = RwLock::new(Clients { each: access.clients()?, made_of });
-        let memory = Memory::beside(access.identity.as_deref());
+        let memory = Memory::beside(access.identity.as_deref().filter(|_| access.remembers));
         Ok(Self { access, clients, preferred: AtomicUsize::new(0), memory })
     }
 
@@ -280,7 +282,8 @@ impl Access {
             Some(path) => Token::File(path.clone()),
             None => token_from_env().map_or(Token::None, Token::Fixed),
         };
-        Ok(Self { servers: vec![parse_addr(&addr)?], trust, identity, renew_secs, token })
+        let servers = vec![parse_addr(&addr)?];
+        Ok(Self { servers, trust, identity, renew_secs, token, remembers: true })
     }
 
     fn clients(&self) -> anyhow::Result<Arc<[Client]>> {
