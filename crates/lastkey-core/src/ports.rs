@@ -20,7 +20,7 @@ pub use crate::seal_device::{
     DeviceKind, DeviceSettings, NoDevices, SealDevice, SealDeviceError, SealDevices,
 };
 use crate::seal_record::Bootstrap;
-use crate::time::Reading;
+use crate::time::{Reading, Timestamp};
 
 /// Any lower failure, boxed once at the boundary.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -321,6 +321,11 @@ pub trait AuditArchive: Send + Sync {
 pub trait Clock: Send + Sync {
     /// What they say now. Called often; must be cheap.
     fn read(&self) -> Reading;
+
+    /// What the wall clock says now: every call asks it more than once.
+    fn wall(&self) -> Timestamp {
+        self.read().wall
+    }
 }
 
 /// Where use cases draw randomness from.
