@@ -82,8 +82,8 @@ impl Writer {
         let (mut expected, mut last_sync) = (0, Duration::ZERO);
         loop {
             let batch = self.buffer.take(expected, last_sync);
-            if let Some(group) = Group::of(batch.first, batch.bytes).filter(|g| !g.bytes.is_empty())
-            {
+            let group = Group::in_place(batch.first, batch.framed);
+            if let Some(group) = group.filter(|group| !group.leaves.is_empty()) {
                 let started = Instant::now();
                 if !self.write(&group, batch.closed) {
                     return;
@@ -121,7 +121,7 @@ impl Writer {
     }
 
     fn append(&mut self, group: &Group) -> io::Result<()> {
-        if !self.segment.has_room(group.bytes.len()) {
+        if !self.segment.has_room(group) {
             let current = Arc::clone(&self.current);
             // Held until the next one is watched: nobody is to miss this one meanwhile.
             let mut watched = current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +140,7 @@ impl Writer {
     }
 
     fn next_segment(&self, group: &Group) -> io::Result<Segment> {
-        let needed = (2 * HEADER_LEN + group.bytes.len()) as u64;
+        let needed = (HEADER_LEN + group.framed_len()) as u64;
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let wal = self.layout.wal();
         let fits = |(_, file): &(PathBuf, File)| file.metadata().is_ok_and(|m| m.len() >= needed);
