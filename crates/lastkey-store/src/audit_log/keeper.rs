@@ -126,7 +126,10 @@ impl Keeper {
     }
 
     /// Makes the next segment, if there is none.
-    fn prepare(&mut self, layout: &Layout) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn prepare(&mut self, layout: &Layout) -> io::Result<()> {
         if self.spare.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
         }

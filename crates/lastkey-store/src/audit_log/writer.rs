@@ -141,10 +141,11 @@ impl Writer {
 
     fn next_segment(&self, group: &Group) -> io::Result<Segment> {
         let needed = (HEADER_LEN + group.framed_len()) as u64;
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let wal = self.layout.wal();
+        // Held until the file has its new name: whoever finds no spare makes one, in its place.
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |(_, file): &(PathBuf, File)| file.metadata().is_ok_and(|m| m.len() >= needed);
-        let (path, file) = match spare.filter(fits) {
+        let (path, file) = match spare.take().filter(fits) {
             Some(spare) => spare,
             None => {
                 let path = wal.join("next");
@@ -153,5 +154,79 @@ impl Writer {
             }
         };
         Segment::begin(&wal, &path, file, group.first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::sync_channel;
+
+    use super::super::builder::make_dirs;
+    use super::super::keeper::Keeper;
+    use super::super::wal::scan;
+    use super::*;
+
+    const LEN: u64 = 64 << 10;
+
+    /// Says that it is over when the test is, however that ends.
+    struct End<'a>(&'a AtomicBool);
+
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn keeper(current: &Current, spare: &Spare) -> Keeper {
+        Keeper {
+            current: Arc::clone(current),
+            spare: Arc::clone(spare),
+            spare_len: LEN,
+            longest: LEN,
+            alarm_free: 0,
+            refuse_free: 0,
+            pruned_at: None,
+            planned: None,
+            refusing: false,
+        }
+    }
+
+    #[test]
+    fn spare_that_becomes_a_segment_is_not_made_anew_under_the_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout { dir: dir.path().to_owned() };
+        make_dirs(&layout).unwrap();
+        let first = layout.wal().join("first");
+        let file = zero_filled(&first, LEN).unwrap();
+        let segment = Segment::begin(&layout.wal(), &first, file, 0).unwrap();
+        let current = Arc::new(Mutex::new(Watched::of(&segment).unwrap()));
+        let (spare, (builder, _inbox)) = (Spare::default(), sync_channel(1));
+        let mut keeper = keeper(&current, &spare);
+        let buffer = Arc::new(Buffer::new(0));
+        let writer =
+            Writer { buffer, layout: layout.clone(), segment, current, spare, builder, segment_len: LEN };
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let preparing = scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    keeper.prepare(&layout).unwrap();
+                }
+            });
+            let _end = End(&is_over);
+            for number in 1..=30 {
+                while writer.spare.lock().unwrap().is_none() {
+                    assert!(!preparing.is_finished());
+                    std::thread::yield_now();
+                }
+                let group = Group::of(number, &[0, 1, b'x']).unwrap();
+                let mut segment = writer.next_segment(&group).unwrap();
+                segment.append(&group).unwrap();
+                assert_eq!(Watched::of(&segment).unwrap().check(), Ok(()));
+                let found = scan(&fs::read(&segment.path).unwrap(), number).unwrap();
+                assert_eq!(found.groups.len(), 1);
+                fs::remove_file(segment.path).unwrap();
+            }
+        });
     }
 }
