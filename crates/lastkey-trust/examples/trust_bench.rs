@@ -65,9 +65,7 @@ fn measure() -> Outcome<()> {
     tell("seal_bearer", &mut || keys.seal_bearer(&session, &mut SystemEntropy).is_ok());
     tell("open_bearer", &mut || ring.open_bearer(black_box(&bearer), &request).is_ok());
     let kept = KeptBearers::default();
-    tell("open_kept", &mut || {
-        ring.open_kept(&kept, black_box(&bearer), &request, |_| ()).is_ok()
-    });
+    tell("open_kept", &mut || ring.open_kept(&kept, black_box(&bearer), &request, |_| ()).is_ok());
 
     let date = format_date(NOW);
     let token = triple.session_token.expose(|bytes| String::from_utf8(bytes.to_vec()))?;

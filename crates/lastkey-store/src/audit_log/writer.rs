@@ -204,8 +204,15 @@ mod tests {
         let (spare, (builder, _inbox)) = (Spare::default(), sync_channel(1));
         let mut keeper = keeper(&current, &spare);
         let buffer = Arc::new(Buffer::new(0));
-        let writer =
-            Writer { buffer, layout: layout.clone(), segment, current, spare, builder, segment_len: LEN };
+        let writer = Writer {
+            buffer,
+            layout: layout.clone(),
+            segment,
+            current,
+            spare,
+            builder,
+            segment_len: LEN,
+        };
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let preparing = scope.spawn(|| {
