@@ -125,17 +125,8 @@ impl AuditLog {
         let published = Arc::new(Published::default());
         let current = Arc::new(Mutex::new(Watched::of(&recovered.segment)?));
         let spare = Arc::new(Mutex::new(None));
-        let keeper = Keeper {
-            current: Arc::clone(&current),
-            spare: Arc::clone(&spare),
-            spare_len: recovered.segment.len().clamp(FIRST_SEGMENT_LEN, options.segment_len),
-            longest: options.segment_len.max(FIRST_SEGMENT_LEN),
-            alarm_free: options.alarm_free,
-            refuse_free: options.refuse_free,
-            pruned_at: None,
-            planned: None,
-            refusing: false,
-        };
+        let len = recovered.segment.len();
+        let keeper = Keeper::new(Arc::clone(&current), Arc::clone(&spare), len, &options);
         let (to_builder, inbox) = sync_channel(MAX_BUILDING);
         let Recovered { segment, tree, segments, signed, .. } = recovered;
         *published.tail() = Tail::of(&tree, &[]);

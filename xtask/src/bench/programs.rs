@@ -158,8 +158,24 @@ pub(crate) fn example(
 ) -> anyhow::Result<Figures> {
     let path = build_example(package, example)?;
     let mut command = core.map_or_else(|| Command::new(&path), |core| pinned(core, &path));
-    let output = command.args(args).stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "{example} failed");
+    printed(command.args(args), example)
+}
+
+/// Runs one of the heavy tests of the binary, built for release with the binary itself.
+///
+/// # Errors
+/// When it does not compile, or fails.
+pub(crate) fn journey(name: &str) -> anyhow::Result<Figures> {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--release", "--quiet", "--locked", "-p", "lastkey", "--test", "it"]);
+    command.args(["--", name, "--exact", "--ignored", "--nocapture"]);
+    printed(&mut command, name)
+}
+
+/// The figures that a command prints.
+fn printed(command: &mut Command, name: &str) -> anyhow::Result<Figures> {
+    let output = command.stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "{name} failed");
     let text = String::from_utf8(output.stdout)?;
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
     Ok(Figures(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))

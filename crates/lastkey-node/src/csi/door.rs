@@ -18,7 +18,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::dialect::Personality;
-use super::provider::Provider;
+use super::servers::Providers;
 use crate::grpc::{self, method_of, unary};
 use crate::socket::Peers;
 
@@ -34,22 +34,22 @@ pub async fn serve(
     listener: UnixListener,
     peers: Peers,
     personality: Personality,
-    provider: Arc<Provider>,
+    providers: Arc<Providers>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    grpc::serve(listener, peers, Arc::new(Desk { personality, provider }), stop).await
+    grpc::serve(listener, peers, Arc::new(Desk { personality, providers }), stop).await
 }
 
-/// A provider as one of its personalities.
+/// The providers as one of their personalities.
 struct Desk {
     personality: Personality,
-    provider: Arc<Provider>,
+    providers: Arc<Providers>,
 }
 
 /// A connection of a driver.
 struct Line {
     personality: Personality,
-    provider: Arc<Provider>,
+    providers: Arc<Providers>,
 }
 
 impl grpc::Door for Desk {
@@ -60,7 +60,7 @@ impl grpc::Door for Desk {
     }
 
     fn line(self: Arc<Self>) -> Line {
-        Line { personality: self.personality, provider: Arc::clone(&self.provider) }
+        Line { personality: self.personality, providers: Arc::clone(&self.providers) }
     }
 
     fn refused_stream(&self) {
@@ -99,15 +99,15 @@ impl Line {
         VersionResponse {
             version: VERSION.to_owned(),
             runtime_name: self.personality.name().to_owned(),
-            runtime_version: self.provider.config.version.clone(),
+            runtime_version: self.providers.own().config.version.clone(),
         }
     }
 
     /// In a task of its own: a driver that hangs up does not leave a volume half made.
     async fn mount(&self, asked: MountRequest) -> Result<MountResponse, Status> {
         let started = Instant::now();
-        let (provider, personality) = (Arc::clone(&self.provider), self.personality);
-        let mounting = tokio::spawn(async move { provider.mount(personality, &asked).await });
+        let (providers, personality) = (Arc::clone(&self.providers), self.personality);
+        let mounting = tokio::spawn(async move { providers.mount(personality, &asked).await });
         let mounted = mounting.await;
         let took = started.elapsed();
         let answer = match mounted {
@@ -120,7 +120,7 @@ impl Line {
             Err(_) => Err(Status::internal("the provider has failed; look at its log")),
         };
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        self.provider.metrics.mounted(personality.name(), word_of(code), took);
+        self.providers.own().metrics.mounted(personality.name(), word_of(code), took);
         answer
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Held {
     pub(super) seen: BTreeMap<String, Option<u32>>,
     pub(super) versions: BTreeMap<String, u32>,
     pub(super) made_at: Instant,
+    /// Since when one of its secrets is known to have changed without the volume being renewed.
+    pub(super) behind_since: Option<Instant>,
     /// When something in it is to be asked for again, so that it lives on.
     pub(super) ask_again_at: Option<Instant>,
     /// It has stages that nobody tells about.

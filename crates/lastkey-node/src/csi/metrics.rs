@@ -3,6 +3,7 @@
 //! Room      `node`.
 //! Holds     No name of a pod, an account or a secret stands in it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::provider::Provider;
+use super::servers::Providers;
 use crate::page::Shown;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,8 +37,11 @@ pub(super) struct Metrics {
     durations: Histogram,
     from_memory: Counter,
     renewals: Family<Outcome, Counter>,
+    renewal_times: Histogram,
     given_in_outage: Counter,
     volumes: Gauge,
+    behind: Gauge,
+    oldest: Gauge,
     watch_answers: Gauge,
 }
 
@@ -46,7 +51,9 @@ impl Metrics {
         let metrics = (Family::default(), Counter::default(), Family::default());
         let (mounts, from_memory, renewals) = metrics;
         let (given_in_outage, durations) = (Counter::default(), Histogram::new(BUCKETS));
+        let renewal_times = Histogram::new(BUCKETS);
         let (volumes, watch_answers) = (Gauge::default(), Gauge::default());
+        let (behind, oldest) = (Gauge::default(), Gauge::default());
         registry.register("mounts", "Questions of the driver by gRPC code", Clone::clone(&mounts));
         let help = "Time of such a question";
         registry.register_with_unit("mount_duration", help, Unit::Seconds, durations.clone());
@@ -54,6 +61,12 @@ impl Metrics {
         registry.register("from_memory", help, Clone::clone(&from_memory));
         let help = "Volumes that were made anew after a secret had changed, by result";
         registry.register("renewals", help, Clone::clone(&renewals));
+        let help = "Time from the news of a change to the new files in the volume";
+        registry.register_with_unit("renewal", help, Unit::Seconds, renewal_times.clone());
+        let help = "How long the volume that is behind for longest has waited; 0 when none is";
+        registry.register_with_unit("behind", help, Unit::Seconds, behind.clone());
+        let help = "Time since the volume that was read first was read from a server";
+        registry.register_with_unit("oldest_read", help, Unit::Seconds, oldest.clone());
         let help = "Volumes that were given what is remembered while no server answered";
         registry.register("given_in_outage", help, given_in_outage.clone());
         registry.register("volumes", "Volumes that are known", volumes.clone());
@@ -66,8 +79,11 @@ impl Metrics {
             durations,
             from_memory,
             renewals,
+            renewal_times,
             given_in_outage,
             volumes,
+            behind,
+            oldest,
             watch_answers,
         }
     }
@@ -86,31 +102,56 @@ impl Metrics {
         self.given_in_outage.inc();
     }
 
-    /// A mounted volume was made anew, or was not.
-    pub(super) fn renewed(&self, result: &'static str) {
-        self.renewals.get_or_create(&Outcome { result }).inc();
+    /// A mounted volume was made anew, so long after the news.
+    pub(super) fn renewed(&self, took: Duration) {
+        self.renewals.get_or_create(&Outcome { result: "ok" }).inc();
+        self.renewal_times.observe(took.as_secs_f64());
     }
 
-    pub(super) fn watch(&self, answers: bool) {
-        self.watch_answers.set(i64::from(answers));
+    /// A mounted volume was not made anew.
+    pub(super) fn not_renewed(&self) {
+        self.renewals.get_or_create(&Outcome { result: "failed" }).inc();
     }
 }
 
-impl Shown for Provider {
+impl Shown for Providers {
     fn metrics(&self) -> String {
-        let volumes = i64::try_from(self.slots().len()).unwrap_or(i64::MAX);
-        self.metrics.volumes.set(volumes);
+        let metrics = &self.own().metrics;
+        let slots: Vec<_> = self.all().flat_map(|one| one.slots()).collect();
+        metrics.volumes.set(i64::try_from(slots.len()).unwrap_or(i64::MAX));
+        metrics.watch_answers.set(i64::from(self.is_told()));
+        let (mut behind, mut oldest) = (Duration::ZERO, Duration::ZERO);
+        // One that is being made is neither behind nor old.
+        for slot in &slots {
+            let Ok(held) = slot.held.try_lock() else { continue };
+            let Some(held) = &*held else { continue };
+            let waited = held.behind_since.map_or(Duration::ZERO, |since| since.elapsed());
+            (behind, oldest) = (behind.max(waited), oldest.max(held.made_at.elapsed()));
+        }
+        let seconds = |age: Duration| i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        metrics.behind.set(seconds(behind));
+        metrics.oldest.set(seconds(oldest));
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let written = prometheus_client::encoding::text::encode(&mut text, &self.metrics.registry);
+        let written = prometheus_client::encoding::text::encode(&mut text, &metrics.registry);
         if written.is_ok() { text } else { String::new() }
     }
 
     /// Ready while it serves: pods that run are answered also while no server answers.
     fn readiness(&self) -> (bool, String) {
-        let told = self.metrics.watch_answers.get() == 1;
-        let state = if told { "ok" } else { "not told of changes" };
-        (true, format!("watch: {state}\nvolumes: {}\n", self.slots().len()))
+        let state = if self.is_told() { "ok" } else { "not told of changes" };
+        let volumes: usize = self.all().map(|one| one.slots().len()).sum();
+        (true, format!("watch: {state}\nvolumes: {volumes}\n"))
+    }
+}
+
+impl Providers {
+    /// Whether each server that has volumes on this node tells it of changes.
+    fn is_told(&self) -> bool {
+        let told = |one: &Provider| one.is_told.load(Ordering::Relaxed);
+        let others = self.all().skip(1).filter(|one| !one.slots().is_empty());
+        let mut asked = self.all().take(1).chain(others);
+        asked.all(|one| told(one))
     }
 }
 
@@ -130,12 +171,14 @@ mod tests {
             mounted(&provider, &request("uid-of-a-pod", &token("uid-of-a-pod", 1))).await;
         }
         provider.metrics.mounted("lastkey", "OK", Duration::from_millis(2));
-        let text = provider.metrics();
+        let text = Providers::new(provider).metrics();
         for line in [
             "lastkey_secrets_provider_from_memory_total 2",
             "lastkey_secrets_provider_volumes 1",
             "lastkey_secrets_provider_mounts_total{personality=\"lastkey\",code=\"OK\"} 1",
             "lastkey_secrets_provider_mount_duration_seconds_count 1",
+            "lastkey_secrets_provider_renewal_seconds_count 0",
+            "lastkey_secrets_provider_behind_seconds 0",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
         }

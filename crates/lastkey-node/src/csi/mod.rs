@@ -21,6 +21,7 @@ mod reading;
 mod refusal;
 mod render;
 mod request;
+mod servers;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -31,3 +32,4 @@ pub use dialect::{NoPersonality, Personality};
 pub use door::serve;
 pub use provider::{OutageConfig, Provider, ProviderConfig};
 pub use refusal::Refusal;
+pub use servers::Providers;

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +25,7 @@ use super::metrics::Metrics;
 use super::outage::Shelf;
 use super::plan::{Plan, Source};
 use super::reading::{Failed, INTERNAL, Reader};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Whom};
 use super::render::{Rendered, Values, render_all};
 use super::request::Asked;
 use super::volume::{PODS, replace};
@@ -72,7 +73,9 @@ pub struct Provider {
     /// A volume is there, or holds something else.
     pub(super) wake: Notify,
     pub(super) begun_at: Instant,
-    pub(super) metrics: Metrics,
+    /// Whether the service tells this node of changes.
+    pub(super) is_told: AtomicBool,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Provider {
@@ -85,11 +88,33 @@ impl Provider {
         service: Arc<dyn SecretOps>,
         outage: Option<OutageConfig>,
     ) -> Result<Self, WrapError> {
+        let metrics = Arc::new(Metrics::new(&config.version));
+        Self::counting(config, service, outage, metrics)
+    }
+
+    /// A provider of the same node that asks another service; both count together.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn beside(
+        &self,
+        service: Arc<dyn SecretOps>,
+        outage: Option<OutageConfig>,
+    ) -> Result<Self, WrapError> {
+        Self::counting(self.config.clone(), service, outage, Arc::clone(&self.metrics))
+    }
+
+    fn counting(
+        config: ProviderConfig,
+        service: Arc<dyn SecretOps>,
+        outage: Option<OutageConfig>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, WrapError> {
         let outage = outage.map(|one| Shelf::new(one.bound).map(|shelf| (shelf, one.judge)));
         let outage = outage.transpose()?;
         let (volumes, untold, wake) = (Mutex::default(), Mutex::default(), Notify::new());
-        let (begun_at, metrics) = (Instant::now(), Metrics::new(&config.version));
-        Ok(Self { config, service, volumes, outage, untold, wake, begun_at, metrics })
+        let (begun_at, is_told) = (Instant::now(), AtomicBool::new(false));
+        Ok(Self { config, service, volumes, outage, untold, wake, begun_at, is_told, metrics })
     }
 
     /// The files of a volume.
@@ -101,9 +126,17 @@ impl Provider {
         personality: Personality,
         request: &MountRequest,
     ) -> Result<MountResponse, Refusal> {
-        let asked = Asked::parse(request)?;
-        let slot = self.slot(personality, &asked);
-        let made = timeout(BUDGET, self.mount_in(&slot, personality, &asked)).await;
+        self.mount_asked(personality, &Asked::parse(request)?).await
+    }
+
+    /// The same of a request that was taken apart.
+    pub(super) async fn mount_asked(
+        &self,
+        personality: Personality,
+        asked: &Asked,
+    ) -> Result<MountResponse, Refusal> {
+        let slot = self.slot(personality, asked);
+        let made = timeout(BUDGET, self.mount_in(&slot, personality, asked)).await;
         made.unwrap_or_else(|_| {
             Err(Refusal::Unready(format!(
                 "{}: Lastkey did not answer within {} s; the pod starts when it does",
@@ -120,7 +153,7 @@ impl Provider {
         asked: &Asked,
     ) -> Result<MountResponse, Refusal> {
         let mut held = slot.held.lock().await;
-        let plan = personality.plan(&asked.parameters, asked.mode)?;
+        let plan = plan_of(personality, asked)?;
         let token = asked.token(&self.audiences(personality, &plan))?;
         let token_hash = token.expose(sha256);
         if let Some(held) = &*held
@@ -155,6 +188,7 @@ impl Provider {
         held.asked.fingerprint == asked.fingerprint
             && held.token_hash == *token
             && SystemTime::now() < held.token_ends_at
+            && held.behind_since.is_none()
             && (is_told || held.made_at.elapsed() < RECHECK)
             && held.ask_again_at.is_none_or(|at| Instant::now() < at)
     }
@@ -176,18 +210,29 @@ impl Provider {
     /// Makes a volume anew after one of its secrets has changed, and puts it where it is mounted.
     ///
     /// # Errors
-    /// [`Failed`]; the volume stays as it is.
+    /// [`Failed`]; the volume stays as it is, and is known to be behind: it is made anew when the
+    /// kubelet asks next, whatever is in memory.
     pub(super) async fn renew(&self, slot: &Slot) -> Result<(), Failed> {
         let mut held = slot.held.lock().await;
-        let Some(before) = &*held else { return Ok(()) };
-        let asked = &before.asked;
-        let plan = before.personality.plan(&asked.parameters, asked.mode)?;
-        let made = self.make(before.personality, &plan, asked, &before.token, Some(before)).await?;
+        let Some(before) = &mut *held else { return Ok(()) };
+        let made = match self.made_anew(before).await {
+            Ok(made) => made,
+            Err(failed) => {
+                before.behind_since.get_or_insert_with(Instant::now);
+                return Err(failed);
+            }
+        };
         if slot.tell(&made, self.deliver(&made)) {
             self.wake.notify_one();
         }
         *held = Some(made);
         Ok(())
+    }
+
+    async fn made_anew(&self, before: &Held) -> Result<Held, Failed> {
+        let (personality, asked) = (before.personality, &before.asked);
+        let plan = plan_of(personality, asked)?;
+        self.make(personality, &plan, asked, &before.token, Some(before)).await
     }
 
     /// Writes a mounted volume; whether that was done.
@@ -207,21 +252,21 @@ impl Provider {
 
     /// The place of a volume. The driver says where that is, so no pod names another's.
     fn slot(&self, personality: Personality, asked: &Asked) -> Arc<Slot> {
-        let class = asked.parameters.get("secretProviderClass").map_or("", String::as_str);
-        let parts = [
-            personality.name(),
-            &asked.target,
-            &asked.pod_uid,
-            &asked.namespace,
-            &asked.service_account,
-            class,
-        ];
-        let parts: Vec<&[u8]> = parts.iter().flat_map(|part| [part.as_bytes(), b"\0"]).collect();
         let now = Instant::now();
         let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = volumes.entry(sha256_of(&parts)).or_insert_with(|| Arc::new(Slot::new(now)));
+        let slot = volumes.entry(place(personality, asked));
+        let slot = slot.or_insert_with(|| Arc::new(Slot::new(now)));
         *slot.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Arc::clone(slot)
+    }
+
+    /// Forgets a volume, which is made by another service from now on.
+    pub(super) fn let_go(&self, personality: Personality, asked: &Asked) {
+        let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        if volumes.remove(&place(personality, asked)).is_some() {
+            // The service is told who holds what now.
+            self.wake.notify_one();
+        }
     }
 
     /// Forgets volumes that are not mounted any more. Where that is not seen, those that nobody has
@@ -267,7 +312,8 @@ impl Provider {
             None => self.open_session(asked, token, &role, identity.as_ref()).await?,
         };
         let reader = Reader { session: session.as_ref(), identity: identity.as_ref() };
-        let (values, is_live) = self.read_all(plan, asked, reader).await?;
+        let whom = Whom { asked, role: &role };
+        let (values, is_live) = self.read_all(plan, whom, reader).await?;
         let ask_after = values.values().flatten().filter_map(|read| read.ask_after).min();
         let (mut files, values) = rendered(plan, asked, values).await?;
         keep_bytes(&mut files, before);
@@ -284,6 +330,7 @@ impl Provider {
             seen,
             versions,
             made_at: Instant::now(),
+            behind_since: None,
             ask_again_at: ask_after.map(|pause| Instant::now() + pause),
             is_untold: !is_live || values.keys().any(is_untold),
         })
@@ -294,15 +341,35 @@ impl Provider {
             return Ok(role.clone());
         }
         let role = self.config.role.as_ref().ok_or_else(|| {
-            Refusal::Invalid(
-                "the class names no role: add the parameter `role`, or start the provider with \
-                 --role for all classes"
-                    .to_owned(),
-            )
+            Refusal::Invalid(format!(
+                "{}: the class names no role: add the parameter `role`, or start the provider with \
+                 --role for all classes",
+                asked.class_of_whom()
+            ))
         })?;
         let role = role.replace("{namespace}", &asked.namespace);
         Ok(role.replace("{serviceaccount}", &asked.service_account))
     }
+}
+
+/// Names the place of a volume.
+fn place(personality: Personality, asked: &Asked) -> [u8; 32] {
+    let parts = [
+        personality.name(),
+        &asked.target,
+        &asked.pod_uid,
+        &asked.namespace,
+        &asked.service_account,
+        asked.class(),
+    ];
+    let parts: Vec<&[u8]> = parts.iter().flat_map(|part| [part.as_bytes(), b"\0"]).collect();
+    sha256_of(&parts)
+}
+
+/// What the class of a volume asks for.
+fn plan_of(personality: Personality, asked: &Asked) -> Result<Plan, Refusal> {
+    let plan = personality.plan(&asked.parameters, asked.mode);
+    plan.map_err(|refusal| refusal.for_whom(&asked.class_of_whom()))
 }
 
 /// What is made with random bytes stays as it is while it is made of the same.

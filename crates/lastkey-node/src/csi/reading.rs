@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::outage::Identity;
 use super::plan::{Plan, Source};
 use super::provider::Provider;
-use super::refusal::{Refusal, is_no, of_object, of_session};
+use super::refusal::{Refusal, Whom, is_no, of_object, of_session};
 use super::render::Values;
 use super::request::Asked;
 use crate::ports::{PodIdentity, PodSession, ReadSecret, SecretError, Which};
@@ -66,9 +66,10 @@ impl Provider {
     pub(super) async fn read_all(
         &self,
         plan: &Plan,
-        asked: &Asked,
+        whom: Whom<'_>,
         reader: Reader<'_>,
     ) -> Result<(Values, bool), Failed> {
+        let asked = whom.asked;
         let mut users: BTreeMap<&Source, Vec<(&str, bool)>> = BTreeMap::new();
         for file in &plan.files {
             for source in file.content.sources() {
@@ -105,7 +106,7 @@ impl Provider {
             }
             is_live &= came_live;
             let objects = users.get(&source).map_or(&[][..], Vec::as_slice);
-            let value = judged(read, objects, &asked.who())?;
+            let value = judged(read, (&source, objects), whom)?;
             values.insert(source, value);
         }
         if !is_live {
@@ -156,8 +157,8 @@ pub(super) const INTERNAL: &str = "the provider has failed; look at its log";
 /// A value, or none when every object that it is for may do without.
 fn judged(
     read: Result<ReadSecret, SecretError>,
-    objects: &[(&str, bool)],
-    who: &str,
+    (source, objects): (&Source, &[(&str, bool)]),
+    whom: Whom<'_>,
 ) -> Result<Option<Arc<ReadSecret>>, Failed> {
     let error = match read {
         Ok(read) => return Ok(Some(Arc::new(read))),
@@ -169,7 +170,7 @@ fn judged(
     };
     match objects.iter().find(|(_, is_optional)| !(may_be_missing && *is_optional)) {
         None => Ok(None),
-        Some((object, _)) => Err(Failed::of(of_object(object, who, &error), &error)),
+        Some((object, _)) => Err(Failed::of(of_object(object, source, whom, &error), &error)),
     }
 }
 

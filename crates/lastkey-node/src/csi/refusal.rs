@@ -6,7 +6,9 @@
 
 use tonic::{Code, Status};
 
-use crate::ports::SecretError;
+use super::plan::Source;
+use super::request::Asked;
+use crate::ports::{SecretError, Which};
 
 /// Why a volume is not mounted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,17 @@ impl Refusal {
         Status::new(self.code(), self.to_string())
     }
 
+    /// The same, with who asked in front: of what names an object or a place in the class alone.
+    pub(super) fn for_whom(self, who: &str) -> Self {
+        let named = |problem| format!("{who}: {problem}");
+        match self {
+            Self::Invalid(problem) => Self::Invalid(named(problem)),
+            Self::Denied(problem) => Self::Denied(named(problem)),
+            Self::Missing(problem) => Self::Missing(named(problem)),
+            Self::Unready(problem) => Self::Unready(named(problem)),
+        }
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
@@ -41,8 +54,21 @@ impl Refusal {
     }
 }
 
+/// In whose name is read, for messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whom<'a> {
+    pub(super) asked: &'a Asked,
+    pub(super) role: &'a str,
+}
+
 /// The refusal of an object: what, for whom, why, and what to do.
-pub(super) fn of_object(object: &str, who: &str, error: &SecretError) -> Refusal {
+pub(super) fn of_object(
+    object: &str,
+    source: &Source,
+    whom: Whom<'_>,
+    error: &SecretError,
+) -> Refusal {
+    let (who, name) = (whom.asked.who(), &source.name);
     match error {
         SecretError::Away(_) => Refusal::Unready(format!(
             "object {object} for {who}: Lastkey does not answer; the pod starts when it does. \
@@ -50,18 +76,45 @@ pub(super) fn of_object(object: &str, who: &str, error: &SecretError) -> Refusal
         )),
         SecretError::Refused { code, message } if code == "SecretState" => {
             Refusal::Missing(format!(
-                "object {object} for {who}: {message}. Look at `lastkey secret versions`, or mark \
-                 the object `optional: true`"
+                "object {object} for {who}: {message}. `lastkey secret versions {name}` lists what \
+                 there is; the object may also be marked `optional: true`"
             ))
         }
         SecretError::Refused { code, message } if is_no(code) => Refusal::Denied(format!(
-            "object {object} for {who}: {message} ({code}). Either there is no such secret or role \
-             of a database, or no policy permits secrets:GetSecret or \
-             secrets:GetDatabaseCredentials on it; try `lastkey can get-secret`"
+            "object {object} for {who}: {message} ({code}). {}",
+            remedy(source, whom)
         )),
-        SecretError::Refused { code, message } => {
-            Refusal::Unready(format!("object {object} for {who}: {message} ({code})"))
-        }
+        SecretError::Refused { code, message } => Refusal::Unready(format!(
+            "object {object} for {who}: {message} ({code}). `lastkey audit search --action {}` \
+             shows what the server was asked",
+            action(source)
+        )),
+    }
+}
+
+/// The action that reading a source takes.
+fn action(source: &Source) -> &'static str {
+    match source.which {
+        Which::Account => "secrets:GetDatabaseCredentials",
+        Which::Stage(_) | Which::Number(_) => "secrets:GetSecret",
+    }
+}
+
+/// What to do when a read is denied: the server does not say whether there is such a thing.
+fn remedy(source: &Source, Whom { asked, role }: Whom<'_>) -> String {
+    let name = &source.name;
+    match source.which {
+        Which::Account => format!(
+            "Either there is no role {name} of a database (`lastkey database role list`), or no \
+             policy lets the role {role} have an account by it: permit \
+             secrets:GetDatabaseCredentials on DatabaseRole::\"{name}\""
+        ),
+        Which::Stage(_) | Which::Number(_) => format!(
+            "Either there is no secret {name}, or no policy lets the role {role} read it; `lastkey \
+             can get-secret {name} --as k8s:CLUSTER/{}/{} --role {role}` says whether it is the \
+             policy",
+            asked.namespace, asked.service_account
+        ),
     }
 }
 
@@ -89,6 +142,8 @@ pub(super) fn is_no(code: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::current;
+    use super::super::tests::{request, token};
     use super::*;
 
     #[test]
@@ -104,15 +159,33 @@ mod tests {
             code: code.to_owned(),
             message: "access denied".to_owned(),
         };
-        let errors = [SecretError::Away("x".into()), refused("AccessDenied"), refused("KeyState")];
+        let errors = [
+            SecretError::Away("x".into()),
+            refused("AccessDenied"),
+            refused("SecretState"),
+            refused("KeyState"),
+        ];
+        let request = request("u", &token("u", 1));
+        let whom = Whom { asked: &Asked::parse(&request).unwrap(), role: "r" };
+        let secret = current("prod/db");
+        let account = Source { name: "db-app".to_owned(), which: Which::Account };
         for error in &errors {
-            for refusal in [of_object("a", "b", error), of_session("b", "r", error)] {
+            let session = of_session("b", "r", error);
+            assert!(!not_final.contains(&session.status().code()), "{session}");
+            for source in [&secret, &account] {
+                let refusal = of_object("the-object", source, whom, error);
                 assert!(!not_final.contains(&refusal.status().code()), "{refusal}");
+                for part in ["the-object", "service account n/s (pod p)"] {
+                    assert!(refusal.to_string().contains(part), "{refusal}");
+                }
             }
         }
-        let said = of_object("prod/db", "prod/api", &refused("AccessDenied")).to_string();
-        for part in ["prod/db", "prod/api", "access denied", "lastkey can"] {
+        let denied =
+            |source: &Source| of_object("o", source, whom, &refused("AccessDenied")).to_string();
+        let said = denied(&secret);
+        for part in ["access denied", "lastkey can get-secret prod/db --as k8s:CLUSTER/n/s"] {
             assert!(said.contains(part), "{said}");
         }
+        assert!(denied(&account).contains("DatabaseRole::\"db-app\""), "{}", denied(&account));
     }
 }

@@ -64,17 +64,18 @@ pub(super) fn render_all(
     let mut files = Vec::new();
     for one in wanted {
         files.extend(render(one, values, who)?);
-        check_size(&files)?;
+        check_size(&files).map_err(|refusal| refusal.for_whom(who))?;
         if begun.elapsed() > MAX_TIME {
             return Err(Refusal::Invalid(format!(
-                "the files of the volume take longer than {} s to make, up to object {}; have \
-                 fewer templates",
+                "{who}: the files of the volume take longer than {} s to make, up to object {}; \
+                 have fewer templates",
                 MAX_TIME.as_secs(),
                 one.object
             )));
         }
     }
-    check_apart(files.iter().map(|file| (file.path.as_str(), file.object.as_str())))?;
+    check_apart(files.iter().map(|file| (file.path.as_str(), file.object.as_str())))
+        .map_err(|refusal| refusal.for_whom(who))?;
     Ok(files)
 }
 
@@ -106,7 +107,7 @@ fn render(wanted: &Wanted, values: &Values, who: &str) -> Result<Vec<Rendered>, 
         Ok(files) => files
             .into_iter()
             .map(|(path, bytes)| {
-                check_path(&path, object)?;
+                check_path(&path, object).map_err(|refusal| refusal.for_whom(who))?;
                 let version = version(wanted, &path, values);
                 let (object, mode, is_random) = (object.clone(), wanted.mode, is_random(wanted));
                 let contents = SecretVec::take(bytes);

@@ -18,6 +18,8 @@ use crate::ports::Holder;
 
 const PREFIX: &str = "csi.storage.k8s.io/";
 const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
+/// The parameter in which a pod names its class.
+pub(super) const CLASS: &str = "secretProviderClass";
 /// A mode when the driver sends none: everybody may read, as the driver's own default.
 const DEFAULT_MODE: u32 = 0o644;
 
@@ -107,6 +109,19 @@ impl Asked {
     pub(super) fn who(&self) -> String {
         let (namespace, account) = (&self.namespace, &self.service_account);
         format!("service account {namespace}/{account} (pod {})", self.pod)
+    }
+
+    /// The same with the class of the volume, where the driver names it.
+    pub(super) fn class_of_whom(&self) -> String {
+        match self.class() {
+            "" => self.who(),
+            class => format!("class {class} for {}", self.who()),
+        }
+    }
+
+    /// The SecretProviderClass, as the driver names it.
+    pub(super) fn class(&self) -> &str {
+        self.parameters.get(CLASS).map_or("", String::as_str)
     }
 
     /// The token of the first of these audiences for which there is one.

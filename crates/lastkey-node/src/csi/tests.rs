@@ -12,11 +12,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_secret::SecretVec;
 use lastkey_wire::grpc::csi_provider::MountRequest;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Personality, Provider, ProviderConfig};
+use super::{Personality, Provider, ProviderConfig, Providers};
+use crate::page::Shown as _;
 use crate::ports::{
     News, PodSession, Question, ReadSecret, ReadValue, SecretError, SecretOps, Which,
 };
@@ -32,10 +33,12 @@ pub(super) struct Service {
     /// What it was asked by the watch; it answers the next change.
     pub(super) asked: Mutex<Vec<Question>>,
     changed: Notify,
+    /// Reads are refused with this code.
+    refuses: Mutex<Option<&'static str>>,
 }
 
 impl Service {
-    fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 }
@@ -50,6 +53,10 @@ impl SecretOps for Service {
 
     async fn read(&self, _: &PodSession, _: &str, of: &Which) -> Result<ReadSecret, SecretError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        if let Some(code) = *self.refuses.lock().unwrap() {
+            let message = "access denied".to_owned();
+            return Err(SecretError::Refused { code: code.to_owned(), message });
+        }
         let reads = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_reads.fetch_max(reads, Ordering::SeqCst);
         tokio::task::yield_now().await;
@@ -182,6 +189,86 @@ async fn watch_renews_what_changed_and_says_who_holds_what() {
     watching.abort();
 }
 
+/// A policy is put right after a new version was refused: that is no change of the secret, so
+/// nobody tells of it.
+#[tokio::test(start_paused = true)]
+async fn volume_whose_renewal_was_refused_is_made_anew_when_the_kubelet_asks() {
+    let (service, provider) = provider(None);
+    let mut asked = request("u", &token("u", 1));
+    asked.attributes = asked.attributes.replace("\\n- {secret: a/c, optional: true}", "");
+    mounted(&provider, &asked).await;
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    *service.refuses.lock().unwrap() = Some("AccessDenied");
+    service.version.store(1, Ordering::SeqCst);
+    service.changed.notify_one();
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    let shown = Providers::new(Arc::clone(&provider));
+    assert!(shown.metrics().contains("lastkey_secrets_provider_behind_seconds 90\n"));
+    let refused = provider.mount(Personality::Lastkey, &asked).await.unwrap_err();
+    assert!(refused.to_string().contains("a/b"), "{refused}");
+    *service.refuses.lock().unwrap() = None;
+    assert_eq!(mounted(&provider, &asked).await, "value 2");
+    assert!(shown.metrics().contains("lastkey_secrets_provider_behind_seconds 0\n"));
+    watching.abort();
+}
+
+/// The kubelet asks for each volume about once a minute.
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_full_node_cost_no_request_while_nothing_changes() {
+    const PODS: u32 = 250;
+    let (service, provider) = provider(None);
+    let objects: Vec<_> = (0..10).map(|one| format!("- {{secret: a/{one}}}")).collect();
+    let requests: Vec<_> = (0..PODS)
+        .map(|one| {
+            let pod = format!("pod-{one}");
+            let mut asked = request(&pod, &token(&pod, 1));
+            let mut attributes: Value = serde_json::from_str(&asked.attributes).unwrap();
+            attributes["objects"] = objects.join("\n").into();
+            asked.attributes = attributes.to_string();
+            asked
+        })
+        .collect();
+    for asked in &requests {
+        mounted(&provider, asked).await;
+    }
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    // Past the time in which a provider that has just begun speaks of itself.
+    tokio::time::sleep(Duration::from_secs(180)).await;
+    let before = (service.calls(), service.asked.lock().unwrap().len());
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for asked in &requests {
+            assert_eq!(mounted(&provider, asked).await, "value 1");
+        }
+    }
+    assert_eq!((service.calls(), service.asked.lock().unwrap().len()), before);
+    assert!(!watching.is_finished());
+    watching.abort();
+}
+
+#[tokio::test]
+async fn refusal_of_a_class_names_the_class_the_account_and_the_pod() {
+    let (_, provider) = provider(None);
+    for (objects, problem) in [
+        ("- {path: a}", "objects[0].secret is missing"),
+        ("- {secret: a/b, path: x}\n- {secret: a/c, path: x}", "both want the file x"),
+        ("- {secret: a/b, path: ../x}", "no path for a file"),
+        ("- {secret: a/b, fields: all}", "object a/b"),
+    ] {
+        let mut asked = request("u", &token("u", 1));
+        let mut attributes: Value = serde_json::from_str(&asked.attributes).unwrap();
+        attributes["objects"] = objects.into();
+        attributes["secretProviderClass"] = "shop".into();
+        asked.attributes = attributes.to_string();
+        let refused = provider.mount(Personality::Lastkey, &asked).await.unwrap_err().to_string();
+        for part in [problem, "service account n/s (pod p)"] {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+        assert!(refused.contains("class shop") || problem == "object a/b", "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn requests_that_are_cut_anywhere_are_refused_and_repeat_no_token() {
     let (service, provider) = provider(None);
@@ -225,7 +312,7 @@ async fn volume_that_is_mounted_is_not_forgotten_however_long_nobody_asks() {
 async fn secrets_of_a_volume_are_read_a_few_at_a_time() {
     let (service, provider) = provider(None);
     let mut asked = request("u", &token("u", 1));
-    let mut attributes: serde_json::Value = serde_json::from_str(&asked.attributes).unwrap();
+    let mut attributes: Value = serde_json::from_str(&asked.attributes).unwrap();
     let objects: Vec<_> = (0..100).map(|one| format!("- {{secret: a/{one}}}")).collect();
     attributes["objects"] = objects.join("\n").into();
     asked.attributes = attributes.to_string();

@@ -6,12 +6,13 @@
 //!           be renewed stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use lastkey_crypto::digest::sha256_of;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::held::{Slot, Told};
 use super::provider::Provider;
@@ -171,7 +172,7 @@ impl Provider {
     ) {
         match answer {
             Ok(Answer { news, is_heard }) => {
-                self.metrics.watch(true);
+                self.is_told.store(true, Ordering::Relaxed);
                 match is_heard {
                     Some(true) => {
                         memory.sent = Some(digest);
@@ -185,7 +186,7 @@ impl Provider {
                 self.take(news.changed, memory).await;
             }
             Err(SecretError::Away(cause)) => {
-                self.metrics.watch(false);
+                self.is_told.store(false, Ordering::Relaxed);
                 tracing::debug!(cause, "the service does not answer the watch");
                 // It may be another process by then, which was told nothing.
                 memory.sent = None;
@@ -204,7 +205,7 @@ impl Provider {
                     "the service does not tell this node of changes; volumes are renewed when the \
                      kubelet asks. Permit secrets:ListSecrets to nodes"
                 );
-                self.metrics.watch(false);
+                self.is_told.store(false, Ordering::Relaxed);
                 self.mark_untold();
                 memory.sent = None;
                 sleep(DENIED).await;
@@ -248,12 +249,13 @@ impl Provider {
                 names.contains(name) && known.is_some() && known != *version
             })
         };
+        let told_at = Instant::now();
         let slots: Vec<_> = self.slots().into_iter().filter(is_behind).collect();
         for some in slots.chunks(RENEWED_AT_ONCE) {
             let mut renewing = JoinSet::new();
             for slot in some {
                 let (provider, slot) = (Arc::clone(self), Arc::clone(slot));
-                renewing.spawn(async move { provider.renewed_or_told(&slot).await });
+                renewing.spawn(async move { provider.renewed_or_told(&slot, told_at).await });
             }
             while let Some(done) = renewing.join_next().await {
                 if matches!(done, Ok(false)) {
@@ -264,12 +266,12 @@ impl Provider {
     }
 
     /// Renews a volume; no when that may succeed later.
-    async fn renewed_or_told(&self, slot: &Slot) -> bool {
+    async fn renewed_or_told(&self, slot: &Slot, told_at: Instant) -> bool {
         let Err(failed) = self.renew(slot).await else {
-            self.metrics.renewed("ok");
+            self.metrics.renewed(told_at.elapsed());
             return true;
         };
-        self.metrics.renewed("failed");
+        self.metrics.not_renewed();
         let pod = slot.told().pod.map(|pod| pod.pod_uid).unwrap_or_default();
         tracing::warn!(pod, reason = %failed.refusal, "a volume stays as it is");
         !failed.is_away

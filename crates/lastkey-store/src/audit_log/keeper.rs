@@ -23,6 +23,7 @@ use super::AuditOptions;
 use super::builder::{Published, Space, now};
 use super::files::{Layout, read_if_there, replace_file, sync_dir};
 use super::pending::Buffer;
+use super::recover::FIRST_SEGMENT_LEN;
 use super::tail::MAX_BUNDLE_LEN;
 use super::wal::zero_filled;
 use super::writer::{Current, Spare};
@@ -34,20 +35,36 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Watches over a log.
 pub(super) struct Keeper {
-    pub(super) current: Current,
-    pub(super) spare: Spare,
+    current: Current,
+    spare: Spare,
     /// Length of the next spare segment.
-    pub(super) spare_len: u64,
-    pub(super) longest: u64,
-    pub(super) alarm_free: u64,
-    pub(super) refuse_free: u64,
-    pub(super) pruned_at: Option<Instant>,
+    spare_len: u64,
+    longest: u64,
+    alarm_free: u64,
+    refuse_free: u64,
+    pruned_at: Option<Instant>,
     /// Records before the first number go when the record of the second, which says so, is signed.
-    pub(super) planned: Option<(u64, u64)>,
-    pub(super) refusing: bool,
+    planned: Option<(u64, u64)>,
+    refusing: bool,
 }
 
 impl Keeper {
+    /// A keeper of a log that writes this segment; its next one is as long, within the options.
+    pub(super) fn new(current: Current, spare: Spare, len: u64, options: &AuditOptions) -> Self {
+        let longest = options.segment_len.max(FIRST_SEGMENT_LEN);
+        Self {
+            current,
+            spare,
+            spare_len: len.clamp(FIRST_SEGMENT_LEN, longest),
+            longest,
+            alarm_free: options.alarm_free,
+            refuse_free: options.refuse_free,
+            pruned_at: None,
+            planned: None,
+            refusing: false,
+        }
+    }
+
     /// Looks once.
     pub(super) fn look_after(&mut self, layout: &Layout, buffer: &Buffer, published: &Published) {
         let checked = self.current.lock().unwrap_or_else(PoisonError::into_inner).check();
@@ -128,7 +145,7 @@ impl Keeper {
     /// Makes the next segment, if there is none.
     ///
     /// # Errors
-    /// An I/O error.
+    /// When there is no room.
     pub(super) fn prepare(&mut self, layout: &Layout) -> io::Result<()> {
         if self.spare.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());

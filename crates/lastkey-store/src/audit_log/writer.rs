@@ -140,100 +140,83 @@ impl Writer {
     }
 
     fn next_segment(&self, group: &Group) -> io::Result<Segment> {
-        let needed = (HEADER_LEN + group.framed_len()) as u64;
-        let wal = self.layout.wal();
-        // Held until the file has its new name: whoever finds no spare makes one, in its place.
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |(_, file): &(PathBuf, File)| file.metadata().is_ok_and(|m| m.len() >= needed);
-        let (path, file) = match spare.take().filter(fits) {
-            Some(spare) => spare,
-            None => {
-                let path = wal.join("next");
-                let file = zero_filled(&path, self.segment_len.max(needed))?;
-                (path, file)
-            }
-        };
-        Segment::begin(&wal, &path, file, group.first)
+        next_segment(&self.layout, &self.spare, self.segment_len, group)
     }
+}
+
+/// The segment that begins with a group: the spare one where it is long enough, else one of at least
+/// this length.
+///
+/// # Errors
+/// An I/O error.
+fn next_segment(layout: &Layout, spare: &Spare, len: u64, group: &Group) -> io::Result<Segment> {
+    let needed = (HEADER_LEN + group.framed_len()) as u64;
+    let wal = layout.wal();
+    let fits = |(_, file): &(PathBuf, File)| file.metadata().is_ok_and(|m| m.len() >= needed);
+    // Held until the spare one has its new name: the keeper is not to make another of the old name
+    // meanwhile.
+    let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+    let (path, file) = match spare.take().filter(fits) {
+        Some(spare) => spare,
+        None => {
+            let path = wal.join("next");
+            let file = zero_filled(&path, len.max(needed))?;
+            (path, file)
+        }
+    };
+    Segment::begin(&wal, &path, file, group.first)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc::sync_channel;
+    use lastkey_core::audit::tile::push_record;
 
+    use super::super::AuditOptions;
     use super::super::builder::make_dirs;
     use super::super::keeper::Keeper;
-    use super::super::wal::scan;
+    use super::super::recover::FIRST_SEGMENT_LEN;
+    use super::super::wal::{scan, segments};
     use super::*;
 
-    const LEN: u64 = 64 << 10;
+    const LEN: u64 = FIRST_SEGMENT_LEN;
 
-    /// Says that it is over when the test is, however that ends.
-    struct End<'a>(&'a AtomicBool);
-
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn keeper(current: &Current, spare: &Spare) -> Keeper {
-        Keeper {
-            current: Arc::clone(current),
-            spare: Arc::clone(spare),
-            spare_len: LEN,
-            longest: LEN,
-            alarm_free: 0,
-            refuse_free: 0,
-            pruned_at: None,
-            planned: None,
-            refusing: false,
-        }
-    }
-
+    /// The keeper made a new spare segment, or renamed an old one, while the writer had the spare one
+    /// in hand and had not renamed it yet: the writer wrote on into a file of no name.
     #[test]
-    fn spare_that_becomes_a_segment_is_not_made_anew_under_the_writer() {
+    fn spare_segment_is_the_writers_alone_once_it_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout { dir: dir.path().to_owned() };
         make_dirs(&layout).unwrap();
-        let first = layout.wal().join("first");
-        let file = zero_filled(&first, LEN).unwrap();
-        let segment = Segment::begin(&layout.wal(), &first, file, 0).unwrap();
-        let current = Arc::new(Mutex::new(Watched::of(&segment).unwrap()));
-        let (spare, (builder, _inbox)) = (Spare::default(), sync_channel(1));
-        let mut keeper = keeper(&current, &spare);
-        let buffer = Arc::new(Buffer::new(0));
-        let writer = Writer {
-            buffer,
-            layout: layout.clone(),
-            segment,
-            current,
-            spare,
-            builder,
-            segment_len: LEN,
-        };
-        let is_over = AtomicBool::new(false);
+        let spare: Spare = Arc::default();
+        let first = next_segment(&layout, &spare, LEN, &group(0)).unwrap();
+        let current = Arc::new(Mutex::new(Watched::of(&first).unwrap()));
+        let options = AuditOptions { segment_len: LEN, ..AuditOptions::default() };
+        let mut keeper = Keeper::new(current, Arc::clone(&spare), LEN, &options);
         std::thread::scope(|scope| {
-            let preparing = scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    keeper.prepare(&layout).unwrap();
+            let writer = scope.spawn(|| {
+                for number in 1..300 {
+                    let mut segment = next_segment(&layout, &spare, LEN, &group(number)).unwrap();
+                    segment.append(&group(number)).unwrap();
+                    Watched::of(&segment).unwrap().check().unwrap();
+                    let written = fs::read(&segment.path).unwrap();
+                    assert_eq!(scan(&written, number).unwrap().groups.len(), 1, "{number}");
                 }
             });
-            let _end = End(&is_over);
-            for number in 1..=30 {
-                while writer.spare.lock().unwrap().is_none() {
-                    assert!(!preparing.is_finished());
-                    std::thread::yield_now();
+            while !writer.is_finished() {
+                keeper.prepare(&layout).unwrap();
+                let mut all = segments(&layout.wal()).unwrap();
+                // The newest two are the writer's.
+                all.truncate(all.len().saturating_sub(2));
+                for (_, path) in all {
+                    keeper.reuse(&layout, &path).unwrap();
                 }
-                let group = Group::of(number, &[0, 1, b'x']).unwrap();
-                let mut segment = writer.next_segment(&group).unwrap();
-                segment.append(&group).unwrap();
-                assert_eq!(Watched::of(&segment).unwrap().check(), Ok(()));
-                let found = scan(&fs::read(&segment.path).unwrap(), number).unwrap();
-                assert_eq!(found.groups.len(), 1);
-                fs::remove_file(segment.path).unwrap();
             }
         });
+    }
+
+    fn group(number: u64) -> Group {
+        let mut bytes = Vec::new();
+        assert!(push_record(&mut bytes, b"a record"));
+        Group::of(number, &bytes).unwrap()
     }
 }

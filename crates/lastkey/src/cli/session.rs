@@ -2,8 +2,6 @@
 //!
 //! Room      `lastkey`.
 
-use std::path::Path;
-
 use lastkey_client::{
     Addr, Call, Client, ClientConfig, ConfigError, Trust, identity_from_env, token_from_env,
     trust_from_env,
@@ -18,6 +16,7 @@ use super::{
     input, output,
     table::Show,
 };
+use crate::node_key;
 
 /// What every command of the client side gets.
 pub(crate) struct Session {
@@ -43,8 +42,11 @@ impl Session {
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let mut config = self.config()?;
         config.identity = match &self.connection.identity {
-            Some(path) => Some(input::identity_file(path)?),
-            None => identity_from_env()?,
+            Some(path) => Some(input::identity_file(path)?.0),
+            None => match identity_from_env()? {
+                Some(file) => Some(node_key::open(file, None)?.0),
+                None => None,
+            },
         };
         config.token = match &self.connection.token_file {
             Some(path) => Some(input::token_file(path)?),
@@ -56,11 +58,19 @@ impl Session {
         Ok(Client::new(&config)?)
     }
 
+    /// A client by the credentials as their files have them now; the one before, when they cannot
+    /// be read. For commands that outlive a token.
+    pub(crate) fn client_anew(&self, before: &Client) -> Client {
+        self.client().unwrap_or_else(|failure| {
+            output::note(&format!("warning: the credentials cannot be read now: {failure}"));
+            before.clone()
+        })
+    }
+
     /// A client of this certificate and key, and no token.
-    pub(crate) fn client_as(&self, identity: &Path) -> Result<Client, Failure> {
-        let identity = Some(input::identity_file(identity)?);
+    pub(crate) fn client_as(&self, identity: SecretVec) -> Result<Client, Failure> {
         let mut config = self.config()?;
-        config.identity = identity;
+        config.identity = Some(identity);
         Ok(Client::new(&config)?)
     }
 

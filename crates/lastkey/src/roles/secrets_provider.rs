@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use lastkey_node::csi::{OutageConfig, Personality, Provider, ProviderConfig, serve};
+use lastkey_node::csi::{OutageConfig, Personality, Provider, ProviderConfig, Providers, serve};
 use lastkey_node::page;
 use lastkey_node::socket::{self, Socket};
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,6 +42,10 @@ pub(crate) struct Args {
     /// The kubelet's folder, as it is seen here: mounted volumes are renewed there at once.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
     kubelet_dir: PathBuf,
+    /// An address by which a class may name another server (`address`, of Vault `vaultAddress`),
+    /// which is asked by the same --ca and --identity (repeatable). Any other one is not heeded.
+    #[arg(long = "allow-address", value_name = "ADDR")]
+    allowed_addresses: Vec<String>,
     /// For pods that start while no server answers: how many hours what their account was given may
     /// be given again.
     #[arg(long, value_name = "HOURS", requires = "cluster_jwks", requires = "cluster_issuer")]
@@ -97,11 +101,30 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         kubelet: kubelet.cloned(),
         audiences: args.audiences.clone(),
     };
-    let service = Arc::new(RemoteSecrets::new(access)?);
-    let provider = Arc::new(Provider::new(config, service, outage(args)?)?);
+    let providers = providers(args, connection, config, access)?;
     // One thread: there is little to do, and nobody waits for a second one to wake up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve_all(sockets, provider, pages))
+    runtime.block_on(serve_all(sockets, Arc::new(providers), pages))
+}
+
+/// A provider for each server.
+fn providers(
+    args: &Args,
+    connection: &ConnectionArgs,
+    config: ProviderConfig,
+    access: Access,
+) -> anyhow::Result<Providers> {
+    let outage = outage(args)?;
+    let own = Provider::new(config, Arc::new(RemoteSecrets::new(access)?), outage.clone())?;
+    let mut providers = Providers::new(Arc::new(own));
+    for address in &args.allowed_addresses {
+        let there = ConnectionArgs { addr: Some(address.clone()), ..connection.clone() };
+        let access = Access::of_flags(&there, Access::NO_RENEWAL).context("--allow-address")?;
+        let service = Arc::new(RemoteSecrets::new(access)?);
+        let provider = providers.own().beside(service, outage.clone())?;
+        providers.allow(address, Arc::new(provider));
+    }
+    Ok(providers)
 }
 
 /// What is served over HTTP.
@@ -176,7 +199,7 @@ fn open(args: &Args) -> anyhow::Result<Vec<(Personality, Socket)>> {
 
 async fn serve_all(
     sockets: Vec<(Personality, Socket)>,
-    provider: Arc<Provider>,
+    providers: Arc<Providers>,
     pages: Listening,
 ) -> anyhow::Result<()> {
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -185,18 +208,20 @@ async fn serve_all(
     let mut serving = tokio::task::JoinSet::new();
     for (personality, socket) in sockets {
         locks.push(socket.lock);
-        let (provider, stopped) = (Arc::clone(&provider), stopped.clone());
-        serving.spawn(serve(socket.listener, socket.peers, personality, provider, stopped));
+        let (providers, stopped) = (Arc::clone(&providers), stopped.clone());
+        serving.spawn(serve(socket.listener, socket.peers, personality, providers, stopped));
     }
-    tokio::spawn(Arc::clone(&provider).watch());
+    for provider in providers.all() {
+        tokio::spawn(Arc::clone(provider).watch());
+    }
     let mut ready = "lastkey secrets-provider serves".to_owned();
     if let Some(metrics) = pages.metrics {
         ready.push_str(&format!("; metrics on http://{}", metrics.local_addr()?));
-        tokio::spawn(page::serve(Arc::clone(&provider), metrics));
+        tokio::spawn(page::serve(Arc::clone(&providers), metrics));
     }
     if let Some(health) = pages.health {
         ready.push_str(&format!("; health on http://{}", health.local_addr()?));
-        tokio::spawn(page::serve_health(Arc::clone(&provider), health));
+        tokio::spawn(page::serve_health(Arc::clone(&providers), health));
     }
     hardening::release_code();
     tokio::spawn(hardening::release_code_again());

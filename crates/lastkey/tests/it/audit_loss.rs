@@ -2,12 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use crate::process::{Running, lastkey, run};
+use crate::process::{Running, lastkey, run, until};
 use crate::world::{Installation, Server, audit_records};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -93,15 +90,6 @@ fn older_copy_of_the_log_is_noticed() {
 /// The newest checkpoint that a witness has cosigned, as a note.
 fn cosigned(installation: &Installation) -> String {
     fs::read_to_string(installation.data.join("audit/cosigned")).unwrap_or_default()
-}
-
-#[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 
 use crate::process::{Running, names};
+use crate::secret_sync::Role;
 use crate::world::Server;
 
 /// A server with one secret, and a client that knows it.
@@ -156,4 +157,23 @@ fn a_program_is_told_by_hangup_and_finds_the_new_value_in_its_file() {
     running.signal(Signal::QUIT);
     assert_eq!(running.ended().code(), Some(128 + 3));
     assert!(!folder.exists());
+}
+
+#[test]
+fn a_program_outlives_the_token_that_it_was_started_with() {
+    let role = Role::made();
+    role.put(b"one");
+    let token = role.log_in();
+    let mut command = role.client("exec --secret prod/db --on-change restart -- sh -c", &token);
+    let script = "trap 'exit 9' TERM; echo \"has $DB\"; while :; do sleep 0.1; done";
+    let mut running = Running::start(command.arg(script));
+    running.says("has one").unwrap();
+    role.server.cli(&format!("burn {token}")).ok();
+    role.put(b"two");
+    running.logs("warning: the secrets cannot be watched now");
+    assert!(running.lives() && !running.said().contains("has two"));
+    role.log_in();
+    running.says("has two").unwrap();
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().code(), Some(9));
 }

@@ -75,19 +75,36 @@ impl Issuer {
         namespace: &str,
         account: &str,
     ) -> String {
-        let now = now();
-        self.sign(&json!({
-            "iss": ISSUER,
-            "sub": format!("system:serviceaccount:{namespace}:{account}"),
-            "aud": [audience],
-            "iat": now, "nbf": now, "exp": now + 3_600,
-            "jti": "2f6d6a2c-1111-4a3b-9d4e-000000000001",
-            "kubernetes.io": {
-                "namespace": namespace,
-                "serviceaccount": { "name": account, "uid": "sa-uid-1" },
-                "pod": { "name": format!("{account}-0"), "uid": pod_uid },
-                "node": { "name": "worker-1", "uid": "node-uid-1" },
-            },
-        }))
+        let mut claims = claims(audience, namespace, account);
+        let pod = json!({ "name": format!("{account}-0"), "uid": pod_uid });
+        claims["kubernetes.io"]["pod"] = pod;
+        claims["kubernetes.io"]["node"] = json!({ "name": "worker-1", "uid": "node-uid-1" });
+        self.sign(&claims)
     }
+
+    /// A token of an account that belongs to no pod, as `kubectl create token` asks for it.
+    pub(crate) fn token_without_pod(
+        &self,
+        audience: &str,
+        namespace: &str,
+        account: &str,
+    ) -> String {
+        self.sign(&claims(audience, namespace, account))
+    }
+}
+
+/// What each token of an account says.
+fn claims(audience: &str, namespace: &str, account: &str) -> Value {
+    let now = now();
+    json!({
+        "iss": ISSUER,
+        "sub": format!("system:serviceaccount:{namespace}:{account}"),
+        "aud": [audience],
+        "iat": now, "nbf": now, "exp": now + 3_600,
+        "jti": "2f6d6a2c-1111-4a3b-9d4e-000000000001",
+        "kubernetes.io": {
+            "namespace": namespace,
+            "serviceaccount": { "name": account, "uid": "sa-uid-1" },
+        },
+    })
 }

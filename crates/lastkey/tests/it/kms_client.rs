@@ -2,8 +2,9 @@
 //! authority.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -15,11 +16,31 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::client::{Grpc, GrpcService};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
+
+use crate::process::HANG;
 
 /// The API server waits no longer.
 const LIMIT: Duration = Duration::from_secs(3);
+
+/// One call as clients make it whose `:authority` is the percent-encoded path of the socket: API
+/// servers before 1.32, drivers before 1.5.5. The connection stays open as long as it is kept.
+#[track_caller]
+pub(crate) fn call_by_path(socket: &Path, method: &str) -> std::os::unix::net::UnixStream {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let len = |text: &str| u8::try_from(text.len()).unwrap();
+    let authority = "%2Frun%2Fkms.s";
+    let mut block = vec![0x83, 0x86, 0x44, len(method)];
+    block.extend_from_slice(method.as_bytes());
+    block.extend_from_slice(&[0x41, len(authority)]);
+    block.extend_from_slice(authority.as_bytes());
+    let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    frames.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 4, 0, 0, 0, 1]);
+    frames.extend_from_slice(&block);
+    stream.write_all(&frames).unwrap();
+    stream
+}
 
 /// A connection to a plugin, for tests that do one thing after the other.
 pub(crate) struct KmsClient {
@@ -100,6 +121,18 @@ impl KmsClient {
         Ok(answer.plaintext.clone())
     }
 
+    /// Encrypts; asks again, as the API server does, while the answer takes too long.
+    #[track_caller]
+    pub(crate) fn seals(&self, plaintext: &[u8]) -> EncryptResponse {
+        patiently(|| self.encrypt(plaintext))
+    }
+
+    /// The same of what is to be decrypted.
+    #[track_caller]
+    pub(crate) fn opens(&self, sealed: &EncryptResponse) -> Vec<u8> {
+        patiently(|| self.decrypt(sealed))
+    }
+
     /// Asks until Status is as wished.
     #[track_caller]
     pub(crate) fn wait(
@@ -117,7 +150,7 @@ impl KmsClient {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
-            let found = timeout(Duration::from_secs(40), asking).await;
+            let found = timeout(HANG, asking).await;
             found.unwrap_or_else(|_| panic!("never {what}"))
         })
     }
@@ -131,6 +164,19 @@ impl KmsClient {
         let status = self.wait("healthy", is_ok).unwrap();
         assert_eq!(status.version, "v2");
         status.key_id
+    }
+}
+
+#[track_caller]
+fn patiently<T>(call: impl Fn() -> Result<T, Status>) -> T {
+    let begun = Instant::now();
+    loop {
+        match call() {
+            Err(status)
+                if matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable)
+                    && begun.elapsed() < HANG => {}
+            answer => return answer.unwrap(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -158,15 +159,15 @@ fn kubernetes_secrets_follow_and_those_of_others_are_left_alone() {
     assert_eq!(secrets.get(DB)["data"]["password"], base64(b"hunter3"));
 }
 
-/// A role whose sessions may sync the secret `prod/db`.
-struct Role {
+/// A role whose sessions may read and watch the secret `prod/db`.
+pub(crate) struct Role {
     folder: tempfile::TempDir,
-    server: Server,
+    pub(crate) server: Server,
     issuer: Issuer,
 }
 
 impl Role {
-    fn made() -> Self {
+    pub(crate) fn made() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::dev(&folder.path().join("data"));
         let this = Self { folder, server, issuer: Issuer::new() };
@@ -193,22 +194,28 @@ impl Role {
     }
 
     /// A new session, in the file `token`.
-    fn log_in(&self) -> String {
+    pub(crate) fn log_in(&self) -> String {
         let body = json!({ "subject_token": self.issuer.pod_token("a", "shop", "api"),
             "role": "sync" });
         let session = self.server.anybody().done("POST", "/v1/sts/token", &body.to_string());
         self.write("token", &text(&session["access_token"]))
     }
 
-    fn put(&self, value: &[u8]) {
+    pub(crate) fn put(&self, value: &[u8]) {
         let body = json!({ "value": base64(value) }).to_string();
         self.server.admin().done("PUT", "/v1/secrets/prod%2Fdb", &body);
     }
 
-    /// The command, by the token in the file alone.
+    /// A command, by the token in the file alone.
+    pub(crate) fn client(&self, line: &str, token: &str) -> Command {
+        let line = format!("--token-file {token} {line}");
+        let mut command = self.server.client(line.split_whitespace());
+        command.env_remove("LASTKEY_TOKEN");
+        command
+    }
+
     fn sync(&self, url: &str, token: &str) -> Running {
-        let line = format!("{} --token-file {token}", sync_line(self.folder.path(), url));
-        Running::start(self.server.client(line.split_whitespace()).env_remove("LASTKEY_TOKEN"))
+        Running::start(&mut self.client(&sync_line(self.folder.path(), url), token))
     }
 }
 

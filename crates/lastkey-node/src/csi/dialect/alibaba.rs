@@ -37,11 +37,20 @@ pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<P
                            import that secret and drop this line";
             return Err(entry.refuse("crossAccountRoleArn", problem));
         }
-        let secret = name.trim_start_matches('/').to_owned();
-        let source = Source { name: secret, which: which(&entry, &LABELS)? };
+        let source = Source { name: secret_of(&name).to_owned(), which: which(&entry, &LABELS)? };
         push_object(&entry, (&name, source), (mode, slashes), &mut plan.files)?;
     }
     Ok(plan)
+}
+
+/// The secret of a name or ARN: what follows `:secret/` or `:secretparameter/`; without the slash
+/// in front that parameters may have.
+fn secret_of(name: &str) -> &str {
+    let bare = name.strip_prefix("acs:").and_then(|arn| {
+        let of = |kind| arn.split_once(kind).map(|(_, secret)| secret);
+        of(":secret/").or_else(|| of(":secretparameter/"))
+    });
+    bare.unwrap_or(name).trim_start_matches('/')
 }
 
 #[cfg(test)]
@@ -72,6 +81,19 @@ mod tests {
         assert_eq!(plan.files.len(), 2);
         assert_eq!(plan.files[0].content.sources()[0].which, Which::Stage("current".to_owned()));
         assert!(plan.ignored.contains("kmsEndpoint"));
+    }
+
+    #[test]
+    fn names_and_arns_become_secrets() {
+        for (name, secret) in [
+            ("test-kms", "test-kms"),
+            ("/a/b", "a/b"),
+            ("acs:kms:cn-hangzhou:123456789012:secret/prod/db", "prod/db"),
+            ("acs:oos:cn-hangzhou:123456789012:secretparameter/test-oos", "test-oos"),
+            ("acs:ram::123456789012:role/x", "acs:ram::123456789012:role/x"),
+        ] {
+            assert_eq!(secret_of(name), secret);
+        }
     }
 
     #[test]

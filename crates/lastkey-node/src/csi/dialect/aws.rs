@@ -44,6 +44,11 @@ pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<P
                 return Err(entry.refuse("objectType", problem));
             }
         }
+        if entry.has("objectTemplate") {
+            let problem = "is a template of Go, which is not made here: a class of `provider: \
+                           lastkey` makes files by `template`";
+            return Err(entry.refuse("objectTemplate", problem));
+        }
         let source = Source { name: secret_of(&name), which: which(&entry, &LABELS)? };
         let mode = entry.mode("filePermission")?.unwrap_or(mode);
         push_object(&entry, (&name, source), (mode, slashes), &mut plan.files)?;
@@ -192,7 +197,11 @@ mod tests {
         let version = "- {objectName: a, objectType: secretsmanager, objectVersion: 9b0f-1}";
         let said = of(version).unwrap_err().to_string();
         assert!(said.contains("objectVersion") && said.contains("9b0f-1"), "{said}");
-        let said = of("- {objectName: a, objectType: s3}").unwrap_err().to_string();
-        assert!(said.contains("objectType"), "{said}");
+        for (more, name) in
+            [("s3", "objectType"), ("secretsmanager, objectTemplate: x", "objectTemplate")]
+        {
+            let said = of(&format!("- {{objectName: a, objectType: {more}}}")).unwrap_err();
+            assert!(said.to_string().contains(name), "{said}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Reading the list of objects of a class, which is YAML in a text.
 //!
 //! Room      `node`.
+//! Holds     The whole list is one document with one bound, also where each object is a text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,14 +34,41 @@ pub(super) fn list(parameters: &BTreeMap<String, String>) -> Result<Node, Refusa
     if text.len() > MAX_LIST_LEN {
         return Err(Refusal::Invalid(format!("`objects` is longer than {MAX_LIST_LEN} bytes")));
     }
-    let node = yaml::parse_small(text, MAX_NODES)
-        .map_err(|error| Refusal::Invalid(format!("`objects` is no YAML: {error}")))?;
+    let node = parse(text)?;
     match &node.value {
         Value::List(_) | Value::Null => Ok(node),
-        Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::Map(_) => {
-            Err(Refusal::Invalid("`objects` is no list; each object begins with `- `".to_owned()))
-        }
+        Value::Map(entries) => match entries.as_slice() {
+            [(name, list)] if &**name == "array" => parse(&unpacked(list)?),
+            _ => Err(no_list()),
+        },
+        Value::Bool(_) | Value::Int(_) | Value::Text(_) => Err(no_list()),
     }
+}
+
+fn parse(text: &str) -> Result<Node, Refusal> {
+    yaml::parse_small(text, MAX_NODES)
+        .map_err(|error| Refusal::Invalid(format!("`objects` is no YAML: {error}")))
+}
+
+fn no_list() -> Refusal {
+    Refusal::Invalid("`objects` is no list; each object begins with `- `".to_owned())
+}
+
+/// The older form, `array:` with a text for each object, as one list.
+fn unpacked(list: &Node) -> Result<String, Refusal> {
+    if !matches!(list.value, Value::List(_)) {
+        return Err(no_list());
+    }
+    let mut text = String::new();
+    for (index, item) in list.items().iter().enumerate() {
+        let object = item.text().ok_or_else(|| {
+            Refusal::Invalid(format!("objects.array[{index}] is no text; begin it with `- |`"))
+        })?;
+        text.push_str("- ");
+        text.push_str(&object.trim_end().replace('\n', "\n  "));
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// The entries of a list.
@@ -144,5 +172,49 @@ impl<'a> Entry<'a> {
 
     pub(super) fn refuse(&self, name: &str, problem: &str) -> Refusal {
         Refusal::Invalid(format!("{}.{name} {problem}", self.place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(objects: &str) -> Result<Vec<String>, Refusal> {
+        let parameters = [("objects".to_owned(), objects.to_owned())].into();
+        let list = list(&parameters)?;
+        entries(&list, "objects").map(|entry| entry?.needed("objectName")).collect()
+    }
+
+    #[test]
+    fn objects_of_the_older_form_are_texts_in_an_array() {
+        let objects = "\
+array:
+  - |
+    objectName: a
+    note: |
+      two
+      lines
+  - '{objectName: b}'
+";
+        assert_eq!(named(objects).unwrap(), ["a", "b"]);
+        assert_eq!(named("array: []").unwrap(), [""; 0]);
+        for (bad, part) in [
+            ("array:\n  - {objectName: a}", "objects.array[0] is no text"),
+            ("array:\n  - |\n    objectName: a\n  - |\n    other: b", "objects[1].objectName"),
+            ("array: []\nmore: 1", "is no list"),
+            ("array: x", "is no list"),
+            ("array: ['']", "objects[0] is no object"),
+            ("array:\n  - |\n    a: 1\n    ---\n    b: 2", "objects"),
+        ] {
+            let said = named(bad).unwrap_err().to_string();
+            assert!(said.contains(part), "{bad:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn texts_of_an_array_share_one_bound() {
+        let object = "  - 'objectName: &a [x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x]'\n";
+        let said = named(&format!("array:\n{}", object.repeat(2_000))).unwrap_err();
+        assert!(said.to_string().contains("no YAML"), "{said}");
     }
 }

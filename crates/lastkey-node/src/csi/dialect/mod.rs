@@ -2,7 +2,8 @@
 //!
 //! Room      `node`. One file for each provider whose classes are understood.
 //! Holds     Where a server is, how its certificate is checked and how a provider logs in is never
-//!           taken from a class: a pod can overlay it. What cannot mean anything here is refused
+//!           taken from a class, which a pod can overlay; an address that the operator allowed is
+//!           heeded before a class comes here. What cannot mean anything here is refused
 //!           by name; what needs no heeding is told in the log.
 
 mod alibaba;
@@ -17,6 +18,7 @@ use std::str::FromStr;
 use self::entry::Entry;
 use super::plan::Plan;
 use super::refusal::Refusal;
+use super::request::CLASS;
 
 /// Whose classes are understood, and under which name the driver finds the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +52,16 @@ impl Personality {
             Self::AlibabaCloud => Some("sts.aliyuncs.com"),
             Self::Aws => Some("sts.amazonaws.com"),
             Self::Vault => Some("vault"),
+        }
+    }
+
+    /// The parameter in which a class names a server.
+    pub(super) const fn address(self) -> Option<&'static str> {
+        match self {
+            Self::Lastkey => Some("address"),
+            Self::Vault => Some("vaultAddress"),
+            // Theirs are told by region, and by object.
+            Self::AlibabaCloud | Self::Aws => None,
         }
     }
 
@@ -89,5 +101,5 @@ impl FromStr for Personality {
 /// Names of parameters that are not in the list.
 fn others(parameters: &BTreeMap<String, String>, heeded: &[&str]) -> BTreeSet<String> {
     let unheeded = parameters.keys().filter(|name| !heeded.contains(&name.as_str()));
-    unheeded.filter(|name| *name != "secretProviderClass").cloned().collect()
+    unheeded.filter(|name| *name != CLASS).cloned().collect()
 }

@@ -17,6 +17,12 @@ const OF_OBJECT: [&str; 7] =
 
 pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<Plan, Refusal> {
     let objects = list(parameters)?;
+    if let Some(namespace) = parameters.get("vaultNamespace").filter(|name| !name.is_empty()) {
+        return Err(Refusal::Invalid(format!(
+            "vaultNamespace asks for secrets of the namespace {namespace:?}, and there are none \
+             here: write it in front of each secretPath, and drop this line"
+        )));
+    }
     let mut plan = Plan {
         role: parameters.get("roleName").cloned(),
         audience: parameters.get("audience").cloned(),
@@ -49,10 +55,13 @@ pub(super) fn plan(parameters: &BTreeMap<String, String>, mode: u32) -> Result<P
 /// A stored secret; or, of the path `database/creds/ROLE`, the account that the pod has by a role of
 /// a database.
 fn source_of(entry: &Entry<'_>) -> Result<Source, Refusal> {
-    let (name, which) = (secret_of(entry)?, which(entry)?);
+    let path = entry.needed("secretPath")?;
+    let (path, query) = path.split_once('?').unwrap_or((path.as_str(), ""));
+    let (name, which) = (secret_of(entry, path)?, which(entry, query)?);
     match name.strip_prefix("database/creds/") {
-        Some(_) if entry.has("secretArgs") => {
-            Err(entry.refuse("secretArgs", "does not go with credentials of a database"))
+        Some(_) if entry.has("secretArgs") || !query.is_empty() => {
+            let place = if query.is_empty() { "secretArgs" } else { "secretPath" };
+            Err(entry.refuse(place, "has arguments, which credentials of a database do not take"))
         }
         Some(role) => Ok(Source { name: role.to_owned(), which: Which::Account }),
         None => Ok(Source { name, which }),
@@ -61,19 +70,14 @@ fn source_of(entry: &Entry<'_>) -> Result<Source, Refusal> {
 
 /// The secret of a path: `MOUNT/data/NAME` of version 2 of the key-value store and `MOUNT/NAME` of
 /// version 1 are `MOUNT/NAME` here.
-fn secret_of(entry: &Entry<'_>) -> Result<String, Refusal> {
+fn secret_of(entry: &Entry<'_>, path: &str) -> Result<String, Refusal> {
     if entry.text("method")?.is_some_and(|method| !method.eq_ignore_ascii_case("get")) {
         let problem = "other than GET makes something new at each read; only stored secrets are \
                        mounted";
         return Err(entry.refuse("method", problem));
     }
-    let path = entry.needed("secretPath")?;
     let path = path.trim_matches('/');
     let path = path.strip_prefix("v1/").unwrap_or(path);
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    if !query.is_empty() {
-        return Err(entry.refuse("secretPath", "has a query; write it as secretArgs"));
-    }
     Ok(match path.split_once('/') {
         Some((mount, rest)) => {
             let rest = rest.strip_prefix("data/").unwrap_or(rest);
@@ -83,22 +87,31 @@ fn secret_of(entry: &Entry<'_>) -> Result<String, Refusal> {
     })
 }
 
-fn which(entry: &Entry<'_>) -> Result<Which, Refusal> {
+/// The version that the arguments name, or what stands behind the path.
+fn which(entry: &Entry<'_>, query: &str) -> Result<Which, Refusal> {
     let arguments = entry.node("secretArgs");
     if let Some((name, _)) = arguments.entries().iter().find(|(name, _)| **name != *"version") {
         return Err(entry.refuse("secretArgs", &format!("has `{name}`; only `version` is known")));
     }
-    let version = arguments.get("version");
-    match version.int() {
-        Some(number) => match u32::try_from(number) {
-            Ok(0) => Ok(Which::Stage("current".to_owned())),
-            Ok(number) => Ok(Which::Number(number)),
-            Err(_) => Err(entry.refuse("secretArgs", "has a `version` that is none")),
-        },
-        None if version.is_there() => {
-            Err(entry.refuse("secretArgs", "has a `version` that is no number"))
+    let asked = arguments.get("version");
+    let number = match (asked.int(), query.split_once('=')) {
+        (Some(number), _) => number,
+        (None, _) if asked.is_there() => {
+            return Err(entry.refuse("secretArgs", "has a `version` that is no number"));
         }
-        None => Ok(Which::Stage("current".to_owned())),
+        (None, Some(("version", text))) => text
+            .parse()
+            .map_err(|_| entry.refuse("secretPath", "has a `version` that is no number"))?,
+        (None, None) if query.is_empty() => 0,
+        (None, _) => {
+            let problem = format!("has `?{query}`; only `?version=N` is known");
+            return Err(entry.refuse("secretPath", &problem));
+        }
+    };
+    match u32::try_from(number) {
+        Ok(0) => Ok(Which::Stage("current".to_owned())),
+        Ok(number) => Ok(Which::Number(number)),
+        Err(_) => Err(entry.refuse("secretArgs", "has a `version` that is none")),
     }
 }
 
@@ -151,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn version_may_stand_behind_the_path() {
+        let which = |path: &str| {
+            let plan = of(&format!("- {{objectName: a, secretPath: '{path}'}}")).unwrap();
+            let source = plan.files[0].content.sources()[0].clone();
+            (source.name, source.which)
+        };
+        let third = ("kv/app".to_owned(), Which::Number(3));
+        assert_eq!(which("kv/data/app?version=3"), third);
+        assert_eq!(which("/v1/kv/data/app/?version=3"), third);
+        let current = ("kv/app".to_owned(), Which::Stage("current".to_owned()));
+        assert_eq!(which("kv/data/app?version=0"), current);
+    }
+
+    #[test]
     fn credentials_of_a_database_are_the_account_of_the_pod() {
         let plan = of("\
 - {objectName: user, secretPath: database/creds/db-app, secretKey: username}
@@ -168,13 +195,22 @@ mod tests {
     #[test]
     fn what_cannot_mean_anything_here_is_refused_by_name() {
         for (more, name) in [
-            ("method: PUT", "method"),
-            ("secretArgs: {common_name: x}", "common_name"),
-            ("encoding: utf-16", "encoding"),
+            ("'s/data/b', method: PUT", "method"),
+            ("'s/data/b', secretArgs: {common_name: x}", "common_name"),
+            ("'s/data/b', encoding: utf-16", "encoding"),
+            ("'pki/issue/a?ttl=24h'", "?ttl=24h"),
+            ("'s/data/b?version=x'", "no number"),
+            ("'s/data/b?version=-1'", "version"),
+            ("'database/creds/a?version=1'", "secretPath"),
         ] {
-            let said = of(&format!("- {{objectName: a, secretPath: s/data/b, {more}}}"));
+            let said = of(&format!("- {{objectName: a, secretPath: {more}}}"));
             let said = said.unwrap_err().to_string();
             assert!(said.contains(name), "{said}");
         }
+        // Of two namespaces with one path each the wrong secret would be mounted.
+        let namespaced = [("objects", "[]"), ("vaultNamespace", "team-a")];
+        let namespaced = namespaced.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let said = Personality::Vault.plan(&namespaced.into(), 0o644).unwrap_err().to_string();
+        assert!(said.contains("vaultNamespace") && said.contains("team-a"), "{said}");
     }
 }

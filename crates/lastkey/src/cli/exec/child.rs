@@ -1,8 +1,9 @@
 //! A program that is looked after: signals reach it, changes of its secrets too.
 //!
 //! Room      `lastkey`.
-//! Holds     a server that is away changes nothing for the program; it is asked again, ever less
-//!           often, until it answers.
+//! Holds     a server that is away or refuses changes nothing for the program; it is asked again,
+//!           ever less often, until it answers. After a refusal the credentials are read anew: the
+//!           program may outlive a token that somebody renews.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,7 @@ use tokio::{
 };
 
 use super::{Delivery, ExecArgs, Fetched, OnChange};
-use crate::cli::{failure::Failure, output};
+use crate::cli::{failure::Failure, output, session::Session};
 
 /// How long one question to the server waits for a change.
 const WAIT_SECONDS: u32 = 20;
@@ -118,7 +119,8 @@ impl Running {
 /// Runs the program until it ends, and answers as it ended.
 pub(super) async fn supervise(
     args: &ExecArgs,
-    client: &Client,
+    session: &Session,
+    mut client: Client,
     mut fetched: Fetched,
     mut delivery: Delivery,
 ) -> Result<(), Failure> {
@@ -126,7 +128,7 @@ pub(super) async fn supervise(
     let mut program = Running::start(args, &delivery)?;
     loop {
         let news = {
-            let changed = news(args, client, &fetched);
+            let changed = news(args, session, &mut client, &fetched);
             tokio::pin!(changed);
             loop {
                 tokio::select! {
@@ -157,10 +159,15 @@ pub(super) async fn supervise(
 }
 
 /// The secrets anew when one of them has changed; never, when nobody wants to know.
-async fn news(args: &ExecArgs, client: &Client, fetched: &Fetched) -> Fetched {
+async fn news(
+    args: &ExecArgs,
+    session: &Session,
+    client: &mut Client,
+    fetched: &Fetched,
+) -> Fetched {
     match args.on_change {
         OnChange::Nothing => std::future::pending().await,
-        OnChange::Restart | OnChange::Hangup => changed(args, client, fetched).await,
+        OnChange::Restart | OnChange::Hangup => changed(args, session, client, fetched).await,
     }
 }
 
@@ -177,35 +184,34 @@ fn as_ended(status: ExitStatus) -> Result<(), Failure> {
 }
 
 /// Waits until one of the secrets changed, and answers all of them anew.
-async fn changed(args: &ExecArgs, client: &Client, fetched: &Fetched) -> Fetched {
-    // Each once, also one that is delivered twice.
-    let versions: BTreeMap<_, _> =
-        fetched.0.iter().map(|(wanted, reply)| (&wanted.name, reply.version)).collect();
-    let seen =
-        |(name, version): (&String, u32)| SeenSecret { name: name.clone(), version: Some(version) };
-    let secrets = versions.into_iter().map(seen).collect();
-    let request = WatchSecretsRequest {
-        secrets,
-        wait_seconds: Some(WAIT_SECONDS),
-        ..WatchSecretsRequest::default()
-    };
+async fn changed(
+    args: &ExecArgs,
+    session: &Session,
+    client: &mut Client,
+    fetched: &Fetched,
+) -> Fetched {
+    let request = question(fetched);
     let mut failed = 0_usize;
     loop {
-        let question = client.watch_secrets(&request).within(Duration::from_secs(60));
-        let problem = match question.send().await {
+        let asked = client.watch_secrets(&request).within(Duration::from_secs(60)).send().await;
+        let (problem, is_denied) = match asked {
             Ok(reply) if reply.changed.is_empty() => {
                 failed = 0;
                 continue;
             }
             Ok(reply) if reply.changed.iter().any(|one| one.version.is_none()) => {
-                "a secret is gone, or may not be read any more; the program keeps what it has"
-                    .to_owned()
+                let gone = "a secret is gone, or may not be read any more; the program keeps what \
+                            it has";
+                (gone.to_owned(), true)
             }
             Ok(_) => match Fetched::of(args, client).await {
                 Ok(fresh) => return fresh,
-                Err(failure) => failure.to_string(),
+                Err(failure) => (failure.to_string(), failure.is_denied()),
             },
-            Err(error) => error.to_string(),
+            Err(error) => {
+                let failure = Failure::from(error);
+                (failure.to_string(), failure.is_denied())
+            }
         };
         if failed == 0 {
             output::note(&format!("warning: the secrets cannot be watched now: {problem}"));
@@ -213,5 +219,21 @@ async fn changed(args: &ExecArgs, client: &Client, fetched: &Fetched) -> Fetched
         let pause = PAUSES.get(failed).or(PAUSES.last()).copied().unwrap_or(1);
         failed = failed.saturating_add(1);
         tokio::time::sleep(Duration::from_secs(pause)).await;
+        if is_denied {
+            *client = session.client_anew(client);
+        }
+    }
+}
+
+/// What is watched: each secret once, also one that is delivered twice.
+fn question(fetched: &Fetched) -> WatchSecretsRequest {
+    let versions: BTreeMap<_, _> =
+        fetched.0.iter().map(|(wanted, reply)| (&wanted.name, reply.version)).collect();
+    let seen =
+        |(name, version): (&String, u32)| SeenSecret { name: name.clone(), version: Some(version) };
+    WatchSecretsRequest {
+        secrets: versions.into_iter().map(seen).collect(),
+        wait_seconds: Some(WAIT_SECONDS),
+        ..WatchSecretsRequest::default()
     }
 }

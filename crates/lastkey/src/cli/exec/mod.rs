@@ -104,7 +104,7 @@ pub(crate) async fn exec(args: ExecArgs, session: &Session) -> Result<(), Failur
     let fetched = Fetched::of(&args, &client).await?;
     let delivery = Delivery::prepare(&args, &fetched)?;
     if watches || args.files.is_some() {
-        return child::supervise(&args, &client, fetched, delivery).await;
+        return child::supervise(&args, session, client, fetched, delivery).await;
     }
     let mut command = command(&args)?;
     delivery.apply(&mut command);

@@ -142,6 +142,10 @@ pub(crate) async fn rotate(args: RotateArgs, session: &Session) -> Result<(), Fa
     session.show(&view)
 }
 
+/// What is told with the first holders.
+const HINT: &str = ". The server revokes it when they have moved, also when this command is stopped; \
+                    the next rotation with --end-overlap does not wait for them";
+
 /// Waits until no consumer holds the old version, and tells who does. The server revokes it also
 /// when nobody waits here.
 async fn wait(
@@ -152,10 +156,11 @@ async fn wait(
     let mut told = Vec::new();
     while let Some(overlap) = view.overlap.as_ref().filter(|one| one.waits_for_consumers) {
         if overlap.holders != told {
+            let hint = if told.is_empty() { HINT } else { "" };
             told.clone_from(&overlap.holders);
             let holders: Vec<_> = told.iter().map(|one| printable(one)).collect();
             output::note(&format!(
-                "version {} is still held by {}",
+                "version {} is still held by {}{hint}",
                 overlap.version,
                 if holders.is_empty() { "nobody".to_owned() } else { holders.join(", ") }
             ));

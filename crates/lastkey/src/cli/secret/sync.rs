@@ -142,7 +142,7 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Result<(), Failur
             }
             tokio::time::sleep(PAUSE).await;
             if refusals > 0 {
-                client = renewed(session, client);
+                client = session.client_anew(&client);
             }
         }
         rounds = (rounds + 1) % ROUNDS;
@@ -176,14 +176,6 @@ impl Turn {
             Some(_) | None => 0,
         }
     }
-}
-
-/// A client by the credentials as they are now; the one before, when they cannot be read.
-fn renewed(session: &Session, before: Client) -> Client {
-    session.client().unwrap_or_else(|failure| {
-        output::note(&format!("warning: the credentials cannot be read now: {failure}"));
-        before
-    })
 }
 
 fn tell_end() {

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixStream as Stream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use http::uri::PathAndQuery;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use lastkey_checks::snapshot::yaml;
 use lastkey_wire::grpc::csi_provider::{
     MountRequest, MountResponse, VersionRequest, VersionResponse,
 };
@@ -23,7 +25,7 @@ use tonic::client::Grpc;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::kms_client::Service;
+use crate::kms_client::{Service, call_by_path};
 
 /// What the driver reads of one answer.
 const MAX_ANSWER_LEN: usize = 4 << 20;
@@ -59,6 +61,21 @@ pub(crate) enum Published {
     Mounted(BTreeMap<String, String>),
     /// The provider refused, the volume was mounted before, and nobody is told.
     Masked(Status),
+}
+
+impl Class {
+    /// What the driver takes of a manifest.
+    #[track_caller]
+    pub(crate) fn of_manifest(text: &str) -> Self {
+        let manifest = yaml::parse_small(text, 1_000).unwrap();
+        assert_eq!(manifest.get("kind").str(), "SecretProviderClass");
+        let parameters = manifest.at("spec.parameters").entries().iter();
+        let parameters = parameters.map(|(name, value)| (name.to_string(), value.str().to_owned()));
+        Self {
+            provider: manifest.at("spec.provider").str().to_owned(),
+            parameters: parameters.collect(),
+        }
+    }
 }
 
 /// A driver on a node.
@@ -168,9 +185,20 @@ impl Driver {
         class: &Class,
         many: usize,
     ) -> Vec<Result<MountResponse, Status>> {
+        self.burst_at(pod, class, many, &self.target(pod))
+    }
+
+    /// The same for any place.
+    pub(crate) fn burst_at(
+        &mut self,
+        pod: &Pod,
+        class: &Class,
+        many: usize,
+        target: &Path,
+    ) -> Vec<Result<MountResponse, Status>> {
         self.calls += many;
-        let (socket, target) = (self.socket(&class.provider), self.target(pod));
-        let requests: Vec<_> = (0..many).map(|_| self.request(pod, class, &target)).collect();
+        let socket = self.socket(&class.provider);
+        let requests: Vec<_> = (0..many).map(|_| self.request(pod, class, target)).collect();
         self.runtime.block_on(async {
             let mut all = tokio::task::JoinSet::new();
             for request in requests {
@@ -179,6 +207,11 @@ impl Driver {
             }
             all.join_all().await
         })
+    }
+
+    /// What a driver before 1.5.5 sends: its connection.
+    pub(crate) fn call_by_path(&self, provider: &str, method: &str) -> Stream {
+        call_by_path(&self.socket(provider), method)
     }
 
     /// The request of `NodePublishVolume`: the pod's attributes lie over those of its class.

@@ -1,6 +1,7 @@
 //! The provider of secrets, and a driver that behaves as Secrets Store CSI 1.6 does.
 
 mod accounts;
+mod classes;
 mod driver;
 mod mount;
 mod outage;

@@ -6,10 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use tonic::Code;
 
 use crate::csi::driver::{Pod, Published};
-use crate::csi::push::until;
 use crate::csi::site::{Site, class, class_of, content};
 use crate::http::Http;
-use crate::process::run;
+use crate::process::{run, until};
 
 #[test]
 fn pod_gets_its_files_by_its_own_token_and_again_for_nothing() {
@@ -141,6 +140,86 @@ fn pod_cannot_send_the_provider_elsewhere_nor_read_by_the_class_of_another() {
     assert_eq!(content(&driver.target(&pod), "db"), "ours");
 }
 
+/// The node's own server is not there, so whatever is mounted came from the other address.
+#[test]
+fn class_names_another_server_where_the_operator_allowed_it_and_nowhere_else() {
+    let site = Site::found();
+    site.put("prod/shop/db", b"one");
+    let (allowed, kubelet) = (site.server.addr.clone(), site.path("kubelet"));
+    let provider = site.provider(&[
+        "--addr",
+        "https://127.0.0.1:1",
+        "--allow-address",
+        &allowed,
+        "--personality",
+        "lastkey,vault",
+        "--kubelet-dir",
+        kubelet.to_str().unwrap(),
+    ]);
+    let mut driver = site.driver();
+    let objects = "- {secret: prod/shop/db}";
+    let of = |address| {
+        class_of("lastkey", &[("role", "shop"), ("objects", objects), ("address", address)])
+    };
+    let pod = site.pod("pod-1");
+    let longer = format!("{allowed}0");
+    for elsewhere in ["https://127.0.0.1:2", &longer, ""] {
+        let refused = driver.publish(&pod, &of(elsewhere)).unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("does not answer"), "{refused}");
+    }
+    assert!(matches!(driver.publish(&pod, &of(&allowed)), Ok(Published::Mounted(_))));
+    let target = driver.target(&pod);
+    assert_eq!(content(&target, "db"), "one");
+    // It tells of changes as well.
+    site.put("prod/shop/db", b"two");
+    until("new bytes", || fs::read(target.join("db")).is_ok_and(|bytes| bytes == b"two"));
+    site.put_fields("prod/shop/fields", &[("user", "u")]);
+    let object = "- {objectName: a, secretPath: prod/data/shop/fields, secretKey: user}";
+    let parameters = [("roleName", "shop"), ("vaultAddress", &*allowed), ("objects", object)];
+    let of_vault = class_of("vault", &parameters);
+    let other = site.pod("pod-2");
+    let published = driver.publish(&other, &of_vault);
+    assert!(matches!(published, Ok(Published::Mounted(_))), "{published:?}");
+    // The pod has its class from the node's own server again, which is away: its files stay.
+    let masked = driver.publish(&pod, &class(objects)).unwrap();
+    assert!(matches!(masked, Published::Masked(_)), "{masked:?}");
+    assert_eq!(content(&target, "db"), "two");
+    drop(provider);
+}
+
+/// What the controller for Kubernetes Secrets of the same project sends: its own pod, the account
+/// of somebody else, a token that belongs to no pod, and a place that is none of the kubelet.
+#[test]
+fn token_of_no_pod_is_refused_and_nothing_is_written() {
+    let site = Site::found();
+    site.put("prod/shop/db", b"one");
+    let _provider = site.provider(&["--kubelet-dir", site.path("kubelet").to_str().unwrap()]);
+    let mut driver = site.driver();
+    let pod = site.account_without_pod("controller");
+    let place = site.path("secrets-store");
+    let answers = driver.burst_at(&pod, &class("- {secret: prod/shop/db}"), 3, &place);
+    for answer in answers {
+        let refused = answer.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        assert!(refused.message().contains("shop/api"), "{refused}");
+    }
+    assert!(!place.exists());
+}
+
+#[test]
+fn old_driver_is_told_of_in_the_log() {
+    let site = Site::found();
+    site.put("prod/shop/db", b"one");
+    let provider = site.provider(&[]);
+    let mut driver = site.driver();
+    let kept = driver.call_by_path("lastkey", "/v1alpha1.CSIDriverProvider/Mount");
+    provider.logs("Secrets Store CSI driver before 1.5.5");
+    drop(kept);
+    let published = driver.publish(&site.pod("pod-1"), &class("- {secret: prod/shop/db}"));
+    assert!(matches!(published, Ok(Published::Mounted(_))), "{published:?}");
+}
+
 #[test]
 fn volumes_stay_while_the_server_is_away_and_new_pods_are_told_to_wait() {
     let mut site = Site::found();
@@ -174,62 +253,6 @@ fn second_provider_and_missing_folder_are_refused_at_the_start() {
     let mut lost = site.server.client(["secrets-provider", "--provider-dir", "/nonexistent"]);
     let lost = run(&mut lost, b"");
     assert!(lost.stderr.contains("is the Secrets Store CSI driver installed"), "{}", lost.stderr);
-}
-
-#[test]
-fn classes_written_for_other_providers_mount_as_they_are() {
-    let site = Site::found();
-    let secrets = [("user", "u"), ("password", "p")];
-    site.put_fields("prod/shop/secret/db-pass", &secrets);
-    site.write("policy", "permit(principal in Role::\"all\", action, resource is Secret);");
-    site.ok(
-        "role create all --cluster here --namespace shop --service-account api --by-node-agent \
-             --policy policy",
-    );
-    for name in ["secret/db-pass", "MySecret", "test-kms"] {
-        site.put_fields(name, &secrets);
-    }
-    let provider = site.provider(&["--personality", "vault,aws,alibabacloud", "--role", "all"]);
-    let mut driver = site.driver();
-    let vault = class_of(
-        "vault",
-        &[
-            ("vaultAddress", "http://vault.default:8200"),
-            ("roleName", "all"),
-            (
-                "objects",
-                "- objectName: \"db-password\"\n  secretPath: \"secret/data/db-pass\"\n  secretKey: \"password\"\n",
-            ),
-        ],
-    );
-    let aws = class_of(
-        "aws",
-        &[(
-            "objects",
-            "- objectName: \"MySecret\"\n  objectType: \"secretsmanager\"\n  jmesPath:\n    - path: user\n      objectAlias: dbuser\n",
-        )],
-    );
-    let alibaba = class_of(
-        "alibabacloud",
-        &[(
-            "objects",
-            "- objectName: \"test-kms\"\n  objectType: \"kms\"\n  objectVersionLabel: \"ACSCurrent\"\n  jmesPath:\n    - path: \"password\"\n      objectAlias: \"dbpassword\"\n",
-        )],
-    );
-    let whole = r#"{"password":"p","user":"u"}"#;
-    for (class, audience, files) in [
-        (vault, "vault", &[("db-password", "p")][..]),
-        (aws, "sts.amazonaws.com", &[("MySecret", whole), ("dbuser", "u")]),
-        (alibaba, "sts.aliyuncs.com", &[("test-kms", whole), ("dbpassword", "p")]),
-    ] {
-        let pod = site.pod_of(&format!("pod-{}", audience.replace('.', "-")), audience, "api");
-        let published = driver.publish(&pod, &class).unwrap();
-        assert!(matches!(published, Published::Mounted(_)), "{published:?}");
-        for (name, text) in files {
-            assert_eq!(content(&driver.target(&pod), name), *text);
-        }
-    }
-    drop(provider);
 }
 
 /// Made here, read by OpenSSL.

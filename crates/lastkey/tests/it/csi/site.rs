@@ -139,6 +139,12 @@ impl Site {
         }
     }
 
+    /// The account shop/api by a token that belongs to no pod, in the name of a pod of this UID.
+    pub(crate) fn account_without_pod(&self, uid: &str) -> Pod {
+        let token = self.issuer.token_without_pod("lastkey", "shop", "api");
+        Pod { tokens: vec![("lastkey".to_owned(), token)], ..self.pod(uid) }
+    }
+
     /// Records of an action in the audit log.
     pub(crate) fn audited(&self, action: &str) -> usize {
         audit_records(&self.installation.data, &format!("--action {action}")).len()
