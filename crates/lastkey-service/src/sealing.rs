@@ -512,7 +512,11 @@ impl Gate {
         if tokio::time::timeout(RETIREMENT, &mut jobs).await.is_err() {
             jobs.abort();
         }
-        jobs::write_pending(&engine).await;
+        if tokio::time::timeout(RETIREMENT, jobs::write_pending(&engine)).await.is_err() {
+            tracing::warn!("what was counted since the last minute could not be written");
+        }
+        // Its keys go now, however long the audit log takes.
+        drop(engine);
         if let Some(archive) = self.ports.audit.archive()
             && let Err(error) = archive.sealed().await
         {
