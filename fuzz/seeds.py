@@ -19,6 +19,7 @@ RECORDS = ROOT.parent / "crates/lastkey-store/tests/golden/records-v1.txt"
 
 CHECKS = ROOT.parent / "crates/lastkey-checks/tests/data"
 KEPT = ROOT.parent / "crates/lastkey-node/tests/vectors/kept.json"
+NODE_KEY = ROOT.parent / "crates/lastkey-node/tests/vectors/node-key.json"
 
 SCAN_PACK = ROOT.parent / "crates/lastkey-checks/tests/vectors/scan_pack.json"
 
@@ -142,3 +143,6 @@ for vector in load(KEPT)["vectors"]:
     write("kmsv2_kept", vector["name"], vector["file"])
 # What a file holds, which no mutation of the file itself reaches.
 write("kmsv2_kept", "content", "00" * 32 + "0003" + "6c6b31" + "0001" + "aa" + "0000" + "0001" + "bb" * 64)
+for vector in load(NODE_KEY)["vectors"]:
+    write_bytes("node_key", vector["name"], vector["file"].encode())
+write("node_key", "block", "4c4b4e01" + "0001" + "61" + "0002" + "bbbb" + "cc" * 48)

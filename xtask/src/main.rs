@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  bench [files|findings|seals|push]
+  bench [files|findings|seals|etcd|push]
                            the table of measurements (see `make bench`), or a part of it
   rooms                    allowed imports (rooms.toml) against cargo metadata
   secrets                  owned secrets outside the secret types
@@ -52,6 +52,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["bench", "files"] => bench::run(bench::Part::Files),
         ["bench", "findings"] => bench::run(bench::Part::Findings),
         ["bench", "seals"] => bench::run(bench::Part::Seals),
+        ["bench", "etcd"] => bench::run(bench::Part::Etcd),
         ["bench", "push"] => bench::run(bench::Part::Push),
         ["rooms"] => rooms::run(&root),
         ["secrets"] => secrets::run(&root),

@@ -13,7 +13,7 @@ import lastkey
 
 BINARY = os.environ.get("LASTKEY_BIN", "lastkey")
 # A test that hangs tells where, and ends.
-faulthandler.dump_traceback_later(120, exit=True)
+faulthandler.dump_traceback_later(600, exit=True)
 
 
 class Server:

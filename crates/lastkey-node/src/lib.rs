@@ -1,4 +1,5 @@
-//! Doors on a node: the Kubernetes KMS v2 plugin, and the provider of secrets for volumes.
+//! Doors on a node: the Kubernetes KMS v2 plugin, and the provider of secrets for volumes; and the
+//! form in which the key of the node is sealed.
 //!
 //! Room      `node`. Serves unix sockets and calls what stands behind [`ports`]; the binary puts
 //!           a remote server there, or one in the same process.
@@ -7,8 +8,10 @@
 
 mod client_check;
 pub mod csi;
+mod fields;
 pub mod grpc;
 pub mod kmsv2;
 pub mod page;
 pub mod ports;
+pub mod sealed_key;
 pub mod socket;

@@ -30,7 +30,7 @@ struct Peer {
 const PEERS: &[Peer] = &[
     Peer {
         name: "kingfisher",
-        from: "cargo install kingfisher",
+        from: "pip install kingfisher-bin",
         args: &["scan", "--no-validate", "--no-update-check", "--jobs", "1"],
         goal: 1.8,
     },
@@ -42,7 +42,7 @@ const PEERS: &[Peer] = &[
     },
     Peer {
         name: "betterleaks",
-        from: "from its source",
+        from: "go install github.com/betterleaks/betterleaks@latest",
         args: &["dir", "--no-banner", "--exit-code", "0"],
         goal: 1.0,
     },

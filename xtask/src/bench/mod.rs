@@ -40,6 +40,8 @@ pub(crate) enum Part {
     Findings,
     /// Seals and storage keys of a large store.
     Seals,
+    /// `etcd verify`.
+    Etcd,
     /// New versions on their way into mounted volumes.
     Push,
 }
@@ -54,45 +56,44 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
     let mut report = Report::default();
     programs::require(&["taskset"])?;
     let binary = std::path::absolute(&binary)?;
-    if part == Part::Push {
-        push::rows(&mut report)?;
-        report.print();
-        return Ok(());
+    match part {
+        Part::All => all(&mut report, &binary)?,
+        Part::Files => files_and_peers(&mut report, &binary)?,
+        Part::Findings => findings::rows(&mut report, &binary)?,
+        Part::Seals => {
+            programs::require(&["wrk"])?;
+            let scratch = programs::Scratch::new()?;
+            custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
+        }
+        Part::Etcd => {
+            let scratch = programs::Scratch::new()?;
+            etcd::rows(&mut report, &binary, scratch.path())?;
+        }
+        Part::Push => push::rows(&mut report)?,
     }
-    if part == Part::Findings {
-        findings::rows(&mut report, &binary)?;
-        report.print();
-        return Ok(());
-    }
-    if part == Part::Seals {
-        programs::require(&["wrk"])?;
-        let scratch = programs::Scratch::new()?;
-        custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
-        report.print();
-        return Ok(());
-    }
-    if part == Part::All {
-        programs::require(&["wrk"])?;
-        in_process(&mut report)?;
-    }
-    files::in_process(&mut report)?;
-    library(&mut report)?;
-    files::beside_peers(&mut report, &binary)?;
-    if part == Part::Files {
-        report.print();
-        return Ok(());
-    }
-    findings::rows(&mut report, &binary)?;
-    let scratch = programs::Scratch::new()?;
-    backups(&mut report, scratch.path())?;
-    access::audit_log(&mut report, scratch.path())?;
-    custody::rows(&mut report, &binary, &scratch.path().join("custody"))?;
-    etcd::rows(&mut report, &binary, scratch.path())?;
-    served(&mut report, &binary, scratch.path())?;
-    // Last: it may build the binary anew, with what its tests need.
-    push::rows(&mut report)?;
     report.print();
     Ok(())
+}
+
+fn all(report: &mut Report, binary: &Path) -> anyhow::Result<()> {
+    programs::require(&["wrk"])?;
+    in_process(report)?;
+    files_and_peers(report, binary)?;
+    findings::rows(report, binary)?;
+    let scratch = programs::Scratch::new()?;
+    backups(report, scratch.path())?;
+    access::audit_log(report, scratch.path())?;
+    custody::rows(report, binary, &scratch.path().join("custody"))?;
+    etcd::rows(report, binary, scratch.path())?;
+    served(report, binary, scratch.path())?;
+    // Last: it may build the binary anew, with what its tests need.
+    push::rows(report)
+}
+
+fn files_and_peers(report: &mut Report, binary: &Path) -> anyhow::Result<()> {
+    files::in_process(report)?;
+    library(report)?;
+    files::beside_peers(report, binary)
 }
 
 fn in_process(report: &mut Report) -> anyhow::Result<()> {

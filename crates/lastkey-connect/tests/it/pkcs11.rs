@@ -29,9 +29,15 @@ fn softhsm() -> Option<SoftHsm> {
         hsm.path("softhsm2.conf").display(),
         env!("CARGO_BIN_EXE_lastkey-pkcs11")
     );
-    std::fs::write(hsm.path("host"), host).unwrap();
-    std::fs::set_permissions(hsm.path("host"), PermissionsExt::from_mode(0o755)).unwrap();
+    write_host(&hsm, &host);
     Some(hsm)
+}
+
+/// By another process: a program that this one has open to write cannot be started.
+fn write_host(hsm: &SoftHsm, script: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"", "sh", script]);
+    assert!(shell.arg(hsm.path("host")).status().unwrap().success());
 }
 
 fn host(hsm: &SoftHsm) -> HostOptions {
@@ -115,7 +121,7 @@ async fn wrong_pin_is_tried_once_until_its_file_changes() {
     let script = std::fs::read_to_string(hsm.path("host")).unwrap();
     let counting =
         script.replace("#!/bin/sh\n", &format!("#!/bin/sh\necho >>{}\n", counted.display()));
-    std::fs::write(hsm.path("host"), counting).unwrap();
+    write_host(&hsm, &counting);
     let attempts = || std::fs::read(&counted).map_or(0, |lines| lines.len());
 
     hsm.write_pin("pin", "999999");
@@ -204,7 +210,7 @@ async fn host_that_dies_or_babbles_is_an_error_and_no_more() {
     let Some(hsm) = softhsm() else { return };
     let wrapped = wrap(&open(&settings(&hsm), host(&hsm)).unwrap()).await;
     for script in ["exit 3", "kill -9 $$", "cat >/dev/null; echo babble", "cat /dev/zero"] {
-        std::fs::write(hsm.path("host"), format!("#!/bin/sh\n{script}\n")).unwrap();
+        write_host(&hsm, &format!("#!/bin/sh\n{script}\n"));
         let broken = opens(&open(&settings(&hsm), host(&hsm)).unwrap(), &wrapped).await;
         assert!(matches!(broken, Err(SealDeviceError::Failed(_))), "{script}: {broken:?}");
     }

@@ -80,10 +80,10 @@ fn launch(folder: &Path) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let child = command.spawn().unwrap();
-    let patience = Instant::now() + Duration::from_secs(30);
+    let patience = Instant::now() + Duration::from_secs(120);
     while UnixStream::connect(&socket).is_err() {
         assert!(Instant::now() < patience, "swtpm does not listen");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(20));
     }
     child
 }

@@ -13,6 +13,8 @@ use lastkey_crypto::entropy::Entropy;
 use lastkey_crypto::wrap::{self, WrapKey};
 use lastkey_secret::SecretVec;
 
+use crate::fields::sized;
+
 /// The API server refuses longer ciphertexts and key ids, in bytes.
 pub const MAX_CIPHERTEXT_LEN: usize = 1_024;
 /// The longest key id, in bytes.
@@ -22,8 +24,8 @@ pub const MAX_ANNOTATIONS_LEN: usize = 32 * 1_024;
 
 const MAGIC: [u8; 3] = *b"LKS";
 const FORMAT: u8 = 1;
-const PREFIX_LEN: usize = MAGIC.len() + 1 + 2 * LENGTH_LEN;
-const LENGTH_LEN: usize = 2;
+/// Magic, format, and the lengths of two fields.
+const PREFIX_LEN: usize = MAGIC.len() + 1 + 2 * 2;
 
 /// A local key as it stands in every ciphertext made under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +73,8 @@ impl<'a> Ciphertext<'a> {
         }
         let rest = bytes.strip_prefix(&MAGIC).ok_or(Undecryptable)?;
         let rest = rest.strip_prefix(&[FORMAT]).ok_or(Undecryptable)?;
-        let (by_service, rest) = field(rest).ok_or(Undecryptable)?;
-        let (for_recovery, sealed) = field(rest).ok_or(Undecryptable)?;
+        let (by_service, rest) = sized(rest).ok_or(Undecryptable)?;
+        let (for_recovery, sealed) = sized(rest).ok_or(Undecryptable)?;
         let header_len = bytes.len().checked_sub(sealed.len()).ok_or(Undecryptable)?;
         let header = bytes.get(..header_len).ok_or(Undecryptable)?;
         if sealed.len() <= wrap::OVERHEAD_LEN || blob::peek(by_service).is_err() {
@@ -151,11 +153,6 @@ impl WrappedLocalKey {
     pub fn overhead_len(&self) -> usize {
         PREFIX_LEN + self.by_service.len() + self.for_recovery.len() + wrap::OVERHEAD_LEN
     }
-}
-
-fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = bytes.split_first_chunk::<LENGTH_LEN>()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))
 }
 
 /// Header, key id and annotations, each with its length, so that no two readings are the same.

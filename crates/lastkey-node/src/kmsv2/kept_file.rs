@@ -9,6 +9,7 @@ use lastkey_crypto::wrap::{WrapError, WrapKey};
 use lastkey_secret::{SecretArray, SecretVec};
 
 use super::ciphertext::WrappedLocalKey;
+use crate::fields::{field, sized};
 use crate::ports::KeyInUse;
 
 /// The longest file, in bytes: more than 256 local keys and everything beside them.
@@ -173,16 +174,6 @@ impl Saved {
 
 fn aad(header: &[u8], owner: &Owner) -> Vec<u8> {
     [DOMAIN, &field(header), &owner.0].concat()
-}
-
-/// With its length in front, so that no two readings are the same.
-fn field(bytes: &[u8]) -> Vec<u8> {
-    [&(bytes.len() as u64).to_be_bytes()[..], bytes].concat()
-}
-
-fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = bytes.split_first_chunk::<2>()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))
 }
 
 #[cfg(test)]

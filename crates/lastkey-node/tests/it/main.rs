@@ -19,6 +19,7 @@ use lastkey_crypto::oaep::OaepKey;
 use lastkey_crypto::wrap::WrapKey;
 use lastkey_node::kmsv2::ciphertext::{Bound, Ciphertext};
 use lastkey_node::kmsv2::kept_file::{KeptFile, Owner, Saved};
+use lastkey_node::sealed_key::{Damaged, SealedKey, block_in, header_of, seal};
 use lastkey_secret::{SecretArray, SecretVec};
 use serde_json::{Value, json};
 
@@ -114,6 +115,31 @@ fn vectors_of_local_keys_on_disk_open_or_are_refused_and_are_what_is_written() {
     }
 }
 
+#[test]
+fn vectors_of_a_nodes_sealed_key_open_or_are_refused_and_are_what_is_written() {
+    let vectors = vectors("node-key.json");
+    let each = vectors["vectors"].as_array().unwrap();
+    assert_eq!(each.len(), 26);
+    for vector in each {
+        let file = vector["file"].as_str().unwrap();
+        let file_key = SecretArray::try_copy_of(&unhex(&vector["file_key"])).unwrap();
+        let file_key = WrapKey::new(&file_key).unwrap();
+        let bytes = block_in(file.as_bytes()).and_then(|block| block.ok_or(Damaged));
+        let sealed = bytes.as_ref().map_err(|error| *error).and_then(|it| SealedKey::parse(it));
+        let opened = sealed.and_then(|sealed| Ok((sealed, sealed.open(&file_key)?)));
+        let content = opened
+            .as_ref()
+            .map_or(Value::Null, |(sealed, private)| json!([sealed.tpm, private.expose(hex)]));
+        assert_eq!(content, vector["content"], "{}", vector["name"]);
+        let (Ok((sealed, private)), Ok(bytes)) = (opened, &bytes) else { continue };
+        assert_eq!(header_of(sealed.tpm, sealed.sealed).unwrap(), sealed.header);
+        let mut drawn = Drawn(&bytes[sealed.header.len()..]);
+        let again = seal(sealed.header, &file_key, &private, &mut drawn).unwrap();
+        let file = file.replace('\r', "");
+        assert!(file.contains(&again), "{}", vector["name"]);
+    }
+}
+
 /// Asks a reader in Python, which knows the document alone.
 fn python_agrees(script: &str, name: &str, count: usize) {
     let has_library = Command::new("python3").args(["-c", "import cryptography"]).output();
@@ -138,4 +164,9 @@ fn python_reader_agrees_on_the_vectors_of_the_kms_plugin() {
 #[test]
 fn python_reader_agrees_on_the_vectors_of_local_keys_on_disk() {
     python_agrees("open_kept.py", "kept.json", 26);
+}
+
+#[test]
+fn python_reader_agrees_on_the_vectors_of_a_nodes_sealed_key() {
+    python_agrees("open_node_key.py", "node-key.json", 26);
 }

@@ -526,9 +526,11 @@ impl Engine {
             };
             found.push((record, stored.revision));
         }
-        // Of those of one second a proven one counts as the newer.
+        // Of those of one second a proven one counts as the newer, and the one with the longer log.
         found.sort_by_key(|(record, _)| {
-            std::cmp::Reverse((record.begun, record.proven_at, record.id.0))
+            let audited =
+                record.written.as_ref().and_then(|it| it.audit.as_ref().map(|log| log.size));
+            std::cmp::Reverse((record.begun, record.proven_at, audited, record.id.0))
         });
         Ok(found)
     }

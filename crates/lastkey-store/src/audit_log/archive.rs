@@ -5,10 +5,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lastkey_core::audit::archive::{
-    Entry, Filter, Found, LogSigners, LogState, Search, Witness, Witnesses,
+    Entry, Filter, Found, LogHead, LogSigners, LogState, Search, Witness, Witnesses,
 };
 use lastkey_core::audit::checkpoint::Checkpoint;
 use lastkey_core::audit::merkle::{Hash, TILE_WIDTH, consistency, inclusion};
@@ -18,6 +19,7 @@ use lastkey_core::audit::record::Record;
 use lastkey_core::audit::tile::{Records, TileKind, TileName};
 use lastkey_core::audit::witness::{AddCheckpoint, Refusal, Remembered};
 use lastkey_core::ports::{AuditArchive, Cause};
+use lastkey_core::time::Timestamp;
 use tokio::sync::oneshot;
 
 use super::AuditLog;
@@ -28,6 +30,8 @@ use super::tail::{LogHashes, MAX_BUNDLE_LEN, Tail};
 
 /// Most bundles that one search reads.
 const MAX_BUNDLES: u64 = 4_096;
+/// How long the last checkpoint before sealing may take.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(10);
 
 impl AuditLog {
     /// Asks the builder something and waits for its answer.
@@ -43,7 +47,7 @@ impl AuditLog {
                 std::sync::mpsc::TrySendError::Full(message) => message,
                 std::sync::mpsc::TrySendError::Disconnected(_) => return Err(stopped()),
             };
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         answered.await.map_err(|_| stopped())
     }
@@ -209,7 +213,21 @@ impl AuditArchive for AuditLog {
     }
 
     async fn sealed(&self) -> Result<(), Cause> {
-        self.ask(ToBuilder::Sealed).await?
+        let signed = tokio::time::timeout(LAST_CHECKPOINT, self.ask(ToBuilder::Sealed)).await;
+        self.forget_keys();
+        signed.map_err(|_| Cause::from("its disk holds it up"))??
+    }
+
+    fn forget_keys(&self) {
+        *self.published.signers() = None;
+    }
+
+    fn trust_time(&self, now: Timestamp) {
+        *self.published.trusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    async fn head(&self) -> Result<LogHead, Cause> {
+        self.ask(ToBuilder::Head).await
     }
 
     fn state(&self) -> LogState {
@@ -232,6 +250,10 @@ impl AuditArchive for AuditLog {
 
     async fn checkpoint(&self) -> Result<String, Cause> {
         self.ask(ToBuilder::Checkpoint).await?
+    }
+
+    fn signed_checkpoint(&self) -> String {
+        self.published.signed().note
     }
 
     async fn search(&self, search: Search) -> Result<Found, Cause> {

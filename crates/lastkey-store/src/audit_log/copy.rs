@@ -181,6 +181,7 @@ pub fn resume_copy(dir: &Path) -> io::Result<()> {
     let needed = (group.bytes.len() + 2 * HEADER_LEN) as u64;
     let file = zero_filled(&path, FIRST_SEGMENT_LEN.max(needed))?;
     let mut segment = Segment::begin(&layout.wal(), &path, file, start)?;
+    segment.sync_name()?;
     if !group.leaves.is_empty() {
         segment.append(&group)?;
     }

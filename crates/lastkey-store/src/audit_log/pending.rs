@@ -38,6 +38,10 @@ pub enum AuditError {
     /// No randomness could be had for the record.
     #[error("no randomness for the audit log")]
     NoEntropy,
+    /// A part of the log has ended by a fault of its own. Nothing is taken until the server is
+    /// started again.
+    #[error("the audit log has stopped by a fault of its own; start the server again")]
+    Stopped,
     /// The log was closed.
     #[error("the audit log is closed")]
     Closed,
@@ -57,18 +61,21 @@ pub(super) struct Troubles {
     pub(super) full: Option<String>,
     /// The files are not what was written.
     pub(super) tampered: Option<String>,
+    /// One of its threads has ended before the log was closed.
+    pub(super) stopped: bool,
 }
 
 impl Troubles {
     /// The gravest, as an error.
     pub(super) fn error(&self) -> Option<AuditError> {
         let tampered = self.tampered.clone().map(AuditError::Tampered);
+        let stopped = self.stopped.then_some(AuditError::Stopped);
         let failing = || self.failing.clone().map(AuditError::Failing);
-        tampered.or_else(failing).or_else(|| self.full.clone().map(AuditError::Full))
+        tampered.or(stopped).or_else(failing).or_else(|| self.full.clone().map(AuditError::Full))
     }
 
     const fn any(&self) -> bool {
-        self.failing.is_some() || self.full.is_some() || self.tampered.is_some()
+        self.failing.is_some() || self.full.is_some() || self.tampered.is_some() || self.stopped
     }
 }
 

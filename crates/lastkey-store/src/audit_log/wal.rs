@@ -143,21 +143,37 @@ pub(super) struct Segment {
     len: u64,
     /// Where the next group goes.
     at: u64,
+    /// Whether its name is durable.
+    is_named: bool,
 }
 
 impl Segment {
-    /// Turns a prepared file into the segment that begins with record `first`.
+    /// Turns a prepared file into the segment that begins with record `first`. Its name is durable
+    /// with its first group, or when it is asked for.
     ///
     /// # Errors
-    /// An I/O error.
+    /// An I/O error; there is no segment then.
     pub(super) fn begin(dir: &Path, spare: &Path, file: File, first: u64) -> io::Result<Self> {
         file.write_all_at(&segment_header(first), 0)?;
         file.sync_all()?;
-        let path = dir.join(segment_name(first));
-        fs::rename(spare, &path)?;
-        sync_dir(dir)?;
         let len = file.metadata()?.len();
-        Ok(Self { path, file, len, at: HEADER_LEN as u64 })
+        let path = dir.join(segment_name(first));
+        // INVARIANT: nothing fails after this. Who tries again would take what he made for a
+        // segment of somebody else.
+        fs::rename(spare, &path)?;
+        Ok(Self { path, file, len, at: HEADER_LEN as u64, is_named: false })
+    }
+
+    /// Makes its name durable.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn sync_name(&mut self) -> io::Result<()> {
+        if !self.is_named {
+            sync_dir(self.path.parent().unwrap_or(&self.path))?;
+            self.is_named = true;
+        }
+        Ok(())
     }
 
     /// Goes on with a segment whose groups end at `at`.
@@ -167,7 +183,7 @@ impl Segment {
     pub(super) fn resume(path: PathBuf, at: u64) -> io::Result<Self> {
         let file = private_file().write(true).read(true).open(&path)?;
         let len = file.metadata()?.len();
-        Ok(Self { path, file, len, at })
+        Ok(Self { path, file, len, at, is_named: true })
     }
 
     /// Whether a group of so many bytes fits.
@@ -187,6 +203,7 @@ impl Segment {
     /// # Errors
     /// An I/O error.
     pub(super) fn append(&mut self, group: &Group) -> io::Result<()> {
+        self.sync_name()?;
         // One write, so that a group is not torn by anything but the machine.
         let mut bytes = Vec::with_capacity(HEADER_LEN + group.bytes.len());
         bytes.extend_from_slice(&group.header());

@@ -3,13 +3,15 @@
 //! Room      the binary. Under the ports of `node` that are served over the network.
 //! Holds     A call ends within its budget, failover included. A refusal is final; only silence
 //!           and "not now" make another server be asked. Credentials are read again when their
-//!           files change.
+//!           files change, and a key that the TPM does not open is tried again: a start may come
+//!           before the TPM does. Servers in an older state than was known do no more than they are
+//!           asked to by [`Needs::Answer`].
 
 use std::future::Future;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -18,9 +20,13 @@ use lastkey_client::{
     token_from_env, trust_from_env,
 };
 use lastkey_node::ports::Cause;
-use tokio::time::{Instant, timeout};
+use lastkey_wire::native::system::ContinuityRequest;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::memory::Memory;
 use crate::cli::ConnectionArgs;
+use crate::node_key::{self, Keeping, NodeKeyError};
 
 /// A server that is not there is found out in this time, and another one asked.
 const CONNECT: Duration = Duration::from_millis(1_000);
@@ -40,6 +46,8 @@ pub(crate) struct Access {
     /// How many seconds before its end the certificate is renewed; 0 for never.
     pub(crate) renew_secs: u64,
     pub(crate) token: Token,
+    /// Whether what is known of their state outlives the process, beside the certificate.
+    pub(crate) remembers: bool,
 }
 
 /// Where the token comes from.
@@ -56,10 +64,20 @@ pub(crate) enum Token {
 /// Servers that hold the same keys.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    access: Access,
+    access: Arc<Access>,
     clients: RwLock<Clients>,
     /// The server that answered last.
     preferred: AtomicUsize,
+    memory: Memory,
+}
+
+/// What a call needs of the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// An answer, in whatever state they are: what is there can be read.
+    Answer,
+    /// That their state continues the one that was known.
+    Continuity,
 }
 
 /// How long a call may take.
@@ -77,12 +95,17 @@ pub(super) enum NoAnswer {
     Away(Cause),
     /// A server said no, on purpose: code and message.
     Refused(String, String),
+    /// They are in an older state than was known; what to do.
+    RolledBack(String),
 }
 
 #[derive(Debug)]
 struct Clients {
     each: Arc<[Client]>,
-    made_of: Stamp,
+    /// None when the files are to be read again at the next call.
+    made_of: Option<Stamp>,
+    /// How the key of the certificate lies on the disk; none before it was opened.
+    keeping: Option<Keeping>,
 }
 
 /// What a change of the credential files changes: their device, number, time and size.
@@ -92,11 +115,20 @@ impl Servers {
     /// Prepares the clients; connects at the first call.
     ///
     /// # Errors
-    /// When a credential cannot be read or used.
+    /// When a credential cannot be read or used. A key that the TPM does not open is told of, and
+    /// tried again at each call.
     pub(crate) fn new(access: Access) -> anyhow::Result<Self> {
-        let made_of = access.stamp();
-        let clients = RwLock::new(Clients { each: access.clients()?, made_of });
-        Ok(Self { access, clients, preferred: AtomicUsize::new(0) })
+        let clients = match access.clients(None) {
+            Err(error) if is_closed(&error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the node certificate cannot be used yet");
+                access.clients_of(None, None)?
+            }
+            made => made?,
+        };
+        let memory = Memory::beside(access.identity.as_deref().filter(|_| access.remembers));
+        let (access, clients) = (Arc::new(access), RwLock::new(clients));
+        Ok(Self { access, clients, preferred: AtomicUsize::new(0), memory })
     }
 
     /// The node certificate to renew, when there is one, and when: so many seconds before its end.
@@ -112,9 +144,10 @@ impl Servers {
     /// # Errors
     /// When the server does not sign it in time, or the file cannot be written.
     pub(super) async fn renew_identity(&self, file: &Path) -> anyhow::Result<()> {
-        let (clients, index) = (self.clients(), self.preferred.load(Ordering::Relaxed));
+        let (clients, index) = (self.clients().await, self.preferred.load(Ordering::Relaxed));
         let client = clients.get(index).context("no server")?;
-        let renewed = timeout(RENEWAL, crate::cli::renew_identity(client, file));
+        let keeping = self.known().keeping.clone().context("its key is not opened")?;
+        let renewed = timeout(RENEWAL, crate::cli::renew_identity(client, file, &keeping));
         renewed
             .await
             .context("no answer in time")?
@@ -122,46 +155,77 @@ impl Servers {
             .map_err(|failure| anyhow::anyhow!(failure.text()))
     }
 
-    fn clients(&self) -> Arc<[Client]> {
+    async fn clients(&self) -> Arc<[Client]> {
         let stamp = self.access.stamp();
-        let known = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        if known.made_of == stamp {
-            return Arc::clone(&known.each);
+        {
+            let known = self.known();
+            if known.made_of == Some(stamp) {
+                return Arc::clone(&known.each);
+            }
         }
-        drop(known);
+        self.made_anew(stamp).await
+    }
+
+    /// Clients of what the files of credentials hold now, with fresh connections; those from before
+    /// when it cannot be used.
+    async fn made_anew(&self, stamp: Stamp) -> Arc<[Client]> {
+        let (access, keeping) = (Arc::clone(&self.access), self.known().keeping.clone());
+        // The TPM may have to be asked, and whoever asks something else does not wait for it.
+        let made = spawn_blocking(move || access.clients(keeping.as_ref())).await;
         let mut known = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-        match self.access.clients() {
-            Ok(each) => *known = Clients { each, made_of: stamp },
+        match made.map_err(anyhow::Error::from).flatten() {
+            Ok(made) => *known = made,
             Err(error) => {
+                known.made_of = (!is_closed(&error)).then_some(stamp);
                 let error = format!("{error:#}");
                 tracing::error!(error, "a changed credential cannot be used; the old one stays");
-                known.made_of = stamp;
             }
         }
         Arc::clone(&known.each)
     }
 
-    /// Fresh connections from now on. A sealed server asks nobody for a certificate, so one that
-    /// was made meanwhile would never show ours.
-    fn connect_anew(&self) {
-        // It worked with the same credentials before, and else the old ones stay.
-        if let Ok(each) = self.access.clients() {
-            let mut known = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-            known.each = each;
-        }
+    fn known(&self) -> RwLockReadGuard<'_, Clients> {
+        self.clients.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks one server after the other until one answers.
     pub(super) async fn ask<T, F>(
         &self,
         limits: Limits,
+        needs: Needs,
         call: impl Fn(Client) -> F,
     ) -> Result<T, NoAnswer>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + limits.budget;
-        let clients = self.clients();
+        if needs == Needs::Continuity && !self.memory.is_fresh() {
+            self.compare(limits, deadline).await?;
+        }
+        self.ask_until(limits, deadline, call).await
+    }
+
+    /// Compares the state of the servers with what is remembered of it.
+    async fn compare(&self, limits: Limits, deadline: Instant) -> Result<(), NoAnswer> {
+        let remembered = self.memory.state().map_err(NoAnswer::RolledBack)?;
+        let request = &ContinuityRequest { remembered };
+        let ask = |client: Client| async move { client.continuity(request).await };
+        let reply = self.ask_until(limits, deadline, ask).await?;
+        self.memory.take(reply).await.map_err(NoAnswer::RolledBack)
+    }
+
+    async fn ask_until<T, F>(
+        &self,
+        limits: Limits,
+        deadline: Instant,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let Ok(clients) = timeout_at(deadline, self.clients()).await else {
+            return Err(NoAnswer::Away(Silent.into()));
+        };
         let first = self.preferred.load(Ordering::Relaxed);
         let attempts = clients.len().max(LEAST_ATTEMPTS);
         let mut last = None;
@@ -176,16 +240,27 @@ impl Servers {
                     return Ok(answer);
                 }
                 Ok(Err(error)) => {
+                    self.memory.doubt();
+                    // A sealed server asks nobody for a certificate, so a connection that was
+                    // made meanwhile would never show ours.
                     if error.refusal().is_some_and(|refusal| refusal.detail.code == "Sealed") {
-                        self.connect_anew();
+                        self.made_anew(self.access.stamp()).await;
                     }
                     last = Some(sorted(error)?);
                 }
-                Err(_) => last = Some(Silent.into()),
+                Err(_) => {
+                    self.memory.doubt();
+                    last = Some(Silent.into());
+                }
             }
         }
         Err(NoAnswer::Away(last.unwrap_or_else(|| Silent.into())))
     }
+}
+
+/// Whether the key of the node certificate is sealed, and the TPM does not open it now.
+fn is_closed(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(NodeKeyError::NotOpened { .. }))
 }
 
 /// A server that did not answer within its share of the time.
@@ -235,17 +310,33 @@ impl Access {
             Some(path) => Token::File(path.clone()),
             None => token_from_env().map_or(Token::None, Token::Fixed),
         };
-        Ok(Self { servers: vec![parse_addr(&addr)?], trust, identity, renew_secs, token })
+        let servers = vec![parse_addr(&addr)?];
+        Ok(Self { servers, trust, identity, renew_secs, token, remembers: true })
     }
 
-    fn clients(&self) -> anyhow::Result<Arc<[Client]>> {
-        self.servers.iter().map(|addr| self.client(addr)).collect()
+    /// Of what the files of credentials hold; the key of a file that is `known` need not be asked
+    /// of the TPM.
+    fn clients(&self, known: Option<&Keeping>) -> anyhow::Result<Clients> {
+        let made_of = self.stamp();
+        let Some(path) = &self.identity else { return self.clients_of(None, Some(made_of)) };
+        let opened = node_key::open(read_private(path)?, known);
+        self.clients_of(Some(opened.with_context(|| path.display().to_string())?), Some(made_of))
     }
 
-    fn client(&self, addr: &Addr) -> anyhow::Result<Client> {
+    fn clients_of(
+        &self,
+        identity: Option<(SecretVec, Keeping)>,
+        made_of: Option<Stamp>,
+    ) -> anyhow::Result<Clients> {
+        let (identity, keeping) = identity.unzip();
+        let each = self.servers.iter().map(|addr| self.client(addr, identity.as_ref()));
+        Ok(Clients { each: each.collect::<Result<_, _>>()?, made_of, keeping })
+    }
+
+    fn client(&self, addr: &Addr, identity: Option<&SecretVec>) -> anyhow::Result<Client> {
         let mut config = ClientConfig::new(addr.clone());
         config.trust = self.trust.clone();
-        config.identity = self.identity.as_deref().map(read_private).transpose()?;
+        config.identity = identity.map(|identity| identity.expose(SecretVec::copy_of));
         config.token = match &self.token {
             Token::None => None,
             Token::Fixed(token) => Some(token.expose(SecretVec::copy_of)),

@@ -16,6 +16,7 @@ use lastkey_wire::native::error::{ErrorBody, ErrorDetail};
 use serde_json::json;
 
 use super::args::Format;
+use crate::node_key::NodeKeyError;
 
 /// What the exit codes mean; stands in `lastkey --help` and `docs/cli.md`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -62,6 +63,9 @@ pub(crate) enum Failure {
     /// An output file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The key of a node.
+    #[error(transparent)]
+    NodeKey(#[from] NodeKeyError),
     /// Any other reading or writing.
     #[error("cannot {doing}")]
     Io {
@@ -169,6 +173,7 @@ impl Failure {
             Self::NotValid(_) | Self::LogNotValid(_) => NOT_VALID,
             Self::Input(_)
             | Self::HeaderFull(_)
+            | Self::NodeKey(_)
             | Self::WouldRefuse
             | Self::Found
             | Self::Declined => REFUSED,
@@ -291,12 +296,16 @@ impl Failure {
                 "`lastkey inspect FILE` shows for whom the file was encrypted"
             }
             Self::HeaderFull(_) => "`lastkey rewrap --rewrite` encrypts it anew with a longer one",
+            Self::NodeKey(NodeKeyError::Damaged(_) | NodeKeyError::NotOpened { .. }) => {
+                "`lastkey node join --seal-key` gets a certificate for another key"
+            }
             Self::Usage(_)
             | Self::Config(_)
             | Self::Context(_)
             | Self::Client(_)
             | Self::Envelope(_)
             | Self::File(_)
+            | Self::NodeKey(NodeKeyError::NotSealed { .. } | NodeKeyError::NoKey)
             | Self::Io { .. }
             | Self::Input(_)
             | Self::NotValid(_)
@@ -341,6 +350,7 @@ fn client_error_in(failure: &Failure) -> Option<&ClientError> {
         | Failure::Config(_)
         | Failure::Context(_)
         | Failure::File(_)
+        | Failure::NodeKey(_)
         | Failure::Io { .. }
         | Failure::Input(_)
         | Failure::NotValid(_)

@@ -17,6 +17,7 @@ use super::{
     args::{Encoding, is_dash},
     failure::Failure,
 };
+use crate::node_key::{self, Keeping};
 use crate::passphrase;
 
 /// One byte more than the server takes: a longer input is refused by the server, with its
@@ -129,9 +130,10 @@ pub(crate) fn token_file(path: &Path) -> Result<SecretVec, Failure> {
     Source::open(Some(path))?.read_secret(TOKEN_LIMIT).map(|text| first_line(&text))
 }
 
-/// A certificate and its key from a file.
-pub(crate) fn identity_file(path: &Path) -> Result<SecretVec, Failure> {
-    Source::open(Some(path))?.read_secret(IDENTITY_LIMIT)
+/// A certificate and its key from a file, and how the key lies there.
+pub(crate) fn identity_file(path: &Path) -> Result<(SecretVec, Keeping), Failure> {
+    let file = Source::open(Some(path))?.read_secret(IDENTITY_LIMIT)?;
+    Ok(node_key::open(file, None)?)
 }
 
 /// A passphrase: from a file, typed without echo, or from standard input.

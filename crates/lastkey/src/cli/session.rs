@@ -2,8 +2,6 @@
 //!
 //! Room      `lastkey`.
 
-use std::path::Path;
-
 use lastkey_client::{
     Addr, Call, Client, ClientConfig, ConfigError, Trust, identity_from_env, token_from_env,
     trust_from_env,
@@ -18,6 +16,7 @@ use super::{
     input, output,
     table::Show,
 };
+use crate::node_key;
 
 /// What every command of the client side gets.
 pub(crate) struct Session {
@@ -43,8 +42,11 @@ impl Session {
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let mut config = self.config()?;
         config.identity = match &self.connection.identity {
-            Some(path) => Some(input::identity_file(path)?),
-            None => identity_from_env()?,
+            Some(path) => Some(input::identity_file(path)?.0),
+            None => match identity_from_env()? {
+                Some(file) => Some(node_key::open(file, None)?.0),
+                None => None,
+            },
         };
         config.token = match &self.connection.token_file {
             Some(path) => Some(input::token_file(path)?),
@@ -66,10 +68,9 @@ impl Session {
     }
 
     /// A client of this certificate and key, and no token.
-    pub(crate) fn client_as(&self, identity: &Path) -> Result<Client, Failure> {
-        let identity = Some(input::identity_file(identity)?);
+    pub(crate) fn client_as(&self, identity: SecretVec) -> Result<Client, Failure> {
         let mut config = self.config()?;
-        config.identity = identity;
+        config.identity = Some(identity);
         Ok(Client::new(&config)?)
     }
 

@@ -3,7 +3,7 @@
 //! each test says SKIPPED on the terminal.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,7 @@ use lastkey_connect::guard::Guard;
 use lastkey_kube::{Access, Cluster, Form, KubeError};
 use serde_json::Value;
 
-use crate::process::{go_build, not_run};
+use crate::process::{HANG, go_build, not_run, until};
 
 /// Token of an administrator of the cluster.
 pub(crate) const TOKEN: &str = "administrator";
@@ -24,7 +24,6 @@ pub(crate) const TOKEN: &str = "administrator";
 pub(crate) const STRANGER: &str = "stranger";
 /// What it writes into tokens as their issuer.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) struct ApiServer {
     pub(crate) folder: tempfile::TempDir,
@@ -116,13 +115,27 @@ impl ApiServer {
     }
 
     fn start(server: &Path, etcd: &Path, flags: &[String]) -> Self {
+        // A port that was free may be taken by the time that it is listened on.
+        let mut said = String::new();
+        for _ in 0..5 {
+            match Self::try_start(server, etcd, flags) {
+                Ok(this) => return this,
+                Err(complaint) => said = complaint,
+            }
+        }
+        panic!("no API server starts: {said}")
+    }
+
+    /// What they said when one of them ended.
+    fn try_start(server: &Path, etcd: &Path, flags: &[String]) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path();
         let (client, peer, port) = (free_port(), free_port(), free_port());
         let spawn = |program: &Path, arguments: &[String]| {
             let mut command = Command::new(program);
             command.args(arguments).current_dir(there);
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+            let log = File::options().create(true).append(true).open(there.join("log")).unwrap();
+            command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
         };
         let store = format!("http://127.0.0.1:{client}");
         let peers = format!("http://127.0.0.1:{peer}");
@@ -157,15 +170,24 @@ impl ApiServer {
         ]);
         let server = spawn(server, &arguments);
         let url = format!("https://127.0.0.1:{port}");
-        let this = Self { folder, url, store, children: vec![server, etcd] };
-        this.until("it is ready", || {
-            this.authority().exists()
-                && this.ask(async |api| api.document("/readyz").await.is_ok())
-                && this.ask(async |api| {
-                    api.get("/api/v1/namespaces/default", Form::Metadata).await.is_ok()
-                })
-        });
-        this
+        let mut this = Self { folder, url, store, children: vec![server, etcd] };
+        let begun = Instant::now();
+        while !this.is_ready() {
+            let has_ended = this.children.iter_mut().any(|it| it.try_wait().unwrap().is_some());
+            if has_ended || begun.elapsed() > HANG {
+                return Err(fs::read_to_string(this.folder.path().join("log")).unwrap());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(this)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.authority().exists()
+            && self.ask(async |api| api.document("/readyz").await.is_ok())
+            && self.ask(async |api| {
+                api.get("/api/v1/namespaces/default", Form::Metadata).await.is_ok()
+            })
     }
 
     /// The certificate that vouches for it.
@@ -216,10 +238,6 @@ impl ApiServer {
 
     #[track_caller]
     pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
-        let begin = Instant::now();
-        while !is_so() {
-            assert!(begin.elapsed() < PATIENCE, "waited too long until {what}");
-            thread::yield_now();
-        }
+        until(what, is_so);
     }
 }

@@ -2,12 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use crate::process::{Running, lastkey, run};
+use crate::process::{Running, lastkey, run, until};
 use crate::world::{Installation, Server, audit_records};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -74,6 +71,29 @@ fn removal_of_the_whole_log_while_the_server_is_down_is_noticed() {
     drop(installation.serve_unsealed(""));
 }
 
+/// A log that nobody had signed yet was signed before it was compared with what was remembered.
+#[test]
+fn forged_log_is_refused_before_anything_of_it_is_signed() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [installation, other] = folders.each_ref().map(|at| Installation::found(at.path()));
+    let log = installation.data.join("audit");
+    installation.serve_unsealed("").process.stop();
+    let mut longer = other.serve_unsealed("");
+    for _ in 0..5 {
+        longer.cli("random --bytes 1 --format hex").ok();
+    }
+    longer.process.stop();
+    for part in ["wal", "tile"] {
+        replace(&log.join(part), &other.data.join("audit").join(part));
+    }
+    fs::remove_file(log.join("checkpoint")).unwrap();
+    let mut server = installation.serve("tls.mode = 'off'");
+    assert!(unseal(&installation, &server).failed(1).contains("records are others"));
+    // A server that holds the key signs what it has when it ends, if not before.
+    server.process.stop();
+    assert!(!log.join("checkpoint").exists());
+}
+
 #[test]
 fn older_copy_of_the_log_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
@@ -93,15 +113,6 @@ fn older_copy_of_the_log_is_noticed() {
 /// The newest checkpoint that a witness has cosigned, as a note.
 fn cosigned(installation: &Installation) -> String {
     fs::read_to_string(installation.data.join("audit/cosigned")).unwrap_or_default()
-}
-
-#[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

@@ -482,7 +482,7 @@ fn a_witness_that_knew_a_newer_state_tells_and_an_explicit_word_accepts_it() {
     };
     while !seen() {
         assert!(kept.server.process.lives());
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
     kept.server.process.kill();
     kept.restore("--from backups --data older", PASSPHRASE).ok();

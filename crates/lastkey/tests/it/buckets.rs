@@ -271,7 +271,7 @@ fn what_did_not_end_leaves_nothing_and_what_is_removed_is_gone_with_its_versions
     new.write_all(&content()).unwrap();
     drop(new);
     while !bucket.tell("uploads").is_empty() {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(20));
     }
     // Of a server that was killed.
     bucket.tell("begin two.backup");
@@ -364,7 +364,7 @@ fn an_upload_that_is_not_put_together_in_time_fails_and_leaves_nothing() {
     assert!(matches!(failed, Err(BackupError::Failed { .. })), "{failed:?}");
     assert_eq!(folder.names().unwrap(), [""; 0]);
     while !bucket.tell("uploads").is_empty() {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

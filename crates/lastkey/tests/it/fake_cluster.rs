@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::process::HANG;
+
 /// A cluster with one service account, `sa-uid-1`, and whatever pods a test makes.
 pub(crate) struct FakeCluster {
     pub(crate) url: String,
@@ -105,10 +107,9 @@ impl FakeCluster {
     pub(crate) fn wait_for(&self, start: &str, times: usize) {
         let is_missing =
             |state: &mut State| state.asked.iter().filter(|t| t.starts_with(start)).count() < times;
-        let wait = Duration::from_secs(30);
         let state = self.shared.lock();
         let (state, late) =
-            self.shared.changed.wait_timeout_while(state, wait, is_missing).unwrap();
+            self.shared.changed.wait_timeout_while(state, HANG, is_missing).unwrap();
         assert!(!late.timed_out(), "{start} was not asked for: {:?}", state.asked);
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -16,8 +16,10 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::client::{Grpc, GrpcService};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
+
+use crate::process::HANG;
 
 /// The API server waits no longer.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -119,6 +121,18 @@ impl KmsClient {
         Ok(answer.plaintext.clone())
     }
 
+    /// Encrypts; asks again, as the API server does, while the answer takes too long.
+    #[track_caller]
+    pub(crate) fn seals(&self, plaintext: &[u8]) -> EncryptResponse {
+        patiently(|| self.encrypt(plaintext))
+    }
+
+    /// The same of what is to be decrypted.
+    #[track_caller]
+    pub(crate) fn opens(&self, sealed: &EncryptResponse) -> Vec<u8> {
+        patiently(|| self.decrypt(sealed))
+    }
+
     /// Asks until Status is as wished.
     #[track_caller]
     pub(crate) fn wait(
@@ -136,7 +150,7 @@ impl KmsClient {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
-            let found = timeout(Duration::from_secs(40), asking).await;
+            let found = timeout(HANG, asking).await;
             found.unwrap_or_else(|_| panic!("never {what}"))
         })
     }
@@ -150,6 +164,19 @@ impl KmsClient {
         let status = self.wait("healthy", is_ok).unwrap();
         assert_eq!(status.version, "v2");
         status.key_id
+    }
+}
+
+#[track_caller]
+fn patiently<T>(call: impl Fn() -> Result<T, Status>) -> T {
+    let begun = Instant::now();
+    loop {
+        match call() {
+            Err(status)
+                if matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable)
+                    && begun.elapsed() < HANG => {}
+            answer => return answer.unwrap(),
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::csi::push::until;
 use crate::http::Http;
 use crate::postgres::Postgres;
+use crate::process::until;
 use crate::world::{Server, dev_command, text};
 
 /// A role of the database with a name that has to be quoted.

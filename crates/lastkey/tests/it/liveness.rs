@@ -2,18 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::fake_cluster::FakeCluster;
 use crate::http::{Answer, Http};
 use crate::issuer::{ISSUER, Issuer};
+use crate::process::until;
 use crate::world::{Installation, Server, audit_records, text};
 
 const AUDIENCE: &str = "lastkey-test";
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// A server that asks the cluster `prod`, and a role for its pods.
 struct World {
     folder: tempfile::TempDir,
@@ -79,16 +77,6 @@ fn exchange(server: &Server, token: &str) -> Answer {
 fn who_am_i(server: &Server, session: &str) -> u16 {
     let mut http: Http = server.anybody().with_token(session);
     http.answer("GET", "/v1/sts/whoami", "").status
-}
-
-/// Asks again until it is so.
-#[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

@@ -7,10 +7,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::csi::push::until;
 use crate::http::{base64, bytes};
 use crate::postgres::{NOBODY, is_root, unprivileged};
-use crate::process::{Running, not_run};
+use crate::process::{Running, not_run, until};
 use crate::rotation::rotates_under_load;
 use crate::world::{Server, text};
 

@@ -25,14 +25,14 @@ use crate::process::{Ended, Running, lastkey, run};
 use crate::world::{Installation, Server, text};
 
 /// A server with TLS, and a cluster whose pods are known to it.
-struct Site {
+pub(crate) struct Site {
     folder: tempfile::TempDir,
-    server: Server,
+    pub(crate) server: Server,
     cluster: SigningKey,
 }
 
 impl Site {
-    fn found() -> Self {
+    pub(crate) fn found() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let installation = Installation::found(folder.path());
         let mut server = installation.serve("");
@@ -53,26 +53,26 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, content: &str) {
+    pub(crate) fn write(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).unwrap();
     }
 
-    fn run(&self, line: &str) -> Ended {
+    pub(crate) fn run(&self, line: &str) -> Ended {
         let mut command = self.server.client(line.split_whitespace());
         run(command.current_dir(self.folder.path()), b"")
     }
 
     #[track_caller]
-    fn ok(&self, line: &str) -> String {
+    pub(crate) fn ok(&self, line: &str) -> String {
         self.run(line).ok()
     }
 
     #[track_caller]
-    fn json(&self, line: &str) -> Value {
+    pub(crate) fn json(&self, line: &str) -> Value {
         self.run(&format!("{line} --output json")).json()
     }
 
@@ -273,9 +273,16 @@ fn node_joins_by_its_tpm_until_it_is_revoked_and_again_when_it_was_named_anew() 
 
 /// A KMS plugin that calls by the certificate of a node, which it renews so many seconds before its
 /// end; the file of that certificate as it was.
-fn plugin(site: &Site, renew_seconds: u32) -> (Running, Vec<u8>) {
+pub(crate) fn plugin(site: &Site, renew_seconds: u32) -> (Running, Vec<u8>) {
     site.invite("cp-1");
     site.join("cp-1").ok();
+    let before = fs::read(site.path("cp-1/node.pem")).unwrap();
+    configure_plugin(site, renew_seconds);
+    (start_plugin(site), before)
+}
+
+/// A key, the right of a node to use it, and what a plugin there is told.
+fn configure_plugin(site: &Site, renew_seconds: u32) {
     site.ok("key create --alias alias/etcd");
     site.write(
         "etcd.cedar",
@@ -291,9 +298,76 @@ fn plugin(site: &Site, renew_seconds: u32) -> (Running, Vec<u8>) {
         site.server.addr
     );
     site.write("kms.toml", &config);
-    let before = fs::read(site.path("cp-1/node.pem")).unwrap();
-    let mut command = lastkey(["kms-plugin", "--config"]);
-    (Running::start(command.arg(site.path("kms.toml"))), before)
+}
+
+fn start_plugin(site: &Site) -> Running {
+    Running::start(lastkey(["kms-plugin", "--config"]).arg(site.path("kms.toml")))
+}
+
+#[test]
+fn key_sealed_to_the_tpm_serves_until_the_machine_is_another_and_after_it_joined_anew() {
+    if !is_installed("swtpm") {
+        return;
+    }
+    let (site, mut tpm) = (Site::found(), Swtpm::start());
+    let key = site.json(&format!("node tpm-key --tcti {}", tpm.tcti()));
+    site.ok(&format!("node add cp-1 --cluster here --tpm-key {}", text(&key["tpm_key"])));
+    let unsealed = format!("node join cp-1 --tpm={} --out cp-1", tpm.tcti());
+    let join = format!("{unsealed} --seal-key={}", tpm.tcti());
+    site.run(&format!("{join} --pcrs 23")).failed(1);
+    site.ok(&join);
+    let file = site.path("cp-1/node.pem");
+    let sealed = || {
+        let written = fs::read_to_string(&file).unwrap();
+        assert!(written.contains("BEGIN LASTKEY SEALED KEY"), "{written}");
+        assert!(!written.contains("PRIVATE"), "{written}");
+        written
+    };
+    let first = sealed();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    // Nobody makes a key in the clear of it: neither a renewal nor a join.
+    site.ok("node renew --dir cp-1");
+    assert_ne!(sealed(), first);
+    site.run(&unsealed).failed(2);
+    let whoami = || {
+        let mut command = site.server.client(["whoami", "--identity"]);
+        run(command.arg(&file).env_remove("LASTKEY_TOKEN"), b"")
+    };
+    assert!(whoami().ok().contains("node:cp-1"));
+
+    configure_plugin(&site, 86_400);
+    let before = sealed();
+    let mut plugin = start_plugin(&site);
+    plugin.says("lastkey kms-plugin serves").unwrap();
+    plugin.logs("the node certificate is renewed");
+    assert_ne!(sealed(), before);
+    let client = KmsClient::connect(&site.path("kms.sock"));
+    let key_id = client.ready();
+    let seed = client.encrypt(&[0x5E; 32]).unwrap();
+    // A power cut.
+    plugin.kill();
+    tpm.reboot();
+    let mut plugin = start_plugin(&site);
+    plugin.says("lastkey kms-plugin serves").unwrap();
+    let client = KmsClient::connect(&site.path("kms.sock"));
+    assert_eq!(client.ready(), key_id);
+    assert_eq!(client.decrypt(&seed).unwrap(), [0x5E; 32]);
+
+    // Booted in another way: the socket is there, and the key does not open.
+    plugin.kill();
+    tpm.reboot();
+    tpm.extend(7);
+    let refused = whoami();
+    assert!(refused.stderr.contains("registers"), "{}", refused.stderr);
+    refused.failed(1);
+    let plugin = start_plugin(&site);
+    plugin.says("lastkey kms-plugin serves").unwrap();
+    plugin.logs("does not open the key of the node");
+    let client = KmsClient::connect(&site.path("kms.sock"));
+    assert_eq!(client.status().unwrap_err().code(), Code::Unavailable);
+    site.ok(&join);
+    assert_eq!(client.ready(), key_id);
+    assert_eq!(client.decrypt(&seed).unwrap(), [0x5E; 32]);
 }
 
 #[test]
@@ -303,13 +377,13 @@ fn kms_plugin_with_a_void_certificate_goes_on_by_its_local_keys() {
     plugin.says("lastkey kms-plugin serves").unwrap();
     let client = KmsClient::connect(&site.path("kms.sock"));
     client.ready();
-    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
+    let sealed = client.seals(&[0x5E; 32]);
     // Who joins anew voids what the plugin has.
     site.invite("cp-1");
     site.ok("node join cp-1 --token-file cp-1.token --out anew");
     plugin.logs("it refuses the credential");
-    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
-    client.encrypt(&[0x5F; 32]).unwrap();
+    assert_eq!(client.opens(&sealed), [0x5E; 32]);
+    client.seals(&[0x5F; 32]);
     // The good one is read as soon as it is there.
     fs::rename(site.path("anew/node.pem"), site.path("cp-1/node.pem")).unwrap();
     site.ok("key rotate alias/etcd");
@@ -327,17 +401,20 @@ fn kms_plugin_of_a_removed_node_stops_and_forgets_until_the_node_joins_anew() {
     plugin.says("lastkey kms-plugin serves").unwrap();
     let client = KmsClient::connect(&site.path("kms.sock"));
     let key_id = client.ready();
-    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
+    let sealed = client.seals(&[0x5E; 32]);
     site.ok("node remove cp-1");
-    let refused = client.wait("refused", Result::is_err).unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied);
+    client
+        .wait("refused", |status| {
+            status.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied)
+        })
+        .unwrap_err();
     assert_eq!(client.encrypt(&[0x5E; 32]).unwrap_err().code(), Code::PermissionDenied);
     client.decrypt(&sealed).unwrap_err();
     site.invite("cp-1");
     site.ok("node join cp-1 --token-file cp-1.token --out anew");
     fs::rename(site.path("anew/node.pem"), site.path("cp-1/node.pem")).unwrap();
     assert_eq!(client.ready(), key_id);
-    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
+    assert_eq!(client.opens(&sealed), [0x5E; 32]);
 }
 
 #[test]
@@ -351,8 +428,8 @@ fn kms_plugin_renews_the_certificate_that_it_calls_with() {
     assert_ne!(renewed, before);
     let client = KmsClient::connect(&site.path("kms.sock"));
     client.ready();
-    let sealed = client.encrypt(&[0x5E; 32]).unwrap();
-    assert_eq!(client.decrypt(&sealed).unwrap(), [0x5E; 32]);
+    let sealed = client.seals(&[0x5E; 32]);
+    assert_eq!(client.opens(&sealed), [0x5E; 32]);
     // The key service asks for the certificate of this moment: the look after the renewal passes.
     site.ok("key rotate alias/etcd");
     client

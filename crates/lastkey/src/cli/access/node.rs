@@ -2,7 +2,8 @@
 //!
 //! Room      `lastkey`.
 //! Holds     a node's key is made on the node and goes nowhere. Key and certificate lie in one
-//!           file, which changes in one step: there is no moment at which they do not fit.
+//!           file, which changes in one step: there is no moment at which they do not fit. A key
+//!           that was sealed is followed by sealed ones.
 
 use std::{
     fs::DirBuilder,
@@ -21,6 +22,7 @@ use lastkey_connect::seal::{
     tpm::{Tcti, TpmError, attest, attestation_key},
 };
 use lastkey_core::ids::Name;
+use lastkey_node::sealed_key::block_in;
 use lastkey_secret::SecretVec;
 use lastkey_trust::attestation::{bound_to, name_of};
 use lastkey_wire::{
@@ -36,10 +38,12 @@ use serde::Serialize;
 use crate::cli::{
     args::DryRunArgs,
     failure::Failure,
+    input,
     key::paging::{ListArgs, listed},
     session::Session,
     table::Show,
 };
+use crate::node_key::Keeping;
 
 /// Subcommands of `node`.
 #[derive(Subcommand, Debug)]
@@ -117,6 +121,20 @@ pub(crate) struct JoinArgs {
     #[arg(long, value_name = "TCTI", num_args = 0..=1, require_equals = true,
           default_missing_value = DEFAULT_TPM, conflicts_with = "cluster")]
     tpm: Option<Tcti>,
+    /// Seal the key to the TPM, at device:/dev/tpmrm0 unless it is somewhere else: the file opens on
+    /// this machine alone, while its registers are as they are now
+    #[arg(long, value_name = "TCTI", num_args = 0..=1, require_equals = true,
+          default_missing_value = DEFAULT_TPM)]
+    seal_key: Option<Tcti>,
+    /// Registers (PCR) that the key is sealed to
+    #[arg(
+        long,
+        value_name = "N,N",
+        value_delimiter = ',',
+        default_value = "7",
+        requires = "seal_key"
+    )]
+    pcrs: Vec<u8>,
     /// Folder for the key and certificate; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -172,8 +190,9 @@ async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
         .mode(0o700)
         .create(&args.out)
         .map_err(|cause| Failure::io(format!("make {}", args.out.display()), cause))?;
+    let file = args.out.join(IDENTITY_FILE);
     // Opened before the token is used up.
-    let fresh = Fresh::open(&args.out.join(IDENTITY_FILE))?;
+    let fresh = Fresh::open(&file, &keeping_of(&args, &file)?)?;
     let tpm = match &args.tpm {
         Some(tcti) => Some(evidence(&client, tcti, &args.name, &fresh.request).await?),
         None => None,
@@ -183,6 +202,25 @@ async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
     let reply = client.join_node(&request).await?;
     fresh.keep(&reply)?;
     session.show(&reply)
+}
+
+/// How the key is to lie in the file. One that was sealed is not followed by one in the clear.
+fn keeping_of(args: &JoinArgs, file: &Path) -> Result<Keeping, Failure> {
+    if let Some(tpm) = &args.seal_key {
+        return Ok(Keeping::sealed_to(tpm, &args.pcrs)?);
+    }
+    let is_sealed = match std::fs::read(file).map(SecretVec::take) {
+        Ok(before) => before.expose(|before| !matches!(block_in(before), Ok(None))),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => false,
+        Err(cause) => return Err(Failure::io(format!("read {}", file.display()), cause)),
+    };
+    if is_sealed {
+        let file = file.display();
+        return Err(Failure::Usage(format!(
+            "the key in {file} is sealed: give --seal-key, or remove the file"
+        )));
+    }
+    Ok(Keeping::Clear)
 }
 
 /// What the TPM says about a request for a certificate (in DER).
@@ -223,16 +261,19 @@ impl Show for ShownKey {
 
 async fn renew(dir: &Path, session: &Session) -> Result<(), Failure> {
     let file = dir.join(IDENTITY_FILE);
-    let client = session.client_as(&file)?;
-    session.show(&renew_identity(&client, &file).await?)
+    let (identity, keeping) = input::identity_file(&file)?;
+    let client = session.client_as(identity)?;
+    session.show(&renew_identity(&client, &file, &keeping).await?)
 }
 
-/// Puts the next key and certificate in the place of those in `file`, which are the client's.
+/// Puts the next key and certificate in the place of those in `file`, which are the client's, and
+/// the key as the one before.
 pub(crate) async fn renew_identity(
     client: &Client,
     file: &Path,
+    keeping: &Keeping,
 ) -> Result<NodeCertificateReply, Failure> {
-    let fresh = Fresh::open(file)?;
+    let fresh = Fresh::open(file, keeping)?;
     let reply = client.renew_node(&RenewRequest { csr: fresh.csr.clone() }).await?;
     fresh.keep(&reply)?;
     Ok(reply)
@@ -240,6 +281,7 @@ pub(crate) async fn renew_identity(
 
 /// A new key, and the file that it will be in.
 struct Fresh {
+    /// As it is written.
     key: SecretVec,
     /// The request for a certificate, in PEM.
     csr: String,
@@ -249,13 +291,14 @@ struct Fresh {
 }
 
 impl Fresh {
-    fn open(file: &Path) -> Result<Self, Failure> {
+    fn open(file: &Path, keeping: &Keeping) -> Result<Self, Failure> {
         let failed = |_| Failure::Input("no key can be made".to_owned());
         let key = KeyPair::generate().map_err(failed)?;
         let csr = CertificateParams::default().serialize_request(&key).map_err(failed)?;
         let file = PendingFile::create(file, Replace::Allow)?;
         let (request, csr) = (csr.der().to_vec(), csr.pem().map_err(failed)?);
-        Ok(Self { key: SecretVec::take_text(key.serialize_pem()), csr, request, file })
+        let key = keeping.written(SecretVec::take_text(key.serialize_pem()))?;
+        Ok(Self { key, csr, request, file })
     }
 
     /// Writes key and certificate in the place of what was there.

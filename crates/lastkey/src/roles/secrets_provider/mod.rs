@@ -132,6 +132,8 @@ fn providers(args: &Args, connection: &ConnectionArgs, own: Provider) -> anyhow:
     for address in &args.allowed_addresses {
         let there = ConnectionArgs { addr: Some(address.clone()), ..connection.clone() };
         let access = Access::of_flags(&there, Access::NO_RENEWAL).context("--allow-address")?;
+        // The file is about the node's own server; this may be another installation.
+        let access = Access { remembers: false, ..access };
         let service = Arc::new(RemoteSecrets::new(access)?);
         let provider = providers.own().beside(service, outage(args)?)?;
         providers.allow(address, Arc::new(provider));

@@ -2,11 +2,11 @@
 //! gone when the pod is.
 
 use crate::csi::driver::{Pod, Published};
-use crate::csi::push::until;
 use crate::csi::site::{Site, class, class_of, content};
 use crate::fake_cluster::FakeCluster;
 use crate::leases::prepare;
 use crate::postgres::Postgres;
+use crate::process::until;
 
 /// A site whose cluster has two pods and is asked about them.
 fn site() -> (Site, FakeCluster) {

@@ -6,10 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use tonic::Code;
 
 use crate::csi::driver::{Pod, Published};
-use crate::csi::push::until;
 use crate::csi::site::{Site, class, class_of, content};
 use crate::http::Http;
-use crate::process::run;
+use crate::process::{run, until};
 
 #[test]
 fn pod_gets_its_files_by_its_own_token_and_again_for_nothing() {

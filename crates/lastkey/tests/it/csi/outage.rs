@@ -3,9 +3,9 @@
 use tonic::Code;
 
 use crate::csi::driver::Published;
-use crate::csi::push::until;
 use crate::csi::site::{Site, class, content};
 use crate::issuer::{ISSUER, Issuer};
+use crate::process::until;
 use crate::world::audit_records;
 
 #[test]

@@ -14,19 +14,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::csi::driver::{Driver, Pod, Published};
 use crate::csi::site::{Site, class, content};
-use crate::process::Running;
+use crate::process::{Running, until};
 use crate::secret_sync::{Secrets, kubeconfig};
 use crate::world::audit_records;
-
-/// Until something is so; half a minute at most.
-#[track_caller]
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
-        std::thread::yield_now();
-    }
-}
 
 /// A provider that sees the kubelet's folder.
 fn provider(site: &Site) -> Running {
@@ -206,7 +196,7 @@ impl Others {
     fn watch(site: &Site, name: &str, count: usize) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let this = Self { runtime, connected: Arc::default(), told: Arc::default() };
-        for _ in 0..count {
+        for number in 1..=count {
             let client = node_client(site);
             let (connected, told) = (Arc::clone(&this.connected), Arc::clone(&this.told));
             let request = WatchSecretsRequest {
@@ -222,8 +212,11 @@ impl Others {
                 while client.watch_secrets(&request).await.unwrap().changed.is_empty() {}
                 told.fetch_add(1, Ordering::Relaxed);
             });
+            // As many handshakes at a time as are over before the server gives one up.
+            if number % 50 == 0 || number == count {
+                until("they connect", || this.connected.load(Ordering::Relaxed) == number);
+            }
         }
-        until("all are connected", || this.connected.load(Ordering::Relaxed) == count);
         this
     }
 

@@ -7,9 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::csi::driver::{Class, Driver, Pod};
-use crate::csi::push::until;
 use crate::csi::site::{Site, class, content};
-use crate::process::{command, go_build, not_run, run};
+use crate::process::{command, go_build, not_run, run, until};
 
 /// One mount by the real code.
 fn mount(binary: &Path, driver: &Driver, pod: &Pod, class: &Class, socket: &Path) -> Value {

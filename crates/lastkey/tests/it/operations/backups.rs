@@ -15,7 +15,7 @@ pub(super) fn routes(r: &mut Recorder) {
         if !["writing", "proving"].contains(&seen["state"].as_str().unwrap()) {
             break seen;
         }
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(20));
     };
     assert_eq!(ended["state"], "proven", "{ended}");
     let list = r.call("get /v1/sys/backups", &[], Value::Null);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 
 use super::client::{Csi, code};
-use crate::process::{Running, run};
+use crate::process::{HANG, Running, run};
 use crate::world::Server;
 
 /// Written by the pod; on no disk.
@@ -25,7 +25,7 @@ pub(super) const GIB: i64 = 1 << 30;
 const DATA: &str = "/mnt/data";
 const KEPT: &str = "data";
 /// Only something that hangs is caught by it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = HANG;
 
 /// A key service, the driver, and a client of it.
 pub(super) struct Site {
