@@ -142,6 +142,9 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Conflict`] when an expectation does not hold, [`StoreError::Full`], others.
     async fn commit(&self, batch: Vec<Write>) -> Result<CommitSeq, StoreError>;
 
+    /// The last commit that is durable; 0 before the first.
+    fn last_commit(&self) -> CommitSeq;
+
     /// Watches the paths with a prefix, from now on.
     fn watch(&self, prefix: &str) -> Box<dyn Watch>;
 
@@ -279,6 +282,9 @@ pub trait AuditArchive: Send + Sync {
     /// # Errors
     /// When the log has no keys, or cannot be written.
     async fn checkpoint(&self) -> Result<String, Cause>;
+
+    /// The newest checkpoint that is signed already; empty before there is one.
+    fn signed_checkpoint(&self) -> String;
 
     /// Reads records from `from` on that match, in their order or newest first.
     ///

@@ -192,6 +192,10 @@ impl<B: Backend> Store for EncryptedStore<B> {
         self.backend.commit(sealed).await.map_err(store_error)
     }
 
+    fn last_commit(&self) -> CommitSeq {
+        self.backend.last_commit()
+    }
+
     fn watch(&self, prefix: &str) -> Box<dyn Watch> {
         self.backend.watch(prefix)
     }

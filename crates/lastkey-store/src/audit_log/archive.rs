@@ -252,6 +252,10 @@ impl AuditArchive for AuditLog {
         self.ask(ToBuilder::Checkpoint).await?
     }
 
+    fn signed_checkpoint(&self) -> String {
+        self.published.signed().note
+    }
+
     async fn search(&self, search: Search) -> Result<Found, Cause> {
         let reader = self.reader(self.tail().await?);
         off_thread(move || search_in(&reader, &search)).await

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,7 @@ pub(super) struct Writer {
     queue: Arc<Gather<Job>>,
     seats: Semaphore,
     answering: Answering<Ends<End>>,
+    last: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -77,11 +79,13 @@ impl Writer {
         let queue = Arc::new(Gather::new());
         let jobs = Queue(Arc::clone(&queue));
         let (answers, answering) = answers::channel();
+        let told = Arc::new(AtomicU64::new(last.0));
         let mut state = Writing {
             connection,
             database: database.to_owned(),
             hub,
             last,
+            told: Arc::clone(&told),
             has_residue: true,
             answers,
         };
@@ -94,7 +98,11 @@ impl Writer {
                 source,
             })?;
         let seats = Semaphore::new(MAX_WAITING);
-        Ok(Self { queue, seats, answering, thread: Some(thread) })
+        Ok(Self { queue, seats, answering, last: told, thread: Some(thread) })
+    }
+
+    pub(super) fn last_commit(&self) -> CommitSeq {
+        CommitSeq(self.last.load(Ordering::Acquire))
     }
 
     pub(super) async fn commit(&self, batch: Vec<RawWrite>) -> Result<CommitSeq, BackendError> {
@@ -146,6 +154,8 @@ struct Writing {
     database: PathBuf,
     hub: Hub,
     last: CommitSeq,
+    /// The same, for others.
+    told: Arc<AtomicU64>,
     /// Whether anything may have been deleted or replaced since the residue was last erased.
     has_residue: bool,
     answers: Answers<Ends<End>>,
@@ -196,6 +206,7 @@ impl Writing {
         match self.write_group(group) {
             Ok(verdicts) => {
                 self.last = verdicts.iter().flatten().max().copied().unwrap_or(self.last);
+                self.told.store(self.last.0, Ordering::Release);
                 let ends = group.drain(..).zip(verdicts).map(|(waiting, verdict)| {
                     if let Some(commit) = verdict {
                         self.hub.publish(commit, &waiting.batch);
@@ -393,7 +404,8 @@ mod tests {
         let (hub, last, has_residue) = (Hub::new(), CommitSeq(0), false);
         // Nobody carries the answers, so the writer gives them out itself.
         let (answers, _) = answers::channel();
-        Writing { connection, database, hub, last, has_residue, answers }
+        let told = Arc::default();
+        Writing { connection, database, hub, last, told, has_residue, answers }
     }
 
     fn put(path: &str, len: usize) -> RawWrite {
