@@ -342,6 +342,11 @@ pub trait AuditArchive: Send + Sync {
 pub trait Clock: Send + Sync {
     /// What they say now. Called often; must be cheap.
     fn read(&self) -> Reading;
+
+    /// What the wall clock says now: every call asks it more than once.
+    fn wall(&self) -> Timestamp {
+        self.read().wall
+    }
 }
 
 /// Where use cases draw randomness from.

@@ -571,7 +571,7 @@ async fn records_grow_old_by_a_trusted_clock_alone() {
         *builder.published.trusted.lock().unwrap() = trusted;
         builder.buffer.push(&event(&who)).unwrap();
         builder.tick();
-        let said = builder.buffer.take(0, Duration::ZERO).bytes;
+        let said = builder.buffer.take(0, Duration::ZERO).framed;
         let said = String::from_utf8_lossy(&said).contains(lastkey_core::audit::AUDIT_PRUNES);
         assert_eq!(said, goes, "{trusted:?}");
     }

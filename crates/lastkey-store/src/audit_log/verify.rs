@@ -86,7 +86,7 @@ impl Bundles for Offline<'_> {
         }
         let mut bundle = Vec::new();
         for group in &self.held {
-            let records = Records::of(&group.bytes).flatten().zip(group.first..);
+            let records = Records::of(group.records()).flatten().zip(group.first..);
             let wanted = start..start + TILE_WIDTH as u64;
             for (record, _) in records.filter(|(_, index)| wanted.contains(index)) {
                 // It was in a bundle before, so it is not too long for one.
