@@ -94,6 +94,7 @@ pub(crate) fn key_fault_of(who: &str, key: &str, error: KeyError) -> Fault {
         KeyError::Undecryptable => {
             format!("the data key of this volume does not open under the key {key}")
         }
+        KeyError::RolledBack { .. } => error.to_string(),
     };
     Fault { kind, message, cause: Some(error.into()) }
 }
@@ -107,6 +108,7 @@ pub(crate) fn session_fault(who: &str, role: &str, error: KeyError) -> Fault {
                 "the key service opens no session of the role {role} for {who}: {message} ({code})"
             )
         }
+        KeyError::RolledBack { .. } => error.to_string(),
         KeyError::Undecryptable => format!("the token of {who} cannot be read"),
     };
     Fault { kind: kind_of(&error), message, cause: Some(error.into()) }
@@ -114,7 +116,7 @@ pub(crate) fn session_fault(who: &str, role: &str, error: KeyError) -> Fault {
 
 fn kind_of(error: &KeyError) -> Kind {
     match error {
-        KeyError::Away(_) => Kind::Away,
+        KeyError::Away(_) | KeyError::RolledBack { .. } => Kind::Away,
         KeyError::Refused { code, .. } => match code.as_str() {
             "AccessDenied" | "Unauthenticated" => Kind::Denied,
             _ => Kind::Precondition,

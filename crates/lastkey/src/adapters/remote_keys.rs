@@ -15,7 +15,7 @@ use lastkey_wire::native::operations::{DecryptRequest, EncryptRequest};
 use lastkey_wire::words::KeyState;
 use lastkey_wire::{Base64Bytes, SecretBase64, StringMap};
 
-use super::servers::{Access, Limits, NoAnswer, Servers, token_request};
+use super::servers::{Access, Limits, Needs, NoAnswer, Servers, token_request};
 
 /// An API server gives a plugin three seconds. A server that is silent for one of them leaves time
 /// to ask another one.
@@ -51,26 +51,38 @@ impl RemoteKeys {
         self.0.renew_identity(file).await
     }
 
+    /// Asks servers whose state continues the one that was known.
     pub(super) async fn ask<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, KeyError>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.ask_for(call).await.map_err(|error| match error {
+        self.ask_for(Needs::Continuity, call).await
+    }
+
+    async fn ask_for<T, F>(&self, needs: Needs, call: impl Fn(Client) -> F) -> Result<T, KeyError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.ask_as(needs, call).await.map_err(|error| match error {
             // Not a word about the key: the server does not know who asks.
             KeyError::Refused { code, message } if code == "Unauthenticated" => {
                 KeyError::Away(format!("it refuses the credential: {message}").into())
             }
-            error => error,
+            error @ (KeyError::Away(_)
+            | KeyError::Refused { .. }
+            | KeyError::RolledBack { .. }
+            | KeyError::Undecryptable) => error,
         })
     }
 
     /// The same in the name of somebody else, whose credential it is that is refused.
-    async fn ask_for<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, KeyError>
+    async fn ask_as<T, F>(&self, needs: Needs, call: impl Fn(Client) -> F) -> Result<T, KeyError>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.0.ask(LIMITS, call).await.map_err(|error| match error {
+        self.0.ask(LIMITS, needs, call).await.map_err(|error| match error {
             NoAnswer::Away(cause) => KeyError::Away(cause),
+            NoAnswer::RolledBack(message) => KeyError::RolledBack { message },
             NoAnswer::Refused(code, _) if code == "Undecryptable" => KeyError::Undecryptable,
             NoAnswer::Refused(code, message) => KeyError::Refused { code, message },
         })
@@ -84,7 +96,7 @@ impl RemoteKeys {
     ) -> Result<SecretVec, KeyError> {
         let request = &token_request(token, role, Some(SESSION_SECONDS));
         let exchange = |client: Client| async move { client.exchange_token(request).await };
-        Ok(self.ask_for(exchange).await?.access_token.0)
+        Ok(self.ask_as(Needs::Answer, exchange).await?.access_token.0)
     }
 
     /// Recovers a secret in such a session.
@@ -96,7 +108,7 @@ impl RemoteKeys {
     ) -> Result<SecretVec, KeyError> {
         let request = &decrypt_request(wrapped, context);
         let decrypt = async |client: Client| client.with_token(session)?.decrypt(request).await;
-        Ok(self.ask_for(decrypt).await?.plaintext.0)
+        Ok(self.ask_as(Needs::Answer, decrypt).await?.plaintext.0)
     }
 }
 
@@ -141,7 +153,9 @@ impl KeyOps for RemoteKeys {
 
     async fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError> {
         let request = &decrypt_request(wrapped, context);
-        let reply = self.ask(|client| async move { client.decrypt(request).await }).await?;
+        let ask = |client: Client| async move { client.decrypt(request).await };
+        // What is there stays readable: without it nobody could look after the rest.
+        let reply = self.ask_for(Needs::Answer, ask).await?;
         Ok(reply.plaintext.0)
     }
 }
