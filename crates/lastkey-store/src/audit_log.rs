@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -95,16 +95,13 @@ impl Default for AuditOptions {
     }
 }
 
-/// Groups that may wait for the builder.
-const MAX_BUILDING: usize = 256;
-
 /// The audit log of a data directory.
 pub struct AuditLog {
     layout: Layout,
     durability: Durability,
     buffer: Arc<Buffer>,
     published: Arc<Published>,
-    to_builder: SyncSender<ToBuilder>,
+    to_builder: Sender<ToBuilder>,
     /// Held while it is decided whether to cosign.
     cosigning: tokio::sync::Mutex<()>,
     writer: Option<JoinHandle<()>>,
@@ -163,7 +160,7 @@ impl Parts {
         let current = Arc::new(Mutex::new(Watched::of(&segment)?));
         let spare = Arc::new(Mutex::new(None));
         let keeper = Keeper::new(Arc::clone(&current), Arc::clone(&spare), segment.len(), &options);
-        let (to_builder, inbox) = sync_channel(MAX_BUILDING);
+        let (to_builder, inbox) = channel();
         let mut builder = Builder {
             layout: layout.clone(),
             options,

@@ -150,7 +150,10 @@ impl Builder {
     fn handle(&mut self, message: ToBuilder) {
         // Who asked and went away needs no answer.
         match message {
-            ToBuilder::Group(group) => self.add_patiently(&group),
+            ToBuilder::Group(group) => {
+                self.add_patiently(&group);
+                self.buffer.built(group.bytes.len());
+            }
             ToBuilder::NewSegment(first) => self.release_segments(first),
             ToBuilder::Flush(answer) => drop(answer.send(())),
             ToBuilder::Head(answer) => {
