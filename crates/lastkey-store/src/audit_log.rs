@@ -180,10 +180,14 @@ impl Parts {
         for found in segments {
             found.read(|group| builder.add(group, write))?;
         }
-        if builder.is_unsynced {
-            builder.end_unsynced()?;
+        if builder.is_unsynced
+            && let Err(error) = builder.end_unsynced()
+        {
+            tracing::error!(%error, "the disk does not take tiles of the audit log; segments stay");
         }
-        keeper::remove_leftovers(&layout)?;
+        if let Err(error) = keeper::remove_leftovers(&layout) {
+            tracing::warn!(%error, "bundles that had been removed from the audit log stay");
+        }
         let writer = Writer {
             buffer,
             layout,
