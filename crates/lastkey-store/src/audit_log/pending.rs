@@ -289,11 +289,15 @@ impl Buffer {
     /// on their way to it from now on.
     pub(super) fn await_builder(&self, len: usize) {
         let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        while *building >= MAX_BUILDING_LEN && !self.is_closed() && !self.troubles().stopped {
+        while self.is_behind(*building) {
             let waited = self.built.wait_timeout(building, LOOK);
             building = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         *building = building.saturating_add(len);
+    }
+
+    fn is_behind(&self, building: usize) -> bool {
+        building >= MAX_BUILDING_LEN && !self.is_closed() && !self.troubles().stopped
     }
 
     /// So many bytes of records are in the tree, or never will be.
@@ -388,9 +392,11 @@ mod tests {
             has_built.store(1, Ordering::SeqCst);
             buffer.built(1);
         });
-        assert_eq!(*buffer.building.lock().unwrap(), MAX_BUILDING_LEN);
+        let building = *buffer.building.lock().unwrap();
+        assert_eq!(building, MAX_BUILDING_LEN);
+        assert!(buffer.is_behind(building));
         buffer.trouble(|troubles| troubles.stopped = true);
-        buffer.await_builder(1);
+        assert!(!buffer.is_behind(building));
     }
 
     #[test]
