@@ -142,6 +142,9 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Conflict`] when an expectation does not hold, [`StoreError::Full`], others.
     async fn commit(&self, batch: Vec<Write>) -> Result<CommitSeq, StoreError>;
 
+    /// The last commit that is durable; 0 before the first.
+    fn last_commit(&self) -> CommitSeq;
+
     /// Watches the paths with a prefix, from now on.
     fn watch(&self, prefix: &str) -> Box<dyn Watch>;
 
@@ -156,7 +159,8 @@ pub trait Store: Send + Sync {
     fn writes_of_epoch(&self) -> u64;
 
     /// Goes through some records, in the order in which they came, and puts those of older epochs
-    /// under the newest one. Their content and revision stay, and watchers hear nothing.
+    /// under the newest one. Their content and revision stay, and watchers hear nothing. The first
+    /// are looked at when no write that was sealed under an older epoch is under way any more.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -280,6 +284,9 @@ pub trait AuditArchive: Send + Sync {
     /// When the log has no keys, or cannot be written.
     async fn checkpoint(&self) -> Result<String, Cause>;
 
+    /// The newest checkpoint that is signed already; empty before there is one.
+    fn signed_checkpoint(&self) -> String;
+
     /// Reads records from `from` on that match, in their order or newest first.
     ///
     /// # Errors
@@ -323,17 +330,23 @@ pub trait AuditArchive: Send + Sync {
     /// When the list cannot be read.
     async fn witnesses(&self) -> Result<Witnesses, Cause>;
 
-    /// Writes that list anew, durably.
+    /// Writes that list anew, durably, if it still is what it was; false when somebody else has
+    /// changed it.
     ///
     /// # Errors
-    /// When it cannot be written.
-    async fn set_witnesses(&self, witnesses: Witnesses) -> Result<(), Cause>;
+    /// When it cannot be read or written.
+    async fn replace_witnesses(&self, before: &Witnesses, after: Witnesses) -> Result<bool, Cause>;
 }
 
 /// The machine's clocks.
 pub trait Clock: Send + Sync {
     /// What they say now. Called often; must be cheap.
     fn read(&self) -> Reading;
+
+    /// What the wall clock says now: every call asks it more than once.
+    fn wall(&self) -> Timestamp {
+        self.read().wall
+    }
 }
 
 /// Where use cases draw randomness from.

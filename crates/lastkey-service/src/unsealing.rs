@@ -29,7 +29,7 @@ use crate::sealing::{
     Gate, RETIREMENT, Running, SealState, Unsealed, audit_operator, detached, not_initialised,
 };
 use crate::seals::{OpenSeal, Opener, open_any, open_by_device, open_by_shares, upgrade};
-use crate::{audit_head, jobs, renewal};
+use crate::{audit_head, jobs, renewal, rollback};
 
 impl Gate {
     /// Unseals with whatever seal opens to what is presented. Runs to its end even when the
@@ -335,6 +335,11 @@ impl Gate {
             drawn.map_err(|error| Error::Internal(error.into()))?;
             let request = RequestId(request);
             audit_operator(&self.ports, request, "sys:AcceptAuditLoss", "ok", None).await?;
+            // Whoever remembers the log that is lost needs the word as well.
+            rollback::raise(records, self.ports.clock.read().wall).await?;
+        }
+        if self.accepts_rollback {
+            rollback::accept(&self.ports, records, None).await?;
         }
         audit_head::remember(archive, records).await
     }

@@ -88,6 +88,7 @@ pub(crate) fn key_fault(key: &str, error: KeyError) -> Fault {
             ),
             _ => (Kind::Precondition, format!("the key {key} cannot be used: {message} ({code})")),
         },
+        KeyError::RolledBack { .. } => (Kind::Away, error.to_string()),
         KeyError::Undecryptable => (
             Kind::Precondition,
             format!("the data key of this volume does not open under the key {key}"),

@@ -79,6 +79,7 @@ impl Counted {
             Ok(_) => "ok",
             Err(KeyError::Away(_)) => "away",
             Err(KeyError::Refused { .. }) => "refused",
+            Err(KeyError::RolledBack { .. }) => "rolled-back",
             Err(KeyError::Undecryptable) => "undecryptable",
         };
         self.counts.calls.get_or_create(&Outcome { outcome }).inc();

@@ -15,7 +15,7 @@ use lastkey_wire::native::operations::{DecryptRequest, EncryptRequest};
 use lastkey_wire::words::KeyState;
 use lastkey_wire::{Base64Bytes, SecretBase64, StringMap};
 
-use super::servers::{Access, Limits, NoAnswer, Servers};
+use super::servers::{Access, Limits, Needs, NoAnswer, Servers};
 
 /// An API server gives a plugin three seconds. A server that is silent for one of them leaves time
 /// to ask another one.
@@ -48,12 +48,21 @@ impl RemoteKeys {
         self.0.renew_identity(file).await
     }
 
+    /// Asks servers whose state continues the one that was known.
     pub(super) async fn ask<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, KeyError>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.0.ask(LIMITS, call).await.map_err(|error| match error {
+        self.ask_for(Needs::Continuity, call).await
+    }
+
+    async fn ask_for<T, F>(&self, needs: Needs, call: impl Fn(Client) -> F) -> Result<T, KeyError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.0.ask(LIMITS, needs, call).await.map_err(|error| match error {
             NoAnswer::Away(cause) => KeyError::Away(cause),
+            NoAnswer::RolledBack(message) => KeyError::RolledBack { message },
             NoAnswer::Refused(code, _) if code == "Undecryptable" => KeyError::Undecryptable,
             // Not a word about the key: the server does not know who asks.
             NoAnswer::Refused(code, message) if code == "Unauthenticated" => {
@@ -113,7 +122,9 @@ impl KeyOps for RemoteKeys {
             dry_run: false,
         };
         let request = &request;
-        let reply = self.ask(|client| async move { client.decrypt(request).await }).await?;
+        let ask = |client: Client| async move { client.decrypt(request).await };
+        // What is there stays readable: without it nobody could look after the rest.
+        let reply = self.ask_for(Needs::Answer, ask).await?;
         Ok(reply.plaintext.0)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Room      the binary: `node::ports::SecretOps` by `client`.
 //! Holds     Every read is in the name of one pod, by its own session, over the connection of the
-//!           node: without the node's certificate that session is worth nothing.
+//!           node: without the node's certificate that session is worth nothing. A service in an
+//!           older state than was known is as good as away: its values and its rights are old.
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use lastkey_wire::native::secrets::{
 use lastkey_wire::native::sessions::TokenRequest;
 use tokio::time::Instant;
 
-use super::servers::{Access, Limits, NoAnswer, Servers};
+use super::servers::{Access, Limits, Needs, NoAnswer, Servers};
 
 /// A driver waits two minutes for a volume; most need two such calls, one after the other.
 const LIMITS: Limits = Limits { budget: Duration::from_secs(15), attempt: Duration::from_secs(5) };
@@ -47,8 +48,9 @@ impl RemoteSecrets {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.0.ask(limits, call).await.map_err(|error| match error {
+        self.0.ask(limits, Needs::Continuity, call).await.map_err(|error| match error {
             NoAnswer::Away(cause) => SecretError::Away(cause),
+            NoAnswer::RolledBack(message) => SecretError::Away(message.into()),
             NoAnswer::Refused(code, message) => SecretError::Refused { code, message },
         })
     }
