@@ -181,6 +181,25 @@ pub trait Herald: Send + Sync {
     fn tell(&self, provider: &str, happening: Happening);
 }
 
+/// What became of a mounted volume after one of its secrets had changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeNews {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// The pod, as the driver names it.
+    pub pod: String,
+    /// Its UID.
+    pub pod_uid: String,
+    /// Nothing when the new files are in the volume; else why it stays as it is. No secret.
+    pub kept_because: Option<String>,
+}
+
+/// Tells the people of a pod what the driver tells nobody.
+pub trait VolumeHerald: Send + Sync {
+    /// Takes it up at once, and tells it when it can.
+    fn tell(&self, news: VolumeNews);
+}
+
 /// Seals a key to the machine that this process runs on, so that it opens there alone.
 #[async_trait]
 pub trait MachineSeal: Send + Sync {

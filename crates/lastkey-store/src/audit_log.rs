@@ -105,8 +105,8 @@ pub struct AuditLog {
     buffer: Arc<Buffer>,
     published: Arc<Published>,
     to_builder: SyncSender<ToBuilder>,
-    /// Held while it is decided whether to cosign.
-    cosigning: tokio::sync::Mutex<()>,
+    /// Held while what is known of witnesses, or remembered as one, is read, judged and written.
+    witnessing: Arc<tokio::sync::Mutex<()>>,
     writer: Option<JoinHandle<()>>,
     builder: Option<JoinHandle<()>>,
 }
@@ -131,7 +131,7 @@ impl AuditLog {
             buffer,
             published,
             to_builder,
-            cosigning: tokio::sync::Mutex::new(()),
+            witnessing: Arc::default(),
             writer: Some(writer),
             builder: Some(builder),
         })

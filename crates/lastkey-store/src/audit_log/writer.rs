@@ -82,8 +82,8 @@ impl Writer {
         let (mut expected, mut last_sync) = (0, Duration::ZERO);
         loop {
             let batch = self.buffer.take(expected, last_sync);
-            if let Some(group) = Group::of(batch.first, batch.bytes).filter(|g| !g.bytes.is_empty())
-            {
+            let group = Group::in_place(batch.first, batch.framed);
+            if let Some(group) = group.filter(|group| !group.leaves.is_empty()) {
                 let started = Instant::now();
                 if !self.write(&group) {
                     return;
@@ -121,7 +121,7 @@ impl Writer {
     }
 
     fn append(&mut self, group: &Group) -> io::Result<()> {
-        if !self.segment.has_room(group.bytes.len()) {
+        if !self.segment.has_room(group) {
             self.begin_segment(group)?;
         }
         self.segment.append(group)
@@ -156,7 +156,7 @@ fn next_segment(
     len: u64,
     group: &Group,
 ) -> io::Result<(Segment, Watched)> {
-    let needed = (2 * HEADER_LEN + group.bytes.len()) as u64;
+    let needed = (HEADER_LEN + group.framed_len()) as u64;
     let wal = layout.wal();
     let fits = |(_, file): &(PathBuf, File)| file.metadata().is_ok_and(|m| m.len() >= needed);
     // Held until the spare one has its new name: the keeper is not to make another of the old name
@@ -255,7 +255,7 @@ mod tests {
         let (mut writer, _inbox) = writer(dir.path());
         let mut bytes = Vec::new();
         assert!(push_record(&mut bytes, &[b'r'; 300]));
-        let long = Group::of(0, bytes).unwrap();
+        let long = Group::of(0, &bytes).unwrap();
         writer.begin_segment(&long).unwrap();
         let (wal, away) = (writer.layout.wal(), dir.path().join("away"));
         fs::rename(&wal, &away).unwrap();
@@ -290,6 +290,6 @@ mod tests {
     fn group(number: u64) -> Group {
         let mut bytes = Vec::new();
         assert!(push_record(&mut bytes, b"a record"));
-        Group::of(number, bytes).unwrap()
+        Group::of(number, &bytes).unwrap()
     }
 }
