@@ -13,7 +13,8 @@ use lastkey_wire::native::backups::{
 };
 use lastkey_wire::native::seals::{DrillRequest, RotateSealsRequest, SealsReply, SetSealRequest};
 use lastkey_wire::native::system::{
-    ConfirmClockReply, HealthReply, ReadyReply, SealReply, StatusReply, UnsealReply, UnsealRequest,
+    ConfirmClockReply, ContinuityReply, ContinuityRequest, HealthReply, ReadyReply, SealReply,
+    StatusReply, UnsealReply, UnsealRequest,
 };
 
 use crate::{
@@ -108,6 +109,16 @@ impl Client {
     /// Version, identity, sealed or not. Needs no token.
     pub fn status(&self) -> Call<'_, (), StatusReply> {
         Call::route(&self.transport, Method::GET, "/v1/sys/status".to_owned())
+    }
+
+    /// Whether the state of the installation continues the one that is remembered, and what to
+    /// remember. Needs no token.
+    pub fn continuity<'a>(
+        &'a self,
+        request: &'a ContinuityRequest,
+    ) -> Call<'a, &'a ContinuityRequest, ContinuityReply> {
+        let path = "/v1/sys/continuity".to_owned();
+        Call::route(&self.transport, Method::POST, path).with_body(request)
     }
 
     /// Recovers the root key, by a passphrase or by the content of a key file. Needs no token.

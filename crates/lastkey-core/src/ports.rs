@@ -9,7 +9,7 @@ use lastkey_crypto::entropy::Entropy;
 use lastkey_secret::SecretArray;
 
 use crate::audit::Event;
-use crate::audit::archive::{Found, LogSigners, LogState, Search, Witnesses};
+use crate::audit::archive::{Found, LogHead, LogSigners, LogState, Search, Witnesses};
 use crate::audit::merkle::Hash;
 use crate::audit::receipt::Receipt;
 use crate::audit::tile::TileName;
@@ -20,7 +20,7 @@ pub use crate::seal_device::{
     DeviceKind, DeviceSettings, NoDevices, SealDevice, SealDeviceError, SealDevices,
 };
 use crate::seal_record::Bootstrap;
-use crate::time::Reading;
+use crate::time::{Reading, Timestamp};
 
 /// Any lower failure, boxed once at the boundary.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -142,6 +142,9 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Conflict`] when an expectation does not hold, [`StoreError::Full`], others.
     async fn commit(&self, batch: Vec<Write>) -> Result<CommitSeq, StoreError>;
 
+    /// The last commit that is durable; 0 before the first.
+    fn last_commit(&self) -> CommitSeq;
+
     /// Watches the paths with a prefix, from now on.
     fn watch(&self, prefix: &str) -> Box<dyn Watch>;
 
@@ -156,7 +159,8 @@ pub trait Store: Send + Sync {
     fn writes_of_epoch(&self) -> u64;
 
     /// Goes through some records, in the order in which they came, and puts those of older epochs
-    /// under the newest one. Their content and revision stay, and watchers hear nothing.
+    /// under the newest one. Their content and revision stay, and watchers hear nothing. The first
+    /// are looked at when no write that was sealed under an older epoch is under way any more.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -252,11 +256,24 @@ pub trait AuditArchive: Send + Sync {
     /// When the log does not continue what was signed before: it was cut or rewritten.
     async fn unsealed(&self, signers: LogSigners) -> Result<(), Cause>;
 
-    /// Takes the keys back, after a last checkpoint.
+    /// Takes the keys back, after a last checkpoint. Ends also while the log cannot be written.
     ///
     /// # Errors
     /// When that checkpoint cannot be written; the keys are gone nevertheless.
     async fn sealed(&self) -> Result<(), Cause>;
+
+    /// Takes the keys back at once: nothing more is signed.
+    fn forget_keys(&self);
+
+    /// What time it is by a clock that was found right. Records grow too old by it alone: until it
+    /// is told, and while the clock is on hold, none is removed.
+    fn trust_time(&self, now: Timestamp);
+
+    /// Where the log stands, as it is: signed or not.
+    ///
+    /// # Errors
+    /// When the log has stopped.
+    async fn head(&self) -> Result<LogHead, Cause>;
 
     /// Whose log it is and where it stands.
     fn state(&self) -> LogState;
@@ -266,6 +283,9 @@ pub trait AuditArchive: Send + Sync {
     /// # Errors
     /// When the log has no keys, or cannot be written.
     async fn checkpoint(&self) -> Result<String, Cause>;
+
+    /// The newest checkpoint that is signed already; empty before there is one.
+    fn signed_checkpoint(&self) -> String;
 
     /// Reads records from `from` on that match, in their order or newest first.
     ///
@@ -310,17 +330,23 @@ pub trait AuditArchive: Send + Sync {
     /// When the list cannot be read.
     async fn witnesses(&self) -> Result<Witnesses, Cause>;
 
-    /// Writes that list anew, durably.
+    /// Writes that list anew, durably, if it still is what it was; false when somebody else has
+    /// changed it.
     ///
     /// # Errors
-    /// When it cannot be written.
-    async fn set_witnesses(&self, witnesses: Witnesses) -> Result<(), Cause>;
+    /// When it cannot be read or written.
+    async fn replace_witnesses(&self, before: &Witnesses, after: Witnesses) -> Result<bool, Cause>;
 }
 
 /// The machine's clocks.
 pub trait Clock: Send + Sync {
     /// What they say now. Called often; must be cheap.
     fn read(&self) -> Reading;
+
+    /// What the wall clock says now: every call asks it more than once.
+    fn wall(&self) -> Timestamp {
+        self.read().wall
+    }
 }
 
 /// Where use cases draw randomness from.

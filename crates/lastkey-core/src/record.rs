@@ -232,6 +232,12 @@ impl RecordPath {
         Self("audit-head".to_owned())
     }
 
+    /// Which rollback was meant.
+    #[must_use]
+    pub fn rollback() -> Self {
+        Self("rollback".to_owned())
+    }
+
     /// What is remembered of a backup.
     #[must_use]
     pub fn backup(id: BackupId) -> Self {
@@ -494,6 +500,8 @@ pub enum Record {
     SealBook(SealBook),
     /// Where the audit log stood.
     AuditHead(LogHead),
+    /// Number of the last rollback that was meant.
+    Rollback(u64),
     /// What is remembered of a backup.
     Backup(BackupRecord),
     /// A key or version that was destroyed.

@@ -137,6 +137,12 @@ impl ClockRecord {
         Self { elapsed, hold: None, ..*self }.settled()
     }
 
+    /// What the wall clock said last, unless it jumped and nobody has confirmed it.
+    #[must_use]
+    pub fn trusted_wall(&self) -> Option<Timestamp> {
+        self.hold.is_none().then_some(self.last.wall)
+    }
+
     /// What the wall clock will show at `due`, if it and elapsed time go on together.
     #[must_use]
     pub fn wall_at(&self, due: Elapsed) -> Timestamp {
@@ -221,6 +227,15 @@ mod tests {
     fn a_hold_stays_until_it_is_confirmed() {
         let held = started().advance(at(10, 60, BOOT)).advance(at(70, 120, BOOT));
         assert_eq!((held.elapsed, held.hold.is_some()), (Elapsed(70), true));
+    }
+
+    #[test]
+    fn wall_clock_that_jumped_is_not_trusted_until_it_is_confirmed() {
+        assert_eq!(started().trusted_wall(), Some(Timestamp(1_000_000)));
+        let year = 400 * 86_400;
+        let jumped = started().advance(at(1_000_000 + year, 5, [2; 16]));
+        assert_eq!(jumped.trusted_wall(), None);
+        assert_eq!(jumped.confirm().trusted_wall(), Some(Timestamp(1_000_000 + year)));
     }
 
     #[test]

@@ -20,7 +20,8 @@ use lastkey_wire::native::sessions::{
     ProviderReply, ProviderRequest, TokenReply, TokenRequest,
 };
 use lastkey_wire::native::system::{
-    ClockHold, HealthReply, ReadyReply, SealView, StatusReply, UnsealReply, UnsealRequest,
+    ClockHold, ContinuityReply, ContinuityRequest, HealthReply, ReadyReply, SealView, StatusReply,
+    UnsealReply, UnsealRequest,
 };
 use schemars::SchemaGenerator;
 use serde::de::DeserializeOwned;
@@ -29,8 +30,8 @@ use crate::answer::{Answer, Content};
 use crate::auth_layer::admit;
 use crate::dialect::native::routes::SchemaOf;
 use crate::dialect::native::{
-    check_content_type, json, nodes, openapi, opened_at, rfc3339, sessions, standing, to_json,
-    users,
+    check_content_type, json, nodes, openapi, opened_at, rfc3339, sessions, standing, system,
+    to_json, users,
 };
 use crate::door::Door;
 use crate::limits::read_body;
@@ -63,6 +64,7 @@ enum Page {
     Ready,
     Status,
     Unseal,
+    Continuity,
     OpenApi,
     Metrics,
     Token,
@@ -128,6 +130,16 @@ pub(crate) static PUBLIC: &[PublicRoute] = &[
         reply: Some(SchemaGenerator::subschema_for::<UnsealReply>),
         always: false,
         page: Page::Unseal,
+    },
+    PublicRoute {
+        method: Method::POST,
+        path: "/v1/sys/continuity",
+        operation: "sys:CompareState",
+        summary: "Tells whether the state of the installation continues one that is remembered, and what to remember.",
+        request: Some(SchemaGenerator::subschema_for::<ContinuityRequest>),
+        reply: Some(SchemaGenerator::subschema_for::<ContinuityReply>),
+        always: false,
+        page: Page::Continuity,
     },
     PublicRoute {
         method: Method::POST,
@@ -306,6 +318,7 @@ where
         Page::Ready => Ok(ready(door).await),
         Page::Status => status(door).await,
         Page::Unseal => unseal(door, request, id).await,
+        Page::Continuity => system::continuity(door.gate(), json_body(request).await?).await,
         Page::OpenApi => Ok(Answer::json(door.openapi(openapi::document))),
         Page::Metrics => metrics(door, &request, peer, id).await,
         Page::AddCheckpoint => add_checkpoint(door, request).await,

@@ -38,6 +38,13 @@ pub enum KeyError {
         /// What it said; no secret.
         message: String,
     },
+    /// It is in an older state than this node has seen. What is there may be recovered, and nothing
+    /// new is protected by it before an operator says that this is meant.
+    #[error("the key service is in an older state than was known here: {message}")]
+    RolledBack {
+        /// What is known here and not there; and what to do.
+        message: String,
+    },
     /// The ciphertext is not one of this service, or not for this context.
     #[error("the ciphertext cannot be decrypted")]
     Undecryptable,
@@ -73,7 +80,8 @@ pub trait KeyOps: Send + Sync {
         context: &Context,
     ) -> Result<Vec<u8>, KeyError>;
 
-    /// Recovers a local key; the wrapped bytes name their key and version.
+    /// Recovers a local key; the wrapped bytes name their key and version. Also by a service in an
+    /// older state.
     ///
     /// # Errors
     /// [`KeyError`].
@@ -106,6 +114,11 @@ pub enum Happening {
         /// What it said; no secret.
         message: String,
     },
+    /// The service is in an older state than was known here.
+    RolledBack {
+        /// What is known here and not there; and what to do.
+        message: String,
+    },
 }
 
 impl Happening {
@@ -118,6 +131,7 @@ impl Happening {
             Self::Silent { .. } => "KeyServiceSilent",
             Self::SilentTooLong => "KeyServiceSilentTooLong",
             Self::Refused { .. } => "KeyRefused",
+            Self::RolledBack { .. } => "KeyServiceRolledBack",
         }
     }
 
@@ -126,7 +140,10 @@ impl Happening {
     pub const fn is_warning(&self) -> bool {
         match self {
             Self::Promoted { .. } | Self::Answers => false,
-            Self::Silent { .. } | Self::SilentTooLong | Self::Refused { .. } => true,
+            Self::Silent { .. }
+            | Self::SilentTooLong
+            | Self::Refused { .. }
+            | Self::RolledBack { .. } => true,
         }
     }
 }
@@ -150,6 +167,10 @@ impl std::fmt::Display for Happening {
                 f,
                 "the key service refuses: {message} ({code}); the API server stops writing within 3 minutes"
             ),
+            Self::RolledBack { message } => write!(
+                f,
+                "the key service is in an older state than was known here: {message}; the API server stops writing within 3 minutes, and reads"
+            ),
         }
     }
 }
@@ -158,6 +179,25 @@ impl std::fmt::Display for Happening {
 pub trait Herald: Send + Sync {
     /// Takes it up at once, and tells it when it can.
     fn tell(&self, provider: &str, happening: Happening);
+}
+
+/// What became of a mounted volume after one of its secrets had changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeNews {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// The pod, as the driver names it.
+    pub pod: String,
+    /// Its UID.
+    pub pod_uid: String,
+    /// Nothing when the new files are in the volume; else why it stays as it is. No secret.
+    pub kept_because: Option<String>,
+}
+
+/// Tells the people of a pod what the driver tells nobody.
+pub trait VolumeHerald: Send + Sync {
+    /// Takes it up at once, and tells it when it can.
+    fn tell(&self, news: VolumeNews);
 }
 
 /// Seals a key to the machine that this process runs on, so that it opens there alone.

@@ -27,29 +27,14 @@ async fn remembered(store: &dyn Store) -> Result<(Option<LogHead>, Expected), Er
     }
 }
 
-/// Whether the log has at least the records that it had. Asked before it signs anything.
-///
-/// # Errors
-/// [`Error::Invalid`] when it has fewer; [`Error::Unavailable`], [`Error::Internal`].
-pub(crate) async fn check_len(archive: &dyn AuditArchive, store: &dyn Store) -> Result<(), Error> {
-    let (Some(head), _) = remembered(store).await? else { return Ok(()) };
-    let has = archive.state().durable;
-    if has < head.size {
-        Err(lost(&format!("it has {has} of {} records", head.size)))
-    } else {
-        Ok(())
-    }
-}
-
-/// Whether the log continues what is remembered.
+/// Whether the log continues what is remembered. Asked before it signs anything, and so of the log
+/// as it is, not of what was signed.
 ///
 /// # Errors
 /// [`Error::Invalid`] when it is another one; [`Error::Unavailable`], [`Error::Internal`].
 pub(crate) async fn check(archive: &dyn AuditArchive, store: &dyn Store) -> Result<(), Error> {
     let (Some(head), _) = remembered(store).await? else { return Ok(()) };
-    let Some(now) = head_of(archive).await? else {
-        return Err(lost(&format!("it has none of {} records", head.size)));
-    };
+    let now = archive.head().await.map_err(Error::Unavailable)?;
     if head.size > now.size {
         return Err(lost(&format!("it has {} of {} records", now.size, head.size)));
     }

@@ -26,6 +26,8 @@ use crate::error::Error;
 
 /// How often counted uses and the clock are written.
 const WRITE_PERIOD: Duration = Duration::from_secs(60);
+/// How long the audit log may take to say where it stands.
+const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// Due records looked at in one scan.
 const DUE_PAGE: usize = 256;
 /// How long a failed rewriting of the journals is not tried again.
@@ -36,6 +38,7 @@ pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
     let mut watch = engine.store.watch("due/");
     let mut write_at = Instant::now() + WRITE_PERIOD;
     loop {
+        tell_time(&engine);
         let next = engine.run_due().await;
         let of_secrets = engine.run_secrets_due().await;
         let soonest = [next, of_secrets].into_iter().flatten().min();
@@ -86,13 +89,26 @@ pub(crate) async fn write_pending(engine: &Engine) {
     if let Err(error) = engine.turn_sessions().await {
         tracing::warn!(%error, "the epoch of sessions could not be turned");
     }
-    if let Some(archive) = engine.ports.audit.archive()
-        && let Err(error) = audit_head::remember(archive, &*engine.store).await
-    {
-        tracing::warn!(%error, "it could not be written where the audit log stands");
-    }
     if let Err(error) = engine.clock.write_to(&*engine.store).await {
         tracing::warn!(%error, "the clock could not be written");
+    }
+    if let Some(archive) = engine.ports.audit.archive() {
+        // The log may be held up by its disk; it is asked again next time.
+        let remembering = audit_head::remember(archive, &*engine.store);
+        let remembered = tokio::time::timeout(HEAD_PATIENCE, remembering).await;
+        let held_up = || Err(Error::Unavailable("its disk holds it up".into()));
+        if let Err(error) = remembered.unwrap_or_else(|_| held_up()) {
+            tracing::warn!(%error, "it could not be written where the audit log stands");
+        }
+    }
+}
+
+/// Tells the audit log the time, while the clock is not on hold: its records grow old by that.
+fn tell_time(engine: &Engine) {
+    if let (Some(archive), Some(now)) =
+        (engine.ports.audit.archive(), engine.clock.observe().trusted_wall())
+    {
+        archive.trust_time(now);
     }
 }
 

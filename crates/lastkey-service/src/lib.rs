@@ -32,6 +32,7 @@ pub mod error;
 pub mod jobs;
 pub mod ops;
 pub mod people;
+pub mod rollback;
 pub mod sealing;
 pub mod seals;
 pub mod view;

@@ -350,34 +350,11 @@ impl Gate {
         Self { backups, ..self }
     }
 
-    /// The same; that others knew a newer state of the installation is taken as meant, and
-    /// recorded.
+    /// The same; that others knew a newer state of the installation is taken as meant. That is
+    /// recorded when the server is unsealed, and whoever asks is told.
     #[must_use]
     pub fn accepting_rollback(self, accepts_rollback: bool) -> Self {
         Self { accepts_rollback, ..self }
-    }
-
-    /// Notes that a witness of the audit log knew a newer state of the installation. The server is
-    /// not ready from then on, unless that was said to be meant.
-    pub async fn note_rollback(&self, witness: &str, what: &str) {
-        let problem = format!("{witness} {what}");
-        {
-            let mut known = self.rollback.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.is_some() {
-                return;
-            }
-            *known = Some(problem.clone());
-        }
-        let action =
-            if self.accepts_rollback { "sys:AcceptRollback" } else { "sys:DetectRollback" };
-        tracing::error!(problem, "this is an older state of the installation than was known");
-        let drawn = draw_id(&mut *self.ports.entropy.open()).unwrap_or_default();
-        let target = format!("witness/{witness}");
-        let request = RequestId(drawn);
-        if let Err(error) = audit_operator(&self.ports, request, action, "ok", Some(&target)).await
-        {
-            tracing::warn!(%error, "a rollback could not be recorded");
-        }
     }
 
     async fn seal_infos(&self, bootstrap: &Bootstrap, engine: Option<&Engine>) -> Vec<SealInfo> {
@@ -512,7 +489,11 @@ impl Gate {
         if tokio::time::timeout(RETIREMENT, &mut jobs).await.is_err() {
             jobs.abort();
         }
-        jobs::write_pending(&engine).await;
+        if tokio::time::timeout(RETIREMENT, jobs::write_pending(&engine)).await.is_err() {
+            tracing::warn!("what was counted since the last minute could not be written");
+        }
+        // Its keys go now, however long the audit log takes.
+        drop(engine);
         if let Some(archive) = self.ports.audit.archive()
             && let Err(error) = archive.sealed().await
         {

@@ -6,6 +6,7 @@
 //!           has authenticated, and by a device only when nobody has sealed the server.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use lastkey_core::audit::archive::LogSigners;
 use lastkey_core::ids::RequestId;
@@ -28,7 +29,7 @@ use crate::sealing::{
     Gate, RETIREMENT, Running, SealState, Unsealed, audit_operator, detached, not_initialised,
 };
 use crate::seals::{OpenSeal, Opener, open_any, open_by_device, open_by_shares, upgrade};
-use crate::{audit_head, jobs, renewal};
+use crate::{audit_head, jobs, renewal, rollback};
 
 impl Gate {
     /// Unseals with whatever seal opens to what is presented. Runs to its end even when the
@@ -252,7 +253,11 @@ impl Gate {
             return Err(Error::SealRefused(CHANGED.into()));
         }
         if self.engine().is_err() {
-            self.start_engine(open.root(), bootstrap).await?;
+            let started = self.start_engine(open.root(), bootstrap).await;
+            if let (Err(_), Some(archive)) = (&started, self.ports.audit.archive()) {
+                archive.forget_keys();
+            }
+            started?;
         }
         self.gathering.forget();
         let engine = self.engine()?;
@@ -275,7 +280,10 @@ impl Gate {
         let keys = KeyringKeys::derive(instance, custody.secrets()).map_err(Error::Internal)?;
         let records = self.store.open(keys.records)?;
         if let Some(archive) = self.ports.audit.archive() {
-            self.open_log(archive, keys.log, &*records).await?;
+            let opened = self.open_log(archive, keys.log, &*records);
+            let opened = tokio::time::timeout(LOG_PATIENCE, opened).await;
+            opened
+                .map_err(|_| Error::Unavailable("the audit log is held up by its disk".into()))??;
         }
         let (gone, retired) = oneshot::channel();
         let ports = self.ports.clone();
@@ -316,19 +324,22 @@ impl Gate {
         signers: LogSigners,
         records: &dyn Store,
     ) -> Result<(), Error> {
-        if !self.accepts_audit_loss {
-            audit_head::check_len(archive, records).await?;
-        }
+        let is_lost = match audit_head::check(archive, records).await {
+            Err(Error::Invalid { .. }) if self.accepts_audit_loss => true,
+            checked => checked.map(|()| false)?,
+        };
         archive.unsealed(signers).await.map_err(Error::Internal)?;
-        match audit_head::check(archive, records).await {
-            Err(Error::Invalid { .. }) if self.accepts_audit_loss => {
-                let mut request = [0; 16];
-                let drawn = self.ports.entropy.open().fill(&mut request);
-                drawn.map_err(|error| Error::Internal(error.into()))?;
-                let request = RequestId(request);
-                audit_operator(&self.ports, request, "sys:AcceptAuditLoss", "ok", None).await?;
-            }
-            checked => checked?,
+        if is_lost {
+            let mut request = [0; 16];
+            let drawn = self.ports.entropy.open().fill(&mut request);
+            drawn.map_err(|error| Error::Internal(error.into()))?;
+            let request = RequestId(request);
+            audit_operator(&self.ports, request, "sys:AcceptAuditLoss", "ok", None).await?;
+            // Whoever remembers the log that is lost needs the word as well.
+            rollback::raise(records, self.ports.clock.read().wall).await?;
+        }
+        if self.accepts_rollback {
+            rollback::accept(&self.ports, records, None).await?;
         }
         audit_head::remember(archive, records).await
     }
@@ -346,6 +357,9 @@ impl Gate {
         Ok(())
     }
 }
+
+/// How long the audit log may take to prove what it is and to sign that.
+const LOG_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const fn is_of_a_device(seal: &SealRecord) -> bool {
     matches!(seal.kind, SealKind::Device { .. })

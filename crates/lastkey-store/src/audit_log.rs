@@ -6,9 +6,10 @@
 //!           every further event is refused: the caller must then refuse the operation. Nothing is
 //!           ever dropped.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -104,8 +105,8 @@ pub struct AuditLog {
     buffer: Arc<Buffer>,
     published: Arc<Published>,
     to_builder: SyncSender<ToBuilder>,
-    /// Held while it is decided whether to cosign.
-    cosigning: tokio::sync::Mutex<()>,
+    /// Held while what is known of witnesses, or remembered as one, is read, judged and written.
+    witnessing: Arc<tokio::sync::Mutex<()>>,
     writer: Option<JoinHandle<()>>,
     builder: Option<JoinHandle<()>>,
 }
@@ -116,54 +117,23 @@ impl AuditLog {
     /// # Errors
     /// [`OpenLogError`].
     pub fn open(dir: &Path, options: AuditOptions) -> Result<Self, OpenLogError> {
-        let layout = Layout { dir: dir.to_owned() };
         if recover::has_old_files(dir) {
             tracing::warn!("files of the earlier audit log stay beside the new one");
         }
-        let recovered = recover(&layout)?;
-        let buffer = Arc::new(Buffer::new(recovered.end));
-        let published = Arc::new(Published::default());
-        let current = Arc::new(Mutex::new(Watched::of(&recovered.segment)?));
-        let spare = Arc::new(Mutex::new(None));
-        let len = recovered.segment.len();
-        let keeper = Keeper::new(Arc::clone(&current), Arc::clone(&spare), len, &options);
-        let (to_builder, inbox) = sync_channel(MAX_BUILDING);
-        let Recovered { segment, tree, segments, signed, .. } = recovered;
-        *published.tail() = Tail::of(&tree, &[]);
-        *published.signed.lock().map_err(|_| io::Error::other("poisoned"))? = signed;
-        let mut builder = Builder {
-            layout: layout.clone(),
-            options,
-            tree,
-            bundle: Vec::new(),
-            published: Arc::clone(&published),
-            buffer: Arc::clone(&buffer),
-            keeper,
-            signers: None,
-            kept_at: None,
-            partials: Vec::new(),
-        };
-        for found in segments {
-            found.read(|group| builder.add(group, files::write_if_other))?;
-        }
-        let writer = Writer {
-            buffer: Arc::clone(&buffer),
-            layout: layout.clone(),
-            segment,
-            current,
-            spare,
-            builder: to_builder.clone(),
-            segment_len: FIRST_SEGMENT_LEN,
-        };
+        let Parts { builder, inbox, writer } = Parts::of(dir, options)?;
+        let (layout, to_builder) = (builder.layout.clone(), writer.builder.clone());
+        let (buffer, published) = (Arc::clone(&builder.buffer), Arc::clone(&builder.published));
+        let writer = thread("audit-writer", &buffer, move || writer.run())?;
+        let builder = thread("audit-builder", &buffer, move || builder.run(&inbox))?;
         Ok(Self {
             layout,
             durability: options.durability,
             buffer,
             published,
             to_builder,
-            cosigning: tokio::sync::Mutex::new(()),
-            writer: Some(thread("audit-writer", move || writer.run())?),
-            builder: Some(thread("audit-builder", move || builder.run(&inbox))?),
+            witnessing: Arc::default(),
+            writer: Some(writer),
+            builder: Some(builder),
         })
     }
 
@@ -174,8 +144,85 @@ impl AuditLog {
     }
 }
 
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+/// A log before its threads run.
+struct Parts {
+    builder: Builder,
+    inbox: Receiver<ToBuilder>,
+    writer: Writer,
+}
+
+impl Parts {
+    /// What was recovered from a directory, with its tiles written.
+    fn of(dir: &Path, options: AuditOptions) -> Result<Self, OpenLogError> {
+        let layout = Layout { dir: dir.to_owned() };
+        let Recovered { segment, tree, segments, signed, end } = recover(&layout)?;
+        let buffer = Arc::new(Buffer::new(end));
+        let published = Arc::new(Published::default());
+        *published.tail() = Tail::of(&tree, &[]);
+        *published.signed.lock().map_err(|_| io::Error::other("poisoned"))? = signed;
+        let current = Arc::new(Mutex::new(Watched::of(&segment)?));
+        let spare = Arc::new(Mutex::new(None));
+        let keeper = Keeper::new(Arc::clone(&current), Arc::clone(&spare), segment.len(), &options);
+        let (to_builder, inbox) = sync_channel(MAX_BUILDING);
+        let mut builder = Builder {
+            layout: layout.clone(),
+            options,
+            tree,
+            bundle: Vec::new(),
+            published,
+            buffer: Arc::clone(&buffer),
+            keeper,
+            kept_at: None,
+            partials: Vec::new(),
+            kept_len: None,
+            is_broken: false,
+            dir: File::open(&layout.dir)?,
+            is_unsynced: layout.unsynced().exists(),
+        };
+        let write = if builder.is_unsynced { files::write_file } else { files::write_if_other };
+        for found in segments {
+            found.read(|group| builder.add(group, write))?;
+        }
+        if builder.is_unsynced {
+            builder.end_unsynced()?;
+        }
+        keeper::remove_leftovers(&layout)?;
+        let writer = Writer {
+            buffer,
+            layout,
+            segment,
+            current,
+            spare,
+            builder: to_builder,
+            segment_len: FIRST_SEGMENT_LEN,
+        };
+        Ok(Self { builder, inbox, writer })
+    }
+}
+
+/// A thread of the log. Should it end before the log is closed, nothing is recorded any more.
+fn thread(
+    name: &str,
+    buffer: &Arc<Buffer>,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let needed = Needed(Arc::clone(buffer));
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _needed = needed;
+        run();
+    })
+}
+
+/// Says when it is dropped that a thread has ended that the log needs.
+struct Needed(Arc<Buffer>);
+
+impl Drop for Needed {
+    fn drop(&mut self) {
+        if !self.0.is_closed() {
+            tracing::error!("a thread of the audit log has ended; operations are refused");
+            self.0.trouble(|troubles| troubles.stopped = true);
+        }
+    }
 }
 
 #[async_trait]

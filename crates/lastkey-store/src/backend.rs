@@ -115,6 +115,9 @@ pub trait Backend: Send + Sync + 'static {
     /// [`BackendError::Full`], [`BackendError::Failed`]: nothing was exchanged.
     async fn exchange(&self, values: Vec<RawExchange>) -> Result<(), BackendError>;
 
+    /// The last commit that is durable; 0 before the first.
+    fn last_commit(&self) -> CommitSeq;
+
     /// Watches the paths with a prefix, from now on; those that begin with [`OUTSIDE`] are left
     /// out.
     fn watch(&self, prefix: &str) -> Box<dyn Watch>;

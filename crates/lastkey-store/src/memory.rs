@@ -155,6 +155,10 @@ impl Backend for MemoryStore {
         Ok(())
     }
 
+    fn last_commit(&self) -> CommitSeq {
+        self.state().last
+    }
+
     fn watch(&self, prefix: &str) -> Box<dyn Watch> {
         self.hub.watch(prefix)
     }

@@ -311,6 +311,7 @@ fn access_records() -> Vec<Record> {
         Record::NodeAuthority(node_authority()),
         Record::SealBook(seal_book()),
         Record::AuditHead(LogHead { size: 70_000, root: [0x77; 32] }),
+        Record::Rollback(1_700_000_000),
         Record::Backup(backup()),
         Record::Tombstone(tombstone()),
     ]

@@ -79,6 +79,7 @@ impl Counted {
             Ok(_) => "ok",
             Err(KeyError::Away(_)) => "away",
             Err(KeyError::Refused { .. }) => "refused",
+            Err(KeyError::RolledBack { .. }) => "rolled-back",
             Err(KeyError::Undecryptable) => "undecryptable",
         };
         self.counts.calls.get_or_create(&Outcome { outcome }).inc();
@@ -105,6 +106,19 @@ impl VolumeKeys for Counted {
 
     fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError> {
         self.call(|keys| keys.unwrap(wrapped, context))
+    }
+
+    fn open_session(&self, token: &SecretVec, role: &str) -> Result<SecretVec, KeyError> {
+        self.call(|keys| keys.open_session(token, role))
+    }
+
+    fn unwrap_in(
+        &self,
+        session: &SecretVec,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<SecretVec, KeyError> {
+        self.call(|keys| keys.unwrap_in(session, wrapped, context))
     }
 
     fn version_of(&self, wrapped: &[u8]) -> Option<u32> {

@@ -88,7 +88,12 @@ impl Reports {
             {
                 refused.insert(key.to_owned(), message.clone());
             }
-            Err(KeyError::Refused { .. } | KeyError::Away(_) | KeyError::Undecryptable) => {}
+            Err(
+                KeyError::Refused { .. }
+                | KeyError::RolledBack { .. }
+                | KeyError::Away(_)
+                | KeyError::Undecryptable,
+            ) => {}
         }
     }
 

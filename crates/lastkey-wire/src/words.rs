@@ -272,6 +272,18 @@ words! {
         /// A fault of the server.
         Internal = "Internal",
     }
+
+    /// How the state of an installation stands to one that somebody remembers.
+    Standing {
+        /// It is what became of it.
+        Continues = "continues",
+        /// It is an older one, and an operator has said since that this is meant.
+        Accepted = "accepted",
+        /// It is an older one.
+        Older = "older",
+        /// It is another installation.
+        Foreign = "foreign",
+    }
 }
 
 #[cfg(test)]

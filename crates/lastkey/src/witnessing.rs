@@ -16,21 +16,13 @@ use lastkey_core::audit::checkpoint::Checkpoint;
 use lastkey_core::audit::note::{NoteKey, split};
 use lastkey_core::audit::witness::AddCheckpoint;
 use lastkey_core::ports::{Audit, AuditArchive};
+use lastkey_service::rollback::RolledBack;
 use lastkey_service::sealing::Gate;
 
 /// How often witnesses are asked.
 const PERIOD: Duration = Duration::from_secs(2);
 /// How often one checkpoint is submitted to a witness that remembers another size.
 const ATTEMPTS: usize = 3;
-
-/// A witness knew more of the log than there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum RolledBack {
-    #[error("remembers {old} records and the log has {size}: the log was cut")]
-    Cut { old: u64, size: u64 },
-    #[error("remembers another tree of {old} records: the log was rewritten")]
-    Rewritten { old: u64 },
-}
 
 /// Runs until it is dropped.
 pub(crate) async fn run(audit: Arc<dyn Audit>, gate: Arc<Gate>) {
@@ -73,7 +65,8 @@ impl Known {
                 Ok(line) => lines.push_str(&line),
                 Err(error) => {
                     if let Some(rolled_back) = error.downcast_ref::<RolledBack>() {
-                        gate.note_rollback(witness.key.name(), &rolled_back.to_string()).await;
+                        let (who, what) = (witness.key.name(), rolled_back.to_string());
+                        gate.note_rollback(who, &format!("witness/{who}"), &what).await;
                     }
                     let (witness, error) = (witness.key.name(), format!("{error:#}"));
                     tracing::warn!(witness, error, "a witness did not cosign the audit log");

@@ -29,7 +29,7 @@ use super::refusal::{Refusal, Whom};
 use super::render::{Rendered, Values, render_all};
 use super::request::Asked;
 use super::volume::{PODS, replace};
-use crate::ports::{SecretOps, TokenJudge, Which};
+use crate::ports::{Holder, SecretOps, TokenJudge, VolumeHerald, VolumeNews, Which};
 
 /// A driver waits two minutes, and shows nobody why it stopped.
 const BUDGET: Duration = Duration::from_secs(60);
@@ -75,6 +75,7 @@ pub struct Provider {
     pub(super) begun_at: Instant,
     /// Whether the service tells this node of changes.
     pub(super) is_told: AtomicBool,
+    herald: Option<Arc<dyn VolumeHerald>>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -92,6 +93,13 @@ impl Provider {
         Self::counting(config, service, outage, metrics)
     }
 
+    /// Tells what becomes of mounted volumes.
+    #[must_use]
+    pub fn announced_by(mut self, herald: Arc<dyn VolumeHerald>) -> Self {
+        self.herald = Some(herald);
+        self
+    }
+
     /// A provider of the same node that asks another service; both count together.
     ///
     /// # Errors
@@ -101,7 +109,9 @@ impl Provider {
         service: Arc<dyn SecretOps>,
         outage: Option<OutageConfig>,
     ) -> Result<Self, WrapError> {
-        Self::counting(self.config.clone(), service, outage, Arc::clone(&self.metrics))
+        let metrics = Arc::clone(&self.metrics);
+        let beside = Self::counting(self.config.clone(), service, outage, metrics)?;
+        Ok(Self { herald: self.herald.clone(), ..beside })
     }
 
     fn counting(
@@ -114,7 +124,18 @@ impl Provider {
         let outage = outage.transpose()?;
         let (volumes, untold, wake) = (Mutex::default(), Mutex::default(), Notify::new());
         let (begun_at, is_told) = (Instant::now(), AtomicBool::new(false));
-        Ok(Self { config, service, volumes, outage, untold, wake, begun_at, is_told, metrics })
+        Ok(Self {
+            config,
+            service,
+            volumes,
+            outage,
+            untold,
+            wake,
+            begun_at,
+            is_told,
+            herald: None,
+            metrics,
+        })
     }
 
     /// The files of a volume.
@@ -207,14 +228,15 @@ impl Provider {
         volumes.values().cloned().collect()
     }
 
-    /// Makes a volume anew after one of its secrets has changed, and puts it where it is mounted.
+    /// Makes a volume anew after one of its secrets has changed, and puts it where it is mounted;
+    /// whether that was done, or is left to the kubelet.
     ///
     /// # Errors
     /// [`Failed`]; the volume stays as it is, and is known to be behind: it is made anew when the
     /// kubelet asks next, whatever is in memory.
-    pub(super) async fn renew(&self, slot: &Slot) -> Result<(), Failed> {
+    pub(super) async fn renew(&self, slot: &Slot) -> Result<bool, Failed> {
         let mut held = slot.held.lock().await;
-        let Some(before) = &mut *held else { return Ok(()) };
+        let Some(before) = &mut *held else { return Ok(false) };
         let made = match self.made_anew(before).await {
             Ok(made) => made,
             Err(failed) => {
@@ -222,11 +244,20 @@ impl Provider {
                 return Err(failed);
             }
         };
-        if slot.tell(&made, self.deliver(&made)) {
+        let is_delivered = self.deliver(&made);
+        if slot.tell(&made, is_delivered) {
             self.wake.notify_one();
         }
         *held = Some(made);
-        Ok(())
+        Ok(is_delivered)
+    }
+
+    /// Tells the people of a pod what became of its volume, and why it was kept if it was.
+    pub(super) fn announce(&self, slot: &Slot, kept_because: Option<String>) {
+        if let (Some(herald), Some(pod)) = (&self.herald, slot.told().pod) {
+            let Holder { namespace, pod, pod_uid, .. } = pod;
+            herald.tell(VolumeNews { namespace, pod, pod_uid, kept_because });
+        }
     }
 
     async fn made_anew(&self, before: &Held) -> Result<Held, Failed> {

@@ -74,21 +74,33 @@ pub(super) fn of_object(
             "object {object} for {who}: Lastkey does not answer; the pod starts when it does. \
              Look at the log of lastkey secrets-provider on this node"
         )),
-        SecretError::Refused { code, message } if code == "SecretState" => {
-            Refusal::Missing(format!(
-                "object {object} for {who}: {message}. `lastkey secret versions {name}` lists what \
-                 there is; the object may also be marked `optional: true`"
-            ))
-        }
-        SecretError::Refused { code, message } if is_no(code) => Refusal::Denied(format!(
-            "object {object} for {who}: {message} ({code}). {}",
-            remedy(source, whom)
+        SecretError::Refused { code, .. } if code == "SecretState" => Refusal::Missing(format!(
+            "object {object} for {who}: the secret {name} has no {}, or is deleted ({code}). \
+             `lastkey secret versions {name}` lists what there is; the object may also be marked \
+             `optional: true`",
+            version(source)
         )),
+        SecretError::Refused { code, .. } if is_no(code) => {
+            Refusal::Denied(format!("object {object} for {who}: {code}. {}", remedy(source, whom)))
+        }
+        SecretError::Refused { code, message } if code == "InvalidRequest" => {
+            let problem = "Correct the object in the class";
+            Refusal::Invalid(format!("object {object} for {who}: {message} ({code}). {problem}"))
+        }
         SecretError::Refused { code, message } => Refusal::Unready(format!(
             "object {object} for {who}: {message} ({code}). `lastkey audit search --action {}` \
              shows what the server was asked",
             action(source)
         )),
+    }
+}
+
+/// What of a secret is not there.
+fn version(source: &Source) -> String {
+    match &source.which {
+        Which::Stage(stage) => format!("version at the stage {stage}"),
+        Which::Number(number) => format!("version {number}"),
+        Which::Account => "such account".to_owned(),
     }
 }
 
@@ -163,6 +175,7 @@ mod tests {
             SecretError::Away("x".into()),
             refused("AccessDenied"),
             refused("SecretState"),
+            refused("InvalidRequest"),
             refused("KeyState"),
         ];
         let request = request("u", &token("u", 1));
@@ -183,7 +196,7 @@ mod tests {
         let denied =
             |source: &Source| of_object("o", source, whom, &refused("AccessDenied")).to_string();
         let said = denied(&secret);
-        for part in ["access denied", "lastkey can get-secret prod/db --as k8s:CLUSTER/n/s"] {
+        for part in ["AccessDenied", "lastkey can get-secret prod/db --as k8s:CLUSTER/n/s"] {
             assert!(said.contains(part), "{said}");
         }
         assert!(denied(&account).contains("DatabaseRole::\"db-app\""), "{}", denied(&account));

@@ -267,13 +267,22 @@ impl Provider {
 
     /// Renews a volume; no when that may succeed later.
     async fn renewed_or_told(&self, slot: &Slot, told_at: Instant) -> bool {
-        let Err(failed) = self.renew(slot).await else {
-            self.metrics.renewed(told_at.elapsed());
-            return true;
+        let failed = match self.renew(slot).await {
+            Ok(is_delivered) => {
+                self.metrics.renewed(told_at.elapsed());
+                if is_delivered {
+                    self.announce(slot, None);
+                }
+                return true;
+            }
+            Err(failed) => failed,
         };
         self.metrics.not_renewed();
         let pod = slot.told().pod.map(|pod| pod.pod_uid).unwrap_or_default();
         tracing::warn!(pod, reason = %failed.refusal, "a volume stays as it is");
+        if !failed.is_away {
+            self.announce(slot, Some(failed.refusal.to_string()));
+        }
         !failed.is_away
     }
 }

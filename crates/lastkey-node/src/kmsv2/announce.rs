@@ -34,7 +34,10 @@ impl Announcer {
             Happening::Promoted { .. } => {}
             Happening::Answers if wrong.is_none() => return,
             Happening::Answers => *wrong = None,
-            Happening::Silent { .. } | Happening::SilentTooLong | Happening::Refused { .. } => {
+            Happening::Silent { .. }
+            | Happening::SilentTooLong
+            | Happening::Refused { .. }
+            | Happening::RolledBack { .. } => {
                 if wrong.as_ref().is_some_and(|told| told.reason() == happening.reason()) {
                     return;
                 }

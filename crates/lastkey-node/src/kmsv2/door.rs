@@ -136,6 +136,9 @@ fn refusal(denial: Denial) -> Status {
             silent.as_secs()
         ),
         Denial::Refused { code, message } => format!("Lastkey refuses: {message} ({code})"),
+        Denial::RolledBack(message) => {
+            format!("Lastkey is in an older state than was known here: {message}")
+        }
         Denial::Internal => "the plugin has failed".to_owned(),
     };
     Status::new(code, message)
@@ -149,7 +152,9 @@ fn code_of(denial: &Denial) -> (Code, &'static str) {
         Denial::Refused { code, .. } if code == "AccessDenied" || code == "Unauthenticated" => {
             (Code::PermissionDenied, "PermissionDenied")
         }
-        Denial::Refused { .. } => (Code::FailedPrecondition, "FailedPrecondition"),
+        Denial::Refused { .. } | Denial::RolledBack(_) => {
+            (Code::FailedPrecondition, "FailedPrecondition")
+        }
         Denial::Internal => (Code::Internal, "Internal"),
     }
 }

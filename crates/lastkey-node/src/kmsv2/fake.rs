@@ -21,6 +21,8 @@ pub(super) enum Mood {
     Serves,
     Away,
     Disabled,
+    /// In an older state than was known: recovers, and does nothing else.
+    RolledBack,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,14 @@ impl FakeKeys {
         (inner.primary, inner.activation) = (inner.primary - 1, inner.activation - 1);
     }
 
+    /// Loses the newest version, as a restored store.
+    pub(super) fn lose_newest(&self) {
+        self.roll_back();
+        let mut inner = self.0.lock().unwrap();
+        let lost = inner.primary + 1;
+        inner.versions.remove(&lost);
+    }
+
     pub(super) fn mood(&self, mood: Mood) {
         self.0.lock().unwrap().mood = mood;
     }
@@ -114,6 +124,7 @@ impl Inner {
                 code: "KeyState".to_owned(),
                 message: "the key is Disabled".to_owned(),
             }),
+            Mood::RolledBack => Err(KeyError::RolledBack { message: "it is older".to_owned() }),
         }
     }
 }
@@ -158,7 +169,9 @@ impl KeyOps for FakeKeys {
 
     async fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError> {
         let mut inner = self.0.lock().unwrap();
-        let inner = inner.serve()?;
+        if inner.mood != Mood::RolledBack {
+            inner.serve()?;
+        }
         inner.unwraps += 1;
         let header = blob::peek(wrapped).map_err(|_| KeyError::Undecryptable)?;
         let version = inner.versions.get(&header.version).ok_or(KeyError::Undecryptable)?;

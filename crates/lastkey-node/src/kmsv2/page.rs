@@ -48,6 +48,7 @@ fn state_of(denial: &Denial) -> &'static str {
         Denial::Starting => "starting",
         Denial::Away { .. } => "away",
         Denial::Refused { .. } => "refused",
+        Denial::RolledBack(_) => "rolled-back",
         Denial::Invalid(_) | Denial::Undecryptable | Denial::Internal => "failed",
     }
 }

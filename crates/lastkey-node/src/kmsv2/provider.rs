@@ -111,6 +111,8 @@ enum Contact {
     Away,
     /// It answers no.
     Refused { code: String, message: String },
+    /// It is in an older state than was known here; what it refused before that stays refused.
+    RolledBack { message: String, is_refused: bool },
 }
 
 #[derive(Debug)]
@@ -148,6 +150,8 @@ pub enum Denial {
         /// What it said.
         message: String,
     },
+    /// The service is in an older state than was known here; the text says what to do.
+    RolledBack(String),
     /// A bug or no randomness.
     Internal,
 }
@@ -223,7 +227,7 @@ impl Provider {
     /// How the provider is, and the key id; from memory alone.
     ///
     /// # Errors
-    /// [`Denial::Starting`], [`Denial::Away`], [`Denial::Refused`].
+    /// [`Denial::Starting`], [`Denial::Away`], [`Denial::Refused`], [`Denial::RolledBack`].
     pub fn health(&self) -> Result<(String, Health), Denial> {
         self.current().map(|(active, health)| (active.key_id.clone(), health))
     }
@@ -239,6 +243,8 @@ impl Provider {
             Contact::Refused { code, message } => {
                 Err(Denial::Refused { code: code.clone(), message: message.clone() })
             }
+            // Under this local key: it may be wrapped under a version that the older state has not.
+            Contact::RolledBack { message, .. } => Err(Denial::RolledBack(message.clone())),
             Contact::Good => active.map(|active| (active, Health::Ok)).ok_or(Denial::Starting),
             Contact::Away => {
                 let left = self.config.bound.saturating_sub(silent);
@@ -286,6 +292,9 @@ impl Provider {
     }
 
     async fn local_key(&self, by_service: &[u8]) -> Result<Arc<LocalKey>, Denial> {
+        if let Contact::RolledBack { message, is_refused: true } = &self.read().contact {
+            return Err(Denial::RolledBack(message.clone()));
+        }
         let known = self.ring.find(by_service);
         if let Some(known) = known.filter(|known| self.needs_no_question(known)) {
             return Ok(known);
@@ -302,6 +311,7 @@ impl Provider {
                 self.wake.notify_one();
                 known.filter(|_| self.is_within_bound()).ok_or_else(|| self.away())
             }
+            Err(KeyError::RolledBack { message }) => Err(Denial::RolledBack(message)),
             Err(KeyError::Refused { code, message }) => {
                 self.ring.remove(by_service);
                 self.wake.notify_one();
@@ -321,7 +331,8 @@ impl Provider {
         let contact = self.read().contact.clone();
         match contact {
             Contact::Good => local.is_fresh(),
-            Contact::Away => self.is_within_bound(),
+            // An older state may not know the key that this one is wrapped under.
+            Contact::Away | Contact::RolledBack { .. } => self.is_within_bound(),
             Contact::Starting | Contact::Refused { .. } => false,
         }
     }
@@ -355,6 +366,12 @@ impl Provider {
     fn is_within_bound(&self) -> bool {
         let heard = self.read().heard;
         heard.is_some_and(|heard| heard.elapsed() < self.config.bound)
+    }
+
+    /// Whether the bound after the last word of the service is over; not before there was one.
+    fn is_over(&self) -> bool {
+        let heard = self.read().heard;
+        heard.is_some_and(|heard| heard.elapsed() >= self.config.bound)
     }
 
     fn away(&self) -> Denial {
@@ -408,15 +425,17 @@ impl Provider {
                 Contact::Refused { code: code.clone(), message: message.clone() }
             }
             KeyError::Away(_) => Contact::Away,
+            KeyError::RolledBack { message } => {
+                Contact::RolledBack { message: message.clone(), is_refused: false }
+            }
             KeyError::Undecryptable => Contact::Refused {
                 code: "Undecryptable".to_owned(),
                 message: "it does not know what it has protected".to_owned(),
             },
         };
-        let refused = contact != Contact::Away;
-        self.metrics.contact(false, refused);
-        let starting = self.is_starting();
-        let over = !refused && !starting && !self.is_within_bound();
+        self.metrics.contact(false, contact != Contact::Away);
+        let refused = matches!(contact, Contact::Refused { .. });
+        let over = !refused && self.is_over();
         if refused || over {
             // What may not be used is not kept.
             self.ring.clear();
@@ -430,13 +449,7 @@ impl Provider {
         if refused || over {
             state.active = None;
         }
-        let contact = match (&state.contact, contact) {
-            // Silence takes no refusal back.
-            (before @ (Contact::Starting | Contact::Refused { .. }), Contact::Away) => {
-                before.clone()
-            }
-            (_, contact) => contact,
-        };
+        let contact = state.contact.followed_by(contact);
         let happening = happening(&contact, over, state.heard, self.config.bound);
         let changed = std::mem::replace(&mut state.contact, contact.clone()) != contact;
         let quiet = state.complained.is_some_and(|at| at.elapsed() < COMPLAINTS);
@@ -454,9 +467,20 @@ impl Provider {
         }
     }
 
-    /// Whether the service was not reached since the start, and nothing kept is used.
-    pub(super) fn is_starting(&self) -> bool {
-        self.read().contact == Contact::Starting
+    /// Whether the service was last seen in an older state.
+    pub(super) fn is_rolled_back(&self) -> bool {
+        matches!(self.read().contact, Contact::RolledBack { .. })
+    }
+
+    /// Whether what was kept may be used: nothing was heard of the service since the start but that
+    /// it is in an older state.
+    pub(super) fn may_resume(&self) -> bool {
+        let state = self.read();
+        let is_left_open = matches!(
+            state.contact,
+            Contact::Starting | Contact::RolledBack { is_refused: false, .. }
+        );
+        is_left_open && state.heard.is_none()
     }
 
     /// Everything that a start without the service needs; none before the service was reached.
@@ -496,6 +520,24 @@ impl Provider {
     }
 }
 
+impl Contact {
+    /// What is known after another look that has shown no good.
+    fn followed_by(&self, next: Self) -> Self {
+        match (self, next) {
+            // Silence takes no refusal back.
+            (Self::Starting | Self::Refused { .. } | Self::RolledBack { .. }, Self::Away) => {
+                self.clone()
+            }
+            // An older state may not know that the key was disabled.
+            (
+                Self::Refused { .. } | Self::RolledBack { is_refused: true, .. },
+                Self::RolledBack { message, .. },
+            ) => Self::RolledBack { message, is_refused: true },
+            (_, next) => next,
+        }
+    }
+}
+
 /// What an operator is told of the state of the service; nothing of a silence that a restart of it
 /// explains.
 fn happening(
@@ -508,6 +550,9 @@ fn happening(
         Contact::Starting | Contact::Good => None,
         Contact::Refused { code, message } => {
             Some(Happening::Refused { code: code.clone(), message: message.clone() })
+        }
+        Contact::RolledBack { message, .. } => {
+            Some(Happening::RolledBack { message: message.clone() })
         }
         Contact::Away if over => Some(Happening::SilentTooLong),
         Contact::Away => {

@@ -42,7 +42,8 @@ pub async fn refresh(provider: Arc<Provider>) {
     let mut proof_due = Instant::now();
     let mut keeping = Keeping::default();
     loop {
-        let prove = Instant::now() >= proof_due;
+        // After an older state it is not known which versions there are.
+        let prove = Instant::now() >= proof_due || provider.is_rolled_back();
         let looked = provider.look(prove).await;
         let pause = match &looked {
             Ok(()) => {
@@ -53,7 +54,9 @@ pub async fn refresh(provider: Arc<Provider>) {
             }
             Err(KeyError::Away(_)) if provider.active().is_some() => AWAY_PERIOD,
             Err(KeyError::Away(_)) => FIRST_PERIOD,
-            Err(KeyError::Refused { .. } | KeyError::Undecryptable) => PERIOD,
+            Err(
+                KeyError::Refused { .. } | KeyError::RolledBack { .. } | KeyError::Undecryptable,
+            ) => PERIOD,
         };
         match looked {
             Ok(()) => {
@@ -61,7 +64,9 @@ pub async fn refresh(provider: Arc<Provider>) {
                 keeping.after_an_answer(&provider, prove).await;
             }
             Err(error) => {
-                if matches!(error, KeyError::Away(_)) && provider.is_starting() {
+                let is_left_alone =
+                    matches!(error, KeyError::Away(_) | KeyError::RolledBack { .. });
+                if is_left_alone && provider.may_resume() {
                     keeping.without_an_answer(&provider).await;
                 }
                 provider.missed(&error);

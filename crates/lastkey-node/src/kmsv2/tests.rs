@@ -260,6 +260,84 @@ async fn key_that_went_back_is_not_used_until_it_is_rotated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn older_state_of_the_service_stops_writes_and_everything_stays_readable() {
+    let keys = Arc::new(FakeKeys::new());
+    let provider = running(config(""), &keys);
+    seconds(1).await;
+    let first = seal(&provider).unwrap();
+    keys.rotate();
+    ten_seconds().await;
+    let second = seal(&provider).unwrap();
+    // What the older state has not is in the memory of the plugin.
+    keys.lose_newest();
+    keys.mood(Mood::RolledBack);
+    let stopped = async || {
+        ten_seconds().await;
+        assert_eq!(provider.health(), Err(Denial::RolledBack("it is older".to_owned())));
+        assert!(matches!(seal(&provider).err(), Some(Denial::RolledBack(_))));
+        for sealed in [&first, &second] {
+            open(&provider, sealed).await.unwrap();
+        }
+    };
+    stopped().await;
+    // The silence of its restart is no word.
+    keys.mood(Mood::Away);
+    ten_seconds().await;
+    assert!(matches!(seal(&provider).err(), Some(Denial::RolledBack(_))));
+    keys.mood(Mood::RolledBack);
+    stopped().await;
+    // What it has is readable for whoever starts meanwhile.
+    let later = running(config(""), &keys);
+    seconds(1).await;
+    assert!(matches!(later.health(), Err(Denial::RolledBack(_))));
+    open(&later, &first).await.unwrap();
+    assert!(open(&later, &second).await.is_err());
+    keys.mood(Mood::Serves);
+    ten_seconds().await;
+    open(&later, &seal(&later).unwrap()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn local_key_that_an_older_state_lost_protects_nothing_after_the_word() {
+    let keys = Arc::new(FakeKeys::new());
+    keys.rotate();
+    let provider = running(config(""), &keys);
+    seconds(1).await;
+    let before = key_id(&provider);
+    keys.mood(Mood::RolledBack);
+    ten_seconds().await;
+    // Rotated again after the restore: the number is the same, the version is not.
+    keys.restore_and_rotate();
+    keys.mood(Mood::Serves);
+    let mut health = provider.health();
+    while health.is_err() {
+        seconds(1).await;
+        health = provider.health();
+    }
+    assert_ne!(health.unwrap().0, before);
+    let sealed = seal(&provider).unwrap();
+    let later = running(config(""), &keys);
+    seconds(1).await;
+    open(&later, &sealed).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn key_that_was_disabled_before_the_older_state_came_stays_refused() {
+    let keys = Arc::new(FakeKeys::new());
+    let provider = running(config(""), &keys);
+    seconds(1).await;
+    let sealed = seal(&provider).unwrap();
+    keys.mood(Mood::Disabled);
+    ten_seconds().await;
+    keys.mood(Mood::RolledBack);
+    ten_seconds().await;
+    assert!(matches!(open(&provider, &sealed).await, Err(Denial::RolledBack(_))));
+    keys.mood(Mood::Serves);
+    ten_seconds().await;
+    open(&provider, &sealed).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_version_of_the_same_number_has_another_key_id() {
     let keys = Arc::new(FakeKeys::new());
     keys.rotate();

@@ -217,6 +217,7 @@ impl Parts {
             | Record::Holding(_)
             | Record::Inventory(_)
             | Record::AuditHead(_)
+            | Record::Rollback(_)
             | Record::Backup(_)
             | Record::Tombstone(_) => {}
         }

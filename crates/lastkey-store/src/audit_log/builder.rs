@@ -7,13 +7,13 @@
 //!           disk; a checkpoint covers only durable records.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lastkey_core::audit::archive::LogSigners;
+use lastkey_core::audit::archive::{LogHead, LogSigners};
 use lastkey_core::audit::checkpoint::Checkpoint;
 use lastkey_core::audit::merkle::{FullTile, Hash, TILE_WIDTH, Tree};
 use lastkey_core::audit::note::NoteKey;
@@ -23,7 +23,7 @@ use lastkey_core::time::Timestamp;
 use tokio::sync::oneshot;
 
 use super::AuditOptions;
-use super::files::{Layout, make_dir, private_file, replace_file, write_file};
+use super::files::{Layout, append_whole, make_dir, replace_file, sync_dir, write_file};
 use super::keeper::Keeper;
 use super::pending::Buffer;
 use super::tail::Tail;
@@ -37,6 +37,8 @@ pub(super) enum ToBuilder {
     NewSegment(u64),
     /// Answer when everything before this has been built.
     Flush(oneshot::Sender<()>),
+    /// Answer where the tree stands when everything before this has been built.
+    Head(oneshot::Sender<LogHead>),
     /// Sign with these keys from now on.
     Unsealed(Box<LogSigners>, oneshot::Sender<Result<(), Cause>>),
     /// Sign what there is, and give the keys up.
@@ -62,7 +64,12 @@ pub(super) struct Published {
     pub(super) tail: Mutex<Tail>,
     pub(super) signed: Mutex<Signed>,
     pub(super) keys: Mutex<Option<(NoteKey, NoteKey)>>,
+    /// What signs, while the server is unsealed. Here, so that the keys can be taken back while
+    /// the builder is held up.
+    signers: Mutex<Option<LogSigners>>,
     pub(super) space: Mutex<Space>,
+    /// The newest time by a clock that was found right.
+    pub(super) trusted: Mutex<Option<Timestamp>>,
 }
 
 /// How much room there is.
@@ -77,8 +84,12 @@ impl Published {
         self.signed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn tail(&self) -> std::sync::MutexGuard<'_, Tail> {
+    pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn signers(&self) -> MutexGuard<'_, Option<LogSigners>> {
+        self.signers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,11 +110,19 @@ pub(super) struct Builder {
     pub(super) published: Arc<Published>,
     pub(super) buffer: Arc<Buffer>,
     pub(super) keeper: Keeper,
-    pub(super) signers: Option<LogSigners>,
     /// When a checkpoint was last kept for good.
     pub(super) kept_at: Option<Instant>,
+    /// Length of the list of those, while one more is not wholly in it.
+    pub(super) kept_len: Option<u64>,
     /// Tiles of the newest checkpoint that are not full.
     pub(super) partials: Vec<TileName>,
+    /// Whether a group was given up half added: the tree is then not what was recorded.
+    pub(super) is_broken: bool,
+    /// The directory, held from before the first tile is written: a handle that is opened later
+    /// does not hear of what the disk refused before.
+    pub(super) dir: File,
+    /// Whether the disk has refused tiles, which may be lost. They are in the segments.
+    pub(super) is_unsynced: bool,
 }
 
 impl Builder {
@@ -125,18 +144,26 @@ impl Builder {
         if let Err(error) = self.sign_if_news() {
             tracing::warn!(%error, "the last checkpoint of the audit log cannot be written");
         }
+        *self.published.signers() = None;
     }
 
     fn handle(&mut self, message: ToBuilder) {
         // Who asked and went away needs no answer.
         match message {
-            ToBuilder::Group(group) => self.add_patiently(&group),
+            ToBuilder::Group(group) => {
+                self.add_patiently(&group);
+                self.buffer.reuse(group.into_buffer());
+            }
             ToBuilder::NewSegment(first) => self.release_segments(first),
             ToBuilder::Flush(answer) => drop(answer.send(())),
-            ToBuilder::Unsealed(signers, answer) => drop(answer.send(self.unseal(*signers))),
+            ToBuilder::Head(answer) => {
+                let head = LogHead { size: self.tree.size(), root: self.tree.root() };
+                drop(answer.send(head));
+            }
+            ToBuilder::Unsealed(signers, answer) => self.unseal_for(*signers, answer),
             ToBuilder::Sealed(answer) => {
                 let last = self.sign_if_news();
-                self.signers = None;
+                *self.published.signers() = None;
                 drop(answer.send(last));
             }
             ToBuilder::Checkpoint(answer) => {
@@ -149,20 +176,25 @@ impl Builder {
     }
 
     /// Looks after everything that comes with time.
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.keeper.look_after(&self.layout, &self.buffer, &self.published);
-        if self.signers.is_some()
-            && let Err(error) = self.sign_if_news()
-        {
+        let signs = self.published.signers().is_some();
+        if signs && let Err(error) = self.sign_if_news() {
             tracing::error!(%error, "no checkpoint of the audit log can be written");
         }
-        let signed = self.published.signed().size;
-        self.keeper.prune(&self.layout, &self.options, &self.buffer, signed);
+        let trusted = *self.published.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(now) = trusted {
+            let signed = self.published.signed().size;
+            self.keeper.prune(&self.layout, &self.options, &self.buffer, signed, now);
+        }
     }
 
     /// Adds a group. While tiles cannot be written it is tried again and again, until the log is
     /// closed: then the segments still hold the records.
     fn add_patiently(&mut self, group: &Group) {
+        if self.is_broken {
+            return;
+        }
         let buffer = Arc::clone(&self.buffer);
         let write = |path: &Path, bytes: &[u8]| loop {
             let Err(error) = write_file(path, bytes) else { return Ok(()) };
@@ -176,6 +208,7 @@ impl Builder {
         };
         if let Err(error) = self.add(group, write) {
             tracing::error!(%error, "records of the audit log stay in their segment");
+            self.is_broken = true;
         }
     }
 
@@ -190,8 +223,7 @@ impl Builder {
     ) -> io::Result<()> {
         let known = self.tree.size().saturating_sub(group.first);
         let known = usize::try_from(known).unwrap_or(usize::MAX);
-        let mut bytes = group.bytes.as_slice();
-        let (mut news, mut leaves) = (Vec::with_capacity(bytes.len()), Vec::new());
+        let mut bytes = group.records();
         for (place, leaf) in group.leaves.iter().enumerate() {
             let Some((record, rest)) = split_record(bytes) else { break };
             bytes = rest;
@@ -199,23 +231,18 @@ impl Builder {
                 continue;
             }
             self.bundle.extend_from_slice(record);
-            news.extend_from_slice(record);
-            leaves.push(*leaf);
-            if self.push(*leaf, &write)? {
-                news.clear();
-                leaves.clear();
-            }
+            self.push(*leaf, &write)?;
         }
-        self.published.tail().extend(&news, &leaves, self.tree.size());
+        self.published.tail().catch_up(&self.tree, &self.bundle);
         Ok(())
     }
 
-    /// Adds one record; whether that has filled a bundle.
+    /// Adds the hash of the record that was put last into the bundle.
     fn push(
         &mut self,
         leaf: Hash,
         write: &impl Fn(&Path, &[u8]) -> io::Result<()>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<()> {
         let (layout, bundle) = (&self.layout, &self.bundle);
         let mut is_full = false;
         self.tree.push(leaf, |tile: FullTile<'_>| {
@@ -229,9 +256,9 @@ impl Builder {
         })?;
         if is_full {
             self.bundle.clear();
-            *self.published.tail() = Tail::of(&self.tree, &self.bundle);
+            self.published.tail().restart(&self.tree);
         }
-        Ok(is_full)
+        Ok(())
     }
 
     /// Removes segments whose records lie in full bundles. `first` begins the newest segment.
@@ -241,7 +268,7 @@ impl Builder {
         }
     }
 
-    fn try_release(&mut self, newest: u64) -> io::Result<()> {
+    pub(super) fn try_release(&mut self, newest: u64) -> io::Result<()> {
         let full = self.tree.size() / TILE_WIDTH as u64 * TILE_WIDTH as u64;
         let wal = self.layout.wal();
         let all = segments(&wal)?;
@@ -254,11 +281,50 @@ impl Builder {
         if done.is_empty() {
             return Ok(());
         }
-        rustix::fs::syncfs(File::open(&self.layout.dir)?)?;
+        self.sync_tiles()?;
         for ((_, path), _) in done {
             self.keeper.reuse(&self.layout, path)?;
         }
         Ok(())
+    }
+
+    /// Waits until all tiles are on the disk. Once the disk has refused any, they are written
+    /// again at the next start: who asks the disk twice is told that all is well.
+    ///
+    /// # Errors
+    /// An I/O error.
+    fn sync_tiles(&mut self) -> io::Result<()> {
+        if !self.is_unsynced {
+            let Err(error) = rustix::fs::syncfs(&self.dir) else { return Ok(()) };
+            self.is_unsynced = true;
+            tracing::error!(%error, "the disk has not taken tiles of the audit log");
+        }
+        replace_file(&self.layout.unsynced(), b"")?;
+        Err(io::Error::other("tiles were not taken by the disk; a start writes them again"))
+    }
+
+    /// Ends a start: the tiles that the disk had refused have been written again.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub(super) fn end_unsynced(&mut self) -> io::Result<()> {
+        rustix::fs::syncfs(&self.dir)?;
+        fs::remove_file(self.layout.unsynced())?;
+        sync_dir(&self.layout.wal())?;
+        self.is_unsynced = false;
+        Ok(())
+    }
+
+    /// Takes keys, unless whoever brought them has given up meanwhile.
+    fn unseal_for(&mut self, signers: LogSigners, answer: oneshot::Sender<Result<(), Cause>>) {
+        if answer.is_closed() {
+            return;
+        }
+        let taken = self.unseal(signers);
+        let is_taken = taken.is_ok();
+        if answer.send(taken).is_err() || !is_taken {
+            *self.published.signers() = None;
+        }
     }
 
     fn unseal(&mut self, signers: LogSigners) -> Result<(), Cause> {
@@ -273,7 +339,7 @@ impl Builder {
             }
         }
         *self.published.keys.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys);
-        self.signers = Some(signers);
+        *self.published.signers() = Some(signers);
         self.sign_if_news()
     }
 
@@ -289,18 +355,22 @@ impl Builder {
 
     /// Signs a checkpoint when there are records that none covers yet.
     fn sign_if_news(&mut self) -> Result<(), Cause> {
-        let signed = self.published.signed();
-        let Some(signers) = &self.signers else {
-            let is_signed = signed.size == self.tree.size() && !signed.note.is_empty();
-            return if is_signed { Ok(()) } else { Err("the server is sealed".into()) };
-        };
-        let size = self.tree.size();
-        if size == 0 || (size == signed.size && !signed.note.is_empty()) {
-            return Ok(());
+        if self.is_broken {
+            return Err("its tiles could not be written".into());
         }
-        let origin = signers.log.key().name().to_owned();
-        let text = Checkpoint { origin, size, root: self.tree.root() }.to_string();
-        let note = format!("{text}\n{}", signers.log.sign(&text, now())?);
+        let signed = self.published.signed();
+        let size = self.tree.size();
+        let is_signed = size == signed.size && !signed.note.is_empty();
+        let note = match &*self.published.signers() {
+            None if is_signed => return Ok(()),
+            None => return Err("the server is sealed".into()),
+            Some(_) if size == 0 || is_signed => return Ok(()),
+            Some(signers) => {
+                let origin = signers.log.key().name().to_owned();
+                let text = Checkpoint { origin, size, root: self.tree.root() }.to_string();
+                format!("{text}\n{}", signers.log.sign(&text, now())?)
+            }
+        };
         self.write_partials()?;
         replace_file(&self.layout.checkpoint(), note.as_bytes())?;
         self.keep(&note)?;
@@ -344,16 +414,15 @@ impl Builder {
         if self.kept_at.is_some_and(|at| at.elapsed() < KEEP_EVERY) {
             return Ok(());
         }
-        let path = self.layout.checkpoints();
-        let mut file = private_file().append(true).create(true).open(&path)?;
-        file.write_all(format!("{note}\n").as_bytes())?;
+        let note = format!("{note}\n");
+        append_whole(&self.layout.checkpoints(), note.as_bytes(), &mut self.kept_len)?;
         self.kept_at = Some(Instant::now());
         Ok(())
     }
 
     fn cosign(&self, text: &str) -> Result<String, Cause> {
-        let signers = self.signers.as_ref().ok_or("the server is sealed")?;
-        signers.witness.sign(text, now())
+        let signers = self.published.signers();
+        signers.as_ref().ok_or("the server is sealed")?.witness.sign(text, now())
     }
 }
 
@@ -384,7 +453,9 @@ pub(super) fn now() -> Timestamp {
 /// # Errors
 /// An I/O error.
 pub(super) fn make_dirs(layout: &Layout) -> io::Result<()> {
-    make_dir(&layout.dir)?;
     make_dir(&layout.wal())?;
-    make_dir(&layout.dir.join("tile"))
+    make_dir(&layout.dir.join("tile"))?;
+    sync_dir(&layout.dir)?;
+    let above = layout.dir.parent().filter(|above| !above.as_os_str().is_empty());
+    sync_dir(above.unwrap_or(Path::new(".")))
 }

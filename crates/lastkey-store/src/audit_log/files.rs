@@ -80,6 +80,29 @@ pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace().map_err(named("write", path))
 }
 
+/// Appends to a file, all or nothing. `len` is the length to which the file is cut back before,
+/// where an earlier call could not do so.
+///
+/// # Errors
+/// An I/O error that names it.
+pub(super) fn append_whole(path: &Path, bytes: &[u8], len: &mut Option<u64>) -> io::Result<()> {
+    let mut append = || {
+        let mut file = private_file().append(true).create(true).open(path)?;
+        let before = match *len {
+            Some(before) => file.set_len(before).map(|()| before)?,
+            None => file.metadata()?.len(),
+        };
+        *len = Some(before);
+        if let Err(error) = file.write_all(bytes) {
+            file.set_len(before)?;
+            return Err(error);
+        }
+        *len = None;
+        Ok(())
+    };
+    append().map_err(named("append to", path))
+}
+
 /// Reads a file that may be missing, up to a length.
 ///
 /// # Errors
@@ -122,6 +145,11 @@ impl Layout {
         self.wal().join("spare")
     }
 
+    /// There while tiles may have been lost that the segments still hold.
+    pub(super) fn unsynced(&self) -> PathBuf {
+        self.wal().join("unsynced")
+    }
+
     pub(super) fn checkpoint(&self) -> PathBuf {
         self.dir.join("checkpoint")
     }
@@ -156,5 +184,34 @@ impl Layout {
 
     pub(super) fn tile(&self, name: &lastkey_core::audit::tile::TileName) -> PathBuf {
         self.dir.join(name.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+    use super::*;
+
+    /// A part of a note stayed at the end of the list, and the next one was written after it.
+    #[test]
+    fn append_that_finds_no_room_leaves_the_file_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = c"size=8k,mode=0700";
+        if mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), size).is_err() {
+            eprintln!("SKIPPED: this process may not mount a file system");
+            return;
+        }
+        let (path, mut len) = (dir.path().join("list"), None);
+        append_whole(&path, &[1; 4_000], &mut len).unwrap();
+        let refused = append_whole(&path, &[2; 8_000], &mut len).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), [1; 4_000]);
+        // What could not be cut then is cut before the next one.
+        File::options().append(true).open(&path).unwrap().write_all(&[2; 50]).unwrap();
+        append_whole(&path, &[3; 10], &mut len).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), [vec![1; 4_000], vec![3; 10]].concat());
+        assert_eq!(len, None);
+        unmount(dir.path(), UnmountFlags::DETACH).unwrap();
     }
 }

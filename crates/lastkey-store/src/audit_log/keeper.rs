@@ -2,7 +2,8 @@
 //!
 //! Room      `store`.
 //! Holds     a segment that was removed, replaced or cut under the writer stops the log for good;
-//!           records are removed only when a signed checkpoint covers them and a record says so.
+//!           records are removed only when a signed checkpoint covers them, a record says so, and a
+//!           clock that was found right says that they are old.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,6 +17,7 @@ use lastkey_core::audit::tile::{Records, TileKind, TileName};
 use lastkey_core::audit::{AUDIT_LOG, AUDIT_PRUNES, AUDIT_REFUSES, AUDIT_RESUMES, Event, Phase};
 use lastkey_core::ids::RequestId;
 use lastkey_core::principal::{Principal, Source};
+use lastkey_core::time::Timestamp;
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 use rustix::fs::fstatvfs;
 
@@ -170,10 +172,13 @@ impl Keeper {
     pub(super) fn reuse(&mut self, layout: &Layout, path: &Path) -> io::Result<()> {
         let has_spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if has_spare || fs::metadata(path)?.len() < self.spare_len {
-            return fs::remove_file(path);
+            fs::remove_file(path)?;
+            return sync_dir(&layout.wal());
         }
         let spare = layout.spare();
         fs::rename(path, &spare)?;
+        // Before the writer may have it: under its old name it must be found as it was.
+        sync_dir(&layout.wal())?;
         let file = super::files::private_file().read(true).write(true).open(&spare)?;
         self.put_spare(spare, file);
         Ok(())
@@ -186,8 +191,9 @@ impl Keeper {
         options: &AuditOptions,
         buffer: &Buffer,
         signed: u64,
+        now: Timestamp,
     ) {
-        if let Err(error) = self.try_prune(layout, options, buffer, signed) {
+        if let Err(error) = self.try_prune(layout, options, buffer, signed, now) {
             tracing::warn!(%error, "old records of the audit log stay");
         }
     }
@@ -198,6 +204,7 @@ impl Keeper {
         options: &AuditOptions,
         buffer: &Buffer,
         signed: u64,
+        now: Timestamp,
     ) -> io::Result<()> {
         if let Some((minimum, _)) = self.planned.take_if(|(_, said)| *said < signed) {
             return remove_before(layout, minimum);
@@ -207,7 +214,7 @@ impl Keeper {
             return Ok(());
         }
         self.pruned_at = Some(Instant::now());
-        if let Some(minimum) = prunable(layout, options, signed)? {
+        if let Some(minimum) = prunable(layout, options, signed, now)? {
             let reason = format!("{PRUNED}{minimum}");
             self.planned = self.speak(buffer, AUDIT_PRUNES, &reason).map(|said| (minimum, said));
         }
@@ -230,9 +237,14 @@ pub(super) fn minimum_index(layout: &Layout) -> io::Result<u64> {
 }
 
 /// The number of the oldest record to keep, when there are older ones.
-fn prunable(layout: &Layout, options: &AuditOptions, signed: u64) -> io::Result<Option<u64>> {
+fn prunable(
+    layout: &Layout,
+    options: &AuditOptions,
+    signed: u64,
+    now: Timestamp,
+) -> io::Result<Option<u64>> {
     let first = minimum_index(layout)?;
-    let oldest = now().0.saturating_sub(options.retention.as_secs());
+    let oldest = now.0.saturating_sub(options.retention.as_secs());
     let full = signed / TILE_WIDTH as u64;
     let mut excess = match options.retention_len {
         Some(most) => bundles_len(layout, first / TILE_WIDTH as u64, full)?.saturating_sub(most),
@@ -267,11 +279,30 @@ fn remove_before(layout: &Layout, minimum: u64) -> io::Result<()> {
     let first = minimum_index(layout)? / TILE_WIDTH as u64;
     replace_file(&layout.minimum(), format!("{minimum}\n").as_bytes())?;
     for number in first..minimum / TILE_WIDTH as u64 {
-        let path = layout.tile(&TileName::full(TileKind::Entries, number));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        remove_bundle(layout, number)?;
+    }
+    Ok(())
+}
+
+/// Removes the bundles that a stop has left below the oldest record that is kept. They go in their
+/// order, so that those that are left are the last.
+///
+/// # Errors
+/// An I/O error.
+pub(super) fn remove_leftovers(layout: &Layout) -> io::Result<()> {
+    let end = minimum_index(layout)? / TILE_WIDTH as u64;
+    for number in (0..end).rev() {
+        if !remove_bundle(layout, number)? {
+            break;
         }
     }
     Ok(())
+}
+
+/// Removes a bundle; whether it was there.
+fn remove_bundle(layout: &Layout, number: u64) -> io::Result<bool> {
+    match fs::remove_file(layout.tile(&TileName::full(TileKind::Entries, number))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
+    }
 }

@@ -16,6 +16,7 @@ use lastkey_core::audit::record::{SALT_LEN, write_record};
 use lastkey_core::audit::tile::MAX_RECORD_LEN;
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 
+use super::wal::ROOM;
 use crate::answers::{self, Answering, Answers, Wakers};
 use crate::gather::patience;
 
@@ -38,6 +39,10 @@ pub enum AuditError {
     /// No randomness could be had for the record.
     #[error("no randomness for the audit log")]
     NoEntropy,
+    /// A part of the log has ended by a fault of its own. Nothing is taken until the server is
+    /// started again.
+    #[error("the audit log has stopped by a fault of its own; start the server again")]
+    Stopped,
     /// The log was closed.
     #[error("the audit log is closed")]
     Closed,
@@ -45,6 +50,8 @@ pub enum AuditError {
 
 /// Most bytes that wait for the writer.
 const MAX_PENDING_LEN: usize = 4 << 20;
+/// Longest buffer that is kept for the next group, in bytes.
+const MAX_SPARE_LEN: usize = 1 << 20;
 /// How long the writer lets a group grow when nobody waits for it.
 const QUIET_LINGER: Duration = Duration::from_millis(5);
 
@@ -57,26 +64,31 @@ pub(super) struct Troubles {
     pub(super) full: Option<String>,
     /// The files are not what was written.
     pub(super) tampered: Option<String>,
+    /// One of its threads has ended before the log was closed.
+    pub(super) stopped: bool,
 }
 
 impl Troubles {
     /// The gravest, as an error.
     pub(super) fn error(&self) -> Option<AuditError> {
         let tampered = self.tampered.clone().map(AuditError::Tampered);
+        let stopped = self.stopped.then_some(AuditError::Stopped);
         let failing = || self.failing.clone().map(AuditError::Failing);
-        tampered.or_else(failing).or_else(|| self.full.clone().map(AuditError::Full))
+        tampered.or(stopped).or_else(failing).or_else(|| self.full.clone().map(AuditError::Full))
     }
 
     const fn any(&self) -> bool {
-        self.failing.is_some() || self.full.is_some() || self.tampered.is_some()
+        self.failing.is_some() || self.full.is_some() || self.tampered.is_some() || self.stopped
     }
 }
 
 #[derive(Default)]
 struct Pending {
-    /// Records, each after its length.
-    bytes: Vec<u8>,
-    /// How many.
+    /// Room for the header of a group, and records, each after its length.
+    framed: Vec<u8>,
+    /// A buffer that was used before, empty.
+    spare: Vec<u8>,
+    /// How many records there are.
     count: u64,
     /// Number of the next record.
     next: u64,
@@ -105,8 +117,8 @@ pub(super) struct Buffer {
 pub(super) struct Batch {
     /// Number of the first.
     pub(super) first: u64,
-    /// The records, each after its length.
-    pub(super) bytes: Vec<u8>,
+    /// The records, each after its length, behind room for the header of a group.
+    pub(super) framed: Vec<u8>,
     /// Whether the log is being closed.
     pub(super) closed: bool,
 }
@@ -241,7 +253,7 @@ impl Buffer {
     /// to come soon, and `last` how long the last group took.
     pub(super) fn take(&self, expected: u64, last: Duration) -> Batch {
         let mut pending = self.lock();
-        while pending.bytes.is_empty() && !pending.closed {
+        while pending.count == 0 && !pending.closed {
             pending.wake_at = 1;
             pending = self.news.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
@@ -263,10 +275,18 @@ impl Buffer {
         pending.wake_at = 0;
         let first = pending.next - pending.count;
         pending.count = 0;
-        // The next group is often as long as this one: its buffer need not grow.
-        let room = Vec::with_capacity(pending.bytes.len());
-        let bytes = std::mem::replace(&mut pending.bytes, room);
-        Batch { first, bytes, closed: pending.closed }
+        let room = std::mem::take(&mut pending.spare);
+        let framed = std::mem::replace(&mut pending.framed, room);
+        Batch { first, framed, closed: pending.closed }
+    }
+
+    /// Takes the buffer of a group back: the next group is often as long, and memory that is new
+    /// each time costs more than what is written into it.
+    pub(super) fn reuse(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= MAX_SPARE_LEN {
+            buffer.clear();
+            self.lock().spare = buffer;
+        }
     }
 
     /// Records up to `durable` are durable: those who waited go on. Answers how many records are
@@ -290,7 +310,7 @@ impl Pending {
         if self.closed {
             return Err(AuditError::Closed);
         }
-        if self.bytes.len() > MAX_PENDING_LEN {
+        if self.framed.len() > MAX_PENDING_LEN {
             return Err(AuditError::Behind);
         }
         match self.troubles.error() {
@@ -302,18 +322,21 @@ impl Pending {
     /// Appends the record of an event, after its length.
     fn write(&mut self, event: &Event<'_>) -> Result<(), AuditError> {
         let salt = self.salts.draw()?;
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0, 0]);
-        write_record(&mut self.bytes, event, &salt);
-        let len = self.bytes.len() - start - 2;
+        if self.framed.is_empty() {
+            self.framed.extend_from_slice(&ROOM);
+        }
+        let start = self.framed.len();
+        self.framed.extend_from_slice(&[0, 0]);
+        write_record(&mut self.framed, event, &salt);
+        let len = self.framed.len() - start - 2;
         let encoded = u16::try_from(len).ok().filter(|_| len <= MAX_RECORD_LEN);
-        match (encoded, self.bytes.get_mut(start..start + 2)) {
+        match (encoded, self.framed.get_mut(start..start + 2)) {
             (Some(len), Some(place)) => {
                 place.copy_from_slice(&len.to_be_bytes());
                 Ok(())
             }
             _ => {
-                self.bytes.truncate(start);
+                self.framed.truncate(start);
                 Err(AuditError::Failing("a record is longer than 65535 bytes".to_owned()))
             }
         }

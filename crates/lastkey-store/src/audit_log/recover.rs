@@ -16,7 +16,7 @@ use lastkey_core::audit::merkle::{
 use lastkey_core::audit::note::split;
 
 use super::builder::{Signed, make_dirs};
-use super::files::{Layout, private_file, read_if_there, sync_dir};
+use super::files::{Layout, private_file, read_if_there};
 use super::tail::{LogHashes, Tail, read_tile};
 use super::verify::whole_notes;
 use super::wal::{BadSegment, Group, GroupAt, Scanned, Segment, scan, segments, zero_filled};
@@ -155,8 +155,8 @@ fn begin(layout: &Layout, signed: SignedRoot) -> Result<Recovered, OpenLogError>
     }
     let path = layout.wal().join("next");
     let file = zero_filled(&path, FIRST_SEGMENT_LEN)?;
-    let segment = Segment::begin(&layout.wal(), &path, file, 0)?;
-    sync_dir(&layout.dir)?;
+    let mut segment = Segment::begin(&layout.wal(), &path, file, 0)?;
+    segment.sync_name()?;
     let (tree, segments) = (Tree::default(), Vec::new());
     Ok(Recovered { segment, tree, segments, signed: Signed::default(), end: 0 })
 }

@@ -9,11 +9,12 @@ use lastkey_core::audit::archive::{Filter, LogSigners, Search};
 use lastkey_core::audit::note::{KeyKind, NoteKey, NoteSigner};
 use lastkey_core::ids::{KeyId, RequestId, VersionNo};
 use lastkey_core::principal::{Principal, Source};
+use lastkey_core::time::Timestamp;
 use lastkey_secret::SecretArray;
 
 use super::*;
 
-fn event(who: &Principal) -> Event<'_> {
+pub(super) fn event(who: &Principal) -> Event<'_> {
     Event {
         at: builder::now(),
         request: RequestId([7; 16]),
@@ -30,18 +31,18 @@ fn event(who: &Principal) -> Event<'_> {
     }
 }
 
-fn signers() -> LogSigners {
+pub(super) fn signers() -> LogSigners {
     let by = |kind, seed| {
         NoteSigner::from_seed("log.example", kind, &SecretArray::copy_of(&[seed; 32])).unwrap()
     };
     LogSigners { log: by(KeyKind::Ed25519, 1), witness: by(KeyKind::Cosignature, 2) }
 }
 
-fn known() -> Vec<NoteKey> {
+pub(super) fn known() -> Vec<NoteKey> {
     vec![signers().log.key().clone()]
 }
 
-fn open(dir: &Path) -> AuditLog {
+pub(super) fn open(dir: &Path) -> AuditLog {
     AuditLog::open(dir, AuditOptions::default()).unwrap()
 }
 
@@ -55,7 +56,7 @@ async fn names(log: &AuditLog) -> Vec<String> {
 }
 
 /// Appends records by `p0`, `p1`, ...
-async fn fill(log: &AuditLog, from: usize, count: usize) {
+pub(super) async fn fill(log: &AuditLog, from: usize, count: usize) {
     for number in from..from + count - 1 {
         log.append(&event(&Principal::named(&format!("p{number}")))).unwrap();
     }
@@ -111,6 +112,126 @@ async fn first_group_that_is_longer_than_its_segment_is_not_taken_for_tampering(
         fill(&log, 400, 10).await;
         assert_eq!(log.search(all()).await.unwrap().end, 410);
     }
+}
+
+/// An event that is taken also while others are refused.
+fn essential(who: &Principal) -> Event<'_> {
+    Event { action: "sys:Unseal", ..event(who) }
+}
+
+/// Puts something in the way of the first bundle, and waits until the log has met it.
+async fn meet_a_bundle_that_cannot_be_written(log: &AuditLog) -> PathBuf {
+    let bundle = log.dir().join("tile/entries/000");
+    fs::create_dir_all(&bundle).unwrap();
+    for _ in 0..300 {
+        log.append(&essential(&Principal::named("p"))).unwrap();
+    }
+    while log.state().refusing.is_none() {
+        tokio::task::yield_now().await;
+    }
+    bundle
+}
+
+#[tokio::test(start_paused = true)]
+async fn sealing_ends_and_takes_the_keys_back_while_tiles_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    log.unsealed(signers()).await.unwrap();
+    let bundle = meet_a_bundle_that_cannot_be_written(&log).await;
+    assert!(log.sealed().await.is_err());
+    assert!(log.published.signers().is_none());
+    // Keys that somebody brings and gives up on are not taken later.
+    let given_up = tokio::time::timeout(Duration::from_secs(1), log.unsealed(signers())).await;
+    assert!(given_up.is_err());
+    fs::remove_dir(bundle).unwrap();
+    assert!(log.checkpoint().await.is_err());
+    assert!(log.published.signers().is_none());
+    log.unsealed(signers()).await.unwrap();
+    log.checkpoint().await.unwrap();
+    drop(log);
+    assert!(check(dir.path()).unwrap().checkpoint.size >= 300);
+}
+
+#[tokio::test]
+async fn log_that_is_closed_while_tiles_cannot_be_written_is_whole_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    log.unsealed(signers()).await.unwrap();
+    let bundle = meet_a_bundle_that_cannot_be_written(&log).await;
+    // Groups that come after the one that was given up.
+    for number in [301, 302, 303] {
+        log.append(&essential(&Principal::named("p"))).unwrap();
+        while log.state().durable < number {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(log);
+    fs::remove_dir(bundle).unwrap();
+    let log = open(dir.path());
+    log.unsealed(signers()).await.unwrap();
+    log.checkpoint().await.unwrap();
+    drop(log);
+    assert!(check(dir.path()).unwrap().checkpoint.size >= 303);
+}
+
+/// A disk that has refused a tile says so once. The next time it was asked the log took its word,
+/// and removed the segment with the only copy of acknowledged records.
+#[tokio::test]
+async fn segments_stay_after_the_disk_has_refused_tiles_until_these_are_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 512).await;
+    drop(log);
+    let (wal, next) = (dir.path().join("wal"), dir.path().join("wal/next"));
+    let file = wal::zero_filled(&next, FIRST_SEGMENT_LEN).unwrap();
+    wal::Segment::begin(&wal, &next, file, 512).unwrap();
+    let left = || wal::segments(&wal).unwrap().into_iter().map(|s| s.0).collect::<Vec<_>>();
+    let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
+    // A handle by which nothing can be synced.
+    let (flags, mode) = (rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+    builder.dir = File::from(rustix::fs::open(dir.path(), flags, mode).unwrap());
+    assert!(builder.try_release(512).is_err());
+    builder.dir = File::open(dir.path()).unwrap();
+    assert!(builder.try_release(512).is_err());
+    assert_eq!(left(), [0, 512]);
+    drop(builder);
+
+    let tile = dir.path().join("tile/entries/000");
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    File::options().write(true).open(&tile).unwrap().set_modified(long_ago).unwrap();
+    assert!(wal.join("unsynced").exists());
+    let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
+    assert_ne!(fs::metadata(&tile).unwrap().modified().unwrap(), long_ago);
+    assert!(!wal.join("unsynced").exists());
+    builder.try_release(512).unwrap();
+    assert_eq!(left(), [512]);
+}
+
+#[tokio::test]
+async fn bundles_that_a_stop_has_left_below_the_least_index_go_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 1_100).await;
+    drop(log);
+    fs::write(dir.path().join("minimum-index"), "768\n").unwrap();
+    let there = |number| dir.path().join(format!("tile/entries/{number:03}")).exists();
+    drop(open(dir.path()));
+    assert_eq!([0, 1, 2, 3].map(there), [false, false, false, true]);
+}
+
+#[test]
+fn thread_that_ends_before_the_log_is_closed_stops_it() {
+    let buffer = Arc::new(Buffer::new(0));
+    let ended = thread("audit-test", &buffer, || panic!("on purpose")).unwrap();
+    assert!(ended.join().is_err());
+    let who = Principal::named("p");
+    assert_eq!(buffer.push(&event(&who)), Err(AuditError::Stopped));
+    // What must not be lost is taken, as ever.
+    assert!(buffer.push(&essential(&who)).is_ok());
+    let buffer = Arc::new(Buffer::new(0));
+    buffer.close();
+    thread("audit-test", &buffer, || ()).unwrap().join().unwrap();
+    assert_eq!(buffer.troubles(), pending::Troubles::default());
 }
 
 #[tokio::test]
@@ -269,7 +390,7 @@ async fn a_log_cut_or_emptied_while_the_server_was_down_does_not_open() {
 }
 
 /// A signed log of 300 records: one bundle that is full, one that is not.
-async fn signed_log(dir: &Path) {
+pub(super) async fn signed_log(dir: &Path) {
     let log = open(dir);
     log.unsealed(signers()).await.unwrap();
     for round in 0..3 {
@@ -406,14 +527,15 @@ async fn old_records_go_with_a_record_that_says_so_and_proofs_stay() {
     log.unsealed(signers()).await.unwrap();
     let who = Principal::named("old");
     for _ in 0..300 {
-        log.append(&Event { at: lastkey_core::time::Timestamp(1_000), ..event(&who) }).unwrap();
+        log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
     }
     fill(&log, 0, 10).await;
     log.checkpoint().await.unwrap();
     drop(log);
-    // The keeper looks at its first tick, and removes at the one after the record is signed.
+    // The keeper looks when it is told the time, and removes after the record is signed.
     let log = open(dir.path());
     log.unsealed(signers()).await.unwrap();
+    log.trust_time(builder::now());
     while log.state().first == 0 {
         tokio::task::yield_now().await;
     }
@@ -427,4 +549,30 @@ async fn old_records_go_with_a_record_that_says_so_and_proofs_stay() {
     drop(log);
     assert_eq!(check(dir.path()).unwrap().first, 256);
     assert_eq!(open(dir.path()).state().first, 256);
+}
+
+/// A machine that started with its clock half a year ahead removed all that it had.
+#[tokio::test]
+async fn records_grow_old_by_a_trusted_clock_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    log.unsealed(signers()).await.unwrap();
+    let who = Principal::named("p");
+    for _ in 0..300 {
+        log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
+    }
+    fill(&log, 0, 1).await;
+    log.checkpoint().await.unwrap();
+    drop(log);
+    let a_day_later = Timestamp(1_000 + 86_400);
+    for (trusted, goes) in [(None, false), (Some(a_day_later), false), (Some(builder::now()), true)]
+    {
+        let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
+        *builder.published.trusted.lock().unwrap() = trusted;
+        builder.buffer.push(&event(&who)).unwrap();
+        builder.tick();
+        let said = builder.buffer.take(0, Duration::ZERO).framed;
+        let said = String::from_utf8_lossy(&said).contains(lastkey_core::audit::AUDIT_PRUNES);
+        assert_eq!(said, goes, "{trusted:?}");
+    }
 }

@@ -82,10 +82,10 @@ impl Writer {
         let (mut expected, mut last_sync) = (0, Duration::ZERO);
         loop {
             let batch = self.buffer.take(expected, last_sync);
-            if let Some(group) = Group::of(batch.first, batch.bytes).filter(|g| !g.bytes.is_empty())
-            {
+            let group = Group::in_place(batch.first, batch.framed);
+            if let Some(group) = group.filter(|group| !group.leaves.is_empty()) {
                 let started = Instant::now();
-                if !self.write(&group, batch.closed) {
+                if !self.write(&group) {
                     return;
                 }
                 last_sync = started.elapsed();
@@ -101,13 +101,13 @@ impl Writer {
     }
 
     /// Writes a group, as often as it takes. Gives up only when the log is closed as well.
-    fn write(&mut self, group: &Group, closed: bool) -> bool {
+    fn write(&mut self, group: &Group) -> bool {
         loop {
             match self.append(group) {
                 Ok(()) => return true,
                 Err(error) => self.complain(&error),
             }
-            if closed {
+            if self.buffer.is_closed() {
                 return false;
             }
             std::thread::sleep(RETRY);
@@ -121,36 +121,42 @@ impl Writer {
     }
 
     fn append(&mut self, group: &Group) -> io::Result<()> {
-        if !self.segment.has_room(group.bytes.len()) {
-            let current = Arc::clone(&self.current);
-            // Held until the next one is watched: nobody is to miss this one meanwhile.
-            let mut watched = current.lock().unwrap_or_else(PoisonError::into_inner);
-            // The last look at it, before the next one is made: where this one is still empty, and too
-            // short for the group, the next one takes its name.
-            if let Err(reason) = watched.check() {
-                self.buffer.trouble(|troubles| troubles.tampered = Some(reason));
-            }
-            self.segment = self.next_segment(group)?;
-            *watched = Watched::of(&self.segment)?;
-            drop(watched);
-            // The builder ends after the writer.
-            let _ = self.builder.send(ToBuilder::NewSegment(group.first));
+        if !self.segment.has_room(group) {
+            self.begin_segment(group)?;
         }
         self.segment.append(group)
     }
 
-    fn next_segment(&self, group: &Group) -> io::Result<Segment> {
-        next_segment(&self.layout, &self.spare, self.segment_len, group)
+    fn begin_segment(&mut self, group: &Group) -> io::Result<()> {
+        // Held until the next one is watched: nobody is to miss this one meanwhile.
+        let mut watched = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last look at it, before the next one is made: where this one is still empty, and too
+        // short for the group, the next one takes its name.
+        if let Err(reason) = watched.check() {
+            self.buffer.trouble(|troubles| troubles.tampered = Some(reason));
+        }
+        let (segment, watch) = next_segment(&self.layout, &self.spare, self.segment_len, group)?;
+        *watched = watch;
+        drop(watched);
+        self.segment = segment;
+        // The builder ends after the writer.
+        let _ = self.builder.send(ToBuilder::NewSegment(group.first));
+        Ok(())
     }
 }
 
 /// The segment that begins with a group: the spare one where it is long enough, else one of at least
-/// this length.
+/// this length; and what watches over it.
 ///
 /// # Errors
-/// An I/O error.
-fn next_segment(layout: &Layout, spare: &Spare, len: u64, group: &Group) -> io::Result<Segment> {
-    let needed = (2 * HEADER_LEN + group.bytes.len()) as u64;
+/// An I/O error; there is no segment then.
+fn next_segment(
+    layout: &Layout,
+    spare: &Spare,
+    len: u64,
+    group: &Group,
+) -> io::Result<(Segment, Watched)> {
+    let needed = (HEADER_LEN + group.framed_len()) as u64;
     let wal = layout.wal();
     let fits = |(_, file): &(PathBuf, File)| file.metadata().is_ok_and(|m| m.len() >= needed);
     // Held until the spare one has its new name: the keeper is not to make another of the old name
@@ -164,17 +170,25 @@ fn next_segment(layout: &Layout, spare: &Spare, len: u64, group: &Group) -> io::
             (path, file)
         }
     };
-    Segment::begin(&wal, &path, file, group.first)
+    let handle = file.try_clone()?;
+    let segment = Segment::begin(&wal, &path, file, group.first)?;
+    let watched = Watched { path: segment.path.clone(), file: handle, len: segment.len() };
+    Ok((segment, watched))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::mpsc::{Receiver, sync_channel};
+
     use lastkey_core::audit::tile::push_record;
+    use lastkey_core::principal::Principal;
 
     use super::super::AuditOptions;
     use super::super::builder::make_dirs;
     use super::super::keeper::Keeper;
     use super::super::recover::FIRST_SEGMENT_LEN;
+    use super::super::tests::event;
     use super::super::wal::{scan, segments};
     use super::*;
 
@@ -188,16 +202,17 @@ mod tests {
         let layout = Layout { dir: dir.path().to_owned() };
         make_dirs(&layout).unwrap();
         let spare: Spare = Arc::default();
-        let first = next_segment(&layout, &spare, LEN, &group(0)).unwrap();
-        let current = Arc::new(Mutex::new(Watched::of(&first).unwrap()));
+        let (_first, watched) = next_segment(&layout, &spare, LEN, &group(0)).unwrap();
+        let current = Arc::new(Mutex::new(watched));
         let options = AuditOptions { segment_len: LEN, ..AuditOptions::default() };
         let mut keeper = Keeper::new(current, Arc::clone(&spare), LEN, &options);
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 for number in 1..300 {
-                    let mut segment = next_segment(&layout, &spare, LEN, &group(number)).unwrap();
+                    let (mut segment, watched) =
+                        next_segment(&layout, &spare, LEN, &group(number)).unwrap();
                     segment.append(&group(number)).unwrap();
-                    Watched::of(&segment).unwrap().check().unwrap();
+                    watched.check().unwrap();
                     let written = fs::read(&segment.path).unwrap();
                     assert_eq!(scan(&written, number).unwrap().groups.len(), 1, "{number}");
                 }
@@ -214,9 +229,67 @@ mod tests {
         });
     }
 
+    /// The writer took whether it was closed from before it began to write: one that could not write
+    /// tried for ever, and whoever closed the log waited for it.
+    #[test]
+    fn writer_that_cannot_write_ends_when_the_log_is_closed_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _inbox) = writer(dir.path());
+        let buffer = Arc::clone(&writer.buffer);
+        // The next segment cannot be made where a directory is.
+        fs::create_dir(writer.layout.wal().join("next")).unwrap();
+        buffer.push(&event(&Principal::named(&"p".repeat(300)))).unwrap();
+        let writing = std::thread::spawn(move || writer.run());
+        while buffer.troubles().failing.is_none() {
+            std::thread::yield_now();
+        }
+        buffer.close();
+        writing.join().unwrap();
+    }
+
+    /// Where the next segment had the name of the one before and its directory could not be synced,
+    /// the log took what it had made itself for tampering when it tried again.
+    #[test]
+    fn next_segment_of_the_same_name_is_gone_on_with_after_a_fault_of_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, _inbox) = writer(dir.path());
+        let mut bytes = Vec::new();
+        assert!(push_record(&mut bytes, &[b'r'; 300]));
+        let long = Group::of(0, &bytes).unwrap();
+        writer.begin_segment(&long).unwrap();
+        let (wal, away) = (writer.layout.wal(), dir.path().join("away"));
+        fs::rename(&wal, &away).unwrap();
+        assert!(writer.append(&long).is_err());
+        fs::rename(&away, &wal).unwrap();
+        writer.append(&long).unwrap();
+        writer.current.lock().unwrap().check().unwrap();
+        assert_eq!(writer.buffer.troubles().tampered, None);
+        let written = fs::read(&writer.segment.path).unwrap();
+        assert_eq!(scan(&written, 0).unwrap().groups.len(), 1);
+    }
+
+    /// A writer whose segment is empty and has room for 160 bytes.
+    fn writer(dir: &Path) -> (Writer, Receiver<ToBuilder>) {
+        let layout = Layout { dir: dir.to_owned() };
+        make_dirs(&layout).unwrap();
+        let spare = Spare::default();
+        let (segment, watched) = next_segment(&layout, &spare, 200, &group(0)).unwrap();
+        let (builder, inbox) = sync_channel(10);
+        let writer = Writer {
+            buffer: Arc::new(Buffer::new(0)),
+            layout,
+            segment,
+            current: Arc::new(Mutex::new(watched)),
+            spare,
+            builder,
+            segment_len: LEN,
+        };
+        (writer, inbox)
+    }
+
     fn group(number: u64) -> Group {
         let mut bytes = Vec::new();
         assert!(push_record(&mut bytes, b"a record"));
-        Group::of(number, bytes).unwrap()
+        Group::of(number, &bytes).unwrap()
     }
 }

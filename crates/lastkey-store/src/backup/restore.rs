@@ -5,6 +5,7 @@
 //! Holds     a directory that a restore did not finish does not open. Nothing that was there is
 //!           written over.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -143,7 +144,7 @@ fn fill(
     let Restoring { checking, dir, load, made, .. } = restoring;
     checking.finish()?;
     drop(checking);
-    sync_all(&made)?;
+    sync_all(&dir, &made)?;
     if let Some(head) = &manifest.audit {
         go_on_with_log(&dir.join("audit"), head, log_key, stop)?;
     }
@@ -161,9 +162,11 @@ struct Restoring {
     is_trial: bool,
 }
 
-/// Makes the names in folders durable.
-fn sync_all(folders: &[PathBuf]) -> Result<(), BackupError> {
-    for folder in folders {
+/// Makes the names in folders durable, and those of the folders themselves, up to a directory.
+fn sync_all(dir: &Path, folders: &[PathBuf]) -> Result<(), BackupError> {
+    let above = folders.iter().flat_map(|folder| folder.ancestors());
+    let all: BTreeSet<_> = above.filter(|folder| folder.starts_with(dir)).collect();
+    for folder in all {
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(io_error("sync", folder))?;
     }

@@ -56,6 +56,7 @@ const INVENTORY: u8 = 31;
 const AUDIT_HEAD: u8 = 32;
 const BACKUP: u8 = 33;
 const TOMBSTONE: u8 = 34;
+const ROLLBACK: u8 = 35;
 const SECRET_ROTATION: u8 = 40;
 const ROTATION_DUE: u8 = 41;
 const DATABASE: u8 = 42;
@@ -95,6 +96,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeErr
         Record::Holding(holding) => append(out, HOLDING, &HoldingV1::from(holding)),
         Record::Inventory(inventory) => append(out, INVENTORY, &InventoryV1::from(inventory)),
         Record::AuditHead(head) => append(out, AUDIT_HEAD, &AuditHeadV1::from(head)),
+        Record::Rollback(number) => append(out, ROLLBACK, &RollbackV1 { number: *number }),
         Record::Backup(backup) => append(out, BACKUP, &BackupV1::from(backup)),
         Record::Tombstone(tombstone) => append(out, TOMBSTONE, &TombstoneV1::from(tombstone)),
         Record::SecretRotation(rotation) => {
@@ -141,6 +143,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         HOLDING => read::<HoldingV1<'_>>(cbor)?.try_into().map(Record::Holding),
         INVENTORY => read::<InventoryV1<'_>>(cbor)?.try_into().map(Record::Inventory),
         AUDIT_HEAD => read::<AuditHeadV1>(cbor).map(|head| Record::AuditHead(head.into())),
+        ROLLBACK => read::<RollbackV1>(cbor).map(|one| Record::Rollback(one.number)),
         BACKUP => read::<BackupV1<'_>>(cbor).map(|backup| Record::Backup(backup.into())),
         TOMBSTONE => read::<TombstoneV1>(cbor)?.try_into().map(Record::Tombstone),
         SECRET_ROTATION => {
@@ -546,6 +549,12 @@ impl From<AuditHeadV1> for LogHead {
     fn from(head: AuditHeadV1) -> Self {
         Self { size: head.size, root: head.root }
     }
+}
+
+#[derive(Encode, Decode)]
+struct RollbackV1 {
+    #[n(0)]
+    number: u64,
 }
 
 #[derive(Encode, Decode)]

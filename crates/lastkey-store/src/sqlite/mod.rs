@@ -129,6 +129,10 @@ impl Backend for SqliteStore {
         self.writer.exchange(values).await
     }
 
+    fn last_commit(&self) -> CommitSeq {
+        self.writer.last_commit()
+    }
+
     fn watch(&self, prefix: &str) -> Box<dyn Watch> {
         self.hub.watch(prefix)
     }

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,7 @@ pub(super) struct Writer {
     queue: Arc<Gather<Job>>,
     seats: Semaphore,
     answering: Answering<Ends<End>>,
+    last: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -77,11 +79,13 @@ impl Writer {
         let queue = Arc::new(Gather::new());
         let jobs = Queue(Arc::clone(&queue));
         let (answers, answering) = answers::channel();
+        let told = Arc::new(AtomicU64::new(last.0));
         let mut state = Writing {
             connection,
             database: database.to_owned(),
             hub,
             last,
+            told: Arc::clone(&told),
             has_residue: true,
             answers,
         };
@@ -94,7 +98,11 @@ impl Writer {
                 source,
             })?;
         let seats = Semaphore::new(MAX_WAITING);
-        Ok(Self { queue, seats, answering, thread: Some(thread) })
+        Ok(Self { queue, seats, answering, last: told, thread: Some(thread) })
+    }
+
+    pub(super) fn last_commit(&self) -> CommitSeq {
+        CommitSeq(self.last.load(Ordering::Acquire))
     }
 
     pub(super) async fn commit(&self, batch: Vec<RawWrite>) -> Result<CommitSeq, BackendError> {
@@ -146,6 +154,8 @@ struct Writing {
     database: PathBuf,
     hub: Hub,
     last: CommitSeq,
+    /// The same, for others.
+    told: Arc<AtomicU64>,
     /// Whether anything may have been deleted or replaced since the residue was last erased.
     has_residue: bool,
     answers: Answers<Ends<End>>,
@@ -196,6 +206,7 @@ impl Writing {
         match self.write_group(group) {
             Ok(verdicts) => {
                 self.last = verdicts.iter().flatten().max().copied().unwrap_or(self.last);
+                self.told.store(self.last.0, Ordering::Release);
                 let ends = group.drain(..).zip(verdicts).map(|(waiting, verdict)| {
                     if let Some(commit) = verdict {
                         self.hub.publish(commit, &waiting.batch);
@@ -329,19 +340,24 @@ impl Writing {
     /// Rewrites the database and cuts the journal to nothing, durably.
     fn erase_residue(&mut self) -> Result<CommitSeq, BackendError> {
         if self.has_residue {
+            // While a backup holds an old state, and with it the journal, a rewrite would only add
+            // the whole database to that, each time it is tried.
+            self.empty_journal()?;
             self.rewrite().map_err(Failure::of("rewrite the database"))?;
         }
+        self.empty_journal()?;
+        self.sync_journal().map_err(|error| BackendError::Failed(error.into()))?;
+        self.has_residue = false;
+        Ok(self.last)
+    }
+
+    fn empty_journal(&self) -> Result<(), BackendError> {
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let busy: bool = self
             .connection
             .query_row(checkpoint, [], |row| row.get(0))
             .map_err(Failure::of("empty the journal"))?;
-        if busy {
-            return Err(BackendError::Failed(JournalHeld.into()));
-        }
-        self.sync_journal().map_err(|error| BackendError::Failed(error.into()))?;
-        self.has_residue = false;
-        Ok(self.last)
+        if busy { Err(BackendError::Failed(JournalHeld.into())) } else { Ok(()) }
     }
 
     /// `secure_delete` overwrites what is deleted where it lies, but not the copies that stay in
@@ -393,7 +409,8 @@ mod tests {
         let (hub, last, has_residue) = (Hub::new(), CommitSeq(0), false);
         // Nobody carries the answers, so the writer gives them out itself.
         let (answers, _) = answers::channel();
-        Writing { connection, database, hub, last, has_residue, answers }
+        let told = Arc::default();
+        Writing { connection, database, hub, last, told, has_residue, answers }
     }
 
     fn put(path: &str, len: usize) -> RawWrite {
@@ -509,6 +526,28 @@ mod tests {
         let told = runtime.block_on(watch.next());
         assert!(format!("{told:?}").contains("key/c"), "{told:?}");
         assert_eq!(runtime.block_on(watch.next()), None);
+    }
+
+    /// Whatever was to be erased while a backup was made put the whole database into the journal,
+    /// again every ten minutes.
+    #[test]
+    fn erasing_while_somebody_holds_an_old_state_leaves_the_journal_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = writing(dir.path());
+        run(&mut state, vec![vec![put("key/a", 100_000)]]);
+        // The patience of a server only makes the test long.
+        state.connection.busy_timeout(Duration::ZERO).unwrap();
+        let reader = connection::open_reader(&state.database).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM records;").unwrap();
+        run(&mut state, vec![vec![put("key/b", 10)]]);
+        state.has_residue = true;
+        let journal = || std::fs::metadata(dir.path().join("records.db-wal")).unwrap().len();
+        let before = journal();
+        assert!(matches!(state.erase_residue(), Err(BackendError::Failed(_))));
+        assert_eq!(journal(), before);
+        reader.execute_batch("COMMIT").unwrap();
+        assert!(state.erase_residue().is_ok() && !state.has_residue);
+        assert_eq!(journal(), 0);
     }
 
     #[test]

@@ -153,6 +153,7 @@ async fn commits_are_numbered_in_rising_order(store: &dyn Store) {
     let second = commit(store, vec![put(2, Expected::Absent)]).await;
     let third = commit(store, vec![delete(1, 1)]).await;
     assert!(first < second && second < third);
+    assert_eq!(store.last_commit(), third);
 }
 
 async fn scan(store: &dyn Store, range: &PathRange) -> Vec<RecordPath> {

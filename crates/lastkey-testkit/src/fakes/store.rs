@@ -205,6 +205,10 @@ impl Store for FakeStore {
         }
     }
 
+    fn last_commit(&self) -> CommitSeq {
+        self.state().last
+    }
+
     fn watch(&self, prefix: &str) -> Box<dyn Watch> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.state().watchers.push((prefix.to_owned(), sender));

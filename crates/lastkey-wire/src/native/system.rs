@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backups::BackupStatus;
+use crate::words::Standing;
 use crate::{SecretBase64, SecretText};
 
 /// Answer to `GET /healthz`: the process lives.
@@ -115,6 +116,39 @@ pub struct UnsealReply {
     /// Shares that open the seal, when one was presented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares_needed: Option<u8>,
+}
+
+/// `POST /v1/sys/continuity`. Needs no credential.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContinuityRequest {
+    /// What the caller was told to remember last; left out the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<RememberedState>,
+}
+
+/// What a node remembers of an installation, to know an older state of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RememberedState {
+    /// A signed checkpoint of its audit log.
+    pub checkpoint: String,
+    /// The last commit of its store.
+    pub commits: u64,
+    /// Number of the last rollback that was accepted; 0 before there was one.
+    pub rollback: u64,
+}
+
+/// Answer to `POST /v1/sys/continuity`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ContinuityReply {
+    /// How the state of the server stands to what the caller remembers.
+    pub standing: Standing,
+    /// What the caller remembers more than there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// What to remember from now on, when the state continues or was accepted.
+    pub state: RememberedState,
 }
 
 /// Answer to `POST /v1/sys/seal`.

@@ -7,6 +7,7 @@ mod clusters;
 mod embedded_keys;
 mod machine_clock;
 mod machine_seal;
+mod memory;
 mod remote_keys;
 mod remote_secrets;
 mod scan_pack_claims;

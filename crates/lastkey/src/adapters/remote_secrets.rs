@@ -2,7 +2,8 @@
 //!
 //! Room      the binary: `node::ports::SecretOps` by `client`.
 //! Holds     Every read is in the name of one pod, by its own session, over the connection of the
-//!           node: without the node's certificate that session is worth nothing.
+//!           node: without the node's certificate that session is worth nothing. A service in an
+//!           older state than was known is as good as away: its values and its rights are old.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,14 +13,12 @@ use lastkey_client::{Client, Error, SecretVec};
 use lastkey_node::ports::{
     Holder, News, PodSession, Question, ReadSecret, ReadValue, SecretError, SecretOps, Which,
 };
-use lastkey_wire::SecretText;
 use lastkey_wire::native::secrets::{
     SecretHolder, SecretValueQuery, SecretValueReply, SeenSecret, WatchSecretsRequest,
 };
-use lastkey_wire::native::sessions::TokenRequest;
 use tokio::time::Instant;
 
-use super::servers::{Access, Limits, NoAnswer, Servers};
+use super::servers::{Access, Limits, Needs, NoAnswer, Servers, token_request};
 
 /// A driver waits two minutes for a volume; most need two such calls, one after the other.
 const LIMITS: Limits = Limits { budget: Duration::from_secs(15), attempt: Duration::from_secs(5) };
@@ -47,8 +46,9 @@ impl RemoteSecrets {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.0.ask(limits, call).await.map_err(|error| match error {
+        self.0.ask(limits, Needs::Continuity, call).await.map_err(|error| match error {
             NoAnswer::Away(cause) => SecretError::Away(cause),
+            NoAnswer::RolledBack(message) => SecretError::Away(message.into()),
             NoAnswer::Refused(code, message) => SecretError::Refused { code, message },
         })
     }
@@ -89,16 +89,7 @@ impl RemoteSecrets {
 #[async_trait]
 impl SecretOps for RemoteSecrets {
     async fn open_session(&self, token: &SecretVec, role: &str) -> Result<PodSession, SecretError> {
-        let request = TokenRequest {
-            subject_token: SecretText(token.expose(SecretVec::copy_of)),
-            role: role.to_owned(),
-            grant_type: None,
-            subject_token_type: None,
-            duration_seconds: None,
-            policy: None,
-            nonce: None,
-        };
-        let (request, asked_at) = (&request, Instant::now());
+        let (request, asked_at) = (&token_request(token, role, None), Instant::now());
         let exchange = |client: Client| async move { client.exchange_token(request).await };
         let reply = self.ask(LIMITS, exchange).await?;
         let ends_at = asked_at + Duration::from_secs(reply.expires_in);

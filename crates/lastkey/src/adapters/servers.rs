@@ -4,7 +4,8 @@
 //! Holds     A call ends within its budget, failover included. A refusal is final; only silence
 //!           and "not now" make another server be asked. Credentials are read again when their
 //!           files change, and a key that the TPM does not open is tried again: a start may come
-//!           before the TPM does.
+//!           before the TPM does. Servers in an older state than was known do no more than they are
+//!           asked to by [`Needs::Answer`].
 
 use std::future::Future;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -19,9 +20,13 @@ use lastkey_client::{
     token_from_env, trust_from_env,
 };
 use lastkey_node::ports::Cause;
+use lastkey_wire::SecretText;
+use lastkey_wire::native::sessions::TokenRequest;
+use lastkey_wire::native::system::ContinuityRequest;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::memory::Memory;
 use crate::cli::ConnectionArgs;
 use crate::node_key::{self, Keeping, NodeKeyError};
 
@@ -43,6 +48,8 @@ pub(crate) struct Access {
     /// How many seconds before its end the certificate is renewed; 0 for never.
     pub(crate) renew_secs: u64,
     pub(crate) token: Token,
+    /// Whether what is known of their state outlives the process, beside the certificate.
+    pub(crate) remembers: bool,
 }
 
 /// Where the token comes from.
@@ -63,6 +70,16 @@ pub(crate) struct Servers {
     clients: RwLock<Clients>,
     /// The server that answered last.
     preferred: AtomicUsize,
+    memory: Memory,
+}
+
+/// What a call needs of the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// An answer, in whatever state they are: what is there can be read.
+    Answer,
+    /// That their state continues the one that was known.
+    Continuity,
 }
 
 /// How long a call may take.
@@ -80,6 +97,8 @@ pub(super) enum NoAnswer {
     Away(Cause),
     /// A server said no, on purpose: code and message.
     Refused(String, String),
+    /// They are in an older state than was known; what to do.
+    RolledBack(String),
 }
 
 #[derive(Debug)]
@@ -109,8 +128,9 @@ impl Servers {
             }
             made => made?,
         };
+        let memory = Memory::beside(access.identity.as_deref().filter(|_| access.remembers));
         let (access, clients) = (Arc::new(access), RwLock::new(clients));
-        Ok(Self { access, clients, preferred: AtomicUsize::new(0) })
+        Ok(Self { access, clients, preferred: AtomicUsize::new(0), memory })
     }
 
     /// The node certificate to renew, when there is one, and when: so many seconds before its end.
@@ -174,12 +194,37 @@ impl Servers {
     pub(super) async fn ask<T, F>(
         &self,
         limits: Limits,
+        needs: Needs,
         call: impl Fn(Client) -> F,
     ) -> Result<T, NoAnswer>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + limits.budget;
+        if needs == Needs::Continuity && !self.memory.is_fresh() {
+            self.compare(limits, deadline).await?;
+        }
+        self.ask_until(limits, deadline, call).await
+    }
+
+    /// Compares the state of the servers with what is remembered of it.
+    async fn compare(&self, limits: Limits, deadline: Instant) -> Result<(), NoAnswer> {
+        let remembered = self.memory.state().map_err(NoAnswer::RolledBack)?;
+        let request = &ContinuityRequest { remembered };
+        let ask = |client: Client| async move { client.continuity(request).await };
+        let reply = self.ask_until(limits, deadline, ask).await?;
+        self.memory.take(reply).await.map_err(NoAnswer::RolledBack)
+    }
+
+    async fn ask_until<T, F>(
+        &self,
+        limits: Limits,
+        deadline: Instant,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let Ok(clients) = timeout_at(deadline, self.clients()).await else {
             return Err(NoAnswer::Away(Silent.into()));
         };
@@ -197,6 +242,7 @@ impl Servers {
                     return Ok(answer);
                 }
                 Ok(Err(error)) => {
+                    self.memory.doubt();
                     // A sealed server asks nobody for a certificate, so a connection that was
                     // made meanwhile would never show ours.
                     if error.refusal().is_some_and(|refusal| refusal.detail.code == "Sealed") {
@@ -204,7 +250,10 @@ impl Servers {
                     }
                     last = Some(sorted(error)?);
                 }
-                Err(_) => last = Some(Silent.into()),
+                Err(_) => {
+                    self.memory.doubt();
+                    last = Some(Silent.into());
+                }
             }
         }
         Err(NoAnswer::Away(last.unwrap_or_else(|| Silent.into())))
@@ -263,7 +312,8 @@ impl Access {
             Some(path) => Token::File(path.clone()),
             None => token_from_env().map_or(Token::None, Token::Fixed),
         };
-        Ok(Self { servers: vec![parse_addr(&addr)?], trust, identity, renew_secs, token })
+        let servers = vec![parse_addr(&addr)?];
+        Ok(Self { servers, trust, identity, renew_secs, token, remembers: true })
     }
 
     /// Of what the files of credentials hold; the key of a file that is `known` need not be asked
@@ -327,6 +377,19 @@ fn first_line(text: &SecretVec) -> SecretVec {
         let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         SecretVec::copy_of(line.trim_ascii())
     })
+}
+
+/// Asks for a session for the holder of a token: as long as is usual, or so many seconds.
+pub(super) fn token_request(token: &SecretVec, role: &str, seconds: Option<u64>) -> TokenRequest {
+    TokenRequest {
+        subject_token: SecretText(token.expose(SecretVec::copy_of)),
+        role: role.to_owned(),
+        grant_type: None,
+        subject_token_type: None,
+        duration_seconds: seconds,
+        policy: None,
+        nonce: None,
+    }
 }
 
 /// An address.

@@ -6,6 +6,7 @@ pub(crate) mod admin_token;
 pub(crate) mod bench;
 pub(crate) mod config_show;
 pub(crate) mod dev;
+mod events;
 pub(crate) mod init;
 pub(crate) mod kms_plugin;
 pub(crate) mod secrets_provider;

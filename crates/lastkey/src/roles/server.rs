@@ -48,8 +48,8 @@ pub(crate) struct Args {
     /// Begin a new audit log where the one before was removed, cut or replaced. That is recorded.
     #[arg(long)]
     accept_audit_loss: bool,
-    /// Serve an older state of the installation although a witness knew a newer one. That is
-    /// recorded.
+    /// Serve an older state of the installation although nodes or witnesses knew a newer one. That is
+    /// recorded, and nodes go on by this word; say it once.
     #[arg(long)]
     accept_rollback: bool,
 }

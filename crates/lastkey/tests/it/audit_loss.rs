@@ -71,6 +71,29 @@ fn removal_of_the_whole_log_while_the_server_is_down_is_noticed() {
     drop(installation.serve_unsealed(""));
 }
 
+/// A log that nobody had signed yet was signed before it was compared with what was remembered.
+#[test]
+fn forged_log_is_refused_before_anything_of_it_is_signed() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [installation, other] = folders.each_ref().map(|at| Installation::found(at.path()));
+    let log = installation.data.join("audit");
+    installation.serve_unsealed("").process.stop();
+    let mut longer = other.serve_unsealed("");
+    for _ in 0..5 {
+        longer.cli("random --bytes 1 --format hex").ok();
+    }
+    longer.process.stop();
+    for part in ["wal", "tile"] {
+        replace(&log.join(part), &other.data.join("audit").join(part));
+    }
+    fs::remove_file(log.join("checkpoint")).unwrap();
+    let mut server = installation.serve("tls.mode = 'off'");
+    assert!(unseal(&installation, &server).failed(1).contains("records are others"));
+    // A server that holds the key signs what it has when it ends, if not before.
+    server.process.stop();
+    assert!(!log.join("checkpoint").exists());
+}
+
 #[test]
 fn older_copy_of_the_log_is_noticed() {
     let folder = tempfile::tempdir().unwrap();

@@ -54,6 +54,7 @@ mod process;
 mod recipients;
 mod recovery;
 mod report_schemas;
+mod rollback;
 mod rotation;
 mod scan;
 mod scan_pack;

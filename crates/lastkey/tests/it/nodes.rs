@@ -25,14 +25,14 @@ use crate::process::{Ended, Running, lastkey, run};
 use crate::world::{Installation, Server, text};
 
 /// A server with TLS, and a cluster whose pods are known to it.
-struct Site {
+pub(crate) struct Site {
     folder: tempfile::TempDir,
-    server: Server,
+    pub(crate) server: Server,
     cluster: SigningKey,
 }
 
 impl Site {
-    fn found() -> Self {
+    pub(crate) fn found() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let installation = Installation::found(folder.path());
         let mut server = installation.serve("");
@@ -53,26 +53,26 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, content: &str) {
+    pub(crate) fn write(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).unwrap();
     }
 
-    fn run(&self, line: &str) -> Ended {
+    pub(crate) fn run(&self, line: &str) -> Ended {
         let mut command = self.server.client(line.split_whitespace());
         run(command.current_dir(self.folder.path()), b"")
     }
 
     #[track_caller]
-    fn ok(&self, line: &str) -> String {
+    pub(crate) fn ok(&self, line: &str) -> String {
         self.run(line).ok()
     }
 
     #[track_caller]
-    fn json(&self, line: &str) -> Value {
+    pub(crate) fn json(&self, line: &str) -> Value {
         self.run(&format!("{line} --output json")).json()
     }
 
@@ -273,7 +273,7 @@ fn node_joins_by_its_tpm_until_it_is_revoked_and_again_when_it_was_named_anew() 
 
 /// A KMS plugin that calls by the certificate of a node, which it renews so many seconds before its
 /// end; the file of that certificate as it was.
-fn plugin(site: &Site, renew_seconds: u32) -> (Running, Vec<u8>) {
+pub(crate) fn plugin(site: &Site, renew_seconds: u32) -> (Running, Vec<u8>) {
     site.invite("cp-1");
     site.join("cp-1").ok();
     let before = fs::read(site.path("cp-1/node.pem")).unwrap();

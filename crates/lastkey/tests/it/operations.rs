@@ -94,6 +94,10 @@ fn public_routes(r: &mut Recorder) {
     let opened = r.call("post /v1/sys/unseal", &[], json!({ "passphrase": PASSPHRASE }));
     assert_eq!((&opened["sealed"], &opened["seal_kind"]), (&json!(false), &json!("passphrase")));
     assert_eq!(r.call("get /readyz", &[], Value::Null)["ready"], true);
+    let first = r.call("post /v1/sys/continuity", &[], json!({}));
+    assert_eq!((&first["standing"], &first["state"]["rollback"]), (&"continues".into(), &0.into()));
+    let again = r.call("post /v1/sys/continuity", &[], json!({ "remembered": first["state"] }));
+    assert_eq!(again["standing"], "continues", "{again}");
     assert_eq!(r.call("get /v1/openapi.json", &[], Value::Null)["openapi"], "3.1.0");
     let page = r.answer("get /metrics", &[], Value::Null).text();
     assert!(page.contains("# TYPE") && page.trim_end().ends_with("# EOF"), "{page}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -15,13 +15,13 @@ use crate::issuer::{ISSUER, Issuer};
 use crate::process::Running;
 use crate::world::{Server, text};
 
-/// Secrets by path, as an API server keeps them.
+/// Secrets by path, as an API server keeps them, and whatever else is created.
 #[derive(Clone, Default)]
-struct Secrets(Arc<Mutex<BTreeMap<String, Value>>>);
+pub(crate) struct Secrets(Arc<Mutex<BTreeMap<String, Value>>>);
 
 impl Secrets {
     /// Serves them on loopback; the address.
-    fn serve(&self) -> String {
+    pub(crate) fn serve(&self) -> String {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let this = self.clone();
@@ -70,7 +70,10 @@ impl Secrets {
                 None => ("404 Not Found", json!({ "kind": "Status", "reason": "NotFound" })),
             },
             "POST" => {
-                let name = body["metadata"]["name"].as_str().unwrap();
+                let name = match body["metadata"]["name"].as_str() {
+                    Some(name) => name.to_owned(),
+                    None => format!("{}{}", text(&body["metadata"]["generateName"]), secrets.len()),
+                };
                 let mut made = body.clone();
                 made["metadata"]["resourceVersion"] = json!("1");
                 secrets.insert(format!("{path}/{name}"), made.clone());
@@ -97,12 +100,25 @@ impl Secrets {
     fn get(&self, path: &str) -> Value {
         self.0.lock().unwrap().get(path).cloned().unwrap_or_default()
     }
+
+    /// What was created below a path, in the order of its names.
+    pub(crate) fn below(&self, path: &str) -> Vec<Value> {
+        let all = self.0.lock().unwrap();
+        let below = all.iter().filter(|(place, _)| place.starts_with(path));
+        below.map(|(_, object)| object.clone()).collect()
+    }
 }
 
 const DB: &str = "/api/v1/namespaces/shop/secrets/db";
 
 /// The command that lets `shop/db` follow the secret `prod/db`, at the API server of this address.
 fn sync_line(folder: &Path, url: &str) -> String {
+    let kubeconfig = kubeconfig(folder, url);
+    format!("secret sync --secret prod/db=shop/db --kubeconfig {}", kubeconfig.display())
+}
+
+/// A kubeconfig of an API server in the clear.
+pub(crate) fn kubeconfig(folder: &Path, url: &str) -> PathBuf {
     let kubeconfig = folder.join("kubeconfig");
     fs::write(
         &kubeconfig,
@@ -114,7 +130,7 @@ fn sync_line(folder: &Path, url: &str) -> String {
         ),
     )
     .unwrap();
-    format!("secret sync --secret prod/db=shop/db --kubeconfig {}", kubeconfig.display())
+    kubeconfig
 }
 
 #[test]

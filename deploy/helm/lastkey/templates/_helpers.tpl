@@ -113,9 +113,9 @@ priorityClassName: {{ .Values.agents.priorityClassName | quote }}
 
 {{- define "lastkey.agentMounts" -}}
 # The certificate of the node, which `lastkey node join` wrote; it is read again when it changes.
+# Beside it the agent writes what it knows of the server's state.
 - name: identity
   mountPath: /var/lib/lastkey-node
-  readOnly: true
 {{- if .Values.agents.ca }}
 - name: config
   mountPath: /etc/lastkey

@@ -26,7 +26,7 @@ mod seals;
 mod secrets;
 pub(crate) mod sessions;
 mod syntax;
-mod system;
+pub(crate) mod system;
 pub(crate) mod users;
 mod versions;
 mod words;

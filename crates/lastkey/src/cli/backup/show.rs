@@ -145,6 +145,8 @@ pub(super) struct RestoredView {
     pub(super) destroyed_again: usize,
     /// The last destruction that the list knows of: what was destroyed later has come back.
     pub(super) last_destroyed_at: Option<String>,
+    /// Whether nodes that knew a newer state go on with this one.
+    pub(super) rollback_accepted: bool,
     pub(super) data: String,
 }
 
@@ -159,9 +161,14 @@ impl Show for RestoredView {
             .with("Destroyed again", self.destroyed_again)
             .with_some("Last destruction known", self.last_destroyed_at.as_ref())
             .table();
-        format!("{fields}\nNext:\n  lastkey server --data {}\n  lastkey unseal\n", self.data)
+        let next = format!("Next:\n  lastkey server --data {}\n  lastkey unseal\n", self.data);
+        let word = if self.rollback_accepted { "" } else { NO_WORD };
+        format!("{fields}\n{next}{word}")
     }
 }
+
+const NO_WORD: &str = "Nodes that knew a newer state refuse this one until the server was started once \
+                       with --accept-rollback.\n";
 
 /// A moment for people and programs.
 pub(super) fn date(at: Timestamp) -> String {

@@ -338,5 +338,5 @@ fn access_of_file(server: Server, folder: &Path) -> anyhow::Result<Access> {
     let token = server.token_file.map_or(Token::None, |path| Token::File(folder.join(path)));
     let identity = server.identity.map(|path| folder.join(path));
     let renew_secs = server.renew_seconds.unwrap_or(RENEW_SECS);
-    Ok(Access { servers, trust, identity, renew_secs, token })
+    Ok(Access { servers, trust, identity, renew_secs, token, remembers: true })
 }

@@ -1,31 +1,20 @@
 //! What happens to the plugin, as events of Kubernetes about its node.
 //!
-//! Room      the binary: `node::ports::Herald` by `kube`.
-//! Source    k8s.io/api/events/v1.
-//! Holds     Nothing waits for them. An API server that is away, which is what the plugin has to
-//!           outlive, costs the event after some attempts and nothing else. The kubeconfig is read
-//!           for each attempt: what it names may be renewed, or come later.
+//! Room      the binary: `node::ports::Herald` by `roles::events`.
+//! Holds     An API server that is away is what the plugin has to outlive.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use anyhow::Context as _;
-use lastkey_connect::guard::{Allowed, Guard};
-use lastkey_kube::{Access, Cluster};
 use lastkey_node::ports::{Happening, Herald};
-use serde_json::{Value, json};
-use time::OffsetDateTime;
+use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+
+use crate::roles::events::{self, Event, Letter, Post};
 
 /// More are dropped while the API server is away: the log has them all.
 const MOST_WAITING: usize = 32;
-/// Pauses between attempts, in seconds: two minutes in all.
-const PAUSES: [u64; 10] = [2, 5, 10, 15, 15, 15, 15, 15, 15, 15];
-/// Longest note that an API server takes, in characters that may be four bytes long.
-const MAX_NOTE: usize = 1_024 / 4;
 /// Events about nodes, which have no namespace, lie in this one.
-const PATH: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+const NAMESPACE: &str = "default";
 
 /// Where events go.
 #[derive(Clone, Debug)]
@@ -36,126 +25,61 @@ pub(super) struct EventsTo {
 }
 
 /// Takes up what is to be told.
-pub(super) struct Post(mpsc::Sender<Letter>);
-
-/// What waits to be written.
-pub(super) struct Letter {
-    at: OffsetDateTime,
-    provider: String,
-    happening: Happening,
+pub(super) struct Announcer {
+    post: Post,
+    node: String,
 }
 
-/// A place for what is to be told, and what [`write()`] takes out of it.
-pub(super) fn post() -> (Post, mpsc::Receiver<Letter>) {
-    let (sender, receiver) = mpsc::channel(MOST_WAITING);
-    (Post(sender), receiver)
+/// For a node, with what is to be written.
+pub(super) fn announcer(node: &str) -> (Announcer, mpsc::Receiver<Letter>) {
+    let (post, letters) = events::post(node.to_owned(), MOST_WAITING);
+    (Announcer { post, node: node.to_owned() }, letters)
 }
 
-impl Herald for Post {
+impl Herald for Announcer {
     fn tell(&self, provider: &str, happening: Happening) {
-        let (at, provider) = (OffsetDateTime::now_utc(), provider.to_owned());
-        if self.0.try_send(Letter { at, provider, happening }).is_err() {
-            tracing::debug!("an event is dropped: too many wait for the API server");
-        }
+        let note = format!("{provider}: {happening}");
+        self.post.send(&self.event(&note, &happening));
     }
 }
 
-/// Writes events until the end of the process.
-pub(super) async fn write(to: EventsTo, mut waiting: mpsc::Receiver<Letter>) {
-    while let Some(letter) = waiting.recv().await {
-        let event = letter.event(&to.node);
-        let mut pauses = PAUSES.iter();
-        while let Err(error) = send(&to.kubeconfig, &event).await {
-            let (reason, error) = (letter.happening.reason(), format!("{error:#}"));
-            let Some(pause) = pauses.next() else {
-                tracing::warn!(reason, error, "an event is not written");
-                break;
-            };
-            tracing::debug!(reason, error, "an event is not written yet");
-            sleep(Duration::from_secs(*pause)).await;
-        }
-    }
-}
-
-async fn send(kubeconfig: &Path, event: &Value) -> anyhow::Result<()> {
-    let access = Access::from_kubeconfig(kubeconfig, None)
-        .with_context(|| kubeconfig.display().to_string())?;
-    let cluster = Cluster::new(&Guard::new(Allowed::Any), access)?;
-    cluster.create(PATH, event).await?;
-    Ok(())
-}
-
-impl Letter {
-    fn event(&self, node: &str) -> Value {
-        let note = format!("{}: {}", self.provider, self.happening);
-        let note: String = note.chars().take(MAX_NOTE).collect();
-        json!({
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {
-                "generateName": format!("{node}.lastkey-kms-plugin-"),
-                "namespace": "default",
-            },
-            "eventTime": written(self.at),
-            "reportingController": "lastkey.dev/kms-plugin",
-            "reportingInstance": node,
-            "action": "ProtectSeeds",
-            "reason": self.happening.reason(),
+impl Announcer {
+    fn event<'a>(&self, note: &'a str, happening: &Happening) -> Event<'a> {
+        let node = &self.node;
+        Event {
+            namespace: NAMESPACE,
             // As the kubelet names its node.
-            "regarding": { "apiVersion": "v1", "kind": "Node", "name": node, "uid": node },
-            "note": note,
-            "type": if self.happening.is_warning() { "Warning" } else { "Normal" },
-        })
+            regarding: json!({ "apiVersion": "v1", "kind": "Node", "name": node, "uid": node }),
+            name: format!("{node}.lastkey-kms-plugin-"),
+            controller: "lastkey.dev/kms-plugin",
+            action: "ProtectSeeds",
+            reason: happening.reason(),
+            note,
+            is_warning: happening.is_warning(),
+        }
     }
-}
-
-/// RFC 3339 with the microseconds that Kubernetes wants.
-fn written(at: OffsetDateTime) -> String {
-    let (date, time) = (at.date(), at.time());
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        date.year(),
-        u8::from(date.month()),
-        date.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time.microsecond()
-    )
 }
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
 
     #[test]
-    fn event_is_about_the_node_and_short_enough() {
-        let at = OffsetDateTime::from_unix_timestamp(1_790_000_001).unwrap();
-        let refused = |message: String| Letter {
-            at,
-            provider: "etcd".to_owned(),
-            happening: Happening::Refused { code: "KeyState".to_owned(), message },
+    fn event_is_about_the_node() {
+        let (announcer, _) = announcer("cp-1");
+        let refused = Happening::Refused {
+            code: "KeyState".to_owned(),
+            message: "the key is disabled".to_owned(),
         };
-        let event = refused("the key is disabled".to_owned()).event("cp-1");
-        assert_eq!(event["eventTime"], "2026-09-21T14:13:21.000000Z");
-        assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("KeyRefused")));
-        assert_eq!(event["regarding"]["name"], "cp-1");
-        assert!(event["note"].as_str().unwrap().starts_with("etcd: the key service refuses"));
-        let long = refused("\u{1F511}".repeat(2_000)).event("cp-1");
-        assert!(long["note"].as_str().unwrap().len() <= 1_024);
-    }
-
-    #[tokio::test]
-    async fn more_than_can_wait_is_dropped_and_nobody_waits() {
-        let (post, mut waiting) = post();
-        for _ in 0..MOST_WAITING + 5 {
-            post.tell("etcd", Happening::Answers);
-        }
-        drop(post);
-        let mut count = 0;
-        while waiting.recv().await.is_some() {
-            count += 1;
-        }
-        assert_eq!(count, MOST_WAITING);
+        let note = format!("etcd: {refused}");
+        let event = announcer.event(&note, &refused);
+        let letter = announcer.post.letter(&event, OffsetDateTime::UNIX_EPOCH);
+        let body = letter.body();
+        assert_eq!((&body["type"], &body["reason"]), (&json!("Warning"), &json!("KeyRefused")));
+        assert_eq!(body["regarding"]["name"], "cp-1");
+        assert_eq!(body["metadata"]["namespace"], "default");
+        assert!(body["note"].as_str().unwrap().starts_with("etcd: the key service refuses"));
     }
 }

@@ -26,8 +26,10 @@ use tokio::sync::watch;
 
 use self::config::{Place, Resolved, Service};
 use self::embedded::Running;
+use self::events::EventsTo;
 use crate::adapters::{EmbeddedKeys, RemoteKeys, Token};
 use crate::cli::ConnectionArgs;
+use crate::roles::events::write;
 use crate::{hardening, say, telemetry};
 
 /// Lets a kube-apiserver encrypt what it stores in etcd under a key of the service (Kubernetes
@@ -80,8 +82,13 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     }
     let Connected { keys, server, remote } = connect(service)?;
     let metrics = Metrics::new(crate::VERSION, locked.is_ok());
-    let (post, letters) = events::post();
-    let herald = events_to.as_ref().map(|_| Arc::new(post) as Arc<dyn Herald>);
+    let (herald, letters) = match events_to {
+        None => (None, None),
+        Some(EventsTo { kubeconfig, node }) => {
+            let (announcer, letters) = events::announcer(&node);
+            (Some(Arc::new(announcer) as Arc<dyn Herald>), Some((kubeconfig, letters)))
+        }
+    };
     let started: Vec<(Socket, Arc<Provider>)> = sockets
         .into_iter()
         .zip(providers)
@@ -103,8 +110,8 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         if let Some(remote) = remote {
             tokio::spawn(renewal::renew(remote, metrics.expiry()));
         }
-        if let Some(to) = events_to {
-            tokio::spawn(events::write(to, letters));
+        if let Some((kubeconfig, letters)) = letters {
+            tokio::spawn(write(kubeconfig, letters));
         }
         serve_all(started, metrics, page).await
     })?;

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::csi::driver::{Driver, Pod, Published};
 use crate::csi::site::{Site, class, content};
 use crate::process::{Running, until};
+use crate::secret_sync::{Secrets, kubeconfig};
 use crate::world::audit_records;
 
 /// A provider that sees the kubelet's folder.
@@ -103,6 +104,40 @@ fn what_changed_while_the_server_or_the_provider_was_away_arrives_afterwards() {
     mounted(&mut driver, &pod, objects);
     assert_eq!(content(&target, "db"), "three");
     until("a receipt", || consumers(&site, "prod/shop/db") == held("pod-1", 3));
+}
+
+/// The driver tells nobody when a mounted volume is not renewed.
+#[test]
+fn what_becomes_of_a_mounted_volume_is_an_event_of_its_pod() {
+    let (site, api) = (Site::found(), Secrets::default());
+    let kubeconfig = kubeconfig(&site.path(""), &api.serve());
+    site.put_fields("prod/shop/db", &[("password", "one")]);
+    let kubelet = site.path("kubelet");
+    let (kubelet, kubeconfig) = (kubelet.to_str().unwrap(), kubeconfig.to_str().unwrap());
+    let _provider = site.provider(&["--kubelet-dir", kubelet, "--events-kubeconfig", kubeconfig]);
+    let mut driver = site.driver();
+    let pod = site.pod("pod-1");
+    mounted(&mut driver, &pod, "- {secret: prod/shop/db, field: password, path: pw}");
+    let target = driver.target(&pod);
+    let told = |reason: &str| {
+        let all = api.below("/apis/events.k8s.io/v1/namespaces/shop/events/");
+        all.into_iter().find(|event| event["reason"] == reason)
+    };
+    site.put_fields("prod/shop/db", &[("password", "two")]);
+    until("new bytes", || has(&target, "pw", "two"));
+    until("an event of it", || told("SecretsRenewed").is_some());
+    // Its field is gone: the volume stays as it is.
+    site.put("prod/shop/db", b"{}");
+    until("an event of that", || told("SecretsNotRenewed").is_some());
+    let kept = told("SecretsNotRenewed").unwrap();
+    assert_eq!(kept["type"], "Warning");
+    assert_eq!(kept["regarding"]["uid"], "pod-1");
+    let note = kept["note"].as_str().unwrap();
+    assert!(note.contains("prod/shop/db") && note.contains("no field password"), "{note}");
+    assert!(has(&target, "pw", "two"));
+    // The next version has it again.
+    site.put_fields("prod/shop/db", &[("password", "four")]);
+    until("new bytes", || has(&target, "pw", "four"));
 }
 
 #[test]

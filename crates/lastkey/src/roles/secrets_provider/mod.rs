@@ -4,6 +4,8 @@
 //! Holds     The process does not end because a server is away: pods that run keep what they have,
 //!           and pods that start are told why they wait.
 
+mod events;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use tokio::sync::watch;
 use crate::adapters::{Access, ClusterKeys, RemoteSecrets};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
+use crate::roles::events::write;
 use crate::{hardening, say, telemetry};
 
 /// Where a driver looks first, whatever lies in the other folder.
@@ -67,6 +70,10 @@ pub(crate) struct Args {
     /// Serve /healthz and /readyz alone on this address, for probes, such as 0.0.0.0:9810.
     #[arg(long, value_name = "ADDR")]
     health: Option<SocketAddr>,
+    /// Tell what becomes of mounted volumes in events about their pods, by this kubeconfig, which
+    /// may create events in the namespaces of the pods.
+    #[arg(long, value_name = "FILE")]
+    events_kubeconfig: Option<PathBuf>,
     /// An audience of tokens that mean us (repeatable).
     #[arg(long = "audience", value_name = "NAME", default_value = "lastkey")]
     audiences: Vec<String>,
@@ -98,30 +105,37 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     let config = ProviderConfig {
         version: crate::VERSION.to_owned(),
         role: args.role.clone(),
-        kubelet: kubelet.cloned(),
+        // The driver names places by their whole path.
+        kubelet: kubelet.map(std::path::absolute).transpose()?,
         audiences: args.audiences.clone(),
     };
-    let providers = providers(args, connection, config, access)?;
+    let (announcer, letters) = events::announcer();
+    let own = Provider::new(config, Arc::new(RemoteSecrets::new(access)?), outage(args)?)?;
+    let (own, letters) = match &args.events_kubeconfig {
+        None => (own, None),
+        Some(file) => (own.announced_by(Arc::new(announcer)), Some((file.clone(), letters))),
+    };
+    let providers = providers(args, connection, own)?;
     // One thread: there is little to do, and nobody waits for a second one to wake up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve_all(sockets, Arc::new(providers), pages))
+    runtime.block_on(async {
+        if let Some((kubeconfig, letters)) = letters {
+            tokio::spawn(write(kubeconfig, letters));
+        }
+        serve_all(sockets, Arc::new(providers), pages).await
+    })
 }
 
 /// A provider for each server.
-fn providers(
-    args: &Args,
-    connection: &ConnectionArgs,
-    config: ProviderConfig,
-    access: Access,
-) -> anyhow::Result<Providers> {
-    let outage = outage(args)?;
-    let own = Provider::new(config, Arc::new(RemoteSecrets::new(access)?), outage.clone())?;
+fn providers(args: &Args, connection: &ConnectionArgs, own: Provider) -> anyhow::Result<Providers> {
     let mut providers = Providers::new(Arc::new(own));
     for address in &args.allowed_addresses {
         let there = ConnectionArgs { addr: Some(address.clone()), ..connection.clone() };
         let access = Access::of_flags(&there, Access::NO_RENEWAL).context("--allow-address")?;
+        // The file is about the node's own server; this may be another installation.
+        let access = Access { remembers: false, ..access };
         let service = Arc::new(RemoteSecrets::new(access)?);
-        let provider = providers.own().beside(service, outage.clone())?;
+        let provider = providers.own().beside(service, outage(args)?)?;
         providers.allow(address, Arc::new(provider));
     }
     Ok(providers)
