@@ -174,7 +174,7 @@ impl Parts {
             kept_len: None,
             is_broken: false,
             dir: File::open(&layout.dir)?,
-            is_unsynced: layout.unsynced().exists(),
+            is_unsynced: layout.unsynced().try_exists()?,
         };
         let write = if builder.is_unsynced { files::write_file } else { files::write_if_other };
         for found in segments {
