@@ -156,12 +156,14 @@ class Log:
             yield data[at + 2 : at + 2 + length]
             at, index = at + 2 + length, index + 1
 
-    def earlier(self, newest):
+    def text(self, name, missing):
+        """A file that may be missing."""
+        path = self.directory / name
+        return path.read_text(encoding="utf-8") if path.is_file() else missing
+
+    def earlier(self, notes, newest):
         """The checkpoints that were kept, as a map of size to root."""
-        path = self.directory / "checkpoints"
-        if not path.is_file():
-            return {}
-        parts = path.read_text(encoding="utf-8").split("\n\n")
+        parts = notes.split("\n\n")
         require(parts.pop() == "" and len(parts) % 2 == 0, 0, "a list that ends within a note")
         kept, last = {}, 0
         for body, lines in zip(parts[::2], parts[1::2]):
@@ -219,13 +221,12 @@ class Log:
         return (hashes, HEADER + length) if good else None
 
     def check(self):
+        # In this order: a log that goes on has signed what these say before its next checkpoint.
+        minimum, notes = int(self.text("minimum-index", "0")), self.text("checkpoints", "")
         note = self.read("checkpoint", 0).decode()
         size, expected, origin = open_checkpoint(note, self.keys)
-        minimum = 0
-        if (self.directory / "minimum-index").is_file():
-            minimum = int((self.directory / "minimum-index").read_text(encoding="ascii"))
         require(minimum <= size and minimum % WIDTH == 0, 0, "a minimum index that does not fit")
-        earlier = self.earlier(size)
+        earlier = self.earlier(notes, size)
         held, unsigned = self.segments(size)
         tree, sure, pruned, levels = Tree(), 0, 0, [[]]
         for number in range((size + WIDTH - 1) // WIDTH):

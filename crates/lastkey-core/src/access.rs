@@ -357,6 +357,19 @@ pub struct Revocation {
     pub needed_until: Timestamp,
 }
 
+impl Revocation {
+    /// This one, and an earlier one about the same: the later dates count, because a clock that was
+    /// set back brings nothing back that was over.
+    #[must_use]
+    pub fn joined_to(self, before: &Self) -> Self {
+        Self {
+            issued_until: self.issued_until.max(before.issued_until),
+            needed_until: self.needed_until.max(before.needed_until),
+            ..self
+        }
+    }
+}
+
 /// The secret that sessions of some time are sealed under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionEpoch {

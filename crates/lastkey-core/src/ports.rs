@@ -159,7 +159,8 @@ pub trait Store: Send + Sync {
     fn writes_of_epoch(&self) -> u64;
 
     /// Goes through some records, in the order in which they came, and puts those of older epochs
-    /// under the newest one. Their content and revision stay, and watchers hear nothing.
+    /// under the newest one. Their content and revision stay, and watchers hear nothing. The first
+    /// are looked at when no write that was sealed under an older epoch is under way any more.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -329,17 +330,23 @@ pub trait AuditArchive: Send + Sync {
     /// When the list cannot be read.
     async fn witnesses(&self) -> Result<Witnesses, Cause>;
 
-    /// Writes that list anew, durably.
+    /// Writes that list anew, durably, if it still is what it was; false when somebody else has
+    /// changed it.
     ///
     /// # Errors
-    /// When it cannot be written.
-    async fn set_witnesses(&self, witnesses: Witnesses) -> Result<(), Cause>;
+    /// When it cannot be read or written.
+    async fn replace_witnesses(&self, before: &Witnesses, after: Witnesses) -> Result<bool, Cause>;
 }
 
 /// The machine's clocks.
 pub trait Clock: Send + Sync {
     /// What they say now. Called often; must be cheap.
     fn read(&self) -> Reading;
+
+    /// What the wall clock says now: every call asks it more than once.
+    fn wall(&self) -> Timestamp {
+        self.read().wall
+    }
 }
 
 /// Where use cases draw randomness from.

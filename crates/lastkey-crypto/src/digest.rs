@@ -45,7 +45,9 @@ impl core::fmt::Debug for Sha256 {
 /// SHA-256 of `bytes`.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    sha256_of(&[bytes])
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
 }
 
 /// SHA-256 of the parts, one after the other.

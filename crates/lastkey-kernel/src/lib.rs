@@ -7,6 +7,7 @@
 //!           believe. A volume key reaches the kernel by the keyring, where nobody reads it again,
 //!           and is in no table.
 
+mod block;
 pub mod code;
 pub mod heap;
 mod keyring;

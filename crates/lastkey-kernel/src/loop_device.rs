@@ -3,18 +3,25 @@
 //! Room      `kernel`.
 //! Source    loop(4), linux/loop.h.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::sys::{LOOP_CONFIG_LEN, LoopRequest, configure_loop, loop_request};
+use crate::DeviceNumber;
+use crate::block::{block_devices, told};
+use crate::sys::{
+    LOOP_CONFIG_LEN, LOOP_INFO_LEN, LoopRequest, configure_loop, loop_request, loop_status,
+};
 
 /// In bytes; what sectors of 4,096 bytes and direct I/O need.
 const BLOCK_LEN: u32 = 4_096;
 const DIRECT_IO: u32 = 16;
 /// Others take free devices as well; who comes first has it.
 const ATTEMPTS: u32 = 16;
+/// The path of the file, of a device that has one.
+const BACKING_FILE: &str = "loop/backing_file";
 const EBUSY: i32 = 16;
 const ENXIO: i32 = 6;
 
@@ -44,26 +51,67 @@ pub fn attach(file: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("no loop device stays free long enough"))
 }
 
-/// The device of a file, if it has one.
+/// The device of a file, if it has one. By what the file is: paths are those of whoever attached it, in
+/// a container that may be gone.
 ///
 /// # Errors
-/// When the kernel's list cannot be read.
+/// When the kernel's list cannot be read, or the file is not there.
 pub fn find(file: &Path) -> io::Result<Option<PathBuf>> {
-    let entries = match fs::read_dir("/sys/block") {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let name = entry?.file_name();
-        let Some(name) = name.to_str().filter(|name| name.starts_with("loop")) else { continue };
-        // A deleted file has " (deleted)" behind its name and so is another one.
-        let backing = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file"));
-        if backing.is_ok_and(|backing| Path::new(backing.trim_end_matches('\n')) == file) {
-            return Ok(Some(Path::new("/dev").join(name)));
+    let file = fs::metadata(file)?;
+    for name in block_devices("loop")? {
+        if told(&name, BACKING_FILE).is_none() {
+            continue;
+        }
+        let device = Path::new("/dev").join(name);
+        match File::open(&device).and_then(|device| loop_status(&device)) {
+            Ok(info) if is_whole(&info, &file) => return Ok(Some(device)),
+            Ok(_) => {}
+            // It was let go of meanwhile.
+            Err(error) if error.raw_os_error() == Some(ENXIO) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(None)
+}
+
+/// Whether a device shows all of a file. `struct loop_info64`: device and number of the file, the
+/// device's own, and from where to where it shows the file.
+fn is_whole(info: &[u8; LOOP_INFO_LEN], file: &Metadata) -> bool {
+    let (words, _) = info.as_chunks::<8>();
+    let mut words = words.iter().map(|word| u64::from_ne_bytes(*word));
+    let wanted = [Some(file.dev()), Some(file.ino()), None, Some(0), Some(0)];
+    wanted.into_iter().all(|wanted| {
+        let found = words.next();
+        wanted.is_none() || wanted == found
+    })
+}
+
+/// A device of a file that was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// The device.
+    pub device: PathBuf,
+    /// Its number.
+    pub number: DeviceNumber,
+    /// The path that the file had, as whoever attached it saw it.
+    pub file: PathBuf,
+}
+
+/// All devices whose file was deleted.
+///
+/// # Errors
+/// When the kernel's list cannot be read.
+pub fn orphans() -> io::Result<Vec<Orphan>> {
+    let names = block_devices("loop")?.into_iter();
+    let orphans = names.filter_map(|name| {
+        let file = PathBuf::from(told(&name, BACKING_FILE)?.strip_suffix(" (deleted)")?);
+        let number = told(&name, "dev")?;
+        let (major, minor) = number.split_once(':')?;
+        let number = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
+        Some(Orphan { device: Path::new("/dev").join(name), number, file })
+    });
+    Ok(orphans.collect())
 }
 
 /// Lets go of the device of a file, if it has one. Somebody who has it open keeps it until he
@@ -72,12 +120,18 @@ pub fn find(file: &Path) -> io::Result<Option<PathBuf>> {
 /// # Errors
 /// When the kernel refuses.
 pub fn detach(file: &Path) -> io::Result<()> {
-    let file = match file.canonicalize() {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let Some(device) = find(&file)? else { return Ok(()) };
+    match find(file) {
+        Ok(device) => device.map_or(Ok(()), |device| release(&device)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lets go of a device. Somebody who has it open keeps it until he closes it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn release(device: &Path) -> io::Result<()> {
     match loop_request(&File::open(device)?, LoopRequest::Clear) {
         Ok(_) => Ok(()),
         // Somebody else was faster.
@@ -110,7 +164,31 @@ fn config(backing: &File) -> io::Result<[u8; LOOP_CONFIG_LEN]> {
 
 #[cfg(test)]
 mod tests {
-    use super::config;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::{config, is_whole};
+    use crate::sys::LOOP_INFO_LEN;
+
+    #[test]
+    fn device_is_that_of_a_file_when_it_shows_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a"), folder.path().join("b"));
+        fs::write(&path, "").unwrap();
+        fs::write(&other, "").unwrap();
+        let file = fs::metadata(&path).unwrap();
+        let mut info = [0; LOOP_INFO_LEN];
+        info[..8].copy_from_slice(&file.dev().to_ne_bytes());
+        info[8..16].copy_from_slice(&file.ino().to_ne_bytes());
+        info[16..24].fill(7);
+        assert!(is_whole(&info, &file));
+        assert!(!is_whole(&info, &fs::metadata(&other).unwrap()));
+        for part in [24, 32] {
+            let mut info = info;
+            info[part] = 1;
+            assert!(!is_whole(&info, &file), "{part}");
+        }
+    }
 
     /// Offsets of linux/loop.h on every architecture: fd 0, block_size 4, info at 8; lo_flags is
     /// behind five u64 and three u32 of it.

@@ -10,6 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::DeviceNumber;
+use crate::block::{block_devices, told};
 use crate::keyring::LogonKey;
 use crate::sys::{DM_HEAD_LEN, device_mapper};
 
@@ -118,6 +119,15 @@ pub fn reload(name: &str, table: &CryptTable, key: &[u8]) -> io::Result<()> {
         drop(clear(name));
     }
     changed
+}
+
+/// The names of all mappings, whoever made them.
+///
+/// # Errors
+/// When the kernel's list cannot be read.
+pub fn names() -> io::Result<Vec<String>> {
+    let devices = block_devices("dm-")?.into_iter();
+    Ok(devices.filter_map(|device| told(&device, "dm/name")).collect())
 }
 
 /// What stands under a name.

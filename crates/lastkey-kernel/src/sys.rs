@@ -19,6 +19,8 @@ use crate::code::OwnPages;
 pub(crate) const DM_HEAD_LEN: usize = 312;
 /// Length of `struct loop_config`.
 pub(crate) const LOOP_CONFIG_LEN: usize = 304;
+/// Length of `struct loop_info64`.
+pub(crate) const LOOP_INFO_LEN: usize = 232;
 
 const DM_TYPE: u32 = 0xfd;
 const KEY_SPEC_THREAD_KEYRING: libc::c_long = -1;
@@ -67,6 +69,19 @@ pub(crate) fn configure_loop(device: &File, config: &[u8; LOOP_CONFIG_LEN]) -> i
     // size of `struct loop_config`, at the pointer, and writes nothing there.
     let answer = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, config.as_ptr()) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `LOOP_GET_STATUS64`: a `struct loop_info64`.
+///
+/// # Errors
+/// What the kernel answers.
+pub(crate) fn loop_status(device: &File) -> io::Result<[u8; LOOP_INFO_LEN]> {
+    const LOOP_GET_STATUS64: libc::Ioctl = 0x4c05;
+    let mut info = [0; LOOP_INFO_LEN];
+    // SAFETY: `device` is an open file for the length of the call. The kernel writes 232 bytes, the
+    // size of `struct loop_info64` and the length of `info`, at the pointer, and keeps none.
+    let answer = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64, info.as_mut_ptr()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(info) }
 }
 
 /// A request of a loop device that takes a number at most.
@@ -152,6 +167,7 @@ mod tests {
 
     use super::{
         DM_HEAD_LEN, LOOP_CONFIG_LEN, LoopRequest, configure_loop, device_mapper, loop_request,
+        loop_status,
     };
 
     fn null() -> File {
@@ -180,6 +196,7 @@ mod tests {
         assert_eq!(refused.raw_os_error(), Some(ENOTTY));
         let refused = configure_loop(&null(), &[0; LOOP_CONFIG_LEN]).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(ENOTTY));
+        assert_eq!(loop_status(&null()).unwrap_err().raw_os_error(), Some(ENOTTY));
         for request in [LoopRequest::GetFree, LoopRequest::Clear, LoopRequest::SetCapacity] {
             let refused = loop_request(&null(), request).unwrap_err();
             assert_eq!(refused.raw_os_error(), Some(ENOTTY));

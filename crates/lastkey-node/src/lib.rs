@@ -15,3 +15,4 @@ pub mod page;
 pub mod ports;
 pub mod sealed_key;
 pub mod socket;
+pub mod tokens;

@@ -13,7 +13,7 @@ use lastkey_crypto::digest::sha256;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_secret::{SecretArray, SecretVec};
 
-use lastkey_trust::session::looks_like_bearer;
+use lastkey_trust::session::BEARER_PREFIX;
 
 use crate::access::{Agent, Origin};
 use crate::engine::Engine;
@@ -57,6 +57,11 @@ pub(crate) fn token_record(
     (RecordPath::token(&hash), Record::Token(TokenRecord { principal, created_at }))
 }
 
+/// Whether a token is one of sessions, whatever else is wrong with it.
+fn is_of_a_session(token: &[u8]) -> bool {
+    token.starts_with(BEARER_PREFIX.as_bytes())
+}
+
 /// Where somebody calls from, as policy and audit are told.
 pub(crate) fn source_of(address: Option<IpAddr>, agent: Option<&Agent>, who: &Principal) -> Source {
     Source { address, by_node_agent: agent.is_some_and(|agent| agent.serves(who)) }
@@ -96,6 +101,7 @@ impl Engine {
     }
 
     async fn identify(&self, presented: &Presented, from: Origin<'_>) -> Result<Principal, Error> {
+        let now = self.clock.wall();
         let opened = match presented {
             Presented::Nothing => {
                 let agent = from.agent.map(Agent::principal);
@@ -103,9 +109,9 @@ impl Engine {
                 return who.ok_or_else(|| self.refuse_peer(from.peer));
             }
             Presented::Unreadable => return Err(Error::Unauthenticated),
-            Presented::Signed(head) => self.sessions.open_signed(head, from, self.clock.wall()),
-            Presented::Bearer(token) if token.expose(looks_like_bearer) => {
-                self.sessions.open_bearer(token, from, self.clock.wall())
+            Presented::Signed(head) => self.sessions.open_signed(head, from, now),
+            Presented::Bearer(token) if token.expose(is_of_a_session) => {
+                self.sessions.open_bearer(token, from, now)
             }
             Presented::Bearer(token) => return self.find_token(token).await,
         };
@@ -113,7 +119,7 @@ impl Engine {
             tracing::debug!(reason = refused.word(), "a session was refused");
             Error::Unauthenticated
         })?;
-        if self.is_gone(&who, self.clock.wall()) {
+        if self.is_gone(&who, now) {
             tracing::debug!(reason = "pod_gone", "a session was refused");
             return Err(Error::Unauthenticated);
         }

@@ -45,7 +45,7 @@ impl ServiceClock {
 
     /// The wall clock, for people.
     pub(crate) fn wall(&self) -> Timestamp {
-        self.machine.read().wall
+        self.machine.wall()
     }
 
     /// The record as of now.

@@ -6,7 +6,7 @@
 //!           works because the revision of a write is the expected one and 1.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
 use lastkey_core::ports::{
@@ -15,6 +15,7 @@ use lastkey_core::ports::{
 };
 use lastkey_core::record::{PathRange, RecordPath};
 use lastkey_secret::SecretVec;
+use tokio::sync::watch;
 
 use crate::backend::{
     Backend, BackendError, MAX_PATH_LEN, OUTSIDE, RawExchange, RawStored, RawWrite,
@@ -48,8 +49,17 @@ enum BadBatch {
 /// Records of one installation, sealed, in a backend.
 pub(crate) struct EncryptedStore<B> {
     backend: Arc<B>,
-    sealer: RwLock<Arc<RecordSealer>>,
+    newest: RwLock<Newest>,
     entropy: Arc<dyn EntropySource>,
+}
+
+/// What is written with, and who still writes with what came before it.
+struct Newest {
+    sealer: Arc<RecordSealer>,
+    /// Each write that is under way has a receiver of this.
+    writes: Arc<watch::Sender<()>>,
+    /// The same of sealers that came before.
+    older_writes: Vec<Arc<watch::Sender<()>>>,
 }
 
 impl<B: Backend> EncryptedStore<B> {
@@ -58,12 +68,33 @@ impl<B: Backend> EncryptedStore<B> {
         keys: &RecordKeys,
         entropy: Arc<dyn EntropySource>,
     ) -> Result<Self, StoreError> {
-        let sealer = RecordSealer::new(keys).map_err(StoreError::Failed)?;
-        Ok(Self { backend, sealer: RwLock::new(Arc::new(sealer)), entropy })
+        let sealer = Arc::new(RecordSealer::new(keys).map_err(StoreError::Failed)?);
+        let newest = Newest { sealer, writes: Arc::default(), older_writes: Vec::new() };
+        Ok(Self { backend, newest: RwLock::new(newest), entropy })
+    }
+
+    fn newest(&self) -> RwLockReadGuard<'_, Newest> {
+        self.newest.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sealer(&self) -> Arc<RecordSealer> {
-        Arc::clone(&self.sealer.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.newest().sealer)
+    }
+
+    /// The sealer for a write that is under way for as long as the receiver is there.
+    fn begin_write(&self) -> (Arc<RecordSealer>, watch::Receiver<()>) {
+        let newest = self.newest();
+        (Arc::clone(&newest.sealer), newest.writes.subscribe())
+    }
+
+    /// Waits until everything is written that was sealed under an older epoch.
+    async fn await_older_writes(&self) -> Result<(), StoreError> {
+        let older = self.newest().older_writes.clone();
+        for writes in older {
+            writes.closed().await;
+        }
+        // Who went away may have left his batch to the backend, which does one after the other.
+        self.backend.exchange(Vec::new()).await.map_err(store_error)
     }
 
     fn open(sealer: &RecordSealer, raw: RawStored) -> Result<Stored, StoreError> {
@@ -131,13 +162,12 @@ impl<B: Backend> EncryptedStore<B> {
         Ok(Some(RawExchange { place, before, after }))
     }
 
-    fn seal_batch(&self, batch: Vec<Write>) -> Result<Vec<RawWrite>, Cause> {
+    fn seal_batch(&self, sealer: &RecordSealer, batch: &[Write]) -> Result<Vec<RawWrite>, Cause> {
         let mut paths = BTreeSet::new();
         if !batch.iter().all(|write| paths.insert(&write.path)) {
             return Err(BadBatch::Twice.into());
         }
-        let sealer = self.sealer();
-        batch.iter().map(|write| self.seal(&sealer, write)).collect()
+        batch.iter().map(|write| self.seal(sealer, write)).collect()
     }
 
     fn seal(&self, sealer: &RecordSealer, write: &Write) -> Result<RawWrite, Cause> {
@@ -188,7 +218,8 @@ impl<B: Backend> Store for EncryptedStore<B> {
     }
 
     async fn commit(&self, batch: Vec<Write>) -> Result<CommitSeq, StoreError> {
-        let sealed = self.seal_batch(batch).map_err(StoreError::Failed)?;
+        let (sealer, _under_way) = self.begin_write();
+        let sealed = self.seal_batch(&sealer, &batch).map_err(StoreError::Failed)?;
         self.backend.commit(sealed).await.map_err(store_error)
     }
 
@@ -202,7 +233,11 @@ impl<B: Backend> Store for EncryptedStore<B> {
 
     fn adopt(&self, keys: &RecordKeys) -> Result<(), StoreError> {
         let sealer = RecordSealer::new(keys).map_err(StoreError::Failed)?;
-        *self.sealer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sealer);
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        newest.sealer = Arc::new(sealer);
+        let older = std::mem::take(&mut newest.writes);
+        newest.older_writes.retain(|writes| !writes.is_closed());
+        newest.older_writes.push(older);
         Ok(())
     }
 
@@ -211,6 +246,9 @@ impl<B: Backend> Store for EncryptedStore<B> {
     }
 
     async fn renew(&self, after: Option<Arrival>, limit: usize) -> Result<Renewed, StoreError> {
+        if after.is_none() {
+            self.await_older_writes().await?;
+        }
         let (mut renewed, mut left) = (Renewed::default(), limit);
         let mut ready = Vec::new();
         while left > 0 {
@@ -258,6 +296,8 @@ pub(crate) fn store_error(error: BackendError) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use lastkey_core::ports::SealedStore as _;
     use lastkey_testkit::conformance::store::put;
     use lastkey_testkit::entropy::{Dry, SeededSource};
@@ -266,6 +306,7 @@ mod tests {
     use super::*;
     use crate::memory::MemoryStore;
     use crate::opener::SealedRecords;
+    use crate::sqlite::SqliteStore;
 
     fn over(backend: &Arc<MemoryStore>) -> EncryptedStore<MemoryStore> {
         let entropy = Arc::new(SeededSource::new(1));
@@ -372,6 +413,36 @@ mod tests {
             assert!(matches!(result, Err(StoreError::Failed(_))), "{path:?}");
             assert_eq!(store.get(&path).await.unwrap(), None);
         }
+    }
+
+    /// A write that was sealed before the epoch began was not there yet when the records were gone
+    /// through: it stayed under the key of before, and every record was said to be under the new.
+    #[tokio::test]
+    async fn renewal_begins_when_what_was_sealed_before_is_written() {
+        let store = over(&Arc::new(MemoryStore::new()));
+        let under_way = store.begin_write();
+        store.adopt(&fixtures::record_keys(&[1, 2])).unwrap();
+        let mut renewal = store.renew(None, 10);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(renewal.as_mut().poll(&mut context).is_pending());
+        // Writes of the new epoch do not wait, and are not waited for.
+        store.commit(vec![put(1, Expected::Absent)]).await.unwrap();
+        let _new = store.begin_write();
+        drop(under_way);
+        assert_eq!(renewal.await.unwrap().met, 0);
+    }
+
+    #[tokio::test]
+    async fn renewal_meets_what_was_left_to_the_writer_by_somebody_who_went_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = Arc::new(SqliteStore::open(dir.path()).unwrap());
+        let entropy = Arc::new(SeededSource::new(1));
+        let store = EncryptedStore::new(backend, &fixtures::record_keys(&[1]), entropy).unwrap();
+        let mut commit = store.commit(vec![put(1, Expected::Absent)]);
+        assert!(commit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(commit);
+        store.adopt(&fixtures::record_keys(&[1, 2])).unwrap();
+        assert_eq!(store.renew(None, 10).await.unwrap().met, 1);
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ use lastkey_secret::SecretArray;
 use lastkey_trust::revocation::Revocations;
 use lastkey_trust::service_account::ObjectRef;
 use lastkey_trust::session::{
-    AuthStrength, EpochKeys, EpochRing, Presentation, Session, Subject, Workload,
+    AuthStrength, EpochKeys, EpochRing, KeptBearers, Presentation, Session, Subject, Workload,
 };
 use lastkey_trust::sigv4::{KeptKeys, Request, Signer, format_date, open_signed};
 use rustix::time::{ClockId, clock_gettime};
@@ -64,6 +64,8 @@ fn measure() -> Outcome<()> {
     };
     tell("seal_bearer", &mut || keys.seal_bearer(&session, &mut SystemEntropy).is_ok());
     tell("open_bearer", &mut || ring.open_bearer(black_box(&bearer), &request).is_ok());
+    let kept = KeptBearers::default();
+    tell("open_kept", &mut || ring.open_kept(&kept, black_box(&bearer), &request, |_| ()).is_ok());
 
     let date = format_date(NOW);
     let token = triple.session_token.expose(|bytes| String::from_utf8(bytes.to_vec()))?;

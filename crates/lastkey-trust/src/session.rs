@@ -10,6 +10,7 @@ mod caveat;
 mod codec;
 mod epoch;
 mod form;
+mod kept;
 mod present;
 
 use core::fmt;
@@ -26,6 +27,7 @@ pub use form::{
     ACCESS_KEY_ID_LEN, BEARER_PREFIX, MAX_BEARER_LEN, MAX_SESSION_TOKEN_LEN, SESSION_TOKEN_PREFIX,
     looks_like_access_key_id, looks_like_bearer, looks_like_session_token,
 };
+pub use kept::KeptBearers;
 pub use present::{NodeAgent, NotAccepted, Opened, Presentation};
 
 use crate::service_account::ObjectRef;

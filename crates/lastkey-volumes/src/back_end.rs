@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lastkey_kernel::DeviceNumber;
 use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone, statvfs};
 use rustix::io::Errno;
 
@@ -56,6 +57,14 @@ pub trait BackEnd: Send + Sync {
     /// # Errors
     /// When nobody tells.
     fn room(&self) -> io::Result<u64>;
+
+    /// Whether a device is certainly what was made for `id`, by what is on it.
+    ///
+    /// # Errors
+    /// When nobody knows.
+    fn is_below(&self, _: &str, _: DeviceNumber) -> io::Result<bool> {
+        Ok(false)
+    }
 
     /// Whether volumes that live as long as a pod may lie there.
     fn has_inline(&self) -> bool {

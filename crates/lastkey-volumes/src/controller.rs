@@ -34,6 +34,8 @@ struct Origin {
     fs: Option<Fs>,
     formatted: bool,
     wraps: Option<Wraps>,
+    /// In which role pods open what it is made of.
+    role: Option<String>,
 }
 
 impl Driver {
@@ -54,12 +56,13 @@ impl Driver {
         let source = source(request.content_source.as_ref())?;
         let key = self.resolve_key(class.key.as_deref())?;
         let mut record = match self.volumes.named(name) {
-            Some(record) => same(record, request, &key, fs, source.as_ref())?,
+            Some(record) => same(record, request, &class, &key, fs, source.as_ref())?,
             None => {
                 self.require_counted(&key)?;
                 // Until the copy is whole, its source is neither deleted nor changed.
                 let _source = source.as_ref().map(|from| self.locks.take(from.id())).transpose()?;
                 let origin = source.map(|source| self.origin(source)).transpose()?;
+                require_opener(&class, origin.as_ref())?;
                 let least = origin.as_ref().map_or(0, |origin| origin.capacity);
                 let capacity = size(request.capacity_range.as_ref(), least)?;
                 let record = VolumeRecord {
@@ -79,6 +82,8 @@ impl Driver {
                     claim: class.claim.map(|(namespace, name)| format!("{namespace}/{name}")),
                     pods: BTreeMap::new(),
                     deleting: false,
+                    role: class.role,
+                    staged: None,
                 };
                 self.add(&record, origin.as_ref())?;
                 record
@@ -132,6 +137,7 @@ impl Driver {
                     fs: of.fs,
                     formatted: of.formatted,
                     wraps: of.wraps.clone(),
+                    role: of.role.clone(),
                     source,
                 }
             }
@@ -146,6 +152,7 @@ impl Driver {
                     fs: of.fs,
                     formatted: of.formatted,
                     wraps: of.wraps,
+                    role: of.role,
                     source,
                 }
             }
@@ -349,10 +356,23 @@ fn source(content: Option<&ContentSource>) -> Result<Option<Source>, Fault> {
     }))
 }
 
+/// What pods open by their own tokens is not opened by the driver because somebody copied it.
+fn require_opener(class: &Class, origin: Option<&Origin>) -> Result<(), Fault> {
+    let of_pods = origin.filter(|origin| origin.role.is_some() && class.role.is_none());
+    of_pods.map_or(Ok(()), |origin| {
+        Err(Fault::invalid(format!(
+            "{:.64} is opened by the pods that use it, and so is what is made of it: use a StorageClass \
+             with unlockAs: workload",
+            origin.source.id()
+        )))
+    })
+}
+
 /// The volume of an earlier call, when this one asks for the same.
 fn same(
     record: VolumeRecord,
     request: &CreateVolumeRequest,
+    class: &Class,
     key: &str,
     fs: Option<Fs>,
     source: Option<&Source>,
@@ -367,6 +387,8 @@ fn same(
         "key"
     } else if record.source.as_ref() != source {
         "content source"
+    } else if record.role != class.role {
+        "opener"
     } else if record.source.is_none() && record.fs != fs {
         "file system"
     } else {

@@ -97,7 +97,7 @@ impl Line for CsiLine {
             CONTROLLER "ListSnapshots" => |driver, request| driver.list_snapshots(&request);
             NODE "NodeStageVolume" => |driver, request| nothing(driver.stage(&request));
             NODE "NodeUnstageVolume" => |driver, request| nothing(driver.unstage(&request));
-            NODE "NodePublishVolume" => |driver, request| nothing(driver.publish(&request));
+            NODE "NodePublishVolume" => |driver, request| nothing(driver.publish(request));
             NODE "NodeUnpublishVolume" => |driver, request| nothing(driver.unpublish(&request));
             NODE "NodeGetVolumeStats" => |driver, request| driver.stats(&request);
             NODE "NodeExpandVolume" => |driver, request| driver.expand_on_node(&request);

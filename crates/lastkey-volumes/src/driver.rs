@@ -2,7 +2,7 @@
 //!
 //! Room      `volumes`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -43,6 +43,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// Namespaces whose claims are refused: those of the key service.
     pub refused_namespaces: Vec<String>,
+    /// The audience of tokens of pods that the key service takes.
+    pub audience: String,
 }
 
 /// One node's driver.
@@ -59,6 +61,8 @@ pub struct Driver {
     pub(crate) counts: Counts,
     /// Keys of classes, by id, as they were described last.
     known: Mutex<BTreeMap<String, KeyInfo>>,
+    /// Mappings that nothing remembers and that are in use.
+    pub(crate) zombies: Mutex<BTreeSet<String>>,
     /// What was said last of each volume that something is wrong with.
     complaints: Mutex<BTreeMap<String, String>>,
     /// Locked for as long as the driver lives.
@@ -94,6 +98,7 @@ impl Driver {
             postponed: Postponed::default(),
             counts,
             known: Mutex::default(),
+            zombies: Mutex::default(),
             complaints: Mutex::default(),
             _folder: folder,
         };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex};
 
 use lastkey_kernel::DeviceNumber;
+use lastkey_kernel::loop_device::Orphan;
 use lastkey_kernel::mapper::{CryptTable, Mapping};
 use lastkey_kernel::mounts::{Fill, Mount};
 use lastkey_luks::VolumeKey;
@@ -26,6 +27,8 @@ pub(crate) struct State {
     pub(crate) calls: Vec<String>,
     /// The disk of this volume hangs.
     pub(crate) hung: Option<String>,
+    /// Files that have a block device, which is the file itself here.
+    pub(crate) loops: BTreeMap<PathBuf, DeviceNumber>,
     /// How many more calls that change something succeed.
     pub(crate) budget: Option<usize>,
 }
@@ -49,17 +52,37 @@ impl FakeMachine {
         let mut state = self.0.lock().unwrap();
         state.mappings.clear();
         state.mounts.clear();
+        state.loops.clear();
         state.budget = None;
     }
 }
 
 impl Machine for FakeMachine {
     fn attach(&self, file: &Path) -> io::Result<PathBuf> {
-        self.change("attach".to_owned()).map(|_| file.to_owned())
+        let number = self.number(file)?;
+        self.change("attach".to_owned())?.loops.insert(file.to_owned(), number);
+        Ok(file.to_owned())
     }
 
-    fn detach(&self, _: &Path) -> io::Result<()> {
-        self.change("detach".to_owned()).map(drop)
+    fn detach(&self, file: &Path) -> io::Result<()> {
+        self.change("detach".to_owned())?.loops.remove(file);
+        Ok(())
+    }
+
+    fn release(&self, device: &Path) -> io::Result<()> {
+        self.change(format!("release {}", device.display()))?.loops.remove(device);
+        Ok(())
+    }
+
+    fn orphans(&self) -> io::Result<Vec<Orphan>> {
+        let state = self.0.lock().unwrap();
+        let orphans = state.loops.iter().filter(|(file, _)| !file.exists());
+        let orphans = orphans.map(|(file, number)| Orphan {
+            device: file.clone(),
+            number: *number,
+            file: file.clone(),
+        });
+        Ok(orphans.collect())
     }
 
     fn grow(&self, _: &Path) -> io::Result<()> {
@@ -73,6 +96,10 @@ impl Machine for FakeMachine {
 
     fn is_solid_state(&self, _: DeviceNumber) -> bool {
         true
+    }
+
+    fn mappings(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.lock().unwrap().mappings.keys().cloned().collect())
     }
 
     fn mapping(&self, name: &str) -> io::Result<Option<Mapping>> {
@@ -213,9 +240,25 @@ pub(crate) struct Keys {
     pub(crate) has_no_primary: bool,
     /// Headers in escrow.
     pub(crate) headers: BTreeMap<String, Vec<u8>>,
+    /// Tokens of pods that get a session, and whether they may recover in it.
+    pub(crate) pods: BTreeMap<Vec<u8>, bool>,
+    /// How many sessions were opened.
+    pub(crate) sessions: usize,
+    /// The driver itself recovers nothing under keys of classes.
+    pub(crate) recovers_nothing: bool,
 }
 
 impl Keys {
+    fn recover(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError> {
+        let (key, version) = under(wrapped).ok_or(KeyError::Undecryptable)?;
+        let is_gone = self.destroyed.contains(&(key.clone(), version));
+        if self.disabled.contains(&key) || self.ended.contains(&key) || is_gone {
+            return Err(refused("KeyState"));
+        }
+        let secret = wrapped.strip_prefix(prefix(&key, version, context).as_slice());
+        secret.map(SecretVec::copy_of).ok_or(KeyError::Undecryptable)
+    }
+
     fn primary(&self, key: &str) -> u32 {
         self.primary.get(key).copied().unwrap_or(1)
     }
@@ -242,6 +285,9 @@ impl FakeKeys {
             has_no_primary: false,
             no_reports: None,
             headers: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            sessions: 0,
+            recovers_nothing: false,
         }))
     }
 
@@ -309,13 +355,33 @@ impl VolumeKeys for FakeKeys {
 
     fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError> {
         let keys = self.ask()?;
-        let (key, version) = under(wrapped).ok_or(KeyError::Undecryptable)?;
-        let is_gone = keys.destroyed.contains(&(key.clone(), version));
-        if keys.disabled.contains(&key) || keys.ended.contains(&key) || is_gone {
-            return Err(refused("KeyState"));
+        if keys.recovers_nothing && !wrapped.starts_with(b"lineage") {
+            return Err(refused("AccessDenied"));
         }
-        let secret = wrapped.strip_prefix(prefix(&key, version, context).as_slice());
-        secret.map(SecretVec::copy_of).ok_or(KeyError::Undecryptable)
+        keys.recover(wrapped, context)
+    }
+
+    fn open_session(&self, token: &SecretVec, _: &str) -> Result<SecretVec, KeyError> {
+        let mut keys = self.ask()?;
+        let token = token.expose(<[u8]>::to_vec);
+        if !keys.pods.contains_key(&token) {
+            return Err(refused("Unauthenticated"));
+        }
+        keys.sessions += 1;
+        Ok(SecretVec::take(token))
+    }
+
+    fn unwrap_in(
+        &self,
+        session: &SecretVec,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<SecretVec, KeyError> {
+        let keys = self.ask()?;
+        match session.expose(|session| keys.pods.get(session).copied()) {
+            Some(true) => keys.recover(wrapped, context),
+            Some(false) | None => Err(refused("AccessDenied")),
+        }
     }
 
     fn version_of(&self, wrapped: &[u8]) -> Option<u32> {

@@ -77,24 +77,52 @@ pub(crate) fn io_while(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Fa
 
 /// What the key service said about a key.
 pub(crate) fn key_fault(key: &str, error: KeyError) -> Fault {
-    let (kind, message) = match &error {
-        KeyError::Away(_) => {
-            (Kind::Away, format!("the key service does not answer for the key {key}"))
+    key_fault_of("this node", key, error)
+}
+
+/// The same to somebody else than this node.
+pub(crate) fn key_fault_of(who: &str, key: &str, error: KeyError) -> Fault {
+    let kind = kind_of(&error);
+    let message = match &error {
+        KeyError::Away(_) => format!("the key service does not answer for the key {key}"),
+        KeyError::Refused { code, message } if kind == Kind::Denied => {
+            format!("the key service refuses the key {key} to {who}: {message} ({code})")
         }
-        KeyError::Refused { code, message } => match code.as_str() {
-            "AccessDenied" | "Unauthenticated" => (
-                Kind::Denied,
-                format!("the key service refuses the key {key} to this node: {message} ({code})"),
-            ),
-            _ => (Kind::Precondition, format!("the key {key} cannot be used: {message} ({code})")),
-        },
-        KeyError::RolledBack { .. } => (Kind::Away, error.to_string()),
-        KeyError::Undecryptable => (
-            Kind::Precondition,
-            format!("the data key of this volume does not open under the key {key}"),
-        ),
+        KeyError::Refused { code, message } => {
+            format!("the key {key} cannot be used: {message} ({code})")
+        }
+        KeyError::Undecryptable => {
+            format!("the data key of this volume does not open under the key {key}")
+        }
+        KeyError::RolledBack { .. } => error.to_string(),
     };
     Fault { kind, message, cause: Some(error.into()) }
+}
+
+/// What the key service said to a pod that asked for a session.
+pub(crate) fn session_fault(who: &str, role: &str, error: KeyError) -> Fault {
+    let message = match &error {
+        KeyError::Away(_) => "the key service does not answer".to_owned(),
+        KeyError::Refused { code, message } => {
+            format!(
+                "the key service opens no session of the role {role} for {who}: {message} ({code})"
+            )
+        }
+        KeyError::RolledBack { .. } => error.to_string(),
+        KeyError::Undecryptable => format!("the token of {who} cannot be read"),
+    };
+    Fault { kind: kind_of(&error), message, cause: Some(error.into()) }
+}
+
+fn kind_of(error: &KeyError) -> Kind {
+    match error {
+        KeyError::Away(_) | KeyError::RolledBack { .. } => Kind::Away,
+        KeyError::Refused { code, .. } => match code.as_str() {
+            "AccessDenied" | "Unauthenticated" => Kind::Denied,
+            _ => Kind::Precondition,
+        },
+        KeyError::Undecryptable => Kind::Precondition,
+    }
 }
 
 impl From<lastkey_luks::Error> for Fault {

@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::disk::Disk;
 use crate::driver::Driver;
-use crate::fault::{Fault, io_while};
+use crate::fault::{Fault, Kind, io_while};
 use crate::record::VolumeRecord;
 use crate::snapshots::still;
 
@@ -65,7 +65,7 @@ impl Driver {
         let Some(mapping) = self.mapping(&record.id)? else { return Ok(None) };
         let stopped = mapping.suspended;
         let Some(usable) = self.is_usable(&record.key, known) else { return Ok(None) };
-        if usable && !stopped {
+        if usable && (!stopped || self.postponed.waits(&thaw_of(&record.id))) {
             return Ok(None);
         }
         // One at most for a volume: that of an earlier round may still be under way.
@@ -74,7 +74,13 @@ impl Driver {
         let work = move || {
             let _held = held;
             let done = if usable { driver.thaw(&record) } else { driver.freeze(&record, stopped) };
-            done.unwrap_or_else(|fault| complain(&record, &fault));
+            if let Err(fault) = done {
+                complain(&record, &fault);
+                if record.role.is_some() && fault.kind == Kind::Denied {
+                    // A pod shows its token again before long.
+                    driver.postponed.put(&thaw_of(&record.id));
+                }
+            }
         };
         let started = thread::Builder::new().name("guard".to_owned()).spawn(work);
         started.map(Some).map_err(io_while("start a thread"))
@@ -133,6 +139,10 @@ impl Driver {
         let file = self.volumes.find(&record.id)?;
         self.machine.attach(&file).map_err(io_while("attach the volume"))
     }
+}
+
+fn thaw_of(volume: &str) -> String {
+    format!("thaw {volume}")
 }
 
 fn complain(record: &VolumeRecord, fault: &Fault) {

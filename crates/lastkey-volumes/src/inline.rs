@@ -25,9 +25,10 @@ use crate::record::Fs;
 use crate::request::{Access, Capability, Inline, required};
 use crate::unlock::LAYOUT;
 
-const FOLDER: &str = "inline";
+/// Where their data lies.
+pub(crate) const FOLDER: &str = "inline";
 /// Mappings of inline volumes begin so.
-const PREFIX: &str = "lke-";
+pub(crate) const PREFIX: &str = "lke-";
 /// The device mapper takes names of 127 bytes.
 const MAX_ID_LEN: usize = 120;
 
@@ -132,8 +133,7 @@ impl Driver {
         let key = SecretVec::try_fill(VOLUME_KEY_LEN, |key| SystemEntropy.fill(key))
             .map_err(|_| Fault::new(Kind::Internal, "no randomness available"))?;
         let key = VolumeKey::take(key)?;
-        let uuid = format!("CRYPT-PLAIN-{name}");
-        let opened = self.machine.open(name, &uuid, &table, &key);
+        let opened = self.machine.open(name, &mapping_uuid(name), &table, &key);
         let mapping = opened.map_err(io_while("open the encrypted device"))?;
         drop(key);
         let path = mapping.path();
@@ -166,9 +166,14 @@ impl Driver {
         self.back_end.remove(&data, name)
     }
 
-    fn inline_data(&self, name: &str) -> PathBuf {
+    pub(crate) fn inline_data(&self, name: &str) -> PathBuf {
         self.config.folder.join(FOLDER).join(name)
     }
+}
+
+/// What the mapping of an inline volume says of itself.
+pub(crate) fn mapping_uuid(name: &str) -> String {
+    format!("CRYPT-PLAIN-{name}")
 }
 
 /// Whether a pod asks for an inline volume.

@@ -22,7 +22,7 @@ use crate::driver::Driver;
 use crate::fault::{Fault, Kind, io_while, key_fault};
 use crate::ports::KeyInfo;
 use crate::record::{SnapshotRecord, VolumeRecord, Wraps};
-use crate::unlock::{Owner, Unlocked, fresh_data_key};
+use crate::unlock::{Opener, Owner, Unlocked, fresh_data_key, waits_for_pod};
 
 /// How soon after a rotation nothing here is under an older version.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -35,12 +35,12 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(300);
 pub(crate) struct Postponed(Mutex<BTreeMap<String, Instant>>);
 
 impl Postponed {
-    fn waits(&self, id: &str) -> bool {
+    pub(crate) fn waits(&self, id: &str) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(id).is_some_and(|until| *until > Instant::now())
     }
 
-    fn put(&self, id: &str) {
+    pub(crate) fn put(&self, id: &str) {
         let until = Instant::now().checked_add(PAUSE);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(until.map(|until| (id.to_owned(), until)));
@@ -76,6 +76,7 @@ pub async fn keep(driver: Arc<Driver>, mut stop: watch::Receiver<bool>) {
 impl Driver {
     /// One round, which ends early when `is_over` says so.
     pub(crate) fn keep_until(&self, is_over: &dyn Fn() -> bool) {
+        self.sweep_zombies();
         self.describe_keys();
         let volumes = self.volumes.all().into_iter().map(|record| record.id);
         let snapshots = self.snapshots.all().into_iter().map(|record| record.id);
@@ -126,7 +127,9 @@ impl Driver {
         let _held = self.locks.take_for_round(id)?;
         let Some(mut record) = self.volumes.get(id) else { return Ok(()) };
         let Some(info) = self.known(&record.key).filter(|info| info.usable) else { return Ok(()) };
-        if !record.formatted || record.deleting || !record.is_due(&info) {
+        // A copy that pods open is bound to its own key by one that may open what it was made of.
+        let is_for_pod = record.role.is_some() && record.bound_to.is_some();
+        if !record.formatted || record.deleting || is_for_pod || !record.is_due(&info) {
             return Ok(());
         }
         let file = self.volumes.find(id)?;
@@ -146,10 +149,24 @@ impl Driver {
         disk: &Disk,
         info: &KeyInfo,
     ) -> Result<(), Fault> {
-        let mut unlocked = self.unlock(record, disk)?;
+        let unlocked = self.unlock(record, disk, Opener::Driver);
+        let mut unlocked = unlocked.map_err(|fault| waits_for_pod(record, fault))?;
         let late = unlocked.late.take();
+        self.keep_unlocked(record, disk, unlocked, info, Opener::Driver)?;
+        late.map_or(Ok(()), Err)
+    }
+
+    /// What an unlocked volume lacks: a newer data key, its header in escrow.
+    pub(crate) fn keep_unlocked(
+        &self,
+        record: &mut VolumeRecord,
+        disk: &Disk,
+        mut unlocked: Unlocked,
+        info: &KeyInfo,
+        by: Opener<'_>,
+    ) -> Result<(), Fault> {
         if unlocked.wraps.data_key < info.data_keys {
-            self.renew_data_key(record.owner(), disk, &mut unlocked, info.data_keys)?;
+            self.renew_data_key(record.owner(), disk, &mut unlocked, info.data_keys, by)?;
             record.wraps = Some(unlocked.wraps.clone());
             self.remember(record)?;
         }
@@ -158,7 +175,7 @@ impl Driver {
             record.escrow = Some(unlocked.wraps);
             self.remember(record)?;
         }
-        late.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// The data key of a snapshot stays bound to the volume that it was taken of.
@@ -173,13 +190,14 @@ impl Driver {
         let disk = Disk::open(&file).map_err(io_while("open the snapshot"))?;
         let header = Header::read(&disk)?;
         let header = header.ok_or_else(|| Fault::precondition("a snapshot without a header"))?;
-        let (mut unlocked, data_key) = self.open_header(record.owner(), &disk, header)?;
+        let by = Opener::Driver;
+        let (mut unlocked, data_key) = self.open_header(record.owner(), &disk, header, by)?;
         if is_older(&unlocked.wraps, &info) || unlocked.token.key != record.key {
             let volume = unlocked.token.volume.clone();
             self.wrap_anew(&disk, &mut unlocked, &data_key, &volume, &record.key)?;
         }
         if unlocked.wraps.data_key < info.data_keys {
-            self.renew_data_key(record.owner(), &disk, &mut unlocked, info.data_keys)?;
+            self.renew_data_key(record.owner(), &disk, &mut unlocked, info.data_keys, by)?;
         }
         record.wraps = Some(unlocked.wraps);
         self.snapshots.put(&record).map_err(io_while("write the record of a snapshot"))
@@ -192,6 +210,7 @@ impl Driver {
         disk: &Disk,
         unlocked: &mut Unlocked,
         number: u32,
+        by: Opener<'_>,
     ) -> Result<(), Fault> {
         // Those of a renewal that was cut short are among them.
         let old = unlocked.token.slots.clone();
@@ -204,7 +223,7 @@ impl Driver {
         unlocked.put(disk)?;
         let header = Header::read(disk)?;
         let header = header.ok_or_else(|| Fault::new(Kind::Internal, "the header is gone"))?;
-        let (mut again, _) = self.open_header(owner, disk, header)?;
+        let (mut again, _) = self.open_header(owner, disk, header, by)?;
         if !again.key.ct_eq(&unlocked.key) {
             let message = "a new data key opens another volume key; the old one was kept";
             return Err(Fault::new(Kind::Internal, message));

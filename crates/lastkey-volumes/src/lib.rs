@@ -35,6 +35,8 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 mod unlock;
+mod workload;
+mod zombies;
 
 pub use back_end::{BackEnd, Files, Fill};
 pub use disk::Disk;

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lastkey_kernel::loop_device::Orphan;
 use lastkey_kernel::mapper::{CryptTable, Mapping};
 use lastkey_kernel::mounts::{Fill, Mount};
 use lastkey_kernel::{DeviceNumber, loop_device, mapper, mounts};
@@ -42,18 +43,28 @@ impl Machine for Linux {
         if device(file)?.is_some() {
             return Ok(());
         }
-        loop_device::find(&file.canonicalize()?)?
-            .map_or(Ok(()), |device| loop_device::grow(&device))
+        loop_device::find(file)?.map_or(Ok(()), |device| loop_device::grow(&device))
+    }
+
+    fn release(&self, device: &Path) -> io::Result<()> {
+        loop_device::release(device)
+    }
+
+    fn orphans(&self) -> io::Result<Vec<Orphan>> {
+        loop_device::orphans()
     }
 
     fn number(&self, device: &Path) -> io::Result<DeviceNumber> {
-        let number = std::fs::metadata(device)?.rdev();
-        Ok(DeviceNumber { major: major(number), minor: minor(number) })
+        number_of(device)
     }
 
     fn is_solid_state(&self, device: DeviceNumber) -> bool {
         let told = std::fs::read_to_string(format!("/sys/dev/block/{device}/queue/rotational"));
         told.is_ok_and(|told| told.trim() == "0")
+    }
+
+    fn mappings(&self) -> io::Result<Vec<String>> {
+        mapper::names()
     }
 
     fn mapping(&self, name: &str) -> io::Result<Option<Mapping>> {
@@ -133,6 +144,12 @@ impl Machine for Linux {
     fn fill(&self, at: &Path) -> io::Result<Fill> {
         mounts::fill(at)
     }
+}
+
+/// The number of a block device.
+pub(crate) fn number_of(device: &Path) -> io::Result<DeviceNumber> {
+    let number = std::fs::metadata(device)?.rdev();
+    Ok(DeviceNumber { major: major(number), minor: minor(number) })
 }
 
 /// The device that a path leads to; none for a file.

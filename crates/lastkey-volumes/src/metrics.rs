@@ -108,6 +108,19 @@ impl VolumeKeys for Counted {
         self.call(|keys| keys.unwrap(wrapped, context))
     }
 
+    fn open_session(&self, token: &SecretVec, role: &str) -> Result<SecretVec, KeyError> {
+        self.call(|keys| keys.open_session(token, role))
+    }
+
+    fn unwrap_in(
+        &self,
+        session: &SecretVec,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<SecretVec, KeyError> {
+        self.call(|keys| keys.unwrap_in(session, wrapped, context))
+    }
+
     fn version_of(&self, wrapped: &[u8]) -> Option<u32> {
         self.keys.version_of(wrapped)
     }

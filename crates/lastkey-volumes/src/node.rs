@@ -12,6 +12,7 @@ use std::path::Path;
 use lastkey_kernel::mapper::{CryptTable, Mapping};
 use lastkey_kernel::mounts::Mount;
 use lastkey_luks::{Content, ENCRYPTION, Header, State};
+use lastkey_node::tokens::PodTokens;
 use lastkey_wire::grpc::csi::{
     Condition, ExpandReply, NodeExpandRequest, NodeInfo, PublishRequest, StageRequest, StatsReply,
     StatsRequest, UndoRequest, Usage,
@@ -24,7 +25,7 @@ use crate::fault::{Fault, Kind, io_while};
 use crate::inline::is_inline;
 use crate::record::{Fs, VolumeRecord};
 use crate::request::{Access, Capability, pod, required, size};
-use crate::unlock::{LAYOUT, Unlocked};
+use crate::unlock::{LAYOUT, Opener, Unlocked, waits_for_pod};
 
 const BYTES: i32 = 1;
 const INODES: i32 = 2;
@@ -36,37 +37,56 @@ impl Driver {
         let capability = Capability::parse(request.capability.as_ref())?;
         let _held = self.locks.take(id)?;
         let mut record = self.volume(id)?;
-        let file = self.volumes.find(id)?;
+        if record.role.is_some() {
+            // It is opened when a pod shows its token, which comes with a publish alone.
+            return Ok(());
+        }
+        self.make_ready(&mut record, at, &capability, Opener::Driver)
+    }
+
+    /// Unlocks a volume, opens its mapping, and mounts what is in it.
+    pub(crate) fn make_ready(
+        &self,
+        record: &mut VolumeRecord,
+        at: &Path,
+        capability: &Capability,
+        by: Opener<'_>,
+    ) -> Result<(), Fault> {
+        let file = self.volumes.find(&record.id)?;
         let device = self.machine.attach(&file).map_err(io_while("attach the volume"))?;
         // A clone may be longer than what it was copied from.
         self.machine.grow(&file).map_err(io_while("tell the kernel the volume's length"))?;
         let disk = Disk::open(&device).map_err(io_while("open the volume's device"))?;
-        let mut unlocked = self.unlock(&mut record, &disk)?;
-        if let Some(late) = unlocked.late.take() {
-            self.complain(id, &late);
+        let mut unlocked = self.unlock(record, &disk, by)?;
+        match (unlocked.late.take(), by) {
+            (Some(late), _) => self.complain(&record.id, &late),
+            // What waited for a pod is done by now.
+            (None, Opener::Pod(_)) => self.is_well(&record.id),
+            (None, Opener::Driver) => {}
         }
         if !record.ready {
-            self.count(&record)?;
+            self.count(record)?;
         }
-        let mapping = self.mapped(&record, &device, &disk, &unlocked)?;
+        let mapping = self.mapped(record, &device, &disk, &unlocked)?;
         match &capability.access {
             Access::Block => {
-                self.require_content(&record, &unlocked, Content::Block)?;
+                self.require_content(record, &unlocked, Content::Block)?;
                 unlocked.advance(&disk, State::Ready, Content::Block)?;
             }
             Access::Mount { fs, flags } => {
                 if !self.is_mounted(at, &mapping)? {
                     let fs = fs.or(record.fs).unwrap_or(Fs::Ext4);
-                    self.prepare_fs(&record, &mapping, &disk, &mut unlocked, fs)?;
-                    self.mount(&record, &mapping, at, fs, flags)?;
+                    self.prepare_fs(record, &mapping, &disk, &mut unlocked, fs)?;
+                    self.mount(record, &mapping, at, fs, flags)?;
                     unlocked.advance(&disk, State::Ready, content_of(fs))?;
                 }
             }
         }
         if !record.ready {
             record.ready = true;
-            self.remember(&record)?;
+            self.remember(record)?;
         }
+        self.keep_for_pod(record, &disk, unlocked, by);
         Ok(())
     }
 
@@ -198,11 +218,11 @@ impl Driver {
         }
     }
 
-    fn mount_at(&self, at: &Path) -> Result<Option<Mount>, Fault> {
+    pub(crate) fn mount_at(&self, at: &Path) -> Result<Option<Mount>, Fault> {
         Ok(self.mounts()?.into_iter().rev().find(|mount| mount.at == at))
     }
 
-    fn mounts(&self) -> Result<Vec<Mount>, Fault> {
+    pub(crate) fn mounts(&self) -> Result<Vec<Mount>, Fault> {
         self.machine.mounts().map_err(io_while("read the mounts"))
     }
 
@@ -210,6 +230,11 @@ impl Driver {
         let id = required("volume_id", &request.volume_id)?;
         let at = Path::new(required("staging_target_path", &request.path)?);
         let _held = self.locks.take(id)?;
+        self.shut(id, at)
+    }
+
+    /// Unmounts a volume where it was made ready, and closes it.
+    pub(crate) fn shut(&self, id: &str, at: &Path) -> Result<(), Fault> {
         // The id is what the caller says: other devices of the node have names as well.
         let mapping = self.mapping(id)?.filter(|mapping| is_ours(mapping, id));
         if let (Some(mapping), Some(mount)) = (&mapping, self.mount_at(at)?)
@@ -227,17 +252,18 @@ impl Driver {
         Ok(())
     }
 
-    pub(crate) fn publish(&self, request: &PublishRequest) -> Result<(), Fault> {
+    pub(crate) fn publish(&self, mut request: PublishRequest) -> Result<(), Fault> {
+        let tokens = PodTokens::take(&mut request.secrets, &mut request.context);
+        let tokens = tokens.map_err(|wrong| Fault::invalid(wrong.to_string()))?;
         if is_inline(&request.context) {
-            return self.publish_inline(request);
+            return self.publish_inline(&request);
         }
         let id = required("volume_id", &request.volume_id)?;
-        let target = Path::new(required("target_path", &request.target_path)?);
+        required("target_path", &request.target_path)?;
         let capability = Capability::parse(request.capability.as_ref())?;
         if request.staging_path.is_empty() {
             return Err(Fault::precondition("staging_target_path is missing"));
         }
-        let staging = Path::new(&request.staging_path);
         let read_only = request.readonly || capability.read_only;
         if read_only && capability.access == Access::Block {
             return Err(Fault::invalid(
@@ -247,6 +273,22 @@ impl Driver {
         }
         let _held = self.locks.take(id)?;
         let mut record = self.volume(id)?;
+        if let Some(role) = record.role.clone() {
+            self.open_for_pod(&mut record, &role, &request, &capability, &tokens)?;
+        }
+        self.show(record, &request, &capability, read_only)
+    }
+
+    /// Shows a volume that is open to a pod.
+    fn show(
+        &self,
+        mut record: VolumeRecord,
+        request: &PublishRequest,
+        capability: &Capability,
+        read_only: bool,
+    ) -> Result<(), Fault> {
+        let (staging, target) = (Path::new(&request.staging_path), Path::new(&request.target_path));
+        let id = &record.id;
         let not_staged = || Fault::precondition(format!("{id} is not staged on this node"));
         let mapping = self.mapping(id)?.ok_or_else(not_staged)?;
         let from = match capability.access {
@@ -306,9 +348,9 @@ impl Driver {
             Ok(()) | Err(_) => {}
         }
         self.end_inline(id)?;
-        if let Some(mut record) = self.volumes.get(id)
-            && record.pods.remove(&request.path).is_some()
-        {
+        let Some(mut record) = self.volumes.get(id) else { return Ok(()) };
+        self.close_after_pods(&record);
+        if record.pods.remove(&request.path).is_some() {
             self.remember(&record)?;
         }
         Ok(())
@@ -358,7 +400,13 @@ impl Driver {
         let _held = self.locks.take(id)?;
         let mut record = self.volume(id)?;
         let wanted = size(request.capacity_range.as_ref(), record.capacity)?;
-        let (Some(found), Some(mount)) = (self.mapping(id)?, self.mount_at(path)?) else {
+        let found = self.mapping(id)?;
+        if found.is_none() && record.role.is_some() {
+            // The next pod that opens it finds it larger.
+            self.enlarge(&mut record, wanted)?;
+            return Ok(expanded(&record));
+        }
+        let (Some(found), Some(mount)) = (found, self.mount_at(path)?) else {
             let message = format!("{id} is not to be seen at {}", path.display());
             return Err(Fault::new(Kind::NotFound, message));
         };
@@ -367,14 +415,15 @@ impl Driver {
         let device = self.machine.attach(&file).map_err(io_while("attach the volume"))?;
         self.machine.grow(&file).map_err(io_while("tell the kernel the volume's length"))?;
         let disk = Disk::open(&device).map_err(io_while("open the volume's device"))?;
-        let unlocked = self.unlock(&mut record, &disk)?;
+        let unlocked = self.unlock(&mut record, &disk, Opener::Driver);
+        let unlocked = unlocked.map_err(|fault| waits_for_pod(&record, fault))?;
         let mapping = self.mapped(&record, &device, &disk, &unlocked)?;
         let fs = fs_of(unlocked.token.content).filter(|_| mount.device == found.number);
         if let Some(fs) = fs {
             let grown = self.machine.grow_fs(fs, &mapping.path(), path);
             grown.map_err(io_while("let the file system fill its device"))?;
         }
-        Ok(ExpandReply { capacity_bytes: i64::try_from(record.capacity).unwrap_or(i64::MAX) })
+        Ok(expanded(&record))
     }
 
     pub(crate) fn node_info(&self) -> NodeInfo {
@@ -386,6 +435,10 @@ impl Driver {
     }
 }
 
+fn expanded(record: &VolumeRecord) -> ExpandReply {
+    ExpandReply { capacity_bytes: i64::try_from(record.capacity).unwrap_or(i64::MAX) }
+}
+
 const UUID_PREFIX: &str = "CRYPT-LUKS2-";
 
 /// As cryptsetup names them, so that its `status` and `close` know ours.
@@ -394,13 +447,13 @@ fn mapping_uuid(header: &Header, name: &str) -> String {
 }
 
 /// Whether a mapping is a volume of this driver: not one of a stranger, nor of cryptsetup on this node.
-fn is_ours(mapping: &Mapping, name: &str) -> bool {
+pub(crate) fn is_ours(mapping: &Mapping, name: &str) -> bool {
     let end = mapping.uuid.strip_prefix(UUID_PREFIX).and_then(|rest| rest.strip_suffix(name));
     name.starts_with("lkv-") && end.is_some_and(|rest| rest.ends_with('-'))
 }
 
 /// Whether a mount shows a volume: its file system, or its device.
-fn shows(mount: &Mount, mapping: &Mapping) -> bool {
+pub(crate) fn shows(mount: &Mount, mapping: &Mapping) -> bool {
     let device = mapping.path();
     let node = device.file_name().map(|name| Path::new("/").join(name));
     mount.device == mapping.number || node.is_some_and(|node| mount.root == node)

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use lastkey_kernel::DeviceNumber;
+use lastkey_kernel::loop_device::Orphan;
 use lastkey_kernel::mapper::{CryptTable, Mapping};
 use lastkey_kernel::mounts::{Fill, Mount};
 use lastkey_luks::VolumeKey;
@@ -72,6 +73,23 @@ pub trait VolumeKeys: Send + Sync {
     /// [`KeyError`].
     fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError>;
 
+    /// Opens a session in the name of a pod, by its token: the credential of it, for the next call.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    fn open_session(&self, token: &SecretVec, role: &str) -> Result<SecretVec, KeyError>;
+
+    /// Recovers a secret in such a session.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    fn unwrap_in(
+        &self,
+        session: &SecretVec,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<SecretVec, KeyError>;
+
     /// The version of its key that a wrapped secret is under; none when it is none.
     fn version_of(&self, wrapped: &[u8]) -> Option<u32>;
 
@@ -115,6 +133,18 @@ pub trait Machine: Send + Sync {
     /// When the kernel refuses.
     fn grow(&self, file: &Path) -> io::Result<()>;
 
+    /// All block devices of files that were deleted.
+    ///
+    /// # Errors
+    /// When the kernel's list cannot be read.
+    fn orphans(&self) -> io::Result<Vec<Orphan>>;
+
+    /// Lets go of one of them. Somebody who has it open keeps it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn release(&self, device: &Path) -> io::Result<()>;
+
     /// The number of a block device.
     ///
     /// # Errors
@@ -123,6 +153,12 @@ pub trait Machine: Send + Sync {
 
     /// Whether a device has no parts that move.
     fn is_solid_state(&self, device: DeviceNumber) -> bool;
+
+    /// The names of all mappings.
+    ///
+    /// # Errors
+    /// When the kernel's list cannot be read.
+    fn mappings(&self) -> io::Result<Vec<String>>;
 
     /// The mapping of a name.
     ///

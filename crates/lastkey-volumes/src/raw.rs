@@ -11,10 +11,12 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use lastkey_kernel::DeviceNumber;
 use lastkey_luks::{DATA_OFFSET, Header, Medium as _};
 
 use crate::back_end::{BackEnd, Fill};
 use crate::disk::Disk;
+use crate::linux::number_of;
 use crate::mark::{self, Found};
 
 /// Devices of a list.
@@ -240,6 +242,16 @@ impl BackEnd for Raw {
 
     fn room(&self) -> io::Result<u64> {
         Ok(self.free()?.last().map_or(0, |(len, _)| *len))
+    }
+
+    /// By its mark.
+    fn is_below(&self, id: &str, device: DeviceNumber) -> io::Result<bool> {
+        for listed in self.devices()? {
+            if number_of(&listed)? == device {
+                return mark::is_on(&listed, id);
+            }
+        }
+        Ok(false)
     }
 
     fn has_inline(&self) -> bool {

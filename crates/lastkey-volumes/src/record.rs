@@ -3,6 +3,7 @@
 //! Room      `volumes`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +102,12 @@ pub struct VolumeRecord {
     /// Whether its deletion has begun: it needs no key any more.
     #[serde(default)]
     pub deleting: bool,
+    /// The role that pods open it in, by their tokens; none when the driver opens it.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Where it is mounted for the pods that opened it.
+    #[serde(default)]
+    pub staged: Option<PathBuf>,
 }
 
 /// A snapshot.
@@ -133,4 +140,7 @@ pub struct SnapshotRecord {
     /// Of the volume.
     #[serde(default)]
     pub claim: Option<String>,
+    /// Of the volume.
+    #[serde(default)]
+    pub role: Option<String>,
 }

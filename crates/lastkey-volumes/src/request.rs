@@ -47,6 +47,10 @@ const IGNORED: [&str; 20] = [
 ];
 const IGNORED_PREFIXES: [&str; 2] = ["csi.storage.k8s.io/", "diskTags/"];
 
+/// Who opens a volume, and in which role.
+const UNLOCK_AS: &str = "unlockAs";
+const UNLOCK_ROLE: &str = "unlockRole";
+
 /// What a StorageClass says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Class {
@@ -54,14 +58,17 @@ pub(crate) struct Class {
     pub(crate) key: Option<String>,
     pub(crate) fs: Option<Fs>,
     pub(crate) discards: bool,
+    /// The role that pods open it in; none when the driver opens it.
+    pub(crate) role: Option<String>,
     /// Namespace and name of the claim, when the provisioner tells them.
     pub(crate) claim: Option<(String, String)>,
 }
 
 impl Class {
     pub(crate) fn parse(parameters: &BTreeMap<String, String>) -> Result<Self, Fault> {
-        let mut class = Self { key: None, fs: None, discards: false, claim: claim(parameters) };
-        let mut overriding = None;
+        let mut class =
+            Self { key: None, fs: None, discards: false, role: None, claim: claim(parameters) };
+        let (mut overriding, mut by_pods) = (None, false);
         for (name, value) in parameters {
             match name.as_str() {
                 "encrypted" => must_be_on(value)?,
@@ -69,6 +76,8 @@ impl Class {
                 "alibabacloud.com/kms-key-id" => overriding = some_text(value),
                 "fsType" | "fstype" | "csi.storage.k8s.io/fstype" => class.fs = fs(value)?,
                 "discard" => class.discards = flag(name, value)?,
+                UNLOCK_AS => by_pods = is_workload(value)?,
+                UNLOCK_ROLE => class.role = some_text(required(UNLOCK_ROLE, value)?),
                 other if is_ignored(other) => {}
                 other => {
                     return Err(Fault::invalid(format!("the parameter {other:.64} is not known")));
@@ -76,7 +85,13 @@ impl Class {
             }
         }
         class.key = overriding.or(class.key);
-        Ok(class)
+        if by_pods == class.role.is_some() {
+            return Ok(class);
+        }
+        Err(Fault::invalid(
+            "unlockAs: workload and unlockRole belong together: the role of the key service that pods \
+             open the volume in",
+        ))
     }
 }
 
@@ -100,6 +115,12 @@ impl Inline {
                     return Err(Fault::invalid(
                         "an inline volume has a key of its own that nobody keeps: kmsKeyId is for \
                          claims",
+                    ));
+                }
+                UNLOCK_AS | UNLOCK_ROLE => {
+                    return Err(Fault::invalid(
+                        "the key of an inline volume is in the kernel alone, and nobody is asked for \
+                         it: unlockAs is for claims",
                     ));
                 }
                 other if is_ignored(other) => {}
@@ -147,6 +168,29 @@ pub(crate) fn pod(context: &BTreeMap<String, String>) -> Option<String> {
     let (namespace, name) =
         of("csi.storage.k8s.io/pod.namespace").zip(of("csi.storage.k8s.io/pod.name"))?;
     Some(format!("{namespace}/{name}"))
+}
+
+/// The pod that a volume is to be shown to, for messages: what counts is its token.
+pub(crate) fn who(context: &BTreeMap<String, String>) -> String {
+    let of = |name: &str| context.get(&format!("csi.storage.k8s.io/{name}")).map(String::as_str);
+    let (namespace, account) = (of("pod.namespace"), of("serviceAccount.name"));
+    match (namespace, account, of("pod.name")) {
+        (Some(namespace), Some(account), Some(pod)) => {
+            format!("the service account {namespace:.63}/{account:.253} (pod {pod:.253})")
+        }
+        (_, _, _) => "this pod".to_owned(),
+    }
+}
+
+/// Whether a volume is opened in the name of the pods that use it.
+fn is_workload(value: &str) -> Result<bool, Fault> {
+    match value.trim() {
+        "workload" => Ok(true),
+        "driver" => Ok(false),
+        other => Err(Fault::invalid(format!(
+            "unlockAs is {other:.64?}; it is driver, or workload for the pods that use the volume"
+        ))),
+    }
 }
 
 fn is_ignored(name: &str) -> bool {
@@ -322,6 +366,30 @@ mod tests {
     }
 
     #[test]
+    fn volumes_are_opened_by_pods_in_a_role_or_by_the_driver() {
+        let role =
+            |pairs: &[(&str, &str)]| Class::parse(&parameters(pairs)).map(|class| class.role);
+        let by_pods = role(&[("unlockAs", "workload"), ("unlockRole", "team-a")]).unwrap();
+        assert_eq!(by_pods.as_deref(), Some("team-a"));
+        for by_driver in [&[][..], &[("unlockAs", "driver")]] {
+            assert_eq!(role(by_driver).unwrap(), None);
+        }
+        let long = "r".repeat(257);
+        for bad in [
+            &[("unlockAs", "workload")][..],
+            &[("unlockAs", "workload"), ("unlockRole", &long)],
+            &[("unlockAs", "workload"), ("unlockRole", " ")],
+            &[("unlockRole", "team-a")],
+            &[("unlockAs", "driver"), ("unlockRole", "team-a")],
+            &[("unlockAs", "Workload"), ("unlockRole", "team-a")],
+            &[("unlockAs", ""), ("unlockRole", "team-a")],
+            &[("unlockas", "workload"), ("unlockRole", "team-a")],
+        ] {
+            assert_eq!(role(bad).unwrap_err().kind, Kind::Invalid, "{bad:?}");
+        }
+    }
+
+    #[test]
     fn inline_volumes_say_their_size_as_kubernetes_does() {
         let len = |size: &str| Inline::parse(&parameters(&[("size", size)])).map(|one| one.len);
         assert_eq!(len("500Mi").unwrap(), 500 << 20);
@@ -331,7 +399,9 @@ mod tests {
         for bad in ["", "Mi", "1", "-1Gi", "1.5Gi", "1Pi", "99999999999Ti", "1 Gi"] {
             assert!(len(bad).is_err(), "{bad}");
         }
-        for (name, value) in [("kmsKeyId", "k"), ("encrypted", "false"), ("other", "x")] {
+        let bad =
+            [("kmsKeyId", "k"), ("encrypted", "false"), ("unlockAs", "driver"), ("other", "x")];
+        for (name, value) in bad {
             assert!(Inline::parse(&parameters(&[(name, value)])).is_err(), "{name}");
         }
         let kubelet = parameters(&[("csi.storage.k8s.io/ephemeral", "true"), ("fsType", "xfs")]);

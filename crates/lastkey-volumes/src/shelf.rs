@@ -19,11 +19,11 @@ use crate::fault::{Fault, io_while};
 use crate::record::{SnapshotRecord, VolumeRecord};
 
 const RECORD: &str = "record.json";
-const DATA: &str = "data";
+pub(crate) const DATA: &str = "data";
 /// What stat(2) counts in, whatever the file system has.
 const BLOCK_LEN: u64 = 512;
 /// Folders that are not whole yet, or not whole any more.
-const HALF: &str = ".half-";
+pub(crate) const HALF: &str = ".half-";
 
 /// What has a folder.
 pub(crate) trait Entry: Clone + Serialize + DeserializeOwned {

@@ -140,6 +140,7 @@ fn snapshot_of(record: &VolumeRecord, name: &str) -> Result<SnapshotRecord, Faul
         formatted: record.formatted,
         wraps: record.wraps.clone(),
         claim: record.claim.clone(),
+        role: record.role.clone(),
     })
 }
 

@@ -23,6 +23,8 @@ use crate::fault::{Fault, Kind};
 mod devices;
 mod keys;
 mod life;
+mod workload;
+mod zombies;
 
 const MIB: i64 = 1 << 20;
 
@@ -95,7 +97,7 @@ impl Node {
     }
 
     fn publish(&self, id: &str, target: &str, mode: i32) -> Result<(), Fault> {
-        self.driver.publish(&PublishRequest {
+        self.driver.publish(PublishRequest {
             volume_id: id.to_owned(),
             staging_path: text(&self.path(id)),
             target_path: text(&self.path(target)),
@@ -134,6 +136,7 @@ fn config(folder: &Path) -> Config {
         default_key: "alias/volumes".to_owned(),
         folder: folder.to_owned(),
         refused_namespaces: vec!["lastkey".to_owned()],
+        audience: "lastkey".to_owned(),
     }
 }
 
@@ -529,7 +532,7 @@ fn devices_and_file_systems_are_not_mixed_up() {
         readonly: true,
         ..PublishRequest::default()
     };
-    assert_eq!(kind(node.driver.publish(&publish)), Kind::Invalid);
+    assert_eq!(kind(node.driver.publish(publish)), Kind::Invalid);
     assert_eq!(node.machine.done("bind"), 0, "the device could be written to");
     assert_eq!(kind(node.stage(&id)), Kind::Precondition);
     assert_eq!(node.machine.done("make"), 0, "a pod's bytes are on the device");

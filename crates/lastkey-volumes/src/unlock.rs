@@ -15,7 +15,7 @@ use lastkey_secret::SecretVec;
 
 use crate::disk::Disk;
 use crate::driver::Driver;
-use crate::fault::{Fault, Kind, io_while, key_fault};
+use crate::fault::{Fault, Kind, io_while, key_fault, key_fault_of};
 use crate::ports::{KeyInfo, VolumeKeys};
 use crate::record::{VolumeRecord, Wraps};
 
@@ -81,6 +81,25 @@ pub(crate) struct Owner<'a> {
     pub(crate) data_key: u32,
 }
 
+/// In whose name the key of a class is asked for a data key. That of the lineage is always the
+/// driver's to ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Opener<'a> {
+    /// In the driver's own.
+    Driver,
+    /// In that of a pod.
+    Pod(&'a Pod),
+}
+
+/// A pod that showed its token.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    /// The credential of its session.
+    pub(crate) session: SecretVec,
+    /// As messages name it.
+    pub(crate) who: String,
+}
+
 impl VolumeRecord {
     pub(crate) fn owner(&self) -> Owner<'_> {
         let data_key = self.wraps.as_ref().map_or(0, |wraps| wraps.data_key);
@@ -90,21 +109,31 @@ impl VolumeRecord {
 
 impl Driver {
     /// Reads the header of a volume and unlocks it; the first time, makes both.
-    pub(crate) fn unlock(&self, record: &mut VolumeRecord, disk: &Disk) -> Result<Unlocked, Fault> {
+    pub(crate) fn unlock(
+        &self,
+        record: &mut VolumeRecord,
+        disk: &Disk,
+        by: Opener<'_>,
+    ) -> Result<Unlocked, Fault> {
         let began = Instant::now();
-        let unlocked = self.try_unlock(record, disk)?;
+        let unlocked = self.try_unlock(record, disk, by)?;
         self.counts.unlocked(began.elapsed());
         Ok(unlocked)
     }
 
-    fn try_unlock(&self, record: &mut VolumeRecord, disk: &Disk) -> Result<Unlocked, Fault> {
+    fn try_unlock(
+        &self,
+        record: &mut VolumeRecord,
+        disk: &Disk,
+        by: Opener<'_>,
+    ) -> Result<Unlocked, Fault> {
         let found = match Header::read(disk) {
             Err(lastkey_luks::Error::Damaged(_)) if !record.formatted => None,
             found => found.map_err(|error| damaged(record, error))?,
         };
-        let Some(header) = found else { return self.format(record, disk) };
+        let Some(header) = found else { return self.format(record, disk, by) };
         // That it opens comes before anything that is written, here and on the device.
-        let (mut unlocked, data_key) = self.open_header(record.owner(), disk, header)?;
+        let (mut unlocked, data_key) = self.open_header(record.owner(), disk, header, by)?;
         if !record.formatted {
             record.formatted = true;
             // With what is counted, so that no other volume waits for this one.
@@ -122,7 +151,8 @@ impl Driver {
     /// The key of a volume that was opened before. Writes nothing, so that it needs no lock.
     pub(crate) fn key_again(&self, record: &VolumeRecord, disk: &Disk) -> Result<VolumeKey, Fault> {
         let header = Header::read(disk)?.ok_or_else(|| header_gone(record))?;
-        Ok(self.open_header(record.owner(), disk, header)?.0.key)
+        let opened = self.open_header(record.owner(), disk, header, Opener::Driver);
+        Ok(opened.map_err(|fault| waits_for_pod(record, fault))?.0.key)
     }
 
     pub(crate) fn open_header(
@@ -130,6 +160,7 @@ impl Driver {
         owner: Owner<'_>,
         disk: &Disk,
         header: Header,
+        by: Opener<'_>,
     ) -> Result<(Unlocked, SecretVec), Fault> {
         if header.segment()? != LAYOUT {
             return Err(Fault::precondition(format!(
@@ -140,7 +171,7 @@ impl Driver {
         }
         let (number, token) = token_of(owner, &header)?;
         let context = context(DATA_KEY_USE, &token);
-        let inner = self.unwrap(&token.key, &token.wrapped, &context)?;
+        let inner = self.unwrap_by(by, &token.key, &token.wrapped, &context)?;
         let wraps = Wraps {
             key: token.key.clone(),
             version: self.version_of(&token.wrapped),
@@ -150,6 +181,22 @@ impl Driver {
         let data_key = inner.expose(|inner| self.unwrap(&token.lineage, inner, &context))?;
         let key = header.open(disk, &token.slots, &data_key)?;
         Ok((Unlocked { header, key, token, number, wraps, late: None }, data_key))
+    }
+
+    fn unwrap_by(
+        &self,
+        by: Opener<'_>,
+        key: &str,
+        wrapped: &[u8],
+        context: &Bound,
+    ) -> Result<SecretVec, Fault> {
+        match by {
+            Opener::Driver => self.unwrap(key, wrapped, context),
+            Opener::Pod(pod) => {
+                let unwrapped = self.keys.unwrap_in(&pod.session, wrapped, context);
+                unwrapped.map_err(|error| key_fault_of(&pod.who, key, error))
+            }
+        }
     }
 
     fn unwrap(&self, key: &str, wrapped: &[u8], context: &Bound) -> Result<SecretVec, Fault> {
@@ -249,7 +296,12 @@ impl Driver {
         wraps.is_none_or(|wraps| self.is_stale(wraps))
     }
 
-    fn format(&self, record: &mut VolumeRecord, disk: &Disk) -> Result<Unlocked, Fault> {
+    fn format(
+        &self,
+        record: &mut VolumeRecord,
+        disk: &Disk,
+        by: Opener<'_>,
+    ) -> Result<Unlocked, Fault> {
         if record.formatted {
             return Err(header_gone(record));
         }
@@ -270,6 +322,10 @@ impl Driver {
         };
         let data_keys = self.known(&record.key).map_or(0, |info| info.data_keys);
         let wraps = self.wrap(&mut token, &data_key, data_keys)?;
+        if let Opener::Pod(_) = by {
+            // The driver may protect; the pod shows that it may recover, before anything is written.
+            self.unwrap_by(by, &token.key, &token.wrapped, &context(DATA_KEY_USE, &token))?;
+        }
         let label = label(&record.id);
         let format =
             Format { label: &label, subsystem: SUBSYSTEM, sector_size: LAYOUT.sector_size };
@@ -328,6 +384,18 @@ fn token_of(owner: Owner<'_>, header: &Header) -> Result<(u32, KmsToken), Fault>
     of(owner.id).or_else(|| owner.bound_to.and_then(of)).ok_or_else(|| {
         Fault::precondition(format!("the header of {} has no token of this volume", owner.id))
     })
+}
+
+/// What the driver may not open itself is opened by the pods that use it.
+pub(crate) fn waits_for_pod(record: &VolumeRecord, fault: Fault) -> Fault {
+    if record.role.is_none() || fault.kind != Kind::Denied {
+        return fault;
+    }
+    let message = format!(
+        "{} waits for the next pod that opens it, since its key is for pods alone: {}",
+        record.id, fault.message
+    );
+    Fault { message, ..fault }
 }
 
 fn header_gone(record: &VolumeRecord) -> Fault {

@@ -18,6 +18,7 @@ pub(super) fn in_process(report: &mut Report) -> anyhow::Result<()> {
     for (name, what) in [
         ("open_signed", "a session opened and its request's signature checked"),
         ("open_bearer", "a session opened by its bearer token"),
+        ("open_kept", "the same once more"),
     ] {
         let figure = microseconds(figures.get(&format!("trust.{name}"))?);
         report.add(Row::at_most(what, figure, "µs", 5.0));

@@ -5,7 +5,7 @@
 //! Holds     a proof is taken only when it leads to the root that was asked about; no length that
 //!           a proof claims is believed.
 
-use lastkey_crypto::digest::sha256_of;
+use lastkey_crypto::digest::{sha256, sha256_of};
 
 /// A SHA-256 hash of the tree.
 pub type Hash = [u8; 32];
@@ -18,13 +18,27 @@ const TILE_HEIGHT: u32 = 8;
 /// The hash of one record.
 #[must_use]
 pub fn leaf_hash(record: &[u8]) -> Hash {
-    sha256_of(&[&[0], record])
+    // What lies in one piece is hashed in one call, which costs half of what two cost.
+    let mut whole = [0; USUAL_LEN];
+    let Some(place) = whole.get_mut(1..).and_then(|rest| rest.get_mut(..record.len())) else {
+        return sha256_of(&[&[0], record]);
+    };
+    place.copy_from_slice(record);
+    sha256(whole.get(..=record.len()).unwrap_or_default())
 }
+
+/// Longer than most records, in bytes.
+const USUAL_LEN: usize = 1_024;
 
 /// The hash of two subtrees.
 #[must_use]
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    sha256_of(&[&[1], left, right])
+    let mut whole = [1; 65];
+    let (_, halves) = whole.split_at_mut(1);
+    for (half, hash) in halves.as_chunks_mut().0.iter_mut().zip([left, right]) {
+        *half = *hash;
+    }
+    sha256(&whole)
 }
 
 /// The root of the empty tree.
@@ -337,6 +351,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn hashes_are_those_of_the_standard_however_long_a_record_is() {
+        for len in [0, 1, USUAL_LEN - 2, USUAL_LEN - 1, USUAL_LEN, 2 * USUAL_LEN] {
+            let record = vec![7; len];
+            assert_eq!(leaf_hash(&record), sha256_of(&[&[0], &record]), "{len}");
+        }
+        let (left, right) = ([2; 32], [3; 32]);
+        assert_eq!(node_hash(&left, &right), sha256_of(&[&[1], &left, &right]));
+    }
 
     /// All leaves; every hash is made anew by the definition of RFC 6962.
     struct Naive(Vec<Hash>);

@@ -144,7 +144,7 @@ fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
         for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
             *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
         }
-        out.extend(text.iter().take(2 * bytes.len()));
+        out.extend_from_slice(text.get(..2 * bytes.len()).unwrap_or_default());
     }
 }
 

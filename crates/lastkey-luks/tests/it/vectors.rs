@@ -1,15 +1,14 @@
 //! The format of docs/formats/luks2-token.md: vectors, and Python as the second reader.
 
-use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lastkey_crypto::digest::sha256;
-use lastkey_luks::{DATA_OFFSET, Error, Format, Header};
+use lastkey_luks::{DATA_OFFSET, Error, Format, Header, VolumeKey};
 use serde_json::{Value, json};
 
-use crate::media::{Disk, Memory, Noise, secret, token};
+use crate::media::{Memory, Noise, secret, token};
 
 fn vectors() -> (PathBuf, Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/token.json");
@@ -21,21 +20,60 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The whole container, to the byte, from randomness that repeats.
-#[test]
-fn containers_are_written_as_ever() {
+/// The container of the vectors, and its volume key, from randomness that repeats.
+fn container() -> (Memory, VolumeKey) {
     let memory = Memory::new(17 << 20);
     let format = Format { label: "volume", subsystem: "lastkey", sector_size: 4_096 };
     let mut noise = Noise(b"vector", 0);
     let (_, key) = Header::format(&memory, format, &secret(1), token, &mut noise).unwrap();
+    (memory, key)
+}
+
+/// The same as it was written before devices had marks: key slots could lie up to the data.
+fn container_before_marks() -> Memory {
+    let (memory, _) = container();
+    for copy in memory.bytes.borrow_mut()[..32_768].chunks_mut(16_384) {
+        let (now, before) = (b"\"16740352\"", b"\"16744448\"");
+        let at = copy.windows(now.len()).position(|text| text == now).unwrap();
+        copy[at..at + before.len()].copy_from_slice(before);
+        copy[448..512].fill(0);
+        let sum = sha256(copy);
+        copy[448..480].copy_from_slice(&sum);
+    }
+    memory
+}
+
+#[track_caller]
+fn assert_is(memory: &Memory, key: &VolumeKey, vector: &str) {
     let bytes = memory.bytes.borrow();
     let data = usize::try_from(DATA_OFFSET).unwrap();
     let (_, vectors) = vectors();
-    let expected = &vectors["container"];
+    let expected = &vectors[vector];
     assert_eq!(expected["volume_key_sha256"], hex(&key.expose(sha256)));
     assert_eq!(expected["copy_sha256"], hex(&sha256(&bytes[..16_384])));
     assert_eq!(expected["header_sha256"], hex(&sha256(&bytes[..data])));
     assert!(bytes[data..].iter().all(|byte| *byte == 0), "the data is not touched");
+}
+
+/// The whole container, to the byte.
+#[test]
+fn containers_are_written_as_ever() {
+    let (memory, key) = container();
+    assert_is(&memory, &key, "container");
+}
+
+#[test]
+fn containers_from_before_marks_are_read_and_changed() {
+    let memory = container_before_marks();
+    let mut header = Header::read(&memory).unwrap().unwrap();
+    let key = header.open(&memory, &[], &secret(1)).unwrap();
+    assert_is(&memory, &key, "container_before_marks");
+    let slot = header.add_slot(&memory, &key, &secret(2), &mut Noise(b"slot", 0)).unwrap();
+    header.store(&memory).unwrap();
+    let again = Header::read(&memory).unwrap().unwrap();
+    for (slots, data_key) in [(vec![slot], secret(2)), (Vec::new(), secret(1))] {
+        assert!(again.open(&memory, &slots, &data_key).unwrap().ct_eq(&key));
+    }
 }
 
 /// A header that holds the token of a vector.
@@ -124,18 +162,14 @@ fn python_reads_the_token_and_opens_the_slot() {
     }
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("image");
-    let file = File::create_new(&image).unwrap();
-    file.set_len(17 << 20).unwrap();
-    drop(file);
-    let disk = Disk(File::options().read(true).write(true).open(&image).unwrap());
-    let format = Format { label: "volume", subsystem: "lastkey", sector_size: 4_096 };
-    let mut noise = Noise(b"vector", 0);
-    Header::format(&disk, format, &secret(1), token, &mut noise).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/python/open_luks2.py");
-    let mut python = Command::new("python3");
-    let read = python.arg("-B").args([&script, &image, &vectors().0]).output().unwrap();
-    let complaint = String::from_utf8_lossy(&read.stderr);
-    assert!(read.status.success(), "{complaint}");
-    let said = String::from_utf8(read.stdout).unwrap();
-    assert!(said.contains("container agrees") && said.contains("tokens agree"), "{said}");
+    for memory in [container().0, container_before_marks()] {
+        std::fs::write(&image, &*memory.bytes.borrow()).unwrap();
+        let mut python = Command::new("python3");
+        let read = python.arg("-B").args([&script, &image, &vectors().0]).output().unwrap();
+        let complaint = String::from_utf8_lossy(&read.stderr);
+        assert!(read.status.success(), "{complaint}");
+        let said = String::from_utf8(read.stdout).unwrap();
+        assert!(said.contains("container agrees") && said.contains("tokens agree"), "{said}");
+    }
 }

@@ -15,9 +15,9 @@ use zeroize::Zeroize as _;
 
 use super::refusal::Refusal;
 use crate::ports::Holder;
+use crate::tokens::{PodTokens, TOKENS};
 
 const PREFIX: &str = "csi.storage.k8s.io/";
-const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
 /// The parameter in which a pod names its class.
 pub(super) const CLASS: &str = "secretProviderClass";
 /// A mode when the driver sends none: everybody may read, as the driver's own default.
@@ -37,7 +37,7 @@ pub(super) struct Asked {
     pub(super) target: String,
     /// SHA-256 over everything but tokens: what is asked for.
     pub(super) fingerprint: [u8; 32],
-    tokens: BTreeMap<String, SecretVec>,
+    tokens: PodTokens,
 }
 
 impl Asked {
@@ -88,7 +88,7 @@ impl Asked {
             mode: self.mode,
             target: self.target.clone(),
             fingerprint: self.fingerprint,
-            tokens: BTreeMap::new(),
+            tokens: PodTokens::default(),
         }
     }
 
@@ -129,11 +129,9 @@ impl Asked {
     /// # Errors
     /// [`Refusal::Unready`] when there is none.
     pub(super) fn token(&self, audiences: &[String]) -> Result<&SecretVec, Refusal> {
-        let found = audiences.iter().find_map(|audience| self.tokens.get(audience));
-        found.ok_or_else(|| {
+        self.tokens.first_of(audiences).ok_or_else(|| {
             let wanted = audiences.first().map(String::as_str).unwrap_or_default();
-            let there: Vec<_> = self.tokens.keys().map(String::as_str).collect();
-            let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+            let there = self.tokens.audiences();
             Refusal::Unready(format!(
                 "{}: the driver sent no token of the audience {wanted} (audiences: {there}). Add \
                  `tokenRequests: [{{audience: {wanted}}}]` to the CSIDriver object \
@@ -162,18 +160,9 @@ fn object(text: &str, what: &str) -> Result<Map<String, Value>, Refusal> {
     }
 }
 
-/// `{"AUDIENCE": {"token": "...", "expirationTimestamp": "..."}}`, as a text of JSON.
-fn tokens(value: Option<Value>) -> Result<BTreeMap<String, SecretVec>, Refusal> {
-    let Some(Value::String(mut text)) = value else { return Ok(BTreeMap::new()) };
-    let parsed = object(&text, "tokens");
-    text.zeroize();
-    let mut tokens = BTreeMap::new();
-    for (audience, mut one) in parsed? {
-        if let Some(Value::String(token)) = one.get_mut("token").map(Value::take) {
-            tokens.insert(audience, SecretVec::take_text(token));
-        }
-    }
-    Ok(tokens)
+fn tokens(value: Option<Value>) -> Result<PodTokens, Refusal> {
+    let Some(Value::String(text)) = value else { return Ok(PodTokens::default()) };
+    PodTokens::parse(text).map_err(|wrong| invalid(wrong.to_string()))
 }
 
 fn wipe(value: &mut Value) {
@@ -233,11 +222,11 @@ mod tests {
             let asked = Asked::parse(&request(&attributes("tok"), secrets)).unwrap();
             assert_eq!(asked.who(), "service account n/s (pod p)");
             assert_eq!((asked.pod_uid.as_str(), asked.mode), ("u", 0o644));
+            assert!(asked.token(&lastkey()).unwrap().ct_eq(&SecretVec::copy_of(b"tok")));
             assert_eq!(
                 asked.parameters.into_iter().collect::<Vec<_>>(),
                 [("role".into(), "r".into())]
             );
-            assert!(asked.tokens["lastkey"].ct_eq(&SecretVec::copy_of(b"tok")));
         }
     }
 

@@ -19,8 +19,8 @@ use lastkey_secret::SecretVec;
 use lastkey_trust::refusal::Refusal;
 use lastkey_trust::revocation::Revocations;
 use lastkey_trust::session::{
-    self, Caveat, EpochKeys, EpochRing, NotAccepted, Opened, Presentation, SealError, Subject,
-    Triple,
+    self, Caveat, EpochKeys, EpochRing, KeptBearers, NotAccepted, Opened, Presentation, SealError,
+    Subject, Triple,
 };
 use lastkey_trust::sigv4::{self, KeptKeys};
 
@@ -43,6 +43,7 @@ const SIGNED_SERVICE: &str = "lastkey";
 pub(crate) struct SessionKeys {
     ring: RwLock<EpochRing>,
     signing: KeptKeys,
+    opened: KeptBearers<Principal>,
     revocations: RwLock<Revocations>,
 }
 
@@ -82,7 +83,8 @@ impl SessionKeys {
             revocations.insert(&revocation);
         }
         let (ring, revocations) = (RwLock::new(ring), RwLock::new(revocations));
-        Ok(Self { ring, signing: KeptKeys::default(), revocations })
+        let (signing, opened) = (KeptKeys::default(), KeptBearers::default());
+        Ok(Self { ring, signing, opened, revocations })
     }
 
     /// Opens a bearer token.
@@ -97,7 +99,7 @@ impl SessionKeys {
     ) -> Result<Principal, NotAccepted> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
-        ring.open_bearer(bearer, &presentation(from, now, &revocations)).map(principal)
+        ring.open_kept(&self.opened, bearer, &presentation(from, now, &revocations), principal)
     }
 
     /// Opens the session of a signed request.

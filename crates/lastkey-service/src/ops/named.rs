@@ -218,12 +218,8 @@ impl Engine {
         batch: &mut Vec<Write>,
     ) -> Result<Option<Revocation>, Error> {
         let Some(what) = what else { return Ok(None) };
-        let path = RecordPath::revocation(&what);
-        let stored = self.store.get(&path).await?;
-        let expected = stored.map_or(Expected::Absent, |stored| Expected::At(stored.revision));
-        let revocation = self.revocation_of(what).await?;
-        let record = Some(Record::Revocation(revocation.clone()));
-        batch.push(Write { path, expected, record });
+        let (revocation, write) = self.plan_revocation(self.revocation_of(what).await?).await?;
+        batch.push(write);
         Ok(Some(revocation))
     }
 

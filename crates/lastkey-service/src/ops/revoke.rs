@@ -89,8 +89,7 @@ impl Engine {
         // later, and one that is to be signed after is refused.
         let _changing = self.access_changes.lock().await;
         let revocation = self.revocation_of(what).await?;
-        self.write_revocation(&revocation).await?;
-        Ok(revocation)
+        self.write_revocation(&revocation).await
     }
 
     /// Revocations that are in force.
@@ -177,7 +176,7 @@ impl Engine {
 
     async fn burn_session(&self, session: SessionId) -> Result<(), Error> {
         let what = RevokedWhat::Session(session.to_string());
-        self.write_revocation(&revocation(what, self.clock.wall())).await
+        self.write_revocation(&revocation(what, self.clock.wall())).await.map(drop)
     }
 
     /// Removes the administrator's token.
@@ -228,29 +227,55 @@ impl Engine {
         Ok(revocation(what, last.map_or(now, |last| now.max(last))))
     }
 
-    /// Writes a revocation and lets it count.
+    /// Writes a revocation and lets it count, together with what was written of the same before.
+    /// Where it is about nodes, changes are held, and tokens that they have not joined with are void.
     ///
     /// # Errors
     /// [`Error::Conflict`], [`Error::Unavailable`], [`Error::Internal`].
-    pub(crate) async fn write_revocation(&self, revocation: &Revocation) -> Result<(), Error> {
-        let path = RecordPath::revocation(&revocation.what);
+    pub(crate) async fn write_revocation(
+        &self,
+        revocation: &Revocation,
+    ) -> Result<Revocation, Error> {
         for _ in 0..ATTEMPTS {
-            let expected = match self.store.get(&path).await? {
-                Some(stored) => Expected::At(stored.revision),
-                None => Expected::Absent,
-            };
-            let record = Some(Record::Revocation(revocation.clone()));
-            let write = Write { path: path.clone(), expected, record };
-            match self.store.commit(vec![write]).await {
+            let (counts, write) = self.plan_revocation(revocation.clone()).await?;
+            let mut batch = vec![write];
+            let nodes = self.withdraw_tokens(&counts.what, &mut batch).await?;
+            let committed = self.store.commit(batch).await;
+            for node in &nodes {
+                self.reload_node(node).await;
+            }
+            match committed {
                 Err(StoreError::Conflict) => {}
                 done => {
                     done?;
-                    self.sessions.revoke(revocation);
-                    return Ok(());
+                    self.sessions.revoke(&counts);
+                    return Ok(counts);
                 }
             }
         }
         Err(Error::Conflict)
+    }
+
+    /// A revocation as it counts beside what is written of the same, and the write of it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn plan_revocation(
+        &self,
+        revocation: Revocation,
+    ) -> Result<(Revocation, Write), Error> {
+        let path = RecordPath::revocation(&revocation.what);
+        let (expected, revocation) = match self.store.get(&path).await? {
+            None => (Expected::Absent, revocation),
+            Some(stored) => {
+                let Record::Revocation(before) = stored.record else {
+                    return Err(StoreError::Corrupt(stored.path).into());
+                };
+                (Expected::At(stored.revision), revocation.joined_to(&before))
+            }
+        };
+        let record = Some(Record::Revocation(revocation.clone()));
+        Ok((revocation, Write { path, expected, record }))
     }
 }
 

@@ -69,8 +69,8 @@ impl Engine {
     /// Changes who witnesses this log, or which logs are witnessed here.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] above 64 of a kind; [`Error::Denied`], [`Error::DryRun`],
-    /// [`Error::Unavailable`], [`Error::Internal`].
+    /// [`Error::LimitExceeded`] above 64 of a kind; [`Error::Denied`], [`Error::Conflict`],
+    /// [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn change_witnesses(
         self: &Arc<Self>,
         call: &Call,
@@ -93,15 +93,16 @@ impl Engine {
         trail.target = Some(format!("witness/{}", change.key().name()));
         self.permit::<UpdateWitness>(trail, Resource::Instance)?;
         let archive = self.archive()?;
-        let mut witnesses = archive.witnesses().await.map_err(Error::Unavailable)?;
+        let before = archive.witnesses().await.map_err(Error::Unavailable)?;
+        let mut witnesses = before.clone();
         change.apply(&mut witnesses);
         if witnesses.ours.len().max(witnesses.theirs.len()) > MAX_WITNESSES {
             return Err(Error::LimitExceeded("a log has at most 64 witnesses"));
         }
         trail.call().go_on()?;
         trail.intend(self).await?;
-        archive.set_witnesses(witnesses.clone()).await.map_err(Error::Unavailable)?;
-        Ok(witnesses)
+        let replaced = archive.replace_witnesses(&before, witnesses.clone()).await;
+        if replaced.map_err(Error::Unavailable)? { Ok(witnesses) } else { Err(Error::Conflict) }
     }
 }
 

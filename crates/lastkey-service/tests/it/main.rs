@@ -16,6 +16,7 @@ mod keys;
 mod leases;
 mod lifecycle;
 mod node_kubelet;
+mod node_revocation;
 mod node_tpm;
 mod nodes;
 mod operations;

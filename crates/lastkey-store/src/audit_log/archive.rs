@@ -4,7 +4,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use lastkey_core::audit::tile::{Records, TileKind, TileName};
 use lastkey_core::audit::witness::{AddCheckpoint, Refusal, Remembered};
 use lastkey_core::ports::{AuditArchive, Cause};
 use lastkey_core::time::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::AuditLog;
 use super::builder::{Signed, ToBuilder, read_keys};
@@ -40,15 +40,7 @@ impl AuditLog {
         question: impl FnOnce(oneshot::Sender<T>) -> ToBuilder,
     ) -> Result<T, Cause> {
         let (answer, answered) = oneshot::channel();
-        let mut message = question(answer);
-        // The queue is full only while thousands of records a second are built.
-        while let Err(full) = self.to_builder.try_send(message) {
-            message = match full {
-                std::sync::mpsc::TrySendError::Full(message) => message,
-                std::sync::mpsc::TrySendError::Disconnected(_) => return Err(stopped()),
-            };
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.to_builder.send(question(answer)).map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())
     }
 
@@ -299,8 +291,7 @@ impl AuditArchive for AuditLog {
     }
 
     async fn cosign(&self, request: &AddCheckpoint) -> Result<Result<String, Refusal>, Cause> {
-        // INVARIANT: what is remembered is read, judged and written by one at a time.
-        let _alone = self.cosigning.lock().await;
+        let alone = self.witness_alone().await;
         let known = self.witnesses().await?.theirs;
         let remembered = |origin: &str| {
             known.iter().any(|key| key.name() == origin).then(|| self.remembered(origin))
@@ -324,6 +315,7 @@ impl AuditArchive for AuditLog {
         let path = self.layout.witnessed(&checkpoint.origin);
         let note = request.checkpoint.clone();
         off_thread(move || {
+            let _alone = alone;
             make_dir(path.parent().unwrap_or(&path))?;
             replace_file(&path, note.as_bytes())
         })
@@ -348,14 +340,31 @@ impl AuditArchive for AuditLog {
         read_witnesses(&String::from_utf8(bytes)?)
     }
 
-    async fn set_witnesses(&self, witnesses: Witnesses) -> Result<(), Cause> {
+    async fn replace_witnesses(&self, before: &Witnesses, after: Witnesses) -> Result<bool, Cause> {
+        let alone = self.witness_alone().await;
+        if self.witnesses().await? != *before {
+            return Ok(false);
+        }
         let path = self.layout.witnesses();
-        let text = write_witnesses(&witnesses);
-        off_thread(move || replace_file(&path, text.as_bytes())).await
+        let text = write_witnesses(&after);
+        off_thread(move || {
+            let _alone = alone;
+            replace_file(&path, text.as_bytes())
+        })
+        .await?;
+        Ok(true)
     }
 }
 
 impl AuditLog {
+    /// Keeps everybody else out of what is known of witnesses.
+    ///
+    /// INVARIANT: who writes takes the guard along to the thread that does: a caller who goes away
+    /// ends neither the writing nor what it keeps out.
+    async fn witness_alone(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.witnessing).lock_owned().await
+    }
+
     /// The newest checkpoint of another log that was cosigned here.
     fn remembered(&self, origin: &str) -> Result<Remembered, Cause> {
         let bytes = read_if_there(&self.layout.witnessed(origin), 1 << 20)?;
@@ -411,4 +420,89 @@ fn read_witnesses(text: &str) -> Result<Witnesses, Cause> {
         }
     }
     Ok(witnesses)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use lastkey_core::audit::merkle::{Tree, leaf_hash};
+    use lastkey_core::audit::note::{KeyKind, NoteSigner};
+    use lastkey_secret::SecretArray;
+
+    use super::super::builder::now;
+    use super::super::tests::{open, signers};
+    use super::*;
+
+    /// The checkpoint of another log of so many records, shown to who remembers nothing of it.
+    fn first_shown(size: usize) -> AddCheckpoint {
+        let by = NoteSigner::from_seed("other", KeyKind::Ed25519, &SecretArray::copy_of(&[3; 32]));
+        let mut tree = Tree::default();
+        for number in 0..size {
+            tree.push(leaf_hash(&number.to_be_bytes()), |_| Ok::<(), io::Error>(())).unwrap();
+        }
+        let checkpoint =
+            Checkpoint { origin: "other".into(), size: tree.size(), root: tree.root() };
+        let text = checkpoint.to_string();
+        let signed = by.unwrap().sign(&text, now()).unwrap();
+        AddCheckpoint { old: 0, proof: Vec::new(), checkpoint: format!("{text}\n{signed}") }
+    }
+
+    fn others(seeds: &[u8]) -> Witnesses {
+        let key = |seed: &u8| {
+            let seed = SecretArray::copy_of(&[*seed; 32]);
+            NoteSigner::from_seed("other", KeyKind::Ed25519, &seed).unwrap().key().clone()
+        };
+        Witnesses { ours: Vec::new(), theirs: seeds.iter().map(key).collect() }
+    }
+
+    /// The caller went away while a thread was writing what was cosigned for him. The next one was
+    /// judged by what was remembered before, and then the old checkpoint replaced his: a fork from
+    /// either was cosigned as well.
+    #[test]
+    fn what_is_being_remembered_keeps_others_out_also_when_its_caller_has_gone() {
+        // One thread reads and writes files, one after the other.
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let log = open(dir.path());
+            log.unsealed(signers()).await.unwrap();
+            assert!(log.replace_witnesses(&Witnesses::default(), others(&[3])).await.unwrap());
+            let (one, two) = (first_shown(1), first_shown(2));
+            let mut asked = log.cosign(&one);
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(asked.as_mut().poll(&mut context).is_pending());
+            // It reads the list of witnesses; then the thread is kept busy.
+            let (go_on, wait) = std::sync::mpsc::channel::<()>();
+            let (busy, is_busy) = tokio::sync::oneshot::channel();
+            let thread = tokio::task::spawn_blocking(move || {
+                busy.send(()).unwrap();
+                wait.recv().unwrap();
+            });
+            is_busy.await.unwrap();
+            assert!(asked.as_mut().poll(&mut context).is_pending());
+            // It is signed; then the writing waits for the thread.
+            let (built, is_built) = tokio::sync::oneshot::channel();
+            log.to_builder.send(ToBuilder::Flush(built)).unwrap();
+            is_built.await.unwrap();
+            assert!(asked.as_mut().poll(&mut context).is_pending());
+            drop(asked);
+            assert!(log.witnessing.try_lock().is_err());
+            go_on.send(()).unwrap();
+            thread.await.unwrap();
+            assert_eq!(log.cosign(&two).await.unwrap(), Err(Refusal::Conflict(1)));
+        });
+    }
+
+    #[tokio::test]
+    async fn list_of_witnesses_that_somebody_else_has_changed_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        let before = log.witnesses().await.unwrap();
+        assert!(log.replace_witnesses(&before, others(&[3])).await.unwrap());
+        assert!(!log.replace_witnesses(&before, others(&[4])).await.unwrap());
+        assert_eq!(log.witnesses().await.unwrap(), others(&[3]));
+        assert!(log.replace_witnesses(&others(&[3]), others(&[3, 4])).await.unwrap());
+    }
 }

@@ -150,7 +150,11 @@ impl Builder {
     fn handle(&mut self, message: ToBuilder) {
         // Who asked and went away needs no answer.
         match message {
-            ToBuilder::Group(group) => self.add_patiently(&group),
+            ToBuilder::Group(group) => {
+                self.add_patiently(&group);
+                self.buffer.built(group.framed_len());
+                self.buffer.reuse(group.into_buffer());
+            }
             ToBuilder::NewSegment(first) => self.release_segments(first),
             ToBuilder::Flush(answer) => drop(answer.send(())),
             ToBuilder::Head(answer) => {
@@ -220,8 +224,7 @@ impl Builder {
     ) -> io::Result<()> {
         let known = self.tree.size().saturating_sub(group.first);
         let known = usize::try_from(known).unwrap_or(usize::MAX);
-        let mut bytes = group.bytes.as_slice();
-        let (mut news, mut leaves) = (Vec::with_capacity(bytes.len()), Vec::new());
+        let mut bytes = group.records();
         for (place, leaf) in group.leaves.iter().enumerate() {
             let Some((record, rest)) = split_record(bytes) else { break };
             bytes = rest;
@@ -229,23 +232,18 @@ impl Builder {
                 continue;
             }
             self.bundle.extend_from_slice(record);
-            news.extend_from_slice(record);
-            leaves.push(*leaf);
-            if self.push(*leaf, &write)? {
-                news.clear();
-                leaves.clear();
-            }
+            self.push(*leaf, &write)?;
         }
-        self.published.tail().extend(&news, &leaves, self.tree.size());
+        self.published.tail().catch_up(&self.tree, &self.bundle);
         Ok(())
     }
 
-    /// Adds one record; whether that has filled a bundle.
+    /// Adds the hash of the record that was put last into the bundle.
     fn push(
         &mut self,
         leaf: Hash,
         write: &impl Fn(&Path, &[u8]) -> io::Result<()>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<()> {
         let (layout, bundle) = (&self.layout, &self.bundle);
         let mut is_full = false;
         self.tree.push(leaf, |tile: FullTile<'_>| {
@@ -259,9 +257,9 @@ impl Builder {
         })?;
         if is_full {
             self.bundle.clear();
-            *self.published.tail() = Tail::of(&self.tree, &self.bundle);
+            self.published.tail().restart(&self.tree);
         }
-        Ok(is_full)
+        Ok(())
     }
 
     /// Removes segments whose records lie in full bundles. `first` begins the newest segment.

@@ -174,11 +174,11 @@ pub fn resume_copy(dir: &Path) -> io::Result<()> {
         Some(name) => read_if_there(&layout.tile(&name), MAX_BUNDLE_LEN)?.unwrap_or_default(),
         None => Vec::new(),
     };
-    let group = Group::of(start, bundle).filter(|group| group.end() == signed.size);
+    let group = Group::of(start, &bundle).filter(|group| group.end() == signed.size);
     let group = group.ok_or_else(|| io::Error::other("the copy lacks the last records"))?;
     make_dir(&layout.wal())?;
     let path = layout.wal().join("next");
-    let needed = (group.bytes.len() + 2 * HEADER_LEN) as u64;
+    let needed = (group.framed_len() + HEADER_LEN) as u64;
     let file = zero_filled(&path, FIRST_SEGMENT_LEN.max(needed))?;
     let mut segment = Segment::begin(&layout.wal(), &path, file, start)?;
     segment.sync_name()?;

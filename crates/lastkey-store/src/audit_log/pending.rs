@@ -16,6 +16,7 @@ use lastkey_core::audit::record::{SALT_LEN, write_record};
 use lastkey_core::audit::tile::MAX_RECORD_LEN;
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 
+use super::wal::ROOM;
 use crate::answers::{self, Answering, Answers, Wakers};
 use crate::gather::patience;
 
@@ -49,6 +50,12 @@ pub enum AuditError {
 
 /// Most bytes that wait for the writer.
 const MAX_PENDING_LEN: usize = 4 << 20;
+/// Most bytes of records that are durable and not in the tree yet; one group may exceed it.
+const MAX_BUILDING_LEN: usize = 64 << 20;
+/// How often the writer looks whether it still has to wait for the builder.
+const LOOK: Duration = Duration::from_millis(500);
+/// Longest buffer that is kept for the next group, in bytes.
+const MAX_SPARE_LEN: usize = 1 << 20;
 /// How long the writer lets a group grow when nobody waits for it.
 const QUIET_LINGER: Duration = Duration::from_millis(5);
 
@@ -81,9 +88,11 @@ impl Troubles {
 
 #[derive(Default)]
 struct Pending {
-    /// Records, each after its length.
-    bytes: Vec<u8>,
-    /// How many.
+    /// Room for the header of a group, and records, each after its length.
+    framed: Vec<u8>,
+    /// A buffer that was used before, empty.
+    spare: Vec<u8>,
+    /// How many records there are.
     count: u64,
     /// Number of the next record.
     next: u64,
@@ -102,6 +111,9 @@ struct Pending {
 pub(super) struct Buffer {
     pending: Mutex<Pending>,
     news: Condvar,
+    /// Bytes of records on their way into the tree.
+    building: Mutex<usize>,
+    built: Condvar,
     /// Number of the record after the last one that is durable.
     durable: AtomicU64,
     answers: Answers<Wakers>,
@@ -112,8 +124,8 @@ pub(super) struct Buffer {
 pub(super) struct Batch {
     /// Number of the first.
     pub(super) first: u64,
-    /// The records, each after its length.
-    pub(super) bytes: Vec<u8>,
+    /// The records, each after its length, behind room for the header of a group.
+    pub(super) framed: Vec<u8>,
     /// Whether the log is being closed.
     pub(super) closed: bool,
 }
@@ -124,7 +136,9 @@ impl Buffer {
         let pending = Pending { next, ..Pending::default() };
         let (pending, news) = (Mutex::new(pending), Condvar::new());
         let (answers, answering) = answers::channel();
-        Self { pending, news, durable: AtomicU64::new(next), answers, answering }
+        let (building, built) = (Mutex::default(), Condvar::new());
+        let durable = AtomicU64::new(next);
+        Self { pending, news, building, built, durable, answers, answering }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -248,7 +262,7 @@ impl Buffer {
     /// to come soon, and `last` how long the last group took.
     pub(super) fn take(&self, expected: u64, last: Duration) -> Batch {
         let mut pending = self.lock();
-        while pending.bytes.is_empty() && !pending.closed {
+        while pending.count == 0 && !pending.closed {
             pending.wake_at = 1;
             pending = self.news.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
@@ -270,10 +284,40 @@ impl Buffer {
         pending.wake_at = 0;
         let first = pending.next - pending.count;
         pending.count = 0;
-        // The next group is often as long as this one: its buffer need not grow.
-        let room = Vec::with_capacity(pending.bytes.len());
-        let bytes = std::mem::replace(&mut pending.bytes, room);
-        Batch { first, bytes, closed: pending.closed }
+        let room = std::mem::take(&mut pending.spare);
+        let framed = std::mem::replace(&mut pending.framed, room);
+        Batch { first, framed, closed: pending.closed }
+    }
+
+    /// Takes the buffer of a group back: the next group is often as long, and memory that is new
+    /// each time costs more than what is written into it.
+    pub(super) fn reuse(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= MAX_SPARE_LEN {
+            buffer.clear();
+            self.lock().spare = buffer;
+        }
+    }
+
+    /// Waits until the builder has room for more records, unless it builds none any more. These are
+    /// on their way to it from now on.
+    pub(super) fn await_builder(&self, len: usize) {
+        let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.is_behind(*building) {
+            let waited = self.built.wait_timeout(building, LOOK);
+            building = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *building = building.saturating_add(len);
+    }
+
+    fn is_behind(&self, building: usize) -> bool {
+        building >= MAX_BUILDING_LEN && !self.is_closed() && !self.troubles().stopped
+    }
+
+    /// So many bytes of records are in the tree, or never will be.
+    pub(super) fn built(&self, len: usize) {
+        let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        *building = building.saturating_sub(len);
+        self.built.notify_one();
     }
 
     /// Records up to `durable` are durable: those who waited go on. Answers how many records are
@@ -297,7 +341,7 @@ impl Pending {
         if self.closed {
             return Err(AuditError::Closed);
         }
-        if self.bytes.len() > MAX_PENDING_LEN {
+        if self.framed.len() > MAX_PENDING_LEN {
             return Err(AuditError::Behind);
         }
         match self.troubles.error() {
@@ -309,18 +353,21 @@ impl Pending {
     /// Appends the record of an event, after its length.
     fn write(&mut self, event: &Event<'_>) -> Result<(), AuditError> {
         let salt = self.salts.draw()?;
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0, 0]);
-        write_record(&mut self.bytes, event, &salt);
-        let len = self.bytes.len() - start - 2;
+        if self.framed.is_empty() {
+            self.framed.extend_from_slice(&ROOM);
+        }
+        let start = self.framed.len();
+        self.framed.extend_from_slice(&[0, 0]);
+        write_record(&mut self.framed, event, &salt);
+        let len = self.framed.len() - start - 2;
         let encoded = u16::try_from(len).ok().filter(|_| len <= MAX_RECORD_LEN);
-        match (encoded, self.bytes.get_mut(start..start + 2)) {
+        match (encoded, self.framed.get_mut(start..start + 2)) {
             (Some(len), Some(place)) => {
                 place.copy_from_slice(&len.to_be_bytes());
                 Ok(())
             }
             _ => {
-                self.bytes.truncate(start);
+                self.framed.truncate(start);
                 Err(AuditError::Failing("a record is longer than 65535 bytes".to_owned()))
             }
         }
@@ -347,6 +394,26 @@ impl Salts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writer_waits_for_the_builder_when_it_is_far_behind_and_not_for_one_that_has_ended() {
+        let buffer = Buffer::new(0);
+        buffer.await_builder(MAX_BUILDING_LEN);
+        let has_built = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                buffer.await_builder(1);
+                assert_eq!(has_built.load(Ordering::SeqCst), 1);
+            });
+            has_built.store(1, Ordering::SeqCst);
+            buffer.built(1);
+        });
+        let building = *buffer.building.lock().unwrap();
+        assert_eq!(building, MAX_BUILDING_LEN);
+        assert!(buffer.is_behind(building));
+        buffer.trouble(|troubles| troubles.stopped = true);
+        assert!(!buffer.is_behind(building));
+    }
 
     #[test]
     fn no_two_salts_are_alike() {

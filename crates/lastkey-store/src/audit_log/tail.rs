@@ -35,16 +35,23 @@ impl Tail {
         self.levels.get(usize::from(level)).map_or(&[], Vec::as_slice)
     }
 
-    /// Adds records that fill no tile.
-    pub(super) fn extend(&mut self, records: &[u8], leaves: &[Hash], size: u64) {
-        self.bundle.extend_from_slice(records);
+    /// Begins anew where a tile of the tree has become full. Its buffer stays.
+    pub(super) fn restart(&mut self, tree: &Tree) {
+        let mut bundle = std::mem::take(&mut self.bundle);
+        bundle.clear();
+        *self = Self { bundle, ..Self::of(tree, &[]) };
+    }
+
+    /// Takes up what has come to its bundle and to the tree, and has filled no tile.
+    pub(super) fn catch_up(&mut self, tree: &Tree, bundle: &[u8]) {
+        self.bundle.extend_from_slice(bundle.get(self.bundle.len()..).unwrap_or_default());
         if self.levels.is_empty() {
             self.levels.push(Vec::new());
         }
         if let Some(lowest) = self.levels.first_mut() {
-            lowest.extend_from_slice(leaves);
+            lowest.extend_from_slice(tree.partial(0).get(lowest.len()..).unwrap_or_default());
         }
-        self.size = size;
+        self.size = tree.size();
     }
 }
 

@@ -31,18 +31,18 @@ pub(super) fn event(who: &Principal) -> Event<'_> {
     }
 }
 
-fn signers() -> LogSigners {
+pub(super) fn signers() -> LogSigners {
     let by = |kind, seed| {
         NoteSigner::from_seed("log.example", kind, &SecretArray::copy_of(&[seed; 32])).unwrap()
     };
     LogSigners { log: by(KeyKind::Ed25519, 1), witness: by(KeyKind::Cosignature, 2) }
 }
 
-fn known() -> Vec<NoteKey> {
+pub(super) fn known() -> Vec<NoteKey> {
     vec![signers().log.key().clone()]
 }
 
-fn open(dir: &Path) -> AuditLog {
+pub(super) fn open(dir: &Path) -> AuditLog {
     AuditLog::open(dir, AuditOptions::default()).unwrap()
 }
 
@@ -56,7 +56,7 @@ async fn names(log: &AuditLog) -> Vec<String> {
 }
 
 /// Appends records by `p0`, `p1`, ...
-async fn fill(log: &AuditLog, from: usize, count: usize) {
+pub(super) async fn fill(log: &AuditLog, from: usize, count: usize) {
     for number in from..from + count - 1 {
         log.append(&event(&Principal::named(&format!("p{number}")))).unwrap();
     }
@@ -390,7 +390,7 @@ async fn a_log_cut_or_emptied_while_the_server_was_down_does_not_open() {
 }
 
 /// A signed log of 300 records: one bundle that is full, one that is not.
-async fn signed_log(dir: &Path) {
+pub(super) async fn signed_log(dir: &Path) {
     let log = open(dir);
     log.unsealed(signers()).await.unwrap();
     for round in 0..3 {
@@ -571,7 +571,7 @@ async fn records_grow_old_by_a_trusted_clock_alone() {
         *builder.published.trusted.lock().unwrap() = trusted;
         builder.buffer.push(&event(&who)).unwrap();
         builder.tick();
-        let said = builder.buffer.take(0, Duration::ZERO).bytes;
+        let said = builder.buffer.take(0, Duration::ZERO).framed;
         let said = String::from_utf8_lossy(&said).contains(lastkey_core::audit::AUDIT_PRUNES);
         assert_eq!(said, goes, "{trusted:?}");
     }

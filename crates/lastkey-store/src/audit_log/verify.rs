@@ -86,7 +86,7 @@ impl Bundles for Offline<'_> {
         }
         let mut bundle = Vec::new();
         for group in &self.held {
-            let records = Records::of(&group.bytes).flatten().zip(group.first..);
+            let records = Records::of(group.records()).flatten().zip(group.first..);
             let wanted = start..start + TILE_WIDTH as u64;
             for (record, _) in records.filter(|(_, index)| wanted.contains(index)) {
                 // It was in a bundle before, so it is not too long for one.
@@ -191,6 +191,25 @@ pub struct Verified {
     pub earlier: usize,
 }
 
+/// Checks a log that may go on meanwhile. What was removed or replaced under the check makes the log
+/// look changed, once: before that is said, it is checked again.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify_live(
+    files: &dyn LogFiles,
+    keys: &[NoteKey],
+    mut progress: impl FnMut(u64),
+) -> Result<Verified, VerifyError> {
+    match verify(files, keys, &mut progress) {
+        Err(VerifyError::Bad { .. }) => verify(files, keys, progress),
+        Err(VerifyError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            verify(files, keys, progress)
+        }
+        checked => checked,
+    }
+}
+
 /// Checks a log. `progress` is told how many records are checked, now and then.
 ///
 /// # Errors
@@ -200,10 +219,13 @@ pub fn verify(
     keys: &[NoteKey],
     progress: impl FnMut(u64),
 ) -> Result<Verified, VerifyError> {
+    // INVARIANT: these two are read before the checkpoint. A log that goes on writes into them only
+    // what its checkpoint covers by then; everything else it writes before its checkpoint.
+    let (minimum, kept) = (text(files, "minimum-index")?, text(files, "checkpoints")?);
     let note = text(files, "checkpoint")?.ok_or(VerifyError::Checkpoint(NoteError::Malformed))?;
     let (checkpoint, vouched) = Checkpoint::open(&note, keys).map_err(VerifyError::Checkpoint)?;
-    let first = minimum(files, &checkpoint)?;
-    let earlier = earlier(files, keys, &checkpoint)?;
+    let first = first_kept(minimum.as_deref(), &checkpoint)?;
+    let earlier = earlier(&kept.unwrap_or_default(), keys, &checkpoint)?;
     let (segments, unsigned) = signed_leaves(files.groups()?, checkpoint.size)?;
     let mut check = Check {
         files,
@@ -232,22 +254,21 @@ fn text(files: &dyn LogFiles, name: &str) -> Result<Option<String>, VerifyError>
     String::from_utf8(bytes).map(Some).map_err(malformed)
 }
 
-fn minimum(files: &dyn LogFiles, checkpoint: &Checkpoint) -> Result<u64, VerifyError> {
-    let Some(text) = text(files, "minimum-index")? else { return Ok(0) };
+fn first_kept(minimum: Option<&str>, checkpoint: &Checkpoint) -> Result<u64, VerifyError> {
+    let Some(text) = minimum else { return Ok(0) };
     let number: Option<u64> = text.trim_end().parse().ok();
     let fits = |number: &u64| *number <= checkpoint.size && number.is_multiple_of(256);
     number.filter(fits).ok_or_else(|| bad(0, "minimum-index does not fit the log"))
 }
 
-/// The checkpoints that were kept, oldest first.
+/// The checkpoints of a list, oldest first.
 fn earlier(
-    files: &dyn LogFiles,
+    list: &str,
     keys: &[NoteKey],
     newest: &Checkpoint,
 ) -> Result<Vec<Checkpoint>, VerifyError> {
     let mut kept: Vec<Checkpoint> = Vec::new();
-    let all = text(files, "checkpoints")?.unwrap_or_default();
-    let (notes, rest) = whole_notes(&all);
+    let (notes, rest) = whole_notes(list);
     if !rest.is_empty() {
         return Err(bad(0, "the list of earlier checkpoints ends within one"));
     }
@@ -464,5 +485,105 @@ fn same(
         Ok(())
     } else {
         Err(bad(first, format!("{name} has another length")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use lastkey_core::ports::AuditArchive as _;
+
+    use super::super::tests::{fill, known, open, signed_log, signers};
+    use super::*;
+
+    /// A log that goes on after this file of it was read: from then on it is the one in `newer`.
+    struct GoesOn<'a> {
+        log: LogDir,
+        after: &'a str,
+        newer: &'a Path,
+    }
+
+    impl LogFiles for GoesOn<'_> {
+        fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+            let read = self.log.read(name);
+            if name == self.after && self.newer.exists() {
+                fs::rename(&self.log.0, self.newer.with_extension("older"))?;
+                fs::rename(self.newer, &self.log.0)?;
+            }
+            read
+        }
+
+        fn groups(&self) -> Result<Vec<(u64, Vec<Hash>)>, VerifyError> {
+            self.log.groups()
+        }
+    }
+
+    fn copy_all(from: &Path, to: &Path) {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy_all(&entry.path(), &to);
+            } else {
+                fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+
+    /// The checkpoint was read first. What the server signed and kept before the list of earlier
+    /// checkpoints was read did not follow from it, and the log was called tampered with.
+    #[tokio::test]
+    async fn log_that_goes_on_while_it_is_checked_is_found_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (older, newer) = (dir.path().join("a"), dir.path().join("b"));
+        signed_log(&older).await;
+        copy_all(&older, &newer);
+        let log = open(&newer);
+        log.unsealed(signers()).await.unwrap();
+        fill(&log, 300, 300).await;
+        log.checkpoint().await.unwrap();
+        drop(log);
+        for after in
+            ["minimum-index", "checkpoints", "checkpoint", "tile/0/000", "tile/entries/000"]
+        {
+            let scratch = tempfile::tempdir().unwrap();
+            let (now, later) = (scratch.path().join("log"), scratch.path().join("later"));
+            copy_all(&older, &now);
+            copy_all(&newer, &later);
+            let files = GoesOn { log: LogDir(now), after, newer: &later };
+            let found = verify(&files, &known(), |_| ());
+            assert!(!later.exists() && found.is_ok(), "{after}: {found:?}");
+        }
+    }
+
+    /// A log of which one file is missing, so often.
+    struct Lacks {
+        log: LogDir,
+        times: AtomicUsize,
+    }
+
+    impl LogFiles for Lacks {
+        fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+            let less = |times: usize| times.checked_sub(1);
+            let lacks = name == "tile/entries/000"
+                && self.times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+            if lacks { Ok(None) } else { self.log.read(name) }
+        }
+
+        fn groups(&self) -> Result<Vec<(u64, Vec<Hash>)>, VerifyError> {
+            self.log.groups()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_goes_while_it_is_checked_is_looked_at_again_once() {
+        let dir = tempfile::tempdir().unwrap();
+        signed_log(dir.path()).await;
+        let lacks = |times| Lacks { log: LogDir(dir.path().to_owned()), times };
+        assert!(verify_live(&lacks(1.into()), &known(), |_| ()).is_ok());
+        assert!(verify_live(&lacks(2.into()), &known(), |_| ()).is_err());
+        assert!(verify(&lacks(1.into()), &known(), |_| ()).is_err());
     }
 }

@@ -29,26 +29,48 @@ const CHECK_LEN: usize = 16;
 pub(super) struct Group {
     /// Number of its first record.
     pub(super) first: u64,
-    /// The records, each after its length, as in a bundle.
-    pub(super) bytes: Vec<u8>,
+    /// It as it stands in a segment: header, and records.
+    framed: Vec<u8>,
     /// The hashes of the records.
     pub(super) leaves: Vec<Hash>,
 }
 
+/// What stands before records that become a group, until its header takes the place.
+pub(super) const ROOM: [u8; HEADER_LEN] = [0; HEADER_LEN];
+
 impl Group {
-    /// A group of these records; `None` when the bytes end within one.
-    pub(super) fn of(first: u64, bytes: Vec<u8>) -> Option<Self> {
-        Some(Self { first, leaves: leaves_of(&bytes)?, bytes })
+    /// A group of these records, each after its length, as in a bundle; `None` when the bytes end
+    /// within one.
+    pub(super) fn of(first: u64, records: &[u8]) -> Option<Self> {
+        Self::in_place(first, [&ROOM[..], records].concat())
+    }
+
+    /// The same of records behind [`ROOM`], which are not copied.
+    pub(super) fn in_place(first: u64, mut framed: Vec<u8>) -> Option<Self> {
+        let (header, records) = framed.split_first_chunk_mut::<HEADER_LEN>()?;
+        let leaves = leaves_of(records)?;
+        *header = group_header(first, &leaves, records.len());
+        Some(Self { first, framed, leaves })
+    }
+
+    /// The records, each after its length.
+    pub(super) fn records(&self) -> &[u8] {
+        self.framed.get(HEADER_LEN..).unwrap_or_default()
+    }
+
+    /// How long it is in a segment, in bytes.
+    pub(super) fn framed_len(&self) -> usize {
+        self.framed.len()
+    }
+
+    /// The buffer that it was in.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.framed
     }
 
     /// Number of the record after its last.
     pub(super) fn end(&self) -> u64 {
         self.first.saturating_add(self.leaves.len() as u64)
-    }
-
-    /// The header that stands before it in a segment.
-    pub(super) fn header(&self) -> [u8; HEADER_LEN] {
-        group_header(self.first, &self.leaves, self.bytes.len())
     }
 }
 
@@ -59,7 +81,8 @@ pub(super) struct GroupAt {
     pub(super) first: u64,
     /// The hashes of the records.
     pub(super) leaves: Vec<Hash>,
-    records: Range<usize>,
+    /// Where it stands, header and records.
+    place: Range<usize>,
 }
 
 impl GroupAt {
@@ -73,8 +96,8 @@ impl GroupAt {
     /// # Errors
     /// When this is a shorter one.
     pub(super) fn read(self, segment: &[u8]) -> io::Result<Group> {
-        let bytes = segment.get(self.records).ok_or(io::ErrorKind::UnexpectedEof)?.to_vec();
-        Ok(Group { first: self.first, bytes, leaves: self.leaves })
+        let framed = segment.get(self.place).ok_or(io::ErrorKind::UnexpectedEof)?.to_vec();
+        Ok(Group { first: self.first, framed, leaves: self.leaves })
     }
 }
 
@@ -186,10 +209,9 @@ impl Segment {
         Ok(Self { path, file, len, at, is_named: true })
     }
 
-    /// Whether a group of so many bytes fits.
-    pub(super) fn has_room(&self, len: usize) -> bool {
-        let needed = (len as u64).saturating_add(HEADER_LEN as u64);
-        self.at.saturating_add(needed) <= self.len
+    /// Whether a group fits.
+    pub(super) fn has_room(&self, group: &Group) -> bool {
+        self.at.saturating_add(group.framed_len() as u64) <= self.len
     }
 
     /// Length of the file, in bytes.
@@ -205,12 +227,9 @@ impl Segment {
     pub(super) fn append(&mut self, group: &Group) -> io::Result<()> {
         self.sync_name()?;
         // One write, so that a group is not torn by anything but the machine.
-        let mut bytes = Vec::with_capacity(HEADER_LEN + group.bytes.len());
-        bytes.extend_from_slice(&group.header());
-        bytes.extend_from_slice(&group.bytes);
-        self.file.write_all_at(&bytes, self.at)?;
+        self.file.write_all_at(&group.framed, self.at)?;
         self.file.sync_data()?;
-        self.at = self.at.saturating_add(bytes.len() as u64);
+        self.at = self.at.saturating_add(group.framed_len() as u64);
         Ok(())
     }
 }
@@ -256,7 +275,7 @@ pub(super) fn scan(bytes: &[u8], first: u64) -> Result<Scanned, BadSegment> {
                 Ok(Scanned { groups, end: end as u64, torn })
             };
         };
-        (end, next) = (group.records.end, group.end());
+        (end, next) = (group.place.end, group.end());
         groups.push(group);
     }
 }
@@ -271,9 +290,8 @@ fn find_group(bytes: &[u8], at: usize, expected: u64) -> Option<GroupAt> {
     let body = rest.get(..usize::try_from(len).ok()?)?;
     let leaves = leaves_of(body)?;
     let is_whole = group_header(expected, &leaves, body.len()) == *head && !leaves.is_empty();
-    let start = at + HEADER_LEN;
-    let records = start..start + body.len();
-    is_whole.then_some(GroupAt { first: expected, leaves, records })
+    let place = at..at + HEADER_LEN + body.len();
+    is_whole.then_some(GroupAt { first: expected, leaves, place })
 }
 
 /// The number of the first record of the group that seems to begin here.
@@ -334,14 +352,13 @@ mod tests {
         for record in records {
             assert!(push_record(&mut bytes, record));
         }
-        Group::of(first, bytes).unwrap()
+        Group::of(first, &bytes).unwrap()
     }
 
     fn segment(first: u64, groups: &[Group]) -> Vec<u8> {
         let mut bytes = segment_header(first).to_vec();
         for group in groups {
-            bytes.extend_from_slice(&group.header());
-            bytes.extend_from_slice(&group.bytes);
+            bytes.extend_from_slice(&group.framed);
         }
         bytes
     }
@@ -380,7 +397,7 @@ mod tests {
     #[test]
     fn a_torn_last_group_is_cut_at_every_length() {
         let bytes = three();
-        let last = bytes.len() - group(8, &[b"", b"d"]).bytes.len() - HEADER_LEN;
+        let last = bytes.len() - group(8, &[b"", b"d"]).framed_len();
         for cut in last..bytes.len() {
             let zeros = vec![0; 100];
             assert_eq!(ends(&[&bytes[..cut], &zeros].concat()).unwrap().0, 8, "{cut}");
@@ -391,7 +408,7 @@ mod tests {
     #[test]
     fn a_changed_byte_before_the_last_group_is_found_with_its_record() {
         let bytes = three();
-        let last = bytes.len() - group(8, &[b"", b"d"]).bytes.len() - HEADER_LEN;
+        let last = bytes.len() - group(8, &[b"", b"d"]).framed_len();
         for at in HEADER_LEN..last {
             let mut changed = bytes.clone();
             changed[at] ^= 1;

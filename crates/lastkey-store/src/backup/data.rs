@@ -20,6 +20,7 @@ use lastkey_core::ports::{CommitSeq, EntropySource, SealedStore as _};
 use lastkey_core::seal_record::Bootstrap;
 use lastkey_crypto::digest::Sha256;
 use lastkey_secret::SecretArray;
+use tokio::sync::Mutex;
 
 use super::directory::Directory;
 use super::failure::{damaged, failed, of_store};
@@ -44,6 +45,8 @@ pub struct DataBackups {
     audit: Arc<AuditLog>,
     places: Places,
     scratch: PathBuf,
+    /// Held while something is restored into that.
+    trying: Arc<Mutex<()>>,
     entropy: Arc<dyn EntropySource>,
 }
 
@@ -58,7 +61,7 @@ impl DataBackups {
     ) -> Self {
         let scratch = data.join(SCRATCH);
         let places = Places { data: data.to_owned(), target: None, buckets: Arc::new(NoBuckets) };
-        Self { store, audit, places, scratch, entropy }
+        Self { store, audit, places, scratch, trying: Arc::default(), entropy }
     }
 
     /// The same with a place for what is not told to go elsewhere, and a directory for trial
@@ -157,8 +160,11 @@ impl Backups for DataBackups {
     }
 
     async fn prove(&self, trial: Trial) -> Result<(), BackupError> {
+        // A trial that nobody waits for any more ends soon, but not at once.
+        let alone = Arc::clone(&self.trying).lock_owned().await;
         let (places, scratch) = (self.places.clone(), self.scratch.clone());
         blocking(move || {
+            let _alone = alone;
             let backup = places.open(&trial.place, &trial.stop)?;
             clear(&scratch)?;
             let proven = prove(backup, &scratch, trial);
@@ -334,4 +340,61 @@ pub fn newest_first(folder: &dyn BackupFolder) -> Result<Vec<String>, BackupErro
     found.sort_unstable();
     found.reverse();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use lastkey_core::audit::note::KeyKind;
+    use lastkey_testkit::entropy::SeededSource;
+    use lastkey_testkit::fixtures;
+
+    use super::*;
+    use crate::audit_log::AuditOptions;
+
+    fn trial(directory: &Path) -> Trial {
+        let seed = SecretArray::copy_of(&[2; 32]);
+        let (len, records, sha256) = (0, 0, [0; 32]);
+        Trial {
+            place: BackupPlace {
+                directory: Some(directory.display().to_string()),
+                name: "one.backup".to_owned(),
+            },
+            key: SecretArray::copy_of(&[1; 32]),
+            records: fixtures::record_keys(&[1]),
+            log_key: NoteSigner::from_seed("log", KeyKind::Ed25519, &seed).unwrap().key().clone(),
+            expected: Written { len, sha256, records, records_sha256: sha256, audit: None },
+            stop: Stop::default(),
+        }
+    }
+
+    /// The server was sealed and unsealed during a trial restore, whose thread worked on; the next
+    /// backup removed the folder under it, filled it too, and was called damaged.
+    #[test]
+    fn trial_that_nobody_waits_for_keeps_its_folder_until_it_has_ended() {
+        // One thread works, on one thing after the other.
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let (data, to) = (folder.path().join("data"), folder.path().join("to"));
+            let source = Arc::new(SeededSource::new(1));
+            let store = Arc::new(SqliteSealedStore::open_dir(&data, source.clone()).unwrap());
+            let log = AuditLog::open(&data.join("audit"), AuditOptions::KEEP_ALL).unwrap();
+            let backups = DataBackups::of(store, Arc::new(log), &data, source);
+            let (go_on, wait) = std::sync::mpsc::channel::<()>();
+            let thread = tokio::task::spawn_blocking(move || wait.recv().unwrap());
+            let mut proven = backups.prove(trial(&to));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(proven.as_mut().poll(&mut context).is_pending());
+            drop(proven);
+            assert!(backups.trying.try_lock().is_err());
+            go_on.send(()).unwrap();
+            thread.await.unwrap();
+            // It has its turn when the other one has ended: here by its not being there.
+            assert!(backups.prove(trial(&to)).await.is_err());
+            assert!(backups.trying.try_lock().is_ok());
+        });
+    }
 }

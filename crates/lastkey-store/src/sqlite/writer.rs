@@ -340,19 +340,24 @@ impl Writing {
     /// Rewrites the database and cuts the journal to nothing, durably.
     fn erase_residue(&mut self) -> Result<CommitSeq, BackendError> {
         if self.has_residue {
+            // While a backup holds an old state, and with it the journal, a rewrite would only add
+            // the whole database to that, each time it is tried.
+            self.empty_journal()?;
             self.rewrite().map_err(Failure::of("rewrite the database"))?;
         }
+        self.empty_journal()?;
+        self.sync_journal().map_err(|error| BackendError::Failed(error.into()))?;
+        self.has_residue = false;
+        Ok(self.last)
+    }
+
+    fn empty_journal(&self) -> Result<(), BackendError> {
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let busy: bool = self
             .connection
             .query_row(checkpoint, [], |row| row.get(0))
             .map_err(Failure::of("empty the journal"))?;
-        if busy {
-            return Err(BackendError::Failed(JournalHeld.into()));
-        }
-        self.sync_journal().map_err(|error| BackendError::Failed(error.into()))?;
-        self.has_residue = false;
-        Ok(self.last)
+        if busy { Err(BackendError::Failed(JournalHeld.into())) } else { Ok(()) }
     }
 
     /// `secure_delete` overwrites what is deleted where it lies, but not the copies that stay in
@@ -521,6 +526,28 @@ mod tests {
         let told = runtime.block_on(watch.next());
         assert!(format!("{told:?}").contains("key/c"), "{told:?}");
         assert_eq!(runtime.block_on(watch.next()), None);
+    }
+
+    /// Whatever was to be erased while a backup was made put the whole database into the journal,
+    /// again every ten minutes.
+    #[test]
+    fn erasing_while_somebody_holds_an_old_state_leaves_the_journal_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = writing(dir.path());
+        run(&mut state, vec![vec![put("key/a", 100_000)]]);
+        // The patience of a server only makes the test long.
+        state.connection.busy_timeout(Duration::ZERO).unwrap();
+        let reader = connection::open_reader(&state.database).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM records;").unwrap();
+        run(&mut state, vec![vec![put("key/b", 10)]]);
+        state.has_residue = true;
+        let journal = || std::fs::metadata(dir.path().join("records.db-wal")).unwrap().len();
+        let before = journal();
+        assert!(matches!(state.erase_residue(), Err(BackendError::Failed(_))));
+        assert_eq!(journal(), before);
+        reader.execute_batch("COMMIT").unwrap();
+        assert!(state.erase_residue().is_ok() && !state.has_residue);
+        assert_eq!(journal(), 0);
     }
 
     #[test]

@@ -7,11 +7,13 @@
 //!           another.
 
 use core::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::{hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_core::ids::SessionId;
+use lastkey_crypto::digest::sha256;
 use lastkey_crypto::entropy::{Entropy, EntropyError};
 use lastkey_crypto::wrap::{WrapError, WrapKey};
 use lastkey_secret::{SecretArray, SecretVec};
@@ -20,7 +22,8 @@ use super::caveat::{BearerParts, fresh_body};
 use super::form::{
     self, BEARER_PREFIX, MAX_BEARER_LEN, MAX_SESSION_TOKEN_LEN, SESSION_TOKEN_PREFIX,
 };
-use super::present::admit;
+use super::kept::{Kept, KeptBearers};
+use super::present::check;
 use super::{
     MAX_ENCODED_LEN, MAX_LIFETIME, MAX_POLICY_LEN, Narrowing, NotAccepted, Opened, Presentation,
     Session, decode_session, encode_session,
@@ -192,13 +195,13 @@ impl fmt::Debug for EpochKeys {
 
 /// The epochs whose sessions may still be good, the newest last.
 #[derive(Debug, Default)]
-pub struct EpochRing(Vec<EpochKeys>);
+pub struct EpochRing(Vec<Arc<EpochKeys>>);
 
 impl EpochRing {
     /// Takes up an epoch; one of the same number is replaced.
     pub fn insert(&mut self, keys: EpochKeys) {
         self.0.retain(|one| one.number != keys.number);
-        self.0.push(keys);
+        self.0.push(Arc::new(keys));
         self.0.sort_by_key(|one| one.number);
     }
 
@@ -210,10 +213,10 @@ impl EpochRing {
     /// The epoch that seals new sessions.
     #[must_use]
     pub fn newest(&self) -> Option<&EpochKeys> {
-        self.0.last()
+        self.0.last().map(|keys| &**keys)
     }
 
-    pub(crate) fn find(&self, number: u32) -> Option<&EpochKeys> {
+    pub(crate) fn find(&self, number: u32) -> Option<&Arc<EpochKeys>> {
         self.0.iter().rev().find(|one| one.number == number)
     }
 
@@ -226,8 +229,38 @@ impl EpochRing {
         bearer: &SecretVec,
         request: &Presentation<'_>,
     ) -> Result<Opened, NotAccepted> {
-        let (session, narrowing) = self.authentic_bearer(bearer)?;
-        admit(session, narrowing, request)
+        let opened = self.authentic_bearer(bearer)?;
+        check(&opened.session, request)?;
+        Ok(opened)
+    }
+
+    /// As [`Self::open_bearer`], for bearers that are shown again and again: what one says is read
+    /// once, and what `make` makes of it is kept. Whether it is good is asked each time.
+    ///
+    /// # Errors
+    /// [`NotAccepted`], whatever is wrong.
+    pub fn open_kept<T: Clone>(
+        &self,
+        kept: &KeptBearers<T>,
+        bearer: &SecretVec,
+        request: &Presentation<'_>,
+        make: impl FnOnce(Opened) -> T,
+    ) -> Result<T, NotAccepted> {
+        let hash = bearer.expose(sha256);
+        let same = |kept: &Kept<T>| {
+            let keys = self.find(kept.session.id.epoch());
+            keys.is_some_and(|keys| core::ptr::eq(kept.keys.as_ptr(), Arc::as_ptr(keys)))
+        };
+        if let Some(found) = kept.find(&hash).filter(|found| same(found)) {
+            check(&found.session, request)?;
+            return Ok(found.made.clone());
+        }
+        let opened = self.open_bearer(bearer, request)?;
+        let keys = self.find(opened.session.id.epoch()).map(Arc::downgrade).unwrap_or_default();
+        let session = opened.session.clone();
+        let made = make(opened);
+        kept.keep(hash, Kept { keys, session, made: made.clone() });
+        Ok(made)
     }
 
     /// Opens a triple for a request that `verify` finds signed by the secret; it answers with the
@@ -255,13 +288,14 @@ impl EpochRing {
             .and_then(|encoded| encoded.expose(decode_session))
             .filter(|session| session.id == id)
             .ok_or(NotAccepted("not_authentic"))?;
-        admit(session, Narrowing::default(), request)
+        check(&session, request)?;
+        Ok(Opened::of(session, Narrowing::default()))
     }
 
     /// The session whose bearer this is, good or not: whoever holds it may end it.
     #[must_use]
     pub fn holder_of_bearer(&self, bearer: &SecretVec) -> Option<Session> {
-        self.authentic_bearer(bearer).ok().map(|(session, _)| session)
+        self.authentic_bearer(bearer).ok().map(|opened| opened.session)
     }
 
     /// The session whose triple this is, proven by its secret: whoever holds it may end it.
@@ -272,7 +306,7 @@ impl EpochRing {
         ours.ct_eq(secret).then_some(id)
     }
 
-    fn authentic_bearer(&self, bearer: &SecretVec) -> Result<(Session, Narrowing), NotAccepted> {
+    fn authentic_bearer(&self, bearer: &SecretVec) -> Result<Opened, NotAccepted> {
         let body = bearer.expose(|text| form::dearmor(BEARER_PREFIX, MAX_BEARER_LEN, text));
         let body = SecretVec::take(body.ok_or(NotAccepted("malformed"))?);
         body.expose(|body| {
@@ -286,7 +320,7 @@ impl EpochRing {
                 .and_then(|encoded| encoded.expose(decode_session))
                 .filter(|session| session.id.epoch() == parts.epoch)
                 .ok_or(NotAccepted("not_authentic"))?;
-            Ok((session, narrowing))
+            Ok(Opened::of(session, narrowing))
         })
     }
 }

@@ -71,22 +71,25 @@ impl NotAccepted {
     }
 }
 
-/// Checks everything but authenticity.
-pub(super) fn admit(
-    mut session: Session,
-    narrowing: Narrowing,
-    request: &Presentation<'_>,
-) -> Result<Opened, NotAccepted> {
-    if let Some(until) = narrowing.until() {
-        session.expires_at = session.expires_at.min(until);
+impl Opened {
+    /// What an authentic credential says.
+    pub(super) fn of(mut session: Session, narrowing: Narrowing) -> Self {
+        if let Some(until) = narrowing.until() {
+            session.expires_at = session.expires_at.min(until);
+        }
+        Self { session, narrowing }
     }
+}
+
+/// Checks everything but authenticity.
+pub(super) fn check(session: &Session, request: &Presentation<'_>) -> Result<(), NotAccepted> {
     if session.issued_at.0 > request.now.0.saturating_add(CLOCK_SKEW) {
         return Err(NotAccepted("not_yet_valid"));
     }
     if request.now >= session.expires_at {
         return Err(NotAccepted("expired"));
     }
-    if !comes_from_its_source(&session, request.source) {
+    if !comes_from_its_source(session, request.source) {
         return Err(NotAccepted("source"));
     }
     if session.certificate.is_some() && session.certificate.as_ref() != request.certificate {
@@ -95,10 +98,7 @@ pub(super) fn admit(
     if session.via_provider && !comes_by_provider(&session.subject, request.agent) {
         return Err(NotAccepted("provider"));
     }
-    match request.revocations.is_revoked(&session) {
-        Some(word) => Err(NotAccepted(word)),
-        None => Ok(Opened { session, narrowing }),
-    }
+    request.revocations.is_revoked(session).map_or(Ok(()), |word| Err(NotAccepted(word)))
 }
 
 fn comes_from_its_source(session: &Session, source: Option<IpAddr>) -> bool {

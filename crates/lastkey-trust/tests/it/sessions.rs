@@ -12,10 +12,10 @@ use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_secret::SecretVec;
 use lastkey_trust::revocation::Revocations;
 use lastkey_trust::session::{
-    AuthStrength, Caveat, CaveatError, EpochRing, Federated, MAX_BEARER_LEN, MAX_CAVEATS,
-    MAX_SESSION_TOKEN_LEN, Network, NotAccepted, Opened, Presentation, SealError, Session, Subject,
-    Triple, User, attenuate, decode_session, encode_session, looks_like_access_key_id,
-    looks_like_bearer, looks_like_session_token,
+    AuthStrength, Caveat, CaveatError, EpochRing, Federated, KeptBearers, MAX_BEARER_LEN,
+    MAX_CAVEATS, MAX_SESSION_TOKEN_LEN, Network, NodeAgent, NotAccepted, Opened, Presentation,
+    SealError, Session, Subject, Triple, User, attenuate, decode_session, encode_session,
+    looks_like_access_key_id, looks_like_bearer, looks_like_session_token,
 };
 use proptest::prelude::*;
 
@@ -177,6 +177,81 @@ fn forgotten_epoch_opens_nothing_and_the_newest_seals() {
     assert_eq!(open_by(&both, &bearer, NOW.0).err(), Some("unknown_epoch"));
     let sealed = both.newest().unwrap().seal_bearer(&session(), &mut SystemEntropy);
     assert_eq!(sealed.err(), Some(SealError::OtherEpoch));
+}
+
+/// A bearer that may have been opened before, opened.
+fn open_again(
+    ring: &EpochRing,
+    kept: &KeptBearers<Session>,
+    bearer: &SecretVec,
+    request: &Presentation<'_>,
+) -> Result<Session, &'static str> {
+    let again = ring.open_kept(kept, bearer, request, |opened| opened.session);
+    let anew = ring.open_bearer(bearer, request).map(|opened| opened.session);
+    assert_eq!(again, anew);
+    again.map_err(NotAccepted::word)
+}
+
+#[test]
+fn bearer_that_was_opened_before_is_judged_anew_each_time() {
+    let certificate = [9; 32];
+    let bound = Session {
+        via_provider: true,
+        certificate: Some(certificate),
+        sources: vec![Network::new([10, 0, 0, 0].into(), 8).unwrap()],
+        ..session()
+    };
+    let bearer = attenuate(&bearer_of(&bound), &Caveat::Until(NOW.0 + 100)).unwrap();
+    let (ring, kept, nothing) = (ring(), KeptBearers::default(), Revocations::default());
+    let mut everything = Revocations::default();
+    everything.insert(&revocation(RevokedWhat::Everything, NOW));
+    let good = Presentation {
+        certificate: Some(&certificate),
+        agent: Some(NodeAgent { cluster: "prod", node: "node-7" }),
+        ..presentation(&nothing)
+    };
+    let open = |request| open_again(&ring, &kept, &bearer, &request);
+    assert_eq!(open(good).unwrap().expires_at, Timestamp(NOW.0 + 100));
+    for (request, word) in [
+        (Presentation { now: Timestamp(NOW.0 - 61), ..good }, "not_yet_valid"),
+        (Presentation { now: Timestamp(NOW.0 + 100), ..good }, "expired"),
+        (Presentation { source: Some([11, 1, 2, 3].into()), ..good }, "source"),
+        (Presentation { certificate: None, ..good }, "certificate"),
+        (Presentation { agent: None, ..good }, "provider"),
+        (Presentation { revocations: &everything, ..good }, "revoked_everything"),
+    ] {
+        assert_eq!(open(request), Err(word));
+        assert!(open(good).is_ok(), "after {word}");
+    }
+}
+
+#[test]
+fn bearer_that_was_opened_before_does_not_open_a_narrower_or_wider_one() {
+    let (ring, kept, nothing) = (ring(), KeptBearers::default(), Revocations::default());
+    let wide = bearer_of(&session());
+    let narrow = attenuate(&wide, &Caveat::Actions(vec!["kms:Decrypt".into()])).unwrap();
+    for _ in 0..2 {
+        for (bearer, caveats) in [(&wide, 0), (&narrow, 1)] {
+            let request = presentation(&nothing);
+            let opened = ring.open_kept(&kept, bearer, &request, |opened| opened.narrowing);
+            assert_eq!(opened.unwrap().caveats().len(), caveats);
+        }
+    }
+}
+
+#[test]
+fn bearer_that_was_opened_before_ends_with_the_keys_of_its_epoch() {
+    let (mut ring, kept, nothing) = (ring(), KeptBearers::default(), Revocations::default());
+    let bearer = bearer_of(&session());
+    let open = |ring: &EpochRing| open_again(ring, &kept, &bearer, &presentation(&nothing)).err();
+    assert_eq!(open(&ring), None);
+    ring.insert(epoch(EPOCH, 8));
+    assert_eq!(open(&ring), Some("not_authentic"));
+    ring.insert(epoch(EPOCH, 7));
+    ring.insert(epoch(EPOCH + 1, 9));
+    assert_eq!(open(&ring), None);
+    ring.forget_before(EPOCH + 1);
+    assert_eq!(open(&ring), Some("unknown_epoch"));
 }
 
 #[test]

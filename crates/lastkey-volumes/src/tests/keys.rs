@@ -11,6 +11,7 @@ use crate::escrow::EscrowHeader;
 use crate::fake::Mood;
 use crate::fault::Kind;
 use crate::metrics::Metrics;
+use crate::unlock::Opener;
 
 impl Node {
     fn rotate(&self, key: &str) -> u32 {
@@ -215,6 +216,7 @@ fn new_data_key_opens_the_same_volume_and_the_old_one_opens_nothing() {
         node.driver.volumes.get(&id).unwrap().owner(),
         &node.disk(&id),
         header,
+        Opener::Driver,
     );
     let (before, old) = old.unwrap();
     node.keys.0.lock().unwrap().data_keys = 1;
@@ -245,7 +247,8 @@ fn renewal_of_a_data_key_that_was_cut_short_leaves_no_slot_behind() {
     let disk = node.disk(&id);
     let header = Header::read(&disk).unwrap().unwrap();
     let record = node.driver.volumes.get(&id).unwrap();
-    let (mut unlocked, data_key) = node.driver.open_header(record.owner(), &disk, header).unwrap();
+    let opened = node.driver.open_header(record.owner(), &disk, header, Opener::Driver);
+    let (mut unlocked, data_key) = opened.unwrap();
     let entropy = &mut SystemEntropy;
     let slot = unlocked.header.add_slot(&disk, &unlocked.key, &data_key, entropy).unwrap();
     unlocked.token.slots.push(slot);

@@ -84,10 +84,10 @@ fn data_key_that_does_not_open_is_refused_and_nothing_is_written() {
     assert_eq!((node.machine.done("open"), node.machine.done("make")), (1, 1));
 }
 
-fn inline(node: &Node, id: &str, size: &str) -> Result<(), Fault> {
+pub(super) fn inline(node: &Node, id: &str, size: &str) -> Result<(), Fault> {
     let context = [("csi.storage.k8s.io/ephemeral", "true"), ("size", size)];
     let context = context.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    node.driver.publish(&PublishRequest {
+    node.driver.publish(PublishRequest {
         volume_id: id.to_owned(),
         target_path: text(&node.path("inline")),
         capability: Some(mount(1)),

@@ -3,9 +3,11 @@
 //! Room      `wire`.
 //! Source    CSI 1.13, `csi.proto` (services `csi.v1.Identity`, `csi.v1.Controller`,
 //!           `csi.v1.Node`).
-//! Holds     Fields of secrets are not read at all: what is not needed is not kept.
+//! Holds     Fields of secrets are not read at all, but for those of a publish, where a kubelet may put
+//!           tokens: what is not needed is not kept. What has tokens is not printed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use prost::{Message, Oneof};
 
@@ -459,6 +461,7 @@ pub struct UndoRequest {
 
 /// Asks a node to show a volume to a pod.
 #[derive(Clone, PartialEq, Eq, Message)]
+#[prost(skip_debug)]
 pub struct PublishRequest {
     /// The volume.
     #[prost(string, tag = "1")]
@@ -475,9 +478,21 @@ pub struct PublishRequest {
     /// Without writing.
     #[prost(bool, tag = "6")]
     pub readonly: bool,
-    /// As it was told when the volume was made, and by kubelet.
+    /// Tokens of the pod, from Kubernetes 1.35 on, where the driver wants them here.
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub secrets: BTreeMap<String, String>,
+    /// As it was told when the volume was made, and by kubelet. Has tokens otherwise.
     #[prost(btree_map = "string, string", tag = "8")]
     pub context: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for PublishRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishRequest")
+            .field("volume_id", &self.volume_id)
+            .field("target_path", &self.target_path)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Asks a node how full a volume is.
@@ -592,10 +607,14 @@ mod tests {
             target_path: "t".to_owned(),
             capability: None,
             readonly: true,
+            secrets: [("c".to_owned(), "d".to_owned())].into(),
             context: [("a".to_owned(), "b".to_owned())].into(),
         };
-        let bytes = b"\x0a\x01v\x1a\x01s\x22\x01t\x30\x01\x42\x06\x0a\x01a\x12\x01b";
+        let bytes = b"\x0a\x01v\x1a\x01s\x22\x01t\x30\x01\x3a\x06\x0a\x01c\x12\x01d\
+                      \x42\x06\x0a\x01a\x12\x01b";
         assert_eq!(publish.encode_to_vec(), bytes);
+        let said = format!("{publish:?}");
+        assert_eq!(said, r#"PublishRequest { volume_id: "v", target_path: "t", .. }"#);
         let stage = b"\x0a\x01v\x1a\x01s\x22\x04\x1a\x02\x08\x01\x32\x06\x0a\x01a\x12\x01b";
         let read = StageRequest::decode(&stage[..]).unwrap();
         assert_eq!((read.volume_id.as_str(), read.staging_path.as_str()), ("v", "s"));
@@ -609,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_read() {
+    fn secrets_of_a_stage_are_not_read() {
         let stage = b"\x0a\x01v\x2a\x10\x0a\x03key\x12\x09plaintext";
         let read = StageRequest::decode(&stage[..]).unwrap();
         assert_eq!(read, StageRequest { volume_id: "v".to_owned(), ..StageRequest::default() });

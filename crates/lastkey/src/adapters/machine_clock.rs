@@ -28,13 +28,14 @@ impl MachineClock {
 
 impl Clock for MachineClock {
     fn read(&self) -> Reading {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since_boot = clock_gettime(ClockId::Boottime).tv_sec;
-        Reading {
-            wall: Timestamp(wall.as_secs()),
-            since_boot: u64::try_from(since_boot).unwrap_or(0),
-            boot: self.boot,
-        }
+        let since_boot = u64::try_from(since_boot).unwrap_or(0);
+        Reading { wall: self.wall(), since_boot, boot: self.boot }
+    }
+
+    fn wall(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(since.as_secs())
     }
 }
 

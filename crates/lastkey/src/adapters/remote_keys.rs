@@ -15,12 +15,15 @@ use lastkey_wire::native::operations::{DecryptRequest, EncryptRequest};
 use lastkey_wire::words::KeyState;
 use lastkey_wire::{Base64Bytes, SecretBase64, StringMap};
 
-use super::servers::{Access, Limits, Needs, NoAnswer, Servers};
+use super::servers::{Access, Limits, Needs, NoAnswer, Servers, token_request};
 
 /// An API server gives a plugin three seconds. A server that is silent for one of them leaves time
 /// to ask another one.
 const LIMITS: Limits =
     Limits { budget: Duration::from_millis(2_500), attempt: Duration::from_millis(1_000) };
+
+/// As short as a session can be: it is used once.
+const SESSION_SECONDS: u64 = 60;
 
 /// Servers that hold the same keys.
 #[derive(Debug)]
@@ -60,16 +63,52 @@ impl RemoteKeys {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        self.ask_as(needs, call).await.map_err(|error| match error {
+            // Not a word about the key: the server does not know who asks.
+            KeyError::Refused { code, message } if code == "Unauthenticated" => {
+                KeyError::Away(format!("it refuses the credential: {message}").into())
+            }
+            error @ (KeyError::Away(_)
+            | KeyError::Refused { .. }
+            | KeyError::RolledBack { .. }
+            | KeyError::Undecryptable) => error,
+        })
+    }
+
+    /// The same in the name of somebody else, whose credential it is that is refused.
+    async fn ask_as<T, F>(&self, needs: Needs, call: impl Fn(Client) -> F) -> Result<T, KeyError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         self.0.ask(LIMITS, needs, call).await.map_err(|error| match error {
             NoAnswer::Away(cause) => KeyError::Away(cause),
             NoAnswer::RolledBack(message) => KeyError::RolledBack { message },
             NoAnswer::Refused(code, _) if code == "Undecryptable" => KeyError::Undecryptable,
-            // Not a word about the key: the server does not know who asks.
-            NoAnswer::Refused(code, message) if code == "Unauthenticated" => {
-                KeyError::Away(format!("it refuses the credential: {message}").into())
-            }
             NoAnswer::Refused(code, message) => KeyError::Refused { code, message },
         })
+    }
+
+    /// Opens a session for the holder of a token, over the connection of this node: the credential.
+    pub(super) async fn open_session(
+        &self,
+        token: &SecretVec,
+        role: &str,
+    ) -> Result<SecretVec, KeyError> {
+        let request = &token_request(token, role, Some(SESSION_SECONDS));
+        let exchange = |client: Client| async move { client.exchange_token(request).await };
+        Ok(self.ask_as(Needs::Answer, exchange).await?.access_token.0)
+    }
+
+    /// Recovers a secret in such a session.
+    pub(super) async fn unwrap_in(
+        &self,
+        session: &SecretVec,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<SecretVec, KeyError> {
+        let request = &decrypt_request(wrapped, context);
+        let decrypt = async |client: Client| client.with_token(session)?.decrypt(request).await;
+        Ok(self.ask_as(Needs::Answer, decrypt).await?.plaintext.0)
     }
 }
 
@@ -113,19 +152,22 @@ impl KeyOps for RemoteKeys {
     }
 
     async fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<SecretVec, KeyError> {
-        let request = DecryptRequest {
-            ciphertext: Base64Bytes(wrapped.to_vec()),
-            context: Some(map_of(context)),
-            context_raw: None,
-            key: None,
-            version: None,
-            dry_run: false,
-        };
-        let request = &request;
+        let request = &decrypt_request(wrapped, context);
         let ask = |client: Client| async move { client.decrypt(request).await };
         // What is there stays readable: without it nobody could look after the rest.
         let reply = self.ask_for(Needs::Answer, ask).await?;
         Ok(reply.plaintext.0)
+    }
+}
+
+fn decrypt_request(wrapped: &[u8], context: &Context) -> DecryptRequest {
+    DecryptRequest {
+        ciphertext: Base64Bytes(wrapped.to_vec()),
+        context: Some(map_of(context)),
+        context_raw: None,
+        key: None,
+        version: None,
+        dry_run: false,
     }
 }
 

@@ -13,14 +13,12 @@ use lastkey_client::{Client, Error, SecretVec};
 use lastkey_node::ports::{
     Holder, News, PodSession, Question, ReadSecret, ReadValue, SecretError, SecretOps, Which,
 };
-use lastkey_wire::SecretText;
 use lastkey_wire::native::secrets::{
     SecretHolder, SecretValueQuery, SecretValueReply, SeenSecret, WatchSecretsRequest,
 };
-use lastkey_wire::native::sessions::TokenRequest;
 use tokio::time::Instant;
 
-use super::servers::{Access, Limits, Needs, NoAnswer, Servers};
+use super::servers::{Access, Limits, Needs, NoAnswer, Servers, token_request};
 
 /// A driver waits two minutes for a volume; most need two such calls, one after the other.
 const LIMITS: Limits = Limits { budget: Duration::from_secs(15), attempt: Duration::from_secs(5) };
@@ -91,16 +89,7 @@ impl RemoteSecrets {
 #[async_trait]
 impl SecretOps for RemoteSecrets {
     async fn open_session(&self, token: &SecretVec, role: &str) -> Result<PodSession, SecretError> {
-        let request = TokenRequest {
-            subject_token: SecretText(token.expose(SecretVec::copy_of)),
-            role: role.to_owned(),
-            grant_type: None,
-            subject_token_type: None,
-            duration_seconds: None,
-            policy: None,
-            nonce: None,
-        };
-        let (request, asked_at) = (&request, Instant::now());
+        let (request, asked_at) = (&token_request(token, role, None), Instant::now());
         let exchange = |client: Client| async move { client.exchange_token(request).await };
         let reply = self.ask(LIMITS, exchange).await?;
         let ends_at = asked_at + Duration::from_secs(reply.expires_in);

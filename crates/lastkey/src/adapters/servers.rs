@@ -20,6 +20,8 @@ use lastkey_client::{
     token_from_env, trust_from_env,
 };
 use lastkey_node::ports::Cause;
+use lastkey_wire::SecretText;
+use lastkey_wire::native::sessions::TokenRequest;
 use lastkey_wire::native::system::ContinuityRequest;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -375,6 +377,19 @@ fn first_line(text: &SecretVec) -> SecretVec {
         let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         SecretVec::copy_of(line.trim_ascii())
     })
+}
+
+/// Asks for a session for the holder of a token: as long as is usual, or so many seconds.
+pub(super) fn token_request(token: &SecretVec, role: &str, seconds: Option<u64>) -> TokenRequest {
+    TokenRequest {
+        subject_token: SecretText(token.expose(SecretVec::copy_of)),
+        role: role.to_owned(),
+        grant_type: None,
+        subject_token_type: None,
+        duration_seconds: seconds,
+        policy: None,
+        nonce: None,
+    }
 }
 
 /// An address.

@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// A name that is bound to every volume's key, for clusters that share a key service.
     #[arg(long, value_name = "NAME", default_value = "")]
     cluster: String,
+    /// The audience of tokens of pods that mean us, for classes with unlockAs: workload.
+    #[arg(long, value_name = "NAME", default_value = "lastkey")]
+    audience: String,
     /// Where to serve /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
@@ -154,6 +157,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         default_key: args.default_key.clone(),
         folder,
         refused_namespaces: args.refused_namespaces.clone(),
+        audience: args.audience.clone(),
     };
     let keys = VolumeKeyService::new(RemoteKeys::new(access)?, runtime.handle().clone());
     let folder = config.folder.display().to_string();

@@ -127,6 +127,8 @@ const AGENTS: [&[&str]; 6] = [
         "volumes.cluster=prod",
         "volumes.storageClass.name=encrypted",
         "volumes.storageClass.key=alias/team-a",
+        "volumes.storageClass.unlockRole=team-a",
+        "volumes.audience=lastkey",
         "volumes.sidecars.provisioner=registry.example/provisioner:1",
         "volumes.sidecars.snapshotter=registry.example/snapshotter:1",
         "volumes.sidecars.resizer=registry.example/resizer:1",
@@ -197,6 +199,19 @@ fn chart_is_linted_and_its_values_are_checked() {
             "secretsProvider.outage.",
         ),
         (&["volumes.enabled=true", ADDRESS, FINGERPRINT], "volumes"),
+        (
+            &[
+                "volumes.enabled=true",
+                ADDRESS,
+                FINGERPRINT,
+                "volumes.image.repository=registry.example/volumes",
+                "volumes.image.tag=v1",
+                "volumes.sidecars.provisioner=registry.example/provisioner:1",
+                "volumes.storageClass.name=encrypted",
+                "volumes.storageClass.unlockRole=team-a",
+            ],
+            "volumes.audience",
+        ),
         (&["kmsPlugin.enabled=true", FINGERPRINT], "kmsPlugin"),
         (&["agents.address=http://k:8400"], "agents"),
     ] {
@@ -233,6 +248,25 @@ fn agents_are_started_by_words_that_the_binary_takes() {
             assert_eq!(ended.code, Some(1), "{way:?}: {}", ended.text());
             assert!(ended.stderr.contains("nowhere"), "{way:?}: {}", ended.text());
         }
+    }
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
+fn kubelet_sends_tokens_of_pods_where_an_audience_is_named() {
+    let test = "kubelet_sends_tokens_of_pods_where_an_audience_is_named";
+    for (way, requests, role) in [
+        (AGENTS[2], Value::Null, Value::Null),
+        (AGENTS[3], json!([{ "audience": "lastkey" }]), json!("team-a")),
+    ] {
+        let Some(rendered) = render(test, way) else { return };
+        let objects = objects(&rendered);
+        let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind);
+        let spec = &of("CSIDriver").unwrap()["spec"];
+        assert_eq!(spec["tokenRequests"], requests);
+        assert_eq!(spec["requiresRepublish"] == true, requests != Value::Null);
+        let parameters = of("StorageClass").map(|class| &class["parameters"]["unlockRole"]);
+        assert_eq!(parameters.unwrap_or(&Value::Null), &role);
     }
 }
 

@@ -11,7 +11,9 @@ use clap::Args;
 use lastkey_client::Client;
 use lastkey_core::audit::note::NoteKey;
 use lastkey_core::audit::receipt::Receipt;
-use lastkey_store::audit_log::verify::{LogDir, LogFiles, Verified, VerifyError, verify as check};
+use lastkey_store::audit_log::verify::{
+    LogDir, LogFiles, Verified, VerifyError, verify as check, verify_live,
+};
 use lastkey_wire::native::audit::{AuditCheckpointReply, AuditReceiptReply};
 use serde::Serialize;
 
@@ -87,7 +89,7 @@ pub(crate) async fn verify(args: VerifyArgs, session: &Session) -> Result<(), Fa
         return verify_receipt(path, keys, session);
     }
     let found = match (args.offline, keys) {
-        (Some(dir), Some(keys)) => check(&LogDir(dir), &keys, |_| ())?,
+        (Some(dir), Some(keys)) => verify_live(&LogDir(dir), &keys, |_| ())?,
         (None, keys) => verify_online(keys, session).await?,
         (Some(_), None) => return Err(Failure::Usage("--offline needs --public-key".to_owned())),
     };

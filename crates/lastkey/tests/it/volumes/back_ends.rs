@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use lastkey_luks::Header;
 use lastkey_volumes::Disk;
@@ -10,7 +11,7 @@ use lastkey_wire::grpc::csi::{ContentSourceKind, Id};
 use tonic::Code;
 
 use super::client::{Csi, code};
-use super::life::{dmsetup, output, read_marker, start_driver, write_marker};
+use super::life::{PATIENCE, dmsetup, output, read_marker, start_driver, write_marker};
 use crate::process::Running;
 use crate::world::Server;
 
@@ -196,7 +197,17 @@ fn raw(server: &Server, devices: &[String], [of_volume, of_snapshot]: [&Path; 2]
     csi.delete(&id).unwrap();
     let again = csi.create("again", SIZE, &CLASS).unwrap();
     csi.stage(&again, Path::new(STAGING), "ext4").unwrap();
-    csi.unstage(&again, Path::new(STAGING)).unwrap();
+
+    // Its record is gone while it is open: by its mark the mapping is known, and closed.
+    driver_process.kill();
+    output(Command::new("umount").arg(STAGING));
+    fs::remove_dir_all(Path::new("/mnt/state-raw/volumes").join(&again)).unwrap();
+    let (mut driver_process, _csi) = driver(server, "raw:/mnt/devices", "/mnt/state-raw");
+    let began = Instant::now();
+    while dmsetup(&["ls"]).contains(&again) {
+        assert!(began.elapsed() < PATIENCE, "{}", driver_process.complaint());
+        std::thread::sleep(Duration::from_millis(200));
+    }
     driver_process.stop();
 }
 

@@ -11,6 +11,7 @@ use lastkey_wire::grpc::csi::{
     Nothing, PublishRequest, SnapshotReply, StageRequest, StatsReply, StatsRequest, UndoRequest,
     VolumeCapability,
 };
+use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tonic::client::Grpc;
@@ -160,11 +161,35 @@ impl Csi {
     }
 
     pub(super) fn publish(&self, id: &str, staging: &Path, target: &Path) -> Result<(), Status> {
+        self.publish_with(id, staging, target, None)
+    }
+
+    /// The same with a token of the pod, as kubelet sends it.
+    pub(super) fn publish_as(
+        &self,
+        id: &str,
+        staging: &Path,
+        target: &Path,
+        token: &str,
+    ) -> Result<(), Status> {
+        let tokens = json!({ "lastkey": { "token": token, "expirationTimestamp": "x" } });
+        let name = "csi.storage.k8s.io/serviceAccount.tokens".to_owned();
+        self.publish_with(id, staging, target, Some((name, tokens.to_string())))
+    }
+
+    fn publish_with(
+        &self,
+        id: &str,
+        staging: &Path,
+        target: &Path,
+        attribute: Option<(String, String)>,
+    ) -> Result<(), Status> {
         let request = PublishRequest {
             volume_id: id.to_owned(),
             staging_path: text(staging),
             target_path: text(target),
             capability: Some(mount("")),
+            context: attribute.into_iter().collect(),
             ..PublishRequest::default()
         };
         self.call::<_, Nothing>("/csi.v1.Node/NodePublishVolume", request).map(drop)

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::client::{Csi, code};
-use super::life::{GIB, PATIENCE, Site, dmsetup, output, read_marker, room, write_marker};
-use crate::http::{Http, base64, bytes};
+use super::life::{PATIENCE, Site, dmsetup, output, read_marker, room, write_marker};
+use crate::http::{base64, bytes};
 
-const CLASS: [(&str, &str); 3] = [
+pub(super) const CLASS: [(&str, &str); 3] = [
     ("kmsKeyId", "alias/class"),
     ("csi.storage.k8s.io/pvc/namespace", "shop"),
     ("csi.storage.k8s.io/pvc/name", "data"),
@@ -25,9 +25,6 @@ const SIZE: i64 = 96 << 20;
 /// So many volumes are on a node when the memory of its driver is looked at; fewer on a disk that
 /// is nearly full.
 const VOLUMES: u32 = 200;
-/// Sequential reads of this much are compared, so many times.
-const READ_MIB: u64 = 64;
-const ROUNDS: usize = 3;
 
 pub(super) fn follow(folder: &Path) {
     let site = Site::start(folder);
@@ -49,8 +46,6 @@ pub(super) fn follow(folder: &Path) {
     read_marker(at);
     escrow(&site, &closed, staging);
     inline(&site);
-    provision(&site, staging);
-    beside_cryptsetup(&site, &open, at);
     erase(&site, &closed, &snapshot);
     let volumes = if room(folder) > 5 << 30 { VOLUMES } else { VOLUMES / 10 };
     for number in 0..volumes {
@@ -151,75 +146,8 @@ fn inline(site: &Site) {
     assert!(!dmsetup(&["ls"]).contains(&name));
 }
 
-/// A claim of 1 GiB, from nothing to a file system that is mounted.
-fn provision(site: &Site, staging: &Path) {
-    let began = Instant::now();
-    let id = site.csi.create("provision", GIB, &CLASS).unwrap();
-    let created = began.elapsed();
-    site.csi.stage(&id, staging, "ext4").unwrap();
-    println!("1 GiB: created in {created:?}, mounted in {:?}", began.elapsed());
-    site.csi.unstage(&id, staging).unwrap();
-    site.csi.delete(&id).unwrap();
-}
-
-/// What the driver shows.
-fn metrics(site: &Site) -> String {
-    let said = site.driver.said();
-    let addr = said.lines().find_map(|line| line.split_once("metrics on ")).unwrap().1;
-    Http::tcp(addr.trim()).unwrap().answer("GET", "/metrics", "").text()
-}
-
-#[track_caller]
-fn sample(page: &str, name: &str) -> f64 {
-    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().unwrap()
-}
-
-/// The same volume under the driver and under cryptsetup, in turn.
-fn beside_cryptsetup(site: &Site, id: &str, at: &Path) {
-    site.csi.unstage(id, at).unwrap();
-    let key = Path::new("/mnt/data-key");
-    fs::write(key, data_key(site, id)).unwrap();
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    let mut stages = Vec::new();
-    for _ in 0..ROUNDS {
-        let began = Instant::now();
-        site.csi.stage(id, at, "ext4").unwrap();
-        stages.push(began.elapsed());
-        let number = dmsetup(&["info", "-c", "--noheadings", "-o", "minor", id]);
-        ours.push(read(&format!("/dev/dm-{}", number.trim())));
-        site.csi.unstage(id, at).unwrap();
-        let mut attach = Command::new("losetup");
-        attach.args(["-f", "--show", "--sector-size", "4096"]);
-        let device = output(attach.arg(site.data(id)));
-        let device = device.trim();
-        let mut open = Command::new("cryptsetup");
-        open.args(["open", "--type", "luks2", "--disable-locks", "--key-file"]).arg(key);
-        output(open.args([device, "theirs"]).env("DM_DISABLE_UDEV", "1"));
-        theirs.push(read("/dev/mapper/theirs"));
-        dmsetup(&["remove", "theirs"]);
-        output(Command::new("losetup").args(["-d", device]));
-    }
-    let best = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
-    let (ours, theirs) = (best(&ours), best(&theirs));
-    println!("unlocked and mounted in {:?}, the key service included", stages.iter().min());
-    let page = metrics(site);
-    let mean = |name: &str| {
-        sample(&page, &format!("{name}_sum")) / sample(&page, &format!("{name}_count"))
-    };
-    let (unlock, call) =
-        (mean("lastkey_volumes_unlock_seconds"), mean("lastkey_volumes_key_service_seconds"));
-    println!(
-        "unlocked in {:.1} ms on average, of which two calls take {:.1} ms",
-        1e3 * unlock,
-        2e3 * call
-    );
-    assert!(sample(&page, "lastkey_volumes_volumes{state=\"closed\"}") >= 2.0, "{page}");
-    println!("reads: {ours:.0} MiB/s, cryptsetup {theirs:.0} MiB/s, ratio {:.2}", ours / theirs);
-}
-
 /// As anybody unwraps it who may use both keys.
-fn data_key(site: &Site, id: &str) -> Vec<u8> {
+pub(super) fn data_key(site: &Site, id: &str) -> Vec<u8> {
     let token = token(site, id);
     let wrapped: Vec<u8> = serde_json::from_value(token["wrapped"].clone()).unwrap();
     let context = json!({
@@ -231,17 +159,6 @@ fn data_key(site: &Site, id: &str) -> Vec<u8> {
         bytes(&site.server.admin().done("POST", "/v1/decrypt", &body.to_string())["plaintext"])
     };
     decrypt(&decrypt(&wrapped))
-}
-
-/// MiB in a second, past the page cache.
-fn read(device: &str) -> f64 {
-    fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
-    let began = Instant::now();
-    let count = format!("count={READ_MIB}");
-    let input = format!("if={device}");
-    output(Command::new("dd").args([&input, "of=/dev/null", "bs=1M", &count, "iflag=direct"]));
-    let read = f64::from(u32::try_from(READ_MIB).unwrap());
-    read / began.elapsed().as_secs_f64()
 }
 
 fn erase(site: &Site, id: &str, snapshot: &str) {

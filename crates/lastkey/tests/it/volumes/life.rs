@@ -21,6 +21,7 @@ pub(super) const DRIVER: &str = "diskplugin.csi.alibabacloud.com";
 const CLASS: [(&str, &str); 4] =
     [("type", "cloud_ssd"), ("fsType", "ext4"), ("encrypted", "true"), ("kmsKeyId", FOREIGN_KEY)];
 pub(super) const GIB: i64 = 1 << 30;
+const SOCKET: &str = "/run/lastkey/csi.sock";
 /// Where the key service keeps its data while it runs, and between two boots.
 const DATA: &str = "/mnt/data";
 const KEPT: &str = "data";
@@ -66,22 +67,29 @@ impl Site {
     }
 }
 
-fn loop_files(folder: &Path) -> [String; 2] {
+pub(super) fn loop_files(folder: &Path) -> [String; 2] {
     ["--backend".to_owned(), format!("loop:{}", folder.display())]
 }
 
 pub(super) fn start_driver(server: &Server, arguments: &[String]) -> (Running, Csi) {
-    let socket = Path::new("/run/lastkey/csi.sock");
-    fs::create_dir_all(socket.parent().unwrap()).unwrap();
-    let mut command = server.client(["volumes", "--node-id", "node-1", "--driver-name", DRIVER]);
-    command.arg("--csi-endpoint").arg(format!("unix://{}", socket.display()));
+    started(Running::start(&mut driver_command(server, arguments)))
+}
+
+pub(super) fn driver_command(server: &Server, arguments: &[String]) -> Command {
     fs::create_dir_all("/run/lastkey/registry").unwrap();
+    let mut command = server.client(["volumes", "--node-id", "node-1", "--driver-name", DRIVER]);
+    command.arg("--csi-endpoint").arg(format!("unix://{SOCKET}"));
     command.args(["--kubelet-registration", "/run/lastkey/registry"]).args(arguments);
     command.args(["--metrics", "127.0.0.1:0"]);
-    let driver = Running::start(&mut command);
+    command
+}
+
+/// A driver that serves, and a client of it.
+#[track_caller]
+pub(super) fn started(driver: Running) -> (Running, Csi) {
     let ready = driver.says("lastkey volumes serves");
     assert!(ready.is_some(), "not ready: {}", driver.complaint());
-    (driver, Csi::connect(socket))
+    (driver, Csi::connect(Path::new(SOCKET)))
 }
 
 pub(super) fn first(folder: &Path) {

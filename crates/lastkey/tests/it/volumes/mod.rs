@@ -8,6 +8,8 @@ mod client;
 mod guest;
 mod keys;
 mod life;
+mod numbers;
+mod workload;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -18,6 +20,9 @@ use rustix::fs::{SeekFrom, seek};
 use self::guest::Guest;
 use self::life::MARKER;
 use crate::process::go_build_package;
+
+/// With it, what only a quiet machine can tell is measured.
+const MEASURE: &str = "LASTKEY_MEASURE";
 
 /// The class and claim of the vendor's documentation, a pod that writes, a key that is disabled, a
 /// driver that is killed, a header that is damaged, and a reboot with the volume mounted.
@@ -32,8 +37,7 @@ fn volumes_hold_ciphertext_obey_their_key_and_outlive_a_reboot() {
     guest.run("second");
 }
 
-/// Rotations, new data keys, reports, escrow, the proof of an erasure, inline volumes; and what the
-/// driver costs beside the same volume under cryptsetup.
+/// Rotations, new data keys, reports, escrow, the proof of an erasure, inline volumes.
 #[test]
 #[ignore = "heavy: boots user-mode Linux"]
 fn volumes_follow_their_keys_and_come_back_from_escrow() {
@@ -43,6 +47,33 @@ fn volumes_follow_their_keys_and_come_back_from_escrow() {
     guest.run("keys");
     let written = guest.folder().join("volumes");
     assert!(!holds(&written, MARKER), "the marker is in a file below {}", written.display());
+}
+
+/// Volumes that open by the tokens of pods alone, a driver whose container is replaced while they are
+/// open, and mappings that nothing remembers.
+#[test]
+#[ignore = "heavy: boots user-mode Linux"]
+fn volumes_open_for_pods_by_their_tokens_and_zombies_are_closed() {
+    let Some(guest) = Guest::set("volumes_open_for_pods_by_their_tokens_and_zombies_are_closed")
+    else {
+        return;
+    };
+    guest.run("workload");
+    let written = guest.folder().join("volumes");
+    assert!(!holds(&written, MARKER), "the marker is in a file below {}", written.display());
+}
+
+/// What the driver costs beside the same volume under cryptsetup, on a machine that is quiet.
+#[test]
+#[ignore = "heavy: boots user-mode Linux and measures"]
+fn volumes_cost_little_beside_cryptsetup() {
+    if std::env::var_os(MEASURE).is_none() {
+        let reason = format!("measures: set {MEASURE}=1 on a machine that does nothing else");
+        guest::skip("volumes_cost_little_beside_cryptsetup", &reason);
+        return;
+    }
+    let Some(guest) = Guest::set("volumes_cost_little_beside_cryptsetup") else { return };
+    guest.run("numbers");
 }
 
 /// Logical volumes, thick and thin, and whole devices.
@@ -79,6 +110,8 @@ fn inside() {
         "first" => life::first(&folder),
         "second" => life::second(&folder),
         "keys" => keys::follow(&folder),
+        "workload" => workload::all(&folder),
+        "numbers" => numbers::print(&folder),
         "back-ends" => back_ends::all(&folder),
         "sanity" => life::sanity(&folder),
         other => panic!("no scenario {other}"),
