@@ -456,7 +456,14 @@ impl Gate {
             let engine = gate.engine()?;
             let mut trail = Trail::of::<SealServer>(&engine, &call);
             let outcome = gate.try_seal(&engine, &mut trail).await;
-            trail.close(&engine, outcome).await
+            let is_sealed = outcome.is_ok();
+            let closed = trail.close(&engine, outcome).await;
+            // Its keys go now, however long the audit log takes.
+            drop(engine);
+            if is_sealed {
+                gate.let_log_go().await;
+            }
+            closed
         })
         .await?
     }
@@ -472,17 +479,28 @@ impl Gate {
 
     /// Stops the jobs, writes what they had pending, and lets go of the engine.
     pub async fn stop(&self) {
-        self.let_go(false).await;
+        self.let_all_go(false).await;
     }
 
-    pub(crate) async fn let_go(&self, by_operator: bool) {
+    /// Lets go of the engine, and then has the audit log end.
+    pub(crate) async fn let_all_go(&self, by_operator: bool) {
+        if self.let_go(by_operator).await {
+            self.let_log_go().await;
+        }
+    }
+
+    /// Lets go of the engine, and of all its keys with the last call that has it; whether there was
+    /// one.
+    async fn let_go(&self, by_operator: bool) -> bool {
         let before = {
             let mut state = self.state();
             let stays = matches!(*state, SealState::Sealed { by_operator: true });
             let sealed = SealState::Sealed { by_operator: by_operator || stays };
             std::mem::replace(&mut *state, sealed)
         };
-        let SealState::Unsealed(Running { engine, mut jobs, stop_jobs }) = before else { return };
+        let SealState::Unsealed(Running { engine, mut jobs, stop_jobs }) = before else {
+            return false;
+        };
         engine.retiring.send_replace(true);
         // The jobs may have ended by themselves; then nobody listens.
         let _ = stop_jobs.send(());
@@ -492,8 +510,11 @@ impl Gate {
         if tokio::time::timeout(RETIREMENT, jobs::write_pending(&engine)).await.is_err() {
             tracing::warn!("what was counted since the last minute could not be written");
         }
-        // Its keys go now, however long the audit log takes.
-        drop(engine);
+        true
+    }
+
+    /// Has the audit log sign what it has, and give up its keys.
+    async fn let_log_go(&self) {
         if let Some(archive) = self.ports.audit.archive()
             && let Err(error) = archive.sealed().await
         {

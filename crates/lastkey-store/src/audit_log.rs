@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -95,16 +95,13 @@ impl Default for AuditOptions {
     }
 }
 
-/// Groups that may wait for the builder.
-const MAX_BUILDING: usize = 256;
-
 /// The audit log of a data directory.
 pub struct AuditLog {
     layout: Layout,
     durability: Durability,
     buffer: Arc<Buffer>,
     published: Arc<Published>,
-    to_builder: SyncSender<ToBuilder>,
+    to_builder: Sender<ToBuilder>,
     /// Held while what is known of witnesses, or remembered as one, is read, judged and written.
     witnessing: Arc<tokio::sync::Mutex<()>>,
     writer: Option<JoinHandle<()>>,
@@ -163,7 +160,7 @@ impl Parts {
         let current = Arc::new(Mutex::new(Watched::of(&segment)?));
         let spare = Arc::new(Mutex::new(None));
         let keeper = Keeper::new(Arc::clone(&current), Arc::clone(&spare), segment.len(), &options);
-        let (to_builder, inbox) = sync_channel(MAX_BUILDING);
+        let (to_builder, inbox) = channel();
         let mut builder = Builder {
             layout: layout.clone(),
             options,
@@ -177,16 +174,20 @@ impl Parts {
             kept_len: None,
             is_broken: false,
             dir: File::open(&layout.dir)?,
-            is_unsynced: layout.unsynced().exists(),
+            is_unsynced: layout.unsynced().try_exists()?,
         };
         let write = if builder.is_unsynced { files::write_file } else { files::write_if_other };
         for found in segments {
             found.read(|group| builder.add(group, write))?;
         }
-        if builder.is_unsynced {
-            builder.end_unsynced()?;
+        if builder.is_unsynced
+            && let Err(error) = builder.end_unsynced()
+        {
+            tracing::error!(%error, "the disk does not take tiles of the audit log; segments stay");
         }
-        keeper::remove_leftovers(&layout)?;
+        if let Err(error) = keeper::remove_leftovers(&layout) {
+            tracing::warn!(%error, "bundles that had been removed from the audit log stay");
+        }
         let writer = Writer {
             buffer,
             layout,

@@ -40,15 +40,7 @@ impl AuditLog {
         question: impl FnOnce(oneshot::Sender<T>) -> ToBuilder,
     ) -> Result<T, Cause> {
         let (answer, answered) = oneshot::channel();
-        let mut message = question(answer);
-        // The queue is full only while thousands of records a second are built.
-        while let Err(full) = self.to_builder.try_send(message) {
-            message = match full {
-                std::sync::mpsc::TrySendError::Full(message) => message,
-                std::sync::mpsc::TrySendError::Disconnected(_) => return Err(stopped()),
-            };
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.to_builder.send(question(answer)).map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())
     }
 

@@ -152,6 +152,7 @@ impl Builder {
         match message {
             ToBuilder::Group(group) => {
                 self.add_patiently(&group);
+                self.buffer.built(group.framed_len());
                 self.buffer.reuse(group.into_buffer());
             }
             ToBuilder::NewSegment(first) => self.release_segments(first),

@@ -50,6 +50,10 @@ pub enum AuditError {
 
 /// Most bytes that wait for the writer.
 const MAX_PENDING_LEN: usize = 4 << 20;
+/// Most bytes of records that are durable and not in the tree yet; one group may exceed it.
+const MAX_BUILDING_LEN: usize = 64 << 20;
+/// How often the writer looks whether it still has to wait for the builder.
+const LOOK: Duration = Duration::from_millis(500);
 /// Longest buffer that is kept for the next group, in bytes.
 const MAX_SPARE_LEN: usize = 1 << 20;
 /// How long the writer lets a group grow when nobody waits for it.
@@ -107,6 +111,9 @@ struct Pending {
 pub(super) struct Buffer {
     pending: Mutex<Pending>,
     news: Condvar,
+    /// Bytes of records on their way into the tree.
+    building: Mutex<usize>,
+    built: Condvar,
     /// Number of the record after the last one that is durable.
     durable: AtomicU64,
     answers: Answers<Wakers>,
@@ -129,7 +136,9 @@ impl Buffer {
         let pending = Pending { next, ..Pending::default() };
         let (pending, news) = (Mutex::new(pending), Condvar::new());
         let (answers, answering) = answers::channel();
-        Self { pending, news, durable: AtomicU64::new(next), answers, answering }
+        let (building, built) = (Mutex::default(), Condvar::new());
+        let durable = AtomicU64::new(next);
+        Self { pending, news, building, built, durable, answers, answering }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -289,6 +298,28 @@ impl Buffer {
         }
     }
 
+    /// Waits until the builder has room for more records, unless it builds none any more. These are
+    /// on their way to it from now on.
+    pub(super) fn await_builder(&self, len: usize) {
+        let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.is_behind(*building) {
+            let waited = self.built.wait_timeout(building, LOOK);
+            building = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *building = building.saturating_add(len);
+    }
+
+    fn is_behind(&self, building: usize) -> bool {
+        building >= MAX_BUILDING_LEN && !self.is_closed() && !self.troubles().stopped
+    }
+
+    /// So many bytes of records are in the tree, or never will be.
+    pub(super) fn built(&self, len: usize) {
+        let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        *building = building.saturating_sub(len);
+        self.built.notify_one();
+    }
+
     /// Records up to `durable` are durable: those who waited go on. Answers how many records are
     /// thought to come soon: from those who go on, and those who are waiting still.
     pub(super) fn settle(&self, durable: u64) -> u64 {
@@ -363,6 +394,26 @@ impl Salts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writer_waits_for_the_builder_when_it_is_far_behind_and_not_for_one_that_has_ended() {
+        let buffer = Buffer::new(0);
+        buffer.await_builder(MAX_BUILDING_LEN);
+        let has_built = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                buffer.await_builder(1);
+                assert_eq!(has_built.load(Ordering::SeqCst), 1);
+            });
+            has_built.store(1, Ordering::SeqCst);
+            buffer.built(1);
+        });
+        let building = *buffer.building.lock().unwrap();
+        assert_eq!(building, MAX_BUILDING_LEN);
+        assert!(buffer.is_behind(building));
+        buffer.trouble(|troubles| troubles.stopped = true);
+        assert!(!buffer.is_behind(building));
+    }
 
     #[test]
     fn no_two_salts_are_alike() {

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,7 @@ pub(super) struct Writer {
     pub(super) segment: Segment,
     pub(super) current: Current,
     pub(super) spare: Spare,
-    pub(super) builder: SyncSender<ToBuilder>,
+    pub(super) builder: Sender<ToBuilder>,
     /// Length of the next segment, when it has to be made here.
     pub(super) segment_len: u64,
 }
@@ -84,6 +84,8 @@ impl Writer {
             let batch = self.buffer.take(expected, last_sync);
             let group = Group::in_place(batch.first, batch.framed);
             if let Some(group) = group.filter(|group| !group.leaves.is_empty()) {
+                // Before it is written: once it is durable, nothing holds up those who wait for it.
+                self.buffer.await_builder(group.framed_len());
                 let started = Instant::now();
                 if !self.write(&group) {
                     return;
@@ -179,7 +181,7 @@ fn next_segment(
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::sync::mpsc::{Receiver, channel};
 
     use lastkey_core::audit::tile::push_record;
     use lastkey_core::principal::Principal;
@@ -268,13 +270,33 @@ mod tests {
         assert_eq!(scan(&written, 0).unwrap().groups.len(), 1);
     }
 
+    /// Two hundred and fifty-six groups, however short, filled the way to the builder: whatever held
+    /// that up for a second refused every operation.
+    #[test]
+    fn short_groups_are_durable_while_the_builder_is_held_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, inbox) = writer(dir.path());
+        let buffer = Arc::clone(&writer.buffer);
+        let writing = std::thread::spawn(move || writer.run());
+        for number in 0..300 {
+            buffer.push(&event(&Principal::named("p"))).unwrap();
+            while buffer.durable() <= number {
+                std::thread::yield_now();
+            }
+        }
+        buffer.close();
+        writing.join().unwrap();
+        let groups = inbox.iter().filter(|message| matches!(message, ToBuilder::Group(_)));
+        assert_eq!(groups.count(), 300);
+    }
+
     /// A writer whose segment is empty and has room for 160 bytes.
     fn writer(dir: &Path) -> (Writer, Receiver<ToBuilder>) {
         let layout = Layout { dir: dir.to_owned() };
         make_dirs(&layout).unwrap();
         let spare = Spare::default();
         let (segment, watched) = next_segment(&layout, &spare, 200, &group(0)).unwrap();
-        let (builder, inbox) = sync_channel(10);
+        let (builder, inbox) = channel();
         let writer = Writer {
             buffer: Arc::new(Buffer::new(0)),
             layout,

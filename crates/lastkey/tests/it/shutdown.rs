@@ -1,5 +1,7 @@
 //! SIGTERM: what was accepted is answered, nothing new is let in, and the process ends with 0.
 
+use std::fs;
+
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -58,4 +60,22 @@ fn request_that_does_not_end_is_cut_when_the_time_is_over() {
     server.process.signal(Signal::INT);
     assert_eq!(server.process.ended().code(), Some(0), "{}", server.process.complaint());
     assert!(server.process.complaint().contains("were cut"), "{}", server.process.complaint());
+}
+
+/// The end waited without end for a log that could not write its tiles, with all keys in memory.
+#[test]
+#[ignore = "heavy: ten seconds are given to a log that does not answer"]
+fn server_ends_while_the_audit_log_cannot_write_its_tiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let installation = Installation::found(folder.path());
+    let mut server = installation.serve_unsealed("");
+    let bundle = installation.data.join("audit/tile/entries/000");
+    fs::create_dir_all(&bundle).unwrap();
+    let mut http = server.admin();
+    while http.answer("POST", "/v1/random", r#"{"bytes":1}"#).status == 200 {}
+    server.process.stop();
+    // The records are in their segment; the next start puts them where they belong.
+    fs::remove_dir(&bundle).unwrap();
+    installation.serve_unsealed("").process.stop();
+    assert!(bundle.is_file());
 }
