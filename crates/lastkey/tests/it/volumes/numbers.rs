@@ -53,7 +53,14 @@ fn reads(site: &Site) {
             site.csi.unstage(&id, staging).unwrap();
             rate
         };
-        let other = || under_cryptsetup(site, &id, read);
+        let other = || {
+            under_cryptsetup(site, &id, |device| {
+                output(Command::new("mount").args([device, STAGING]));
+                let rate = read(device);
+                output(Command::new("umount").arg(STAGING));
+                rate
+            })
+        };
         let (own, other) = if pair % 2 == 0 {
             let own = own();
             (own, other())
