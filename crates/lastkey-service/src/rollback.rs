@@ -9,10 +9,10 @@
 use std::sync::PoisonError;
 
 use lastkey_core::audit::checkpoint::Checkpoint;
-use lastkey_core::audit::merkle::verify_consistency;
+use lastkey_core::audit::merkle::{Hash, verify_consistency};
 use lastkey_core::audit::note::{NoteError, split};
 use lastkey_core::ids::RequestId;
-use lastkey_core::ports::{AuditArchive, CommitSeq, Expected, Store, StoreError, Write};
+use lastkey_core::ports::{AuditArchive, Cause, CommitSeq, Expected, Store, StoreError, Write};
 use lastkey_core::record::{Record, RecordPath};
 use lastkey_core::time::Timestamp;
 
@@ -62,6 +62,15 @@ pub enum RolledBack {
         /// Records that are remembered.
         old: u64,
     },
+    /// The log lacks what would prove that it continues the one that is remembered.
+    #[error(
+        "remembers {old} records, and the log cannot be read to prove that it has them; the log of \
+         the server says what is missing"
+    )]
+    Unproven {
+        /// Records that are remembered.
+        old: u64,
+    },
     /// The store is older, whatever the log has.
     #[error("remembers commit {old} of the store, and the last one is {last}")]
     Store {
@@ -98,7 +107,8 @@ impl Gate {
             return Ok((Standing::Foreign, now));
         };
         let log = compare_logs(archive, &known, &now.checkpoint).await?;
-        if let Some(what) = log.filter(|_| now.rollback == 0) {
+        let is_proof = |what: &RolledBack| !matches!(what, RolledBack::Unproven { .. });
+        if let Some(what) = log.filter(|what| now.rollback == 0 && is_proof(what)) {
             self.note_rollback("a node", "node", &what.to_string()).await;
         }
         Ok((standing(log, remembered, &now), now))
@@ -134,10 +144,10 @@ impl Gate {
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`]; nothing is said then.
-pub async fn accept(ports: &Ports, store: &dyn Store, target: Option<&str>) -> Result<(), Error> {
+pub(crate) async fn accept(ports: &Ports, store: &dyn Store) -> Result<(), Error> {
     let drawn = draw_id(&mut *ports.entropy.open());
     let request = RequestId(drawn.map_err(|error| Error::Internal(error.into()))?);
-    audit_operator(ports, request, "sys:AcceptRollback", "ok", target).await?;
+    audit_operator(ports, request, "sys:AcceptRollback", "ok", None).await?;
     raise(store, ports.clock.read().wall).await
 }
 
@@ -180,9 +190,26 @@ async fn compare_logs(
     if old > size {
         return Ok(Some(RolledBack::Cut { old, size }));
     }
-    let proof = archive.consistency(old, size).await.map_err(Error::Unavailable)?;
-    let continues = verify_consistency(&proof, (old, &known.root), (size, &now.root));
-    Ok((!continues).then_some(RolledBack::Rewritten { old }))
+    let proof = archive.consistency(old, size).await;
+    Ok(judge(proof, (old, &known.root), (size, &now.root)))
+}
+
+/// What a proof is worth. Without one it is an older state until somebody says that it is meant:
+/// "not now" would be the answer for ever when a part of the log is lost.
+fn judge(
+    proof: Result<Vec<Hash>, Cause>,
+    old: (u64, &Hash),
+    new: (u64, &Hash),
+) -> Option<RolledBack> {
+    match proof {
+        Ok(proof) if verify_consistency(&proof, old, new) => None,
+        Ok(_) => Some(RolledBack::Rewritten { old: old.0 }),
+        Err(cause) => {
+            let error = &*cause;
+            tracing::error!(error, "the audit log cannot prove that it continues what was signed");
+            Some(RolledBack::Unproven { old: old.0 })
+        }
+    }
 }
 
 fn standing(log: Option<RolledBack>, remembered: &Remembered, now: &Remembered) -> Standing {
@@ -218,6 +245,20 @@ mod tests {
         let store = RolledBack::Store { old: 6, last: 5 };
         assert_eq!(standing(None, &remembered(6, 7), &now), older(store));
         assert_eq!(standing(None, &remembered(5, 8), &now), older(RolledBack::Undone));
+    }
+
+    #[test]
+    fn a_log_that_proves_nothing_is_an_older_state_that_the_word_cures() {
+        let (root, other) = ([1; 32], [2; 32]);
+        let judged = |proof, new| judge(proof, (9, &root), new);
+        assert_eq!(judged(Ok(vec![]), (9, &root)), None);
+        let rewritten = Some(RolledBack::Rewritten { old: 9 });
+        assert_eq!(judged(Ok(vec![]), (9, &other)), rewritten);
+        let unproven = judged(Err("the audit log lacks a tile".into()), (12, &other));
+        assert_eq!(unproven, Some(RolledBack::Unproven { old: 9 }));
+        let now = remembered(5, 7);
+        assert!(matches!(standing(unproven, &remembered(5, 7), &now), Standing::Older(_)));
+        assert_eq!(standing(unproven, &remembered(5, 0), &now), Standing::Accepted);
     }
 
     #[test]

@@ -339,7 +339,7 @@ impl Gate {
             rollback::raise(records, self.ports.clock.read().wall).await?;
         }
         if self.accepts_rollback {
-            rollback::accept(&self.ports, records, None).await?;
+            rollback::accept(&self.ports, records).await?;
         }
         audit_head::remember(archive, records).await
     }

@@ -313,15 +313,33 @@ impl Provider {
             }
             Err(KeyError::RolledBack { message }) => Err(Denial::RolledBack(message)),
             Err(KeyError::Refused { code, message }) => {
-                self.ring.remove(by_service);
                 self.wake.notify_one();
-                Err(Denial::Refused { code, message })
+                self.refused(by_service, known, Denial::Refused { code, message }).await
             }
             Err(KeyError::Undecryptable) => {
-                self.ring.remove(by_service);
-                Err(Denial::Undecryptable)
+                self.refused(by_service, known, Denial::Undecryptable).await
             }
         }
+    }
+
+    /// The service does not recover a local key. When it came into an older state since the last
+    /// look, that says nothing of one that is known here: the older state may not have its version.
+    async fn refused(
+        &self,
+        by_service: &[u8],
+        known: Option<Arc<LocalKey>>,
+        denial: Denial,
+    ) -> Result<Arc<LocalKey>, Denial> {
+        if let Some(known) = known
+            && let Err(KeyError::RolledBack { message }) =
+                self.keys.0.key_in_use(&self.config.key).await
+        {
+            self.wake.notify_one();
+            let known = Some(known).filter(|_| self.is_within_bound());
+            return known.ok_or(Denial::RolledBack(message));
+        }
+        self.ring.remove(by_service);
+        Err(denial)
     }
 
     /// Whether a local key may be used as it is: it was confirmed lately, or nobody can be asked
@@ -497,7 +515,8 @@ impl Provider {
         self.metrics.local_keys(self.ring.len());
     }
 
-    /// Goes on with what was kept, as if the service had been silent since.
+    /// Goes on with what was kept, as if the service had been silent since; after an older state,
+    /// to read alone.
     pub(super) fn resume(&self, saved: Saved, silent: Duration) -> Option<()> {
         let heard = Instant::now().checked_sub(silent)?;
         self.adopt(saved.locals);
@@ -507,7 +526,9 @@ impl Provider {
         self.promote(Active { key, key_id, annotations, wrapped, local });
         let mut state = self.write();
         state.heard = Some(heard);
-        state.contact = Contact::Away;
+        if state.contact == Contact::Starting {
+            state.contact = Contact::Away;
+        }
         Some(())
     }
 

@@ -64,12 +64,11 @@ pub async fn refresh(provider: Arc<Provider>) {
                 keeping.after_an_answer(&provider, prove).await;
             }
             Err(error) => {
-                let is_left_alone =
-                    matches!(error, KeyError::Away(_) | KeyError::RolledBack { .. });
-                if is_left_alone && provider.may_resume() {
+                provider.missed(&error);
+                // What the service refuses is not taken from the disk.
+                if provider.may_resume() {
                     keeping.without_an_answer(&provider).await;
                 }
-                provider.missed(&error);
             }
         }
         tokio::select! {

@@ -298,6 +298,35 @@ async fn older_state_of_the_service_stops_writes_and_everything_stays_readable()
 }
 
 #[tokio::test(start_paused = true)]
+async fn local_key_that_an_older_state_refuses_between_two_looks_stays() {
+    let keys = Arc::new(FakeKeys::new());
+    keys.rotate();
+    let sealed = {
+        let before = running(config(""), &keys);
+        seconds(1).await;
+        seal(&before).unwrap()
+    };
+    let provider = running(config(""), &keys);
+    seconds(1).await;
+    open(&provider, &sealed).await.unwrap();
+    // Longer ago than a local key is used without a question.
+    seconds(601).await;
+    keys.lose_newest();
+    keys.mood(Mood::RolledBack);
+    provider.health().unwrap();
+    open(&provider, &sealed).await.unwrap();
+    ten_seconds().await;
+    open(&provider, &sealed).await.unwrap();
+    // Lost without an older state, it is gone.
+    keys.mood(Mood::Serves);
+    ten_seconds().await;
+    assert_eq!(open(&provider, &sealed).await, Err(Denial::Undecryptable));
+    keys.mood(Mood::RolledBack);
+    ten_seconds().await;
+    assert_eq!(open(&provider, &sealed).await, Err(Denial::Undecryptable));
+}
+
+#[tokio::test(start_paused = true)]
 async fn local_key_that_an_older_state_lost_protects_nothing_after_the_word() {
     let keys = Arc::new(FakeKeys::new());
     keys.rotate();

@@ -127,9 +127,9 @@ pub struct ContinuityRequest {
     pub remembered: Option<RememberedState>,
 }
 
-/// What a node remembers of an installation, to know an older state of it.
+/// What a node remembers of an installation, to know an older state of it. A later version may
+/// remember more, and is understood nevertheless.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct RememberedState {
     /// A signed checkpoint of its audit log.
     pub checkpoint: String,

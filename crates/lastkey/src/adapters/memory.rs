@@ -3,7 +3,8 @@
 //! Room      the binary. Under `servers`; the server compares.
 //! Source    docs/backup.md, "An older state".
 //! Holds     A state that does not continue the remembered one is believed only after an operator has
-//!           said that it is meant. The file is whole at every moment, and holds no secret.
+//!           said that it is meant, and that it was refused outlives the process. The file is whole
+//!           at every moment, and holds no secret.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use anyhow::Context as _;
 use lastkey_client::file::{PendingFile, Replace};
 use lastkey_wire::native::system::{ContinuityReply, RememberedState};
 use lastkey_wire::words::Standing;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// How long a comparison is good for: less than there is between two looks at a key, so that each
@@ -34,6 +36,10 @@ struct Known {
     /// The file was read, or is not there.
     is_loaded: bool,
     state: Option<RememberedState>,
+    /// What to tell a person of an older state that the servers were last found in.
+    refused: Option<String>,
+    /// There is a file, as far as is known.
+    is_written: bool,
     /// When the servers were last found to continue it; none after a failure.
     compared: Option<Instant>,
     /// When the file was last written, or that was tried.
@@ -44,15 +50,26 @@ struct Known {
     is_older: bool,
 }
 
+/// The file.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    state: RememberedState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
+/// The file of what a node with this certificate remembers.
+pub(crate) fn remembered_beside(identity: &Path) -> PathBuf {
+    let mut name = identity.as_os_str().to_owned();
+    name.push(".remembered");
+    PathBuf::from(name)
+}
+
 impl Memory {
     /// What a node with this certificate remembers; without one, nothing outlives the process.
     pub(super) fn beside(identity: Option<&Path>) -> Self {
-        let file = identity.map(|identity| {
-            let mut name = identity.as_os_str().to_owned();
-            name.push(".remembered");
-            PathBuf::from(name)
-        });
-        Self { file, known: Mutex::default() }
+        Self { file: identity.map(remembered_beside), known: Mutex::default() }
     }
 
     /// Whether the servers were compared with it a moment ago, and continued it.
@@ -74,11 +91,24 @@ impl Memory {
         let mut known = self.lock();
         if !known.is_loaded {
             match self.file.as_deref().map_or(Ok(None), read) {
-                Ok(state) => (known.is_loaded, known.state) = (true, state),
+                Ok(None) => known.is_loaded = true,
+                Ok(Some(Written { state, refused })) => {
+                    (known.is_loaded, known.is_written) = (true, true);
+                    (known.state, known.refused) = (Some(state), refused);
+                }
                 Err(error) => return Err(known.refuse(format!("{error:#}"))),
             }
         }
         Ok(known.state.clone())
+    }
+
+    /// What to tell a person, when the servers were last found in an older state. Nobody has said
+    /// since that this is meant, so their silence is no outage.
+    pub(super) fn refused(&self) -> Option<String> {
+        match self.state() {
+            Ok(_) => self.lock().refused.clone(),
+            Err(message) => Some(message),
+        }
     }
 
     /// Takes what the servers say of it.
@@ -90,8 +120,14 @@ impl Memory {
         let is_accepted = match standing {
             Standing::Continues => false,
             Standing::Accepted => true,
-            Standing::Older => return Err(self.lock().refuse(older(problem.as_deref()))),
-            Standing::Foreign => return Err(self.lock().refuse(self.foreign())),
+            Standing::Older => {
+                let message = older(problem.as_deref());
+                if self.lock().refuse_older(&message) {
+                    self.write().await;
+                }
+                return Err(message);
+            }
+            Standing::Foreign => return Err(self.foreign()),
         };
         if is_accepted {
             let number = state.rollback;
@@ -108,6 +144,8 @@ impl Memory {
         let (mut known, now) = (self.lock(), Instant::now());
         (known.is_loaded, known.state) = (true, Some(state));
         (known.compared, known.is_older) = (Some(now), false);
+        let was_refused = known.refused.take().is_some();
+        let at_once = at_once || was_refused;
         let is_due = at_once || known.written.is_none_or(|at| at.elapsed() >= WRITES);
         if is_due {
             known.written = Some(now);
@@ -115,22 +153,36 @@ impl Memory {
         is_due
     }
 
+    /// It is another installation. That is meant when somebody has removed the file, as joining
+    /// again does; then the next question is the first one.
     fn foreign(&self) -> String {
-        let next = match &self.file {
-            Some(file) => format!("remove {} and start this again", file.display()),
-            None => "start this again".to_owned(),
+        let mut known = self.lock();
+        let (next, is_removed) = match &self.file {
+            Some(file) => {
+                let is_there = std::fs::exists(file).unwrap_or(true);
+                let next = format!("join it again, or remove {}", file.display());
+                (next, known.is_written && !is_there)
+            }
+            None => ("start this again".to_owned(), false),
         };
-        format!("it is another installation than before. If that is meant, {next}")
+        let message = format!("it is another installation than before. If that is meant, {next}");
+        let message = known.refuse(message);
+        if is_removed {
+            *known = Known::default();
+        }
+        message
     }
 
     /// A folder that cannot be written to stops nobody: the process remembers for its own life.
     async fn write(&self) {
         let (Some(file), Ok(Some(state))) = (self.file.clone(), self.state()) else { return };
-        let name = file.display().to_string();
-        let written = tokio::task::spawn_blocking(move || write(&file, &state)).await;
+        let (name, refused) = (file.display().to_string(), self.lock().refused.clone());
+        let content = Written { state, refused };
+        let written = tokio::task::spawn_blocking(move || write(&file, &content)).await;
         let error = written.map_err(anyhow::Error::from).flatten().err();
         let Some(error) = error else {
-            self.lock().has_complained = false;
+            let mut known = self.lock();
+            (known.is_written, known.has_complained) = (true, false);
             return;
         };
         if !std::mem::replace(&mut self.lock().has_complained, true) {
@@ -158,17 +210,20 @@ impl Known {
         }
         message
     }
+
+    /// The same, and remembers it; whether that is to be written down.
+    fn refuse_older(&mut self, message: &str) -> bool {
+        self.refuse(message.to_owned());
+        self.refused.replace(message.to_owned()).is_none()
+    }
 }
 
 fn older(problem: Option<&str>) -> String {
     let problem = problem.unwrap_or("remembers more than there is");
-    format!(
-        "this node {problem}. If that is meant, start the server with --accept-rollback once, or \
-         restore with it"
-    )
+    format!("this node {problem}. If that is meant, start the server with --accept-rollback once")
 }
 
-fn read(file: &Path) -> anyhow::Result<Option<RememberedState>> {
+fn read(file: &Path) -> anyhow::Result<Option<Written>> {
     let name = file.display();
     match std::fs::read(file) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| {
@@ -182,9 +237,9 @@ fn read(file: &Path) -> anyhow::Result<Option<RememberedState>> {
     }
 }
 
-fn write(file: &Path, state: &RememberedState) -> anyhow::Result<()> {
+fn write(file: &Path, content: &Written) -> anyhow::Result<()> {
     let pending = PendingFile::create(file, Replace::Allow)?;
-    pending.handle()?.write_all(&serde_json::to_vec(state)?)?;
+    pending.handle()?.write_all(&serde_json::to_vec(content)?)?;
     Ok(pending.keep(None)?)
 }
 
@@ -222,6 +277,65 @@ mod tests {
         // The word is written down at once, so that it is not needed again.
         memory.take(reply(Standing::Accepted, state(3, 5))).await.unwrap();
         assert_eq!((again(), memory.is_fresh()), (Ok(Some(state(3, 5))), true));
+    }
+
+    #[tokio::test]
+    async fn an_older_state_that_was_refused_is_remembered_until_one_continues_or_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = folder.path().join("node.pem");
+        let memory = Memory::beside(Some(&identity));
+        let again = || Memory::beside(Some(&identity)).refused();
+        for (standing, now) in
+            [(Standing::Continues, state(7, 0)), (Standing::Accepted, state(3, 5))]
+        {
+            memory.take(reply(Standing::Continues, now.clone())).await.unwrap();
+            assert_eq!((again(), memory.refused()), (None, None));
+            let older = memory.take(reply(Standing::Older, state(2, 0))).await.unwrap_err();
+            assert_eq!((again(), memory.refused()), (Some(older.clone()), Some(older)));
+            assert_eq!(Memory::beside(Some(&identity)).state(), Ok(Some(now.clone())));
+            memory.take(reply(standing, now)).await.unwrap();
+            assert_eq!((again(), memory.refused()), (None, None));
+        }
+    }
+
+    #[tokio::test]
+    async fn another_installation_is_begun_with_once_the_file_was_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = folder.path().join("node.pem");
+        let file = remembered_beside(&identity);
+        let memory = Memory::beside(Some(&identity));
+        memory.take(reply(Standing::Continues, state(7, 0))).await.unwrap();
+        let foreign = async || memory.take(reply(Standing::Foreign, state(1, 0))).await;
+        foreign().await.unwrap_err();
+        assert_eq!(memory.state(), Ok(Some(state(7, 0))));
+        std::fs::remove_file(&file).unwrap();
+        // What is older is refused as before.
+        memory.take(reply(Standing::Older, state(1, 0))).await.unwrap_err();
+        assert_eq!(memory.state(), Ok(Some(state(7, 0))));
+        std::fs::remove_file(&file).unwrap();
+        foreign().await.unwrap_err();
+        assert_eq!((memory.state(), file.exists()), (Ok(None), false));
+        memory.take(reply(Standing::Continues, state(1, 0))).await.unwrap();
+        assert_eq!(Memory::beside(Some(&identity)).state(), Ok(Some(state(1, 0))));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_never_was_is_not_one_that_was_removed() {
+        for identity in [None, Some(Path::new("/proc/nowhere/node.pem"))] {
+            let memory = Memory::beside(identity);
+            memory.take(reply(Standing::Continues, state(7, 0))).await.unwrap();
+            memory.take(reply(Standing::Foreign, state(1, 0))).await.unwrap_err();
+            assert_eq!(memory.state(), Ok(Some(state(7, 0))));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_later_version_remembers_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = folder.path().join("node.pem");
+        let text = r#"{"checkpoint": "signed\n", "commits": 7, "rollback": 0, "later": [1]}"#;
+        std::fs::write(remembered_beside(&identity), text).unwrap();
+        assert_eq!(Memory::beside(Some(&identity)).state(), Ok(Some(state(7, 0))));
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ pub(crate) use clusters::WatchedClusters;
 pub(crate) use embedded_keys::EmbeddedKeys;
 pub(crate) use machine_clock::MachineClock;
 pub(crate) use machine_seal::TpmSeal;
+pub(crate) use memory::remembered_beside;
 pub(crate) use remote_keys::RemoteKeys;
 pub(crate) use remote_secrets::RemoteSecrets;
 pub(crate) use scan_pack_claims::ScanPackClaims;

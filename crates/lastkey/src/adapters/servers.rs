@@ -5,7 +5,7 @@
 //!           and "not now" make another server be asked. Credentials are read again when their
 //!           files change, and a key that the TPM does not open is tried again: a start may come
 //!           before the TPM does. Servers in an older state than was known do no more than they are
-//!           asked to by [`Needs::Answer`].
+//!           asked to by [`Needs::Answer`]; the silence after one is no outage.
 
 use std::future::Future;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -98,6 +98,17 @@ pub(super) enum NoAnswer {
     /// A server said no, on purpose: code and message.
     Refused(String, String),
     /// They are in an older state than was known; what to do.
+    RolledBack(String),
+}
+
+/// Why an attempt at one server came to nothing.
+enum Missed {
+    /// The call failed.
+    Call(Error),
+    /// The question before it failed: whether the state of the server continues the one that was
+    /// known.
+    Question(Error),
+    /// It does not.
     RolledBack(String),
 }
 
@@ -200,31 +211,24 @@ impl Servers {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let deadline = Instant::now() + limits.budget;
-        if needs == Needs::Continuity && !self.memory.is_fresh() {
-            self.compare(limits, deadline).await?;
+        match self.ask_each(limits, needs, call).await {
+            Err(NoAnswer::Away(cause)) if needs == Needs::Continuity => {
+                Err(self.memory.refused().map_or(NoAnswer::Away(cause), NoAnswer::RolledBack))
+            }
+            answer => answer,
         }
-        self.ask_until(limits, deadline, call).await
     }
 
-    /// Compares the state of the servers with what is remembered of it.
-    async fn compare(&self, limits: Limits, deadline: Instant) -> Result<(), NoAnswer> {
-        let remembered = self.memory.state().map_err(NoAnswer::RolledBack)?;
-        let request = &ContinuityRequest { remembered };
-        let ask = |client: Client| async move { client.continuity(request).await };
-        let reply = self.ask_until(limits, deadline, ask).await?;
-        self.memory.take(reply).await.map_err(NoAnswer::RolledBack)
-    }
-
-    async fn ask_until<T, F>(
+    async fn ask_each<T, F>(
         &self,
         limits: Limits,
-        deadline: Instant,
+        needs: Needs,
         call: impl Fn(Client) -> F,
     ) -> Result<T, NoAnswer>
     where
         F: Future<Output = Result<T, Error>>,
     {
+        let deadline = Instant::now() + limits.budget;
         let Ok(clients) = timeout_at(deadline, self.clients()).await else {
             return Err(NoAnswer::Away(Silent.into()));
         };
@@ -236,19 +240,19 @@ impl Servers {
             let index = (first + attempt) % clients.len().max(1);
             let Some(client) = clients.get(index).filter(|_| !left.is_zero()) else { break };
             let limit = if attempt + 1 == attempts { left } else { left.min(limits.attempt) };
-            match timeout(limit, call(client.clone())).await {
+            match timeout(limit, self.attempt(client, needs, &call)).await {
                 Ok(Ok(answer)) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Ok(Err(error)) => {
+                Ok(Err(missed)) => {
                     self.memory.doubt();
                     // A sealed server asks nobody for a certificate, so a connection that was
                     // made meanwhile would never show ours.
-                    if error.refusal().is_some_and(|refusal| refusal.detail.code == "Sealed") {
+                    if missed.code() == Some("Sealed") {
                         self.made_anew(self.access.stamp()).await;
                     }
-                    last = Some(sorted(error)?);
+                    last = Some(sorted(missed)?);
                 }
                 Err(_) => {
                     self.memory.doubt();
@@ -257,6 +261,34 @@ impl Servers {
             }
         }
         Err(NoAnswer::Away(last.unwrap_or_else(|| Silent.into())))
+    }
+
+    /// Asks one server, and before that whether its state is good for the call.
+    async fn attempt<T, F>(
+        &self,
+        client: &Client,
+        needs: Needs,
+        call: &impl Fn(Client) -> F,
+    ) -> Result<T, Missed>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        if needs == Needs::Continuity && !self.memory.is_fresh() {
+            let remembered = self.memory.state().map_err(Missed::RolledBack)?;
+            let asked = client.continuity(&ContinuityRequest { remembered }).await;
+            let reply = asked.map_err(Missed::Question)?;
+            self.memory.take(reply).await.map_err(Missed::RolledBack)?;
+        }
+        call(client.clone()).await.map_err(Missed::Call)
+    }
+}
+
+impl Missed {
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Call(error) | Self::Question(error) => error.code(),
+            Self::RolledBack(_) => None,
+        }
     }
 }
 
@@ -270,11 +302,26 @@ fn is_closed(error: &anyhow::Error) -> bool {
 #[error("no answer in time")]
 struct Silent;
 
+/// A server that refuses the question whether its state continues the one that was known. That says
+/// nothing of the key or the secret that the call is about.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the server does not compare its state with the one that was known here; update it before its \
+     agents"
+)]
+struct NotCompared(#[source] Error);
+
 /// What another server may do better is a value, what is final an error.
-fn sorted(error: Error) -> Result<Cause, NoAnswer> {
+fn sorted(missed: Missed) -> Result<Cause, NoAnswer> {
+    let (error, is_question) = match missed {
+        Missed::Call(error) => (error, false),
+        Missed::Question(error) => (error, true),
+        Missed::RolledBack(message) => return Err(NoAnswer::RolledBack(message)),
+    };
     let Some(refusal) = error.refusal() else { return Ok(error.into()) };
     match refusal.detail.code.as_str() {
         "Sealed" | "Unavailable" | "Throttled" | "Timeout" | "Internal" => Ok(error.into()),
+        _ if is_question => Ok(NotCompared(error).into()),
         code => Err(NoAnswer::Refused(code.to_owned(), refusal.detail.message.clone())),
     }
 }
@@ -407,4 +454,167 @@ pub(crate) fn parse_addr(text: &str) -> anyhow::Result<Addr> {
 pub(crate) fn trust_in(path: &Path) -> anyhow::Result<Trust> {
     let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Trust::Authority(pem))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a server answers to the question for its state, and to everything else.
+    type Script = [(u16, String); 2];
+
+    const LIMITS: Limits =
+        Limits { budget: Duration::from_secs(60), attempt: Duration::from_secs(30) };
+
+    fn standing(standing: &str) -> (u16, String) {
+        let state = r#"{"checkpoint":"signed\n","commits":7,"rollback":0,"later":1}"#;
+        (200, format!(r#"{{"standing":"{standing}","state":{state}}}"#))
+    }
+
+    fn refusal(status: u16, code: &str) -> (u16, String) {
+        let body = format!(r#"{{"error":{{"code":"{code}","message":"no","request_id":"r"}}}}"#);
+        (status, body)
+    }
+
+    /// A server that answers as it is told, and keeps the targets that it was asked for.
+    #[derive(Clone)]
+    struct Scripted {
+        addr: Addr,
+        script: Arc<Mutex<Script>>,
+        seen: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Scripted {
+        async fn answering(script: Script) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+            let server = Self { addr, script: Arc::new(Mutex::new(script)), seen: Arc::default() };
+            let serving = server.clone();
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let head = head_of(&mut stream).await;
+                    stream.write_all(serving.answer(&head).as_bytes()).await.unwrap();
+                }
+            });
+            server
+        }
+
+        fn answer(&self, head: &str) -> String {
+            let target = head.split(' ').nth(1).unwrap().to_owned();
+            let [question, call] = self.script.lock().unwrap().clone();
+            let (status, body) = if target.ends_with("/continuity") { question } else { call };
+            self.seen.lock().unwrap().push(target);
+            let len = body.len();
+            format!(
+                "HTTP/1.1 {status} Such\r\ncontent-type: application/json\r\n\
+                 content-length: {len}\r\nconnection: close\r\n\r\n{body}"
+            )
+        }
+
+        fn seen(&self) -> Vec<String> {
+            std::mem::take(&mut *self.seen.lock().unwrap())
+        }
+    }
+
+    /// Reads a request to its end, and answers its head.
+    async fn head_of(stream: &mut tokio::net::TcpStream) -> String {
+        let mut text = Vec::new();
+        loop {
+            let mut part = [0; 4_096];
+            let len = stream.read(&mut part).await.unwrap();
+            text.extend_from_slice(&part[..len]);
+            let said = String::from_utf8_lossy(&text).into_owned();
+            let Some((head, body)) = said.split_once("\r\n\r\n") else {
+                assert!(len > 0, "{said}");
+                continue;
+            };
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().unwrap())
+            });
+            if body.len() >= length.unwrap_or(0) {
+                return head.to_owned();
+            }
+            assert!(len > 0, "{said}");
+        }
+    }
+
+    fn servers(all: &[&Scripted], identity: Option<PathBuf>) -> Servers {
+        let access = Access {
+            servers: all.iter().map(|one| one.addr.clone()).collect(),
+            trust: Trust::Nothing,
+            identity: None,
+            renew_secs: Access::NO_RENEWAL,
+            token: Token::None,
+            remembers: true,
+        };
+        let made = Servers::new(access).unwrap();
+        Servers { memory: Memory::beside(identity.as_deref()), ..made }
+    }
+
+    async fn ask(servers: &Servers, needs: Needs) -> Result<(), NoAnswer> {
+        let call = |client: Client| async move { client.describe_key("k").await.map(drop) };
+        servers.ask(LIMITS, needs, call).await
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_know_the_question_refuses_no_key() {
+        let gone = refusal(404, "KeyState");
+        for question in [refusal(404, "NotFound"), refusal(400, "InvalidRequest")] {
+            let server = Scripted::answering([question, gone.clone()]).await;
+            let servers = servers(&[&server], None);
+            let Err(NoAnswer::Away(cause)) = ask(&servers, Needs::Continuity).await else {
+                panic!("it is not known what it says of the key")
+            };
+            assert!(cause.to_string().contains("update it"), "{cause}");
+            assert!(server.seen().iter().all(|target| target.ends_with("/continuity")));
+            // What it says of the key itself is final.
+            let said = ask(&servers, Needs::Answer).await;
+            assert!(matches!(said, Err(NoAnswer::Refused(code, _)) if code == "KeyState"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_another_fails_over_to_is_compared_before_it_is_asked() {
+        let away = refusal(503, "Unavailable");
+        let first = Scripted::answering([standing("continues"), away]).await;
+        let second = Scripted::answering([standing("older"), refusal(403, "KeyState")]).await;
+        let servers = servers(&[&first, &second], None);
+        let said = ask(&servers, Needs::Continuity).await;
+        assert!(matches!(said, Err(NoAnswer::RolledBack(_))));
+        assert_eq!(first.seen(), ["/v1/sys/continuity", "/v1/keys/k"]);
+        assert_eq!(second.seen(), ["/v1/sys/continuity"]);
+    }
+
+    #[tokio::test]
+    async fn silence_after_an_older_state_is_no_outage_also_for_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = folder.path().join("node.pem");
+        let (away, no) = (refusal(503, "Unavailable"), refusal(403, "KeyState"));
+        let server = Scripted::answering([standing("continues"), no.clone()]).await;
+        let says = |question: (u16, String)| {
+            *server.script.lock().unwrap() = [question, no.clone()];
+            servers(&[&server], Some(identity.clone()))
+        };
+        let is_away = async |servers: &Servers| {
+            matches!(ask(servers, Needs::Continuity).await, Err(NoAnswer::Away(_)))
+        };
+        let is_older = async |servers: &Servers| {
+            matches!(ask(servers, Needs::Continuity).await, Err(NoAnswer::RolledBack(_)))
+        };
+        let is_asked = async |servers: &Servers| {
+            matches!(ask(servers, Needs::Continuity).await, Err(NoAnswer::Refused(..)))
+        };
+        assert!(is_asked(&says(standing("continues"))).await);
+        assert!(is_away(&says(away.clone())).await);
+        assert!(is_older(&says(standing("older"))).await);
+        assert!(is_older(&says(away.clone())).await);
+        assert!(is_asked(&says(standing("continues"))).await);
+        assert!(is_away(&says(away)).await);
+    }
 }

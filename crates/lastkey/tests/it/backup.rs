@@ -496,13 +496,7 @@ fn a_witness_that_knew_a_newer_state_tells_and_an_explicit_word_accepts_it() {
     assert_eq!(server.cli("status --ready").code, Some(6));
     kept.works(&server);
     drop(server);
-    let config = kept.installation.data.with_extension("toml");
-    let mut command = lastkey(["server", "--accept-rollback", "--config"]);
-    let accepting = crate::process::Running::start(command.arg(config));
-    let ready = accepting.says("lastkey serves on ").unwrap();
-    let addr = ready.split([' ', ',']).find(|word| word.contains("://")).unwrap().to_owned();
-    let token = kept.installation.token.clone();
-    let server = Server { process: accepting, ready, addr, token, env: Vec::new() };
+    let server = kept.installation.serve_by("", &["--accept-rollback"]);
     kept.installation.unseal(&server);
     server.process.logs("this is an older state of the installation than was known");
     server.cli("status --ready").ok();

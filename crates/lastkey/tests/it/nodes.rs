@@ -139,7 +139,12 @@ fn node_joins_once_renews_by_itself_and_has_no_rights() {
     site.write("wrong", &format!("lastkey_node_{}", "0".repeat(72)));
     assert_eq!(site.run("node join worker-1 --token-file wrong --out x").code, REFUSED);
     assert!(!site.path("x/node.pem").exists());
+    let remembered = site.path("worker-1/node.pem.remembered");
+    fs::create_dir(site.path("worker-1")).unwrap();
+    fs::set_permissions(site.path("worker-1"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(&remembered, "what another installation said").unwrap();
     site.join("worker-1").ok();
+    assert!(!remembered.exists(), "who joins begins anew");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let file = site.path("worker-1/node.pem");
     assert_eq!((mode(&file), mode(&site.path("worker-1"))), (0o600, 0o700));
@@ -147,7 +152,9 @@ fn node_joins_once_renews_by_itself_and_has_no_rights() {
     assert_eq!(site.join("worker-1").code, REFUSED);
     assert_eq!(fs::read(&file).unwrap(), first);
 
+    fs::write(&remembered, "what this one says").unwrap();
     let renewed = site.json("node renew --dir worker-1");
+    assert!(remembered.exists());
     assert!(text(&renewed["spiffe_id"]).ends_with("/node/worker-1"), "{renewed}");
     let second = fs::read(&file).unwrap();
     assert_ne!(first, second);

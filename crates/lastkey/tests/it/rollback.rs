@@ -27,6 +27,13 @@ fn copy_with_store_of(older: &Path, from: &Path, to: &Path) {
     }
 }
 
+/// A server of this installation that says that its state is meant.
+fn accepting(installation: &Installation) -> Server {
+    let server = installation.serve_by("", &["--accept-rollback"]);
+    installation.unseal(&server);
+    server
+}
+
 /// What a server says of the state that is remembered of it.
 #[track_caller]
 fn compared(server: &Server, remembered: &Value) -> Value {
@@ -87,13 +94,19 @@ fn a_state_that_somebody_remembers_tells_an_older_one() {
     assert_eq!(found.lines().count(), 1, "{found}");
     server.process.stop();
 
-    // The word is said with the restore, and is no news to whoever has heard it.
+    // A restore says no word for others: it may be a trial.
     let mut restore = lastkey(["restore", "--passphrase-file", "-", "--accept-rollback"]);
     let restore = restore.args(["--from", &backups, "--data"]).arg(path("restored"));
     let said = run(restore, PASSPHRASE.as_bytes()).ok();
-    assert!(!said.contains("--accept-rollback"), "{said}");
+    assert!(said.contains("/restored --accept-rollback"), "{said}");
+    copy(&path("restored"), &path("trial"));
+    installation.data = path("trial");
+    let mut server = installation.serve_unsealed("");
+    assert_eq!(compared(&server, &newest)["standing"], "older");
+    server.process.stop();
+    // It is said at the start, and is no news to whoever has heard it.
     installation.data = path("restored");
-    let server = installation.serve_unsealed("");
+    let server = accepting(&installation);
     let meant = compared(&server, &newest);
     assert_eq!(meant["standing"], "accepted", "{meant}");
     server.cli("status --ready").ok();
@@ -103,19 +116,6 @@ fn a_state_that_somebody_remembers_tells_an_older_one() {
     assert_eq!(compared(&server, &heard)["standing"], "older");
     let recorded = server.cli("audit search --action sys:AcceptRollback --output json").ok();
     assert_eq!(recorded.lines().count(), 1, "{recorded}");
-}
-
-#[test]
-fn a_restore_without_the_word_says_what_nodes_will_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let installation = Installation::found(folder.path());
-    let server = installation.serve_unsealed("");
-    let backups = folder.path().join("backups").display().to_string();
-    server.cli(&format!("backup create --to {backups}")).ok();
-    let mut restore = lastkey(["restore", "--passphrase-file", "-", "--from", &backups, "--data"]);
-    let restore = restore.arg(folder.path().join("new"));
-    let said = run(restore, PASSPHRASE.as_bytes()).ok();
-    assert!(said.contains("refuse this one until"), "{said}");
 }
 
 /// Serves another data directory of a site in the place of the one before, at the same address.
@@ -186,17 +186,19 @@ fn a_plugin_that_knew_a_newer_state_refuses_the_older_one_until_it_is_meant() {
     refused(&client);
     assert_eq!(client.decrypt(&first).unwrap(), SEED);
 
-    // Restored with the word, everything goes on.
+    // Restored and started with the word, everything goes on.
     let mut restore = lastkey(["restore", "--passphrase-file", "-", "--accept-rollback"]);
     let restore = restore.args(["--from", &backups, "--data"]).arg(site.path("restored"));
     run(restore, PASSPHRASE.as_bytes()).ok();
     serve(&mut site, "restored", &[]);
+    refused(&client);
+    serve(&mut site, "restored", &["--accept-rollback"]);
     assert_eq!(client.ready(), first_id, "the version before the rotation");
     running.logs("an older state of the key service was said to be meant");
     assert_eq!(client.decrypt(&client.encrypt(&SEED).unwrap()).unwrap(), SEED);
     site.ok("status --ready");
 
-    // The word was for that state, and for no other; said at the start it is as good.
+    // The word was for that state, and for no other.
     serve(&mut site, "older", &[]);
     refused(&client);
     serve(&mut site, "older", &["--accept-rollback"]);

@@ -123,13 +123,19 @@ impl Installation {
     /// Starts `lastkey server` by a configuration file with these lines; sealed.
     #[track_caller]
     pub(crate) fn serve(&self, lines: &str) -> Server {
+        self.serve_by(lines, &[])
+    }
+
+    /// The same with further flags.
+    #[track_caller]
+    pub(crate) fn serve_by(&self, lines: &str, flags: &[&str]) -> Server {
         let config = self.data.with_extension("toml");
         let tcp = if lines.contains("listen.") { "" } else { "listen.tcp = ['127.0.0.1:0']\n" };
         let text = format!("data = {:?}\n{tcp}{lines}\n", self.data.to_str().unwrap());
         fs::write(&config, text).unwrap();
         let mut command = lastkey(["server", "--config"]);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        let process = Running::start(command.arg(&config));
+        let process = Running::start(command.arg(&config).args(flags));
         let ready = process.says("lastkey serves on ");
         let ready = ready.unwrap_or_else(|| panic!("not ready: {}", process.complaint()));
         let addr = ready.split([' ', ',']).find(|word| word.contains("://")).unwrap().to_owned();

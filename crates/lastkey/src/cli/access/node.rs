@@ -35,6 +35,7 @@ use lastkey_wire::{
 use rcgen::{CertificateParams, KeyPair};
 use serde::Serialize;
 
+use crate::adapters::remembered_beside;
 use crate::cli::{
     args::DryRunArgs,
     failure::Failure,
@@ -201,7 +202,20 @@ async fn join(args: JoinArgs, session: &Session) -> Result<(), Failure> {
     let request = JoinRequest { name, token, cluster, tpm, csr };
     let reply = client.join_node(&request).await?;
     fresh.keep(&reply)?;
+    forget(&file)?;
     session.show(&reply)
+}
+
+/// Forgets what was remembered of the installation that this node belonged to: who joins chooses
+/// the one that it belongs to now.
+fn forget(identity: &Path) -> Result<(), Failure> {
+    let file = remembered_beside(identity);
+    match std::fs::remove_file(&file) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::io(format!("remove {}", file.display()), cause))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// How the key is to lie in the file. One that was sealed is not followed by one in the clear.

@@ -4,7 +4,7 @@
 //! Source    docs/formats/backup.md, "Restore"; docs/backup.md.
 //! Holds     the directory opens when everything is done: records, log, and the destruction of
 //!           what was destroyed since. An older state than is known is not restored without a
-//!           word.
+//!           word, and what is restored holds no word for others who know a newer one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,6 @@ use lastkey_core::backup::{BackupHead, Stop, Tombstone, Written};
 use lastkey_core::backup_folder::BackupFolder;
 use lastkey_core::ports::Clock as _;
 use lastkey_service::restoring::{OpenBackup, audit_restored, bury, note_restored, open_backup};
-use lastkey_service::rollback::accept;
 use lastkey_service::seals::OpenSeal;
 use lastkey_store::backup::{BackupFile, Manifest, list_name, read_list, restore as fill};
 use lastkey_store::sqlite::finish_restore;
@@ -44,7 +43,7 @@ pub(crate) struct RestoreArgs {
     /// Restore although nothing tells what was destroyed since: such keys come back
     #[arg(long, conflicts_with = "tombstones")]
     without_tombstones: bool,
-    /// Restore an older state although a newer one is known; nodes that knew it go on by this word
+    /// Restore an older state although a newer one is known
     #[arg(long)]
     accept_rollback: bool,
 }
@@ -68,7 +67,7 @@ pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<(), 
     let OpenBackup { key, records, log_key } = opened;
     let manifest = fill(&mut backup, key, records, &log_key, &args.data, &stop)?;
     let tombstones = check_list(list, &manifest)?;
-    let again = finish(&args, &backup, &manifest, &tombstones, &open).await?;
+    let again = finish(&args.data, &backup, &manifest, &tombstones, &open).await?;
     session.show(&RestoredView {
         instance: head.instance().to_string(),
         backup: head.id.to_string(),
@@ -77,7 +76,6 @@ pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<(), 
         audit_records: manifest.audit.map(|audit| audit.size),
         destroyed_again: again,
         last_destroyed_at: tombstones.iter().map(|one| one.destroyed_at).max().map(date),
-        rollback_accepted: args.accept_rollback,
         data: args.data.display().to_string(),
     })
 }
@@ -145,14 +143,13 @@ fn check_list(
 
 /// Everything after the records are there; the directory opens when this has ended well.
 async fn finish(
-    args: &RestoreArgs,
+    data: &Path,
     backup: &BackupFile,
     manifest: &Manifest,
     tombstones: &[Tombstone],
     open: &OpenSeal,
 ) -> Result<usize, Failure> {
     let failed = |error: anyhow::Error| Failure::Input(format!("{error:#}"));
-    let data = args.data.as_path();
     let again = {
         let Opened { store, ports, .. } = open_restored(data).map_err(failed)?;
         let opened = unlock(backup.head(), open)?;
@@ -168,12 +165,8 @@ async fn finish(
         let noted = note_restored(&*records, backup.head().id, written, now).await;
         noted.map_err(|error| failed(error.into()))?;
         let again = bury(&*records, tombstones).await.map_err(|error| failed(error.into()))?;
-        let id = backup.head().id;
-        audit_restored(&ports, id).await.map_err(|error| failed(error.into()))?;
-        if args.accept_rollback {
-            let accepted = accept(&ports, &*records, Some(&format!("backup/{id}"))).await;
-            accepted.map_err(|error| failed(error.into()))?;
-        }
+        let audited = audit_restored(&ports, backup.head().id).await;
+        audited.map_err(|error| failed(error.into()))?;
         again
     };
     finish_restore(data).map_err(|error| failed(error.into()))?;

@@ -145,8 +145,6 @@ pub(super) struct RestoredView {
     pub(super) destroyed_again: usize,
     /// The last destruction that the list knows of: what was destroyed later has come back.
     pub(super) last_destroyed_at: Option<String>,
-    /// Whether nodes that knew a newer state go on with this one.
-    pub(super) rollback_accepted: bool,
     pub(super) data: String,
 }
 
@@ -161,14 +159,14 @@ impl Show for RestoredView {
             .with("Destroyed again", self.destroyed_again)
             .with_some("Last destruction known", self.last_destroyed_at.as_ref())
             .table();
-        let next = format!("Next:\n  lastkey server --data {}\n  lastkey unseal\n", self.data);
-        let word = if self.rollback_accepted { "" } else { NO_WORD };
-        format!("{fields}\n{next}{word}")
+        let data = &self.data;
+        format!(
+            "{fields}\nNext:\n  lastkey server --data {data}\n  lastkey unseal\n\
+             Nodes that knew a newer state refuse this one. When it takes the place of that, start \
+             it once by:\n  lastkey server --data {data} --accept-rollback\n"
+        )
     }
 }
-
-const NO_WORD: &str = "Nodes that knew a newer state refuse this one until the server was started once \
-                       with --accept-rollback.\n";
 
 /// A moment for people and programs.
 pub(super) fn date(at: Timestamp) -> String {
