@@ -86,8 +86,7 @@ fn a_state_that_somebody_remembers_tells_an_older_one() {
     installation.data = path("silent");
     let mut server = installation.serve_unsealed("");
     server.cli("status --ready").ok();
-    let older = compared(&server, &newest);
-    assert_eq!(older["standing"], "older", "{older}");
+    assert_eq!(compared(&server, &newest)["standing"], "older");
     server.process.logs("this is an older state of the installation than was known");
     assert_eq!(server.cli("status --ready").code, Some(6));
     let found = server.cli("audit search --action sys:DetectRollback --output json").ok();
