@@ -496,7 +496,7 @@ fn a_witness_that_knew_a_newer_state_tells_and_an_explicit_word_accepts_it() {
     assert_eq!(server.cli("status --ready").code, Some(6));
     kept.works(&server);
     drop(server);
-    let server = kept.installation.serve_by("", &["--accept-rollback"]);
+    let server = kept.installation.serve_by("tls.mode = 'off'", &["--accept-rollback"]);
     kept.installation.unseal(&server);
     server.process.logs("this is an older state of the installation than was known");
     server.cli("status --ready").ok();
