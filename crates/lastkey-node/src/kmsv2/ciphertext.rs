@@ -45,6 +45,23 @@ pub struct Bound<'a> {
     pub annotations: &'a BTreeMap<String, Vec<u8>>,
 }
 
+impl Bound<'_> {
+    /// Checks that nothing is longer than an API server stores; the message says what is.
+    pub(super) fn check_lengths(&self, ciphertext: &[u8]) -> Result<(), String> {
+        let annotations = self.annotations.iter().map(|(name, value)| name.len() + value.len());
+        for (what, len, most) in [
+            ("ciphertext", ciphertext.len(), MAX_CIPHERTEXT_LEN),
+            ("key_id", self.key_id.len(), MAX_KEY_ID_LEN),
+            ("annotations", annotations.sum(), MAX_ANNOTATIONS_LEN),
+        ] {
+            if len > most {
+                return Err(format!("{what}: {len} bytes, at most {most} are allowed"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A ciphertext, taken apart. Nothing of it is authenticated yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ciphertext<'a> {

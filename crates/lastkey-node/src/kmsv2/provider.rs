@@ -16,10 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::announce::Announcer;
-use super::ciphertext::{
-    Bound, Ciphertext, MAX_ANNOTATIONS_LEN, MAX_CIPHERTEXT_LEN, MAX_KEY_ID_LEN, SealError,
-    WrappedLocalKey,
-};
+use super::ciphertext::{Bound, Ciphertext, SealError, WrappedLocalKey};
 use super::kept::Kept;
 use super::kept_file::{Owner, Saved};
 use super::key_id::key_id_hash;
@@ -284,7 +281,7 @@ impl Provider {
         ciphertext: &[u8],
         bound: Bound<'_>,
     ) -> Result<SecretVec, Denial> {
-        check_lengths(ciphertext, bound)?;
+        bound.check_lengths(ciphertext).map_err(Denial::Invalid)?;
         let parsed = Ciphertext::parse(ciphertext).map_err(|_| Denial::Undecryptable)?;
         let local = timeout(DEADLINE, self.local_key(parsed.by_service));
         let local = local.await.unwrap_or_else(|_| Err(self.away()))?;
@@ -581,22 +578,6 @@ fn happening(
             silent.then_some(Happening::Silent { bound })
         }
     }
-}
-
-fn check_lengths(ciphertext: &[u8], bound: Bound<'_>) -> Result<(), Denial> {
-    let annotations = bound.annotations.iter().map(|(name, value)| name.len() + value.len());
-    for (what, len, most) in [
-        ("ciphertext", ciphertext.len(), MAX_CIPHERTEXT_LEN),
-        ("key_id", bound.key_id.len(), MAX_KEY_ID_LEN),
-        ("annotations", annotations.sum(), MAX_ANNOTATIONS_LEN),
-    ] {
-        if len > most {
-            return Err(Denial::Invalid(format!(
-                "{what}: {len} bytes, at most {most} are allowed"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// An error with all its causes.

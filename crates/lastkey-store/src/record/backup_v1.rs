@@ -1,4 +1,4 @@
-//! Version 1 of what is remembered of backups and of what was destroyed.
+//! Version 1 of what is remembered of backups, of what was destroyed, and of the state itself.
 //!
 //! Room      `store`. What is here never changes; a change of fields is a version 2 beside it.
 //! Source    `docs/formats/record.md`, "Version 1".
@@ -140,4 +140,30 @@ impl TryFrom<TombstoneV1> for Tombstone {
             destroyed_at: Timestamp(tombstone.destroyed_at),
         })
     }
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct AuditHeadV1 {
+    #[n(0)]
+    size: u64,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    root: [u8; 32],
+}
+
+impl From<&LogHead> for AuditHeadV1 {
+    fn from(head: &LogHead) -> Self {
+        Self { size: head.size, root: head.root }
+    }
+}
+
+impl From<AuditHeadV1> for LogHead {
+    fn from(head: AuditHeadV1) -> Self {
+        Self { size: head.size, root: head.root }
+    }
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct RollbackV1 {
+    #[n(0)]
+    pub(super) number: u64,
 }

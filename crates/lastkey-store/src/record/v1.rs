@@ -5,7 +5,6 @@
 //! Holds     every record of the domain has an encoding, and what is decoded was validated:
 //!           names parse, codes are known, numbers are in range.
 
-use lastkey_core::audit::archive::LogHead;
 use lastkey_core::ids::{AliasName, KeyId, VersionNo};
 use lastkey_core::key::{DeletionWindow, Description, Destruction, Key, Tags};
 use lastkey_core::principal::Principal;
@@ -18,7 +17,7 @@ use minicbor::{Decode, Encode};
 use super::access_v1::{
     AccessV1, ClusterV1, PolicyV1, ProviderV1, RevocationV1, RoleV1, SessionEpochV1, UserV1,
 };
-use super::backup_v1::{BackupV1, TombstoneV1};
+use super::backup_v1::{AuditHeadV1, BackupV1, RollbackV1, TombstoneV1};
 use super::database_v1::DatabaseV1;
 use super::holding_v1::{HoldingV1, InventoryV1};
 use super::lease_v1::{DatabaseRoleV1, LeaseV1};
@@ -529,32 +528,6 @@ impl From<TokenV1<'_>> for TokenRecord {
         let created_at = Timestamp(token.created_at);
         Self { principal: Principal::named(token.principal), created_at }
     }
-}
-
-#[derive(Encode, Decode)]
-struct AuditHeadV1 {
-    #[n(0)]
-    size: u64,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    root: [u8; 32],
-}
-
-impl From<&LogHead> for AuditHeadV1 {
-    fn from(head: &LogHead) -> Self {
-        Self { size: head.size, root: head.root }
-    }
-}
-
-impl From<AuditHeadV1> for LogHead {
-    fn from(head: AuditHeadV1) -> Self {
-        Self { size: head.size, root: head.root }
-    }
-}
-
-#[derive(Encode, Decode)]
-struct RollbackV1 {
-    #[n(0)]
-    number: u64,
 }
 
 #[derive(Encode, Decode)]
