@@ -479,19 +479,14 @@ impl Gate {
 
     /// Stops the jobs, writes what they had pending, and lets go of the engine.
     pub async fn stop(&self) {
-        self.let_all_go(false).await;
-    }
-
-    /// Lets go of the engine, and then has the audit log end.
-    pub(crate) async fn let_all_go(&self, by_operator: bool) {
-        if self.let_go(by_operator).await {
+        if self.let_go(false).await {
             self.let_log_go().await;
         }
     }
 
     /// Lets go of the engine, and of all its keys with the last call that has it; whether there was
     /// one.
-    async fn let_go(&self, by_operator: bool) -> bool {
+    pub(crate) async fn let_go(&self, by_operator: bool) -> bool {
         let before = {
             let mut state = self.state();
             let stays = matches!(*state, SealState::Sealed { by_operator: true });
@@ -513,8 +508,17 @@ impl Gate {
         true
     }
 
-    /// Has the audit log sign what it has, and give up its keys.
+    /// Has the audit log sign what it has, and give up its keys; unless somebody has unsealed since
+    /// the engine was let go: then it signs for him.
     async fn let_log_go(&self) {
+        let _attempts = self.attempts.lock().await;
+        if self.engine().is_err() {
+            self.end_log().await;
+        }
+    }
+
+    /// Has the audit log sign what it has, and give up its keys. INVARIANT: nobody unseals meanwhile.
+    pub(crate) async fn end_log(&self) {
         if let Some(archive) = self.ports.audit.archive()
             && let Err(error) = archive.sealed().await
         {

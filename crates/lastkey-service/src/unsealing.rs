@@ -81,7 +81,8 @@ impl Gate {
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
         let recorded = audit_operator(&self.ports, request, "sys:Unseal", result, target).await;
         if let (Err(_), Some(by_operator)) = (&recorded, before) {
-            self.let_all_go(by_operator).await;
+            self.let_go(by_operator).await;
+            self.end_log().await;
         }
         recorded.and(outcome)
     }
