@@ -11,7 +11,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::encode::to_json;
-use super::routes::{ROUTES, Route, Source};
+use super::routes::{ROUTES, Reply, Route, Source};
 use crate::sys::{PUBLIC, PublicRoute};
 
 /// The document, as JSON.
@@ -85,9 +85,6 @@ fn public(route: &PublicRoute, generator: &mut SchemaGenerator) -> Value {
 }
 
 fn protected(route: &Route, generator: &mut SchemaGenerator) -> Value {
-    let reply = (route.reply)(generator);
-    let dry_run = generator.subschema_for::<DryRunReply>();
-    let either = json!({ "oneOf": [reply, dry_run] });
     let mut parameters = path_parameters(route.path);
     let mut body = None;
     match &route.request {
@@ -106,7 +103,7 @@ fn protected(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "x-lastkey-action": route.action,
         "parameters": parameters,
         "responses": {
-            "200": response("Done, or the answer to a dry run.", &either),
+            "200": answer(&route.reply, generator),
             "default": { "$ref": "#/components/responses/Error" },
         },
     });
@@ -114,6 +111,22 @@ fn protected(route: &Route, generator: &mut SchemaGenerator) -> Value {
         fields.insert("requestBody".to_owned(), body);
     }
     operation
+}
+
+/// The answer to a call, or to a dry run of it.
+fn answer(reply: &Reply, generator: &mut SchemaGenerator) -> Value {
+    let dry_run = generator.subschema_for::<DryRunReply>();
+    let description = "Done, or the answer to a dry run.";
+    match reply {
+        Reply::Json(schema) => {
+            response(description, &json!({ "oneOf": [schema(generator), dry_run] }))
+        }
+        Reply::LogFile => json!({ "description": description, "content": {
+            "text/plain": { "schema": { "type": "string" } },
+            "application/octet-stream": {},
+            "application/json": { "schema": dry_run },
+        } }),
+    }
 }
 
 fn response(description: &str, schema: &impl serde::Serialize) -> Value {
@@ -135,23 +148,36 @@ fn path_parameters(path: &str) -> Vec<Value> {
     let names = path.split('/').filter_map(|segment| segment.strip_prefix('{'));
     let parameter = |name: &str| {
         let name = name.trim_start_matches('+').trim_end_matches('}');
-        let (kind, description) = match name {
-            "version" => ("integer", "A key version, from 1."),
-            "record" => ("string", "Number of a record, or the id of a request."),
-            "file" => ("string", "A file of the log, as C2SP tlog-tiles names it; slashes stay."),
-            "lease" => ("string", "A lease, 32 hexadecimal digits."),
-            "alias" => ("string", "An alias, percent-encoded: `alias%2Fapp`."),
-            _ => ("string", "A key id, or an alias, percent-encoded: `alias%2Fapp`."),
-        };
-        json!({
+        let (kind, description) = meaning(name)?;
+        Some(json!({
             "name": name,
             "in": "path",
             "required": true,
             "description": description,
             "schema": { "type": kind },
-        })
+        }))
     };
-    names.map(parameter).collect()
+    names.filter_map(parameter).collect()
+}
+
+/// Type and meaning of a parameter of paths. A test finds a name without one.
+fn meaning(name: &str) -> Option<(&'static str, &'static str)> {
+    let (kind, description) = match name {
+        "alias" => ("string", "An alias, percent-encoded: `alias%2Fapp`."),
+        "backup" => ("string", "Id of a backup, 32 hexadecimal digits."),
+        "file" => ("string", "A file of the log, as C2SP tlog-tiles names it; slashes stay."),
+        "key" => ("string", "A key id, or an alias, percent-encoded: `alias%2Fapp`."),
+        "lease" => ("string", "A lease, 32 hexadecimal digits."),
+        "name" => ("string", "Name of what the segment before it is about: a role, a database."),
+        "place" => ("string", "Place that reported, percent-encoded."),
+        "record" => ("string", "Number of a record, or the id of a request."),
+        "seal" => ("string", "Id of a seal, 32 hexadecimal digits."),
+        "secret" => ("string", "Name of a secret, percent-encoded: `prod%2Fshop%2Fdb`."),
+        "stage" => ("string", "A stage: `current`, `previous`, `pending`, or one's own."),
+        "version" => ("integer", "A version, from 1."),
+        _ => return None,
+    };
+    Some((kind, description))
 }
 
 /// The schema that a reference points to.
@@ -205,6 +231,28 @@ mod tests {
                 "{route:?}"
             );
         }
+    }
+
+    #[test]
+    fn parameters_of_paths_are_described_for_what_they_are() {
+        for route in ROUTES {
+            for name in route.path.split(['{', '}']).skip(1).step_by(2) {
+                assert!(meaning(name.trim_start_matches('+')).is_some(), "{name}: {route:?}");
+            }
+        }
+        let secret = &parsed()["paths"]["/v1/secrets/{secret}"]["get"]["parameters"][0];
+        assert_eq!(secret["name"], "secret");
+        assert_eq!(secret["description"], meaning("secret").unwrap().1);
+    }
+
+    #[test]
+    fn files_of_the_log_are_no_json() {
+        let document = parsed();
+        let done = &document["paths"]["/v1/audit/tlog/{file}"]["get"]["responses"]["200"];
+        assert_eq!(done["content"]["text/plain"]["schema"], json!({ "type": "string" }));
+        assert_eq!(done["content"]["application/octet-stream"], json!({}));
+        let json = &done["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(json, "#/components/schemas/DryRunReply");
     }
 
     #[test]

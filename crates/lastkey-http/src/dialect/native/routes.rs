@@ -91,7 +91,7 @@ pub(crate) struct Route {
     /// What it reads.
     pub(crate) request: Source,
     /// What it answers.
-    pub(crate) reply: SchemaOf,
+    pub(crate) reply: Reply,
     /// Decodes, calls one use case, encodes.
     pub(crate) handler: Handler,
 }
@@ -105,6 +105,14 @@ pub(crate) enum Source {
     Body(SchemaOf),
     /// The query string.
     Query(SchemaOf),
+}
+
+/// What an answer is, besides that to a dry run.
+pub(crate) enum Reply {
+    /// JSON.
+    Json(SchemaOf),
+    /// A file of the audit log: text, or a tile.
+    LogFile,
 }
 
 /// Decodes at once, so that the future which does the rest stays small.
@@ -139,7 +147,7 @@ macro_rules! body {
             action: $action,
             summary: $summary,
             request: Source::Body(SchemaGenerator::subschema_for::<$body>),
-            reply: SchemaGenerator::subschema_for::<$reply>,
+            reply: Reply::Json(SchemaGenerator::subschema_for::<$reply>),
             handler: |admitted, input| {
                 let (ask, body) = with_body::<$body>(admitted, input)?;
                 Ok(Box::pin(async move {
@@ -160,7 +168,7 @@ macro_rules! query {
             action: $action,
             summary: $summary,
             request: Source::Query(SchemaGenerator::subschema_for::<$query>),
-            reply: SchemaGenerator::subschema_for::<$reply>,
+            reply: Reply::Json(SchemaGenerator::subschema_for::<$reply>),
             handler: |admitted, input| {
                 let (ask, query) = with_query::<$query>(admitted, input)?;
                 Ok(Box::pin(async move {
@@ -181,7 +189,7 @@ macro_rules! batch {
             action: $action,
             summary: $summary,
             request: Source::Body(SchemaGenerator::subschema_for::<BatchRequest<$body>>),
-            reply: SchemaGenerator::subschema_for::<BatchReply<$reply>>,
+            reply: Reply::Json(SchemaGenerator::subschema_for::<BatchReply<$reply>>),
             handler: |admitted, input| {
                 let (ask, batch) = with_body::<BatchRequest<$body>>(admitted, input)?;
                 let items = items(batch)?;
@@ -476,7 +484,7 @@ pub(crate) static ROUTES: &[Route] = &[
         action: "audit:Read",
         summary: "The audit log as static files: `checkpoint`, `tile/...` (C2SP tlog-tiles).",
         request: Source::Query(SchemaGenerator::subschema_for::<DryRunQuery>),
-        reply: SchemaGenerator::subschema_for::<String>,
+        reply: Reply::LogFile,
         handler: |admitted, input| {
             let (ask, _) = with_query::<DryRunQuery>(admitted, input)?;
             Ok(Box::pin(async move {
