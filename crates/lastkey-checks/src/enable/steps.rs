@@ -88,7 +88,7 @@ impl Managed {
              \n\
              1. What the provider offers:\n   {offers}\n\
              2. Deliver secrets without Secret objects, so that etcd never holds them: to pods by\n   \
-             the node agent, to programs by the API (docs/identity.md).\n\
+             the provider of secrets (docs/kubernetes/secrets.md), to programs by the API.\n\
              3. Look at what is still kept as Secrets, and who reads it:\n   \
              kubectl get secrets --all-namespaces -o json | lastkey check --manifests -\n",
             name = self.name,
@@ -103,6 +103,7 @@ pub fn steps(platform: Platform, wanted: &Wanted, configuration: &str, file: &st
     let target = target(platform);
     let asked = Asked {
         platform,
+        provider: &wanted.provider,
         socket: &wanted.socket,
         resources: &super::resources_of(wanted, configuration),
     };
@@ -136,6 +137,17 @@ const AFTER: &str = "\n\
     Needs Kubernetes 1.32 or later: older API servers cannot talk to a plugin written in Rust on\n\
     a socket file.\n";
 
+/// The platform, as the option says it.
+const fn word(platform: Platform) -> &'static str {
+    match platform {
+        Platform::Kubeadm => "kubeadm",
+        Platform::K3s => "k3s",
+        Platform::Rke2 => "rke2",
+        Platform::Talos => "talos",
+        Platform::StaticPod => "static-pod",
+    }
+}
+
 /// Where the configuration belongs.
 const fn target(platform: Platform) -> &'static str {
     match platform {
@@ -146,7 +158,7 @@ const fn target(platform: Platform) -> &'static str {
 }
 
 fn start(asked: &Asked<'_>, file: &str, target: &str) -> String {
-    let Asked { platform, socket, .. } = *asked;
+    let Asked { platform, provider, socket, .. } = *asked;
     let folder = socket.rsplit_once('/').map_or("/", |(folder, _)| folder);
     let how = match platform {
         Platform::Kubeadm => format!(
@@ -184,15 +196,19 @@ fn start(asked: &Asked<'_>, file: &str, target: &str) -> String {
     };
     format!(
         "1. On every control plane node the plugin runs and answers on {socket}:\n   \
-         docs/kubernetes/etcd-encryption.md; the API server must not start before it.\n\
+         docs/kubernetes/kms-plugin.md; the API server must not start before it.\n\
          2. {file} becomes {target} there, root:root 0600, the same on all nodes:\n   \
          install -D -m 0600 -o root -g root {file} {target}\n\
          {how}\
          4. When every API server is ready again, rewrite what is there: {}\n\
          5. Prove it: {}\n\
-         6. Make the last step: lastkey etcd enable --finish --running {target}\n",
+         6. Make the last step: lastkey etcd enable --provider {provider} --socket {socket} \\\n   \
+         --platform {} --running {} --finish -o {file} --force\n",
         asked.rewrite(),
-        asked.verify()
+        asked.verify(),
+        word(platform),
+        // Where there is no file, this one is what is in force.
+        if platform == Platform::Talos { file } else { target }
     )
 }
 
@@ -215,6 +231,7 @@ fn static_pod(folder: &str) -> String {
 /// What the commands that are printed are about.
 struct Asked<'a> {
     platform: Platform,
+    provider: &'a str,
     socket: &'a str,
     /// As the configuration names them, wildcards included.
     resources: &'a [String],

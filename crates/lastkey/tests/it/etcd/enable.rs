@@ -35,6 +35,24 @@ fn configuration_is_written_and_each_step_is_explained() {
 }
 
 #[test]
+fn last_step_is_taken_as_it_is_printed() {
+    let running = "/etc/kubernetes/encryption/config.yaml";
+    for platform in ["kubeadm", "k3s", "rke2", "talos", "static-pod"] {
+        let folder = tempfile::tempdir().unwrap();
+        let began = enable(&folder, &format!("-o encryption.yaml --platform {platform}"));
+        began.ok();
+        let (_, step) = began.stderr.split_once("6. Make the last step: lastkey ").unwrap();
+        let step = step.split("\n\n").next().unwrap().replace('\\', " ");
+        // On the node the file lies where it was put; here it lies where it was written.
+        let step = step.replace(running, "encryption.yaml");
+        let step = step.replace("/etc/lastkey/encryption/config.yaml", "encryption.yaml");
+        run(lastkey(step.split_whitespace()).current_dir(&folder), b"").ok();
+        let last = fs::read_to_string(folder.path().join("encryption.yaml")).unwrap();
+        assert!(last.contains("name: lastkey") && !last.contains("identity"), "{last}");
+    }
+}
+
+#[test]
 fn keys_of_another_provider_go_to_a_file_alone_and_a_fault_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("now.yaml"), AESCBC).unwrap();
