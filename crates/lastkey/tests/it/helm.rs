@@ -79,6 +79,7 @@ const WAYS: [&[&str]; 4] = [
     &["cluster=prod", "metrics.access=public", "tls.names={keys.example.org}"],
     &[
         "storage.existingClaim=mine",
+        "backup.credentialsSecret=bucket",
         "priorityClassName=system-cluster-critical",
         "nodeSelector.disk=ssd",
         "networkPolicy.from[0].podSelector.matchLabels.uses=keys",
@@ -174,6 +175,7 @@ fn chart_is_linted_and_its_values_are_checked() {
         "nobodyKnows=1",
         "image.nobodyKnows=1",
         "volumes.refuseNamespaces={a/b}",
+        "backup.credentialsSecret=a/b",
     ] {
         let set: Vec<&str> = good.iter().copied().chain([bad]).collect();
         let refused = helm(test, &["template", "lastkey"], &set).unwrap();
@@ -218,6 +220,26 @@ fn chart_is_linted_and_its_values_are_checked() {
         let set: Vec<&str> = good.iter().chain(bad).copied().collect();
         let refused = helm(test, &["template", "lastkey"], &set).unwrap();
         assert!(refused.failed(1).contains(words), "{bad:?}: {}", refused.stderr);
+    }
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
+fn credentials_of_the_bucket_come_from_a_secret_that_not_everybody_can_read() {
+    let test = "credentials_of_the_bucket_come_from_a_secret_that_not_everybody_can_read";
+    let secret = json!({ "secretName": "bucket", "defaultMode": 0o440 });
+    for (way, expected) in [(WAYS[0], None), (WAYS[3], Some(secret))] {
+        let Some(rendered) = render(test, way) else { return };
+        let objects = objects(&rendered);
+        let server = objects.iter().find(|object| object["kind"] == "StatefulSet").unwrap();
+        let pod = &server["spec"]["template"]["spec"];
+        let named = |list: &Value| {
+            list.as_array().unwrap().iter().find(|one| one["name"] == "backup").cloned()
+        };
+        assert_eq!(named(&pod["volumes"]).map(|volume| volume["secret"].clone()), expected);
+        let mount = named(&pod["containers"][0]["volumeMounts"]);
+        let path = mount.map(|mount| mount["mountPath"].clone());
+        assert_eq!(path, expected.map(|_| json!("/etc/lastkey-backup")));
     }
 }
 
