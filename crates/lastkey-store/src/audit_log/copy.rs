@@ -185,6 +185,14 @@ pub fn resume_copy(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use lastkey_core::audit::Event;
+    use lastkey_core::ports::Audit as _;
+    use lastkey_core::principal::Principal;
+    use lastkey_core::time::Timestamp;
+
+    use super::super::builder::{Builder, now};
+    use super::super::tests::{event, fill, open, signers};
+    use super::super::{AuditOptions, Parts};
     use super::*;
 
     #[test]
@@ -196,5 +204,35 @@ mod tests {
             names(70_000),
             ["tile/0/273.p/112", "tile/entries/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"]
         );
+    }
+
+    /// What went while a copy was taken was missing in it, and the record that told of it as well.
+    #[tokio::test]
+    async fn nothing_is_removed_while_a_copy_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        log.unsealed(signers()).await.unwrap();
+        let who = Principal::named("p");
+        for _ in 0..300 {
+            log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
+        }
+        fill(&log, 0, 1).await;
+        let copy = log.copy().await.unwrap();
+        assert_eq!(Arc::strong_count(&log.published.copying), 2);
+        drop((copy, log));
+        let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
+        *builder.published.trusted.lock().unwrap() = Some(now());
+        let bundle = dir.path().join("tile/entries/000");
+        let ticks = |builder: &mut Builder| {
+            builder.tick();
+            // The record that says so is signed.
+            builder.published.signed.lock().unwrap().size = 400;
+            builder.tick();
+            bundle.exists()
+        };
+        let copying = Arc::clone(&builder.published.copying);
+        assert!(ticks(&mut builder));
+        drop(copying);
+        assert!(!ticks(&mut builder));
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use lastkey_core::audit::Phase;
 use lastkey_core::audit::archive::{Filter, LogSigners, Search};
 use lastkey_core::audit::note::{KeyKind, NoteKey, NoteSigner};
-use lastkey_core::audit::tile::push_record;
 use lastkey_core::ids::{KeyId, RequestId, VersionNo};
 use lastkey_core::principal::{Principal, Source};
 use lastkey_core::time::Timestamp;
@@ -205,49 +204,6 @@ async fn segments_stay_after_the_disk_has_refused_tiles_until_these_are_written_
     assert!(!wal.join("unsynced").exists());
     builder.try_release(512).unwrap();
     assert_eq!(left(), [512]);
-}
-
-/// They were written again at the next start alone: until somebody made one, no segment went.
-#[tokio::test]
-async fn tiles_that_the_disk_has_refused_are_written_again_when_it_takes_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let log = open(dir.path());
-    fill(&log, 0, 600).await;
-    drop(log);
-    let wal = dir.path().join("wal");
-    let mut records = Vec::new();
-    for _ in 0..200 {
-        assert!(push_record(&mut records, b"a record"));
-    }
-    let mut newest = wal::Segment::create(&wal, FIRST_SEGMENT_LEN, 600).unwrap();
-    newest.append(&wal::Group::of(600, &records).unwrap()).unwrap();
-    let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
-    let tile = |number: u32| dir.path().join(format!("tile/entries/{number:03}"));
-    let written = [0, 1, 2].map(|number| fs::read(tile(number)).unwrap());
-    // A handle by which nothing can be synced.
-    let (flags, mode) = (rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
-    builder.dir = File::from(rustix::fs::open(dir.path(), flags, mode).unwrap());
-    assert!(builder.try_release(600).is_err());
-    for number in [0, 1, 2] {
-        fs::write(tile(number), "lost").unwrap();
-    }
-    let has_lost = || [0, 1, 2].map(|number| fs::read(tile(number)).unwrap()) != written;
-    // One segment at a time, and then the disk is asked.
-    builder.tick();
-    assert!(has_lost() && builder.rewrite.is_some());
-    builder.tick();
-    assert!(!has_lost() && builder.rewrite.is_none());
-    assert!(builder.published.is_unsynced() && wal.join("unsynced").exists());
-    // It is left alone for a while, and then asked again.
-    fs::write(tile(2), "lost").unwrap();
-    builder.dir = File::open(dir.path()).unwrap();
-    builder.tick();
-    assert!(builder.rewrite.is_none() && builder.rewrite_at.take().is_some());
-    builder.tick();
-    builder.tick();
-    assert!(!has_lost() && !builder.published.is_unsynced() && !wal.join("unsynced").exists());
-    let left = wal::segments(&wal).unwrap().into_iter().map(|s| s.0).collect::<Vec<_>>();
-    assert_eq!(left, [600]);
 }
 
 #[tokio::test]
@@ -618,34 +574,4 @@ async fn records_grow_old_by_a_trusted_clock_alone() {
         let said = String::from_utf8_lossy(&said).contains(lastkey_core::audit::AUDIT_PRUNES);
         assert_eq!(said, goes, "{trusted:?}");
     }
-}
-
-/// What went while a copy was taken was missing in it, and the record that told of it as well.
-#[tokio::test]
-async fn nothing_is_removed_while_a_copy_is_taken() {
-    let dir = tempfile::tempdir().unwrap();
-    let log = open(dir.path());
-    log.unsealed(signers()).await.unwrap();
-    let who = Principal::named("p");
-    for _ in 0..300 {
-        log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
-    }
-    fill(&log, 0, 1).await;
-    let copy = log.copy().await.unwrap();
-    assert_eq!(Arc::strong_count(&log.published.copying), 2);
-    drop((copy, log));
-    let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
-    *builder.published.trusted.lock().unwrap() = Some(builder::now());
-    let bundle = dir.path().join("tile/entries/000");
-    let ticks = |builder: &mut builder::Builder| {
-        builder.tick();
-        // The record that says so is signed.
-        builder.published.signed.lock().unwrap().size = 400;
-        builder.tick();
-        bundle.exists()
-    };
-    let copying = Arc::clone(&builder.published.copying);
-    assert!(ticks(&mut builder));
-    drop(copying);
-    assert!(!ticks(&mut builder));
 }
