@@ -24,7 +24,7 @@ use super::held::{Held, Slot, check_pod, end_of};
 use super::metrics::Metrics;
 use super::outage::Shelf;
 use super::plan::{Plan, Source};
-use super::reading::{Failed, INTERNAL, Reader};
+use super::reading::{Failed, INTERNAL, Read};
 use super::refusal::{Refusal, Whom};
 use super::render::{Rendered, Values, render_all};
 use super::request::Asked;
@@ -190,7 +190,7 @@ impl Provider {
                 *held = Some(made);
                 Ok(answer)
             }
-            Err(Failed { refusal, is_away: true }) => match &*held {
+            Err(Failed { refusal, is_away: true, .. }) => match &*held {
                 // It has these files already: the volume is the same, and so is the pod.
                 Some(held) if held.asked.fingerprint == asked.fingerprint => {
                     tracing::warn!(pod = asked.pod, "the service is away; a volume stays as it is");
@@ -198,7 +198,7 @@ impl Provider {
                 }
                 Some(_) | None => Err(refusal),
             },
-            Err(Failed { refusal, is_away: false }) => Err(refusal),
+            Err(Failed { refusal, is_away: false, .. }) => Err(refusal),
         }
     }
 
@@ -337,14 +337,8 @@ impl Provider {
         let token_hash = token.expose(sha256);
         check_pod(token, asked)?;
         let kept = before.and_then(|held| held.session_for(&token_hash, &role));
-        let identity = self.identity(token, &role);
-        let session = match kept {
-            Some(session) => Some(session),
-            None => self.open_session(asked, token, &role, identity.as_ref()).await?,
-        };
-        let reader = Reader { session: session.as_ref(), identity: identity.as_ref() };
         let whom = Whom { asked, role: &role };
-        let (values, is_live) = self.read_all(plan, whom, reader).await?;
+        let Read { values, session, is_live } = self.read(plan, whom, token, kept).await?;
         let ask_after = values.values().flatten().filter_map(|read| read.ask_after).min();
         let (mut files, values) = rendered(plan, asked, values).await?;
         keep_bytes(&mut files, before);

@@ -172,7 +172,9 @@ impl Provider {
     ) {
         match answer {
             Ok(Answer { news, is_heard }) => {
-                self.is_told.store(true, Ordering::Relaxed);
+                if !self.is_told.swap(true, Ordering::Relaxed) {
+                    tracing::info!("the service tells this node of changes");
+                }
                 match is_heard {
                     Some(true) => {
                         memory.sent = Some(digest);
@@ -186,8 +188,12 @@ impl Provider {
                 self.take(news.changed, memory).await;
             }
             Err(SecretError::Away(cause)) => {
-                self.is_told.store(false, Ordering::Relaxed);
-                tracing::debug!(cause, "the service does not answer the watch");
+                if self.is_told.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(
+                        cause,
+                        "the service does not answer; mounted volumes stay as they are"
+                    );
+                }
                 // It may be another process by then, which was told nothing.
                 memory.sent = None;
                 sleep(AWAY).await;
