@@ -28,7 +28,7 @@ use super::reading::{Failed, INTERNAL, Read};
 use super::refusal::{Refusal, Whom};
 use super::render::{Rendered, Values, render_all};
 use super::request::Asked;
-use super::volume::{PODS, replace};
+use super::volume::{PODS, ephemeral, replace};
 use crate::ports::{Holder, SecretOps, TokenJudge, VolumeHerald, VolumeNews, Which};
 
 /// A driver waits two minutes, and shows nobody why it stopped.
@@ -47,8 +47,10 @@ pub struct ProviderConfig {
     /// The role of classes that name none; `{namespace}` and `{serviceaccount}` stand for those
     /// of the pod.
     pub role: Option<String>,
-    /// The kubelet's folder; without it mounted volumes change when the kubelet asks again.
+    /// The kubelet's folder, where it can be seen from here.
     pub kubelet: Option<PathBuf>,
+    /// Whether mounted volumes are renewed there; else they change when the kubelet asks again.
+    pub push: bool,
     /// Audiences of tokens that mean us, the preferred one first.
     pub audiences: Vec<String>,
 }
@@ -268,7 +270,8 @@ impl Provider {
 
     /// Writes a mounted volume; whether that was done.
     fn deliver(&self, made: &Held) -> bool {
-        let Some(kubelet) = &self.config.kubelet else { return false };
+        let kubelet = self.config.kubelet.as_ref().filter(|_| self.config.push);
+        let Some(kubelet) = kubelet else { return false };
         let place = (made.asked.target.as_str(), made.asked.pod_uid.as_str());
         let Err(error) = replace(kubelet, place, &made.files) else { return true };
         let (pod, cause) = (made.asked.pod.as_str(), std::error::Error::source(&error));
@@ -310,6 +313,18 @@ impl Provider {
             let is_recent = now.duration_since(asked_at) < FORGOTTEN;
             self.is_mounted(slot).unwrap_or(is_recent)
         });
+    }
+
+    /// Whether this provider was asked for every volume that may be one of its own, where that can
+    /// be seen from here.
+    pub(super) fn knows_all(&self) -> Option<bool> {
+        let there = ephemeral(self.config.kubelet.as_ref()?).ok()?;
+        let target = |slot: Arc<Slot>| {
+            let held = slot.held.try_lock().ok()?;
+            held.as_ref().map(|held| PathBuf::from(&held.asked.target))
+        };
+        let known: HashSet<_> = self.slots().into_iter().filter_map(target).collect();
+        Some(there.iter().all(|volume| known.contains(volume)))
     }
 
     /// Whether a volume that was made is in its place, where that can be seen from here.

@@ -106,6 +106,7 @@ pub(super) fn provider(kubelet: Option<PathBuf>) -> (Arc<Service>, Arc<Provider>
         version: "test".to_owned(),
         role: None,
         kubelet,
+        push: true,
         audiences: vec!["lastkey".to_owned()],
     };
     let port: Arc<dyn SecretOps> = service.clone();
@@ -246,7 +247,7 @@ async fn pods_of_a_full_node_cost_no_request_while_nothing_changes() {
     }
     let watching = tokio::spawn(Arc::clone(&provider).watch());
     // Past the time in which a provider that has just begun speaks of itself.
-    tokio::time::sleep(Duration::from_secs(180)).await;
+    tokio::time::sleep(Duration::from_secs(360)).await;
     let before = (service.calls(), service.asked.lock().unwrap().len());
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(60)).await;

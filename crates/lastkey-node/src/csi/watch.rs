@@ -31,9 +31,10 @@ const DENIED: Duration = Duration::from_secs(60);
 /// Volumes that could not be renewed are tried again after this.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// How long after its start a provider may not have been asked for volumes that are mounted: the
-/// kubelet asks about once a minute.
-const LEARNS: Duration = Duration::from_secs(120);
+/// How long after its start a provider may not have been asked for volumes that are mounted: a
+/// driver keeps the kubelet's questions to itself for two minutes after each change, and the
+/// kubelet asks every minute to minute and a half.
+const LEARNS: Duration = Duration::from_secs(300);
 
 /// What is asked at once, and the volumes that were given something in an outage, as it tells of
 /// them.
@@ -90,7 +91,7 @@ impl Provider {
 
     /// Whether volumes may be mounted that this provider was not asked for yet.
     fn learns(&self) -> bool {
-        self.begun_at.elapsed() < LEARNS
+        self.begun_at.elapsed() < LEARNS && self.knows_all() != Some(true)
     }
 
     /// What is asked now; nothing while there are no volumes and nobody thinks that there are.
@@ -310,6 +311,8 @@ fn digest_of(holders: &[Holder], is_incomplete: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tokio::time::advance;
 
     use super::super::tests::{mounted, provider, request, token};
@@ -353,6 +356,45 @@ mod tests {
         let whole = provider.round(&mut memory).unwrap();
         let question = &whole.questions[0];
         assert!(!question.holders_incomplete && question.holders.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn statement_is_complete_at_once_when_every_volume_that_the_kubelet_has_is_known() {
+        let kubelet = tempfile::tempdir().unwrap();
+        let volume =
+            |pod: &str| kubelet.path().join(format!("pods/{pod}/volumes/kubernetes.io~csi/v"));
+        let note = |pod: &str, mode: &str| {
+            fs::create_dir_all(volume(pod).join("mount")).unwrap();
+            let notes = format!(r#"{{"volumeLifecycleMode":"{mode}"}}"#);
+            fs::write(volume(pod).join("vol_data.json"), notes).unwrap();
+        };
+        fs::create_dir_all(kubelet.path().join("pods/without/volumes")).unwrap();
+        note("disk", "Persistent");
+        note("u", "Ephemeral");
+        let (_, provider) = provider(Some(kubelet.path().to_owned()));
+        let is_complete = || {
+            let round = provider.round(&mut Memory::default());
+            round.map(|round| !round.questions[0].holders_incomplete)
+        };
+        assert_eq!(is_complete(), None, "nothing is said of nothing while there may be something");
+        let mut asked = request("u", &token("u", 1));
+        asked.target_path = volume("u").join("mount").to_str().unwrap().to_owned();
+        mounted(&provider, &asked).await;
+        assert_eq!(is_complete(), Some(true));
+        note("other", "Ephemeral");
+        assert_eq!(is_complete(), Some(false));
+        // The kubelet is writing.
+        fs::write(volume("disk").join("vol_data.json"), "{").unwrap();
+        fs::remove_dir_all(volume("other")).unwrap();
+        assert_eq!(is_complete(), Some(false));
+        fs::remove_dir_all(volume("disk")).unwrap();
+        assert_eq!(is_complete(), Some(true));
+        // One of which nobody ever asks is that of another provider.
+        note("other", "Ephemeral");
+        advance(LEARNS - Duration::from_secs(1)).await;
+        assert_eq!(is_complete(), Some(false));
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(is_complete(), Some(true));
     }
 
     #[tokio::test(start_paused = true)]

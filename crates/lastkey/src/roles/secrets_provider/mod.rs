@@ -98,8 +98,8 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     if let Err(reason) = hardening::lock_memory() {
         tracing::warn!(reason, "the memory is not locked: secrets may reach the swap space");
     }
-    let kubelet = Some(&args.kubelet_dir).filter(|folder| !args.no_push && folder.is_dir());
-    if kubelet.is_none() {
+    let kubelet = Some(&args.kubelet_dir).filter(|folder| folder.is_dir());
+    if args.no_push || kubelet.is_none() {
         tracing::info!("mounted volumes are renewed when the kubelet asks for them again");
     }
     let config = ProviderConfig {
@@ -107,6 +107,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         role: args.role.clone(),
         // The driver names places by their whole path.
         kubelet: kubelet.map(std::path::absolute).transpose()?,
+        push: !args.no_push,
         audiences: args.audiences.clone(),
     };
     let (announcer, letters) = events::announcer();
