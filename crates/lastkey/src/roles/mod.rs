@@ -12,4 +12,5 @@ pub(crate) mod kms_plugin;
 mod pages;
 pub(crate) mod secrets_provider;
 pub(crate) mod server;
+mod serving;
 pub(crate) mod volumes;

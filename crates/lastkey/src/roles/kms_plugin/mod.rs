@@ -20,7 +20,6 @@ use lastkey_client::Addr;
 use lastkey_node::kmsv2::{Metrics, Page, Provider, refresh, serve};
 use lastkey_node::ports::{Herald, KeyOps};
 use lastkey_node::socket::{self, Peers, Socket};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::config::{Place, Resolved, Service};
@@ -30,7 +29,8 @@ use crate::adapters::{EmbeddedKeys, RemoteKeys, Token};
 use crate::cli::ConnectionArgs;
 use crate::roles::events::write;
 use crate::roles::pages::{PageArgs, Pages};
-use crate::{hardening, say, telemetry};
+use crate::roles::serving::{StopSignals, finish};
+use crate::{hardening, telemetry};
 
 /// Lets a kube-apiserver encrypt what it stores in etcd under a key of the service (Kubernetes
 /// 1.32 or later).
@@ -58,7 +58,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// A configuration file, for several providers or servers.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["socket", "key", "data"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all =
+            ["socket", "key", "data", "cluster", "group", "recovery_key", "metrics"]
+    )]
     config: Option<PathBuf>,
 }
 
@@ -198,7 +203,7 @@ async fn serve_all(
     metrics: Metrics,
     pages: Pages,
 ) -> anyhow::Result<()> {
-    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = StopSignals::listen()?;
     let (stopping, stopped) = watch::channel(false);
     let providers = started.iter().map(|(_, provider)| Arc::clone(provider)).collect();
     let mut locks = Vec::new();
@@ -210,16 +215,8 @@ async fn serve_all(
     }
     let told = pages.serve(&Arc::new(Page { metrics, providers }))?;
     let ready = format!("lastkey kms-plugin serves{told}");
-    hardening::release_code();
-    tokio::spawn(hardening::release_code_again());
-    say::line(&ready)?;
-    tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
-    tracing::info!("stopping: no new connections, accepted requests are finished");
-    // Nobody may listen any more.
-    let _ = stopping.send(true);
-    while let Some(ended) = serving.join_next().await {
-        ended??;
-    }
+    stop.serve_until_asked(&ready).await?;
+    finish(&stopping, serving).await?;
     drop(locks);
     Ok(())
 }
