@@ -35,6 +35,11 @@ pub(super) struct Service {
     changed: Notify,
     /// Reads are refused with this code.
     refuses: Mutex<Option<&'static str>>,
+    /// Sessions that were opened, and how many of the first of them were ended.
+    sessions: AtomicUsize,
+    ended: AtomicUsize,
+    /// How long what was read is on its way.
+    pub(super) delay: Mutex<Duration>,
 }
 
 impl Service {
@@ -48,12 +53,21 @@ impl SecretOps for Service {
     async fn open_session(&self, _: &SecretVec, _: &str) -> Result<PodSession, SecretError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let ends_at = Instant::now() + Duration::from_secs(900);
-        Ok(PodSession { bearer: SecretVec::copy_of(b"b"), ends_at })
+        let number = self.sessions.fetch_add(1, Ordering::SeqCst) + 1;
+        Ok(PodSession { bearer: SecretVec::take(number.to_string().into_bytes()), ends_at })
     }
 
-    async fn read(&self, _: &PodSession, _: &str, of: &Which) -> Result<ReadSecret, SecretError> {
+    async fn read(
+        &self,
+        session: &PodSession,
+        _: &str,
+        of: &Which,
+    ) -> Result<ReadSecret, SecretError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        if let Some(code) = *self.refuses.lock().unwrap() {
+        let number = session.bearer.expose(|text| String::from_utf8_lossy(text).parse::<usize>());
+        let is_ended = number.unwrap() <= self.ended.load(Ordering::SeqCst);
+        let refuses = is_ended.then_some("Unauthenticated");
+        if let Some(code) = refuses.or(*self.refuses.lock().unwrap()) {
             let message = "access denied".to_owned();
             return Err(SecretError::Refused { code: code.to_owned(), message });
         }
@@ -62,6 +76,8 @@ impl SecretOps for Service {
         tokio::task::yield_now().await;
         self.reads.fetch_sub(1, Ordering::SeqCst);
         let version = self.version.load(Ordering::SeqCst) + 1;
+        let delay = *self.delay.lock().unwrap();
+        tokio::time::sleep(delay).await;
         let value = ReadValue::Opaque(SecretVec::take(format!("value {version}").into_bytes()));
         let ask_after = (*of == Which::Account).then_some(Duration::from_secs(600));
         Ok(ReadSecret { version, made_at: String::new(), value, ask_after })
@@ -94,6 +110,7 @@ pub(super) fn provider(kubelet: Option<PathBuf>) -> (Arc<Service>, Arc<Provider>
         version: "test".to_owned(),
         role: None,
         kubelet,
+        push: true,
         audiences: vec!["lastkey".to_owned()],
     };
     let port: Arc<dyn SecretOps> = service.clone();
@@ -189,6 +206,57 @@ async fn watch_renews_what_changed_and_says_who_holds_what() {
     watching.abort();
 }
 
+/// A pod starts while a secret changes: what it was given is old by the time that it is there.
+#[tokio::test(start_paused = true)]
+async fn volume_that_was_read_before_a_change_and_made_after_it_gets_the_new_version() {
+    let (service, provider) = provider(None);
+    let (first, late) = (request("u", &token("u", 1)), request("v", &token("v", 1)));
+    mounted(&provider, &first).await;
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    *service.delay.lock().unwrap() = Duration::from_secs(10);
+    let (making, asked) = (Arc::clone(&provider), late.clone());
+    let making = tokio::spawn(async move { mounted(&making, &asked).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    *service.delay.lock().unwrap() = Duration::ZERO;
+    service.version.store(1, Ordering::SeqCst);
+    service.changed.notify_one();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(mounted(&provider, &first).await, "value 2");
+    assert_eq!(making.await.unwrap(), "value 1");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let calls = service.calls();
+    assert_eq!(mounted(&provider, &late).await, "value 2");
+    // The pod has it now, which is told; then there is nothing more to ask.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = service.asked.lock().unwrap().len();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((service.calls(), service.asked.lock().unwrap().len()), (calls, asked));
+    watching.abort();
+}
+
+/// None of the volumes is more right than another before the service has spoken.
+#[tokio::test(start_paused = true)]
+async fn volumes_that_have_seen_different_versions_all_get_the_current_one() {
+    let (service, provider) = provider(None);
+    let requests: Vec<_> = (0..8)
+        .map(|one| {
+            let pod = format!("pod-{one}");
+            request(&pod, &token(&pod, 1))
+        })
+        .collect();
+    for (at, asked) in requests.iter().enumerate() {
+        service.version.store(u32::from(at % 2 == 1), Ordering::SeqCst);
+        mounted(&provider, asked).await;
+    }
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for asked in &requests {
+        assert_eq!(mounted(&provider, asked).await, "value 2");
+    }
+    watching.abort();
+}
+
 /// A policy is put right after a new version was refused: that is no change of the secret, so
 /// nobody tells of it.
 #[tokio::test(start_paused = true)]
@@ -234,7 +302,7 @@ async fn pods_of_a_full_node_cost_no_request_while_nothing_changes() {
     }
     let watching = tokio::spawn(Arc::clone(&provider).watch());
     // Past the time in which a provider that has just begun speaks of itself.
-    tokio::time::sleep(Duration::from_secs(180)).await;
+    tokio::time::sleep(Duration::from_secs(360)).await;
     let before = (service.calls(), service.asked.lock().unwrap().len());
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -245,6 +313,45 @@ async fn pods_of_a_full_node_cost_no_request_while_nothing_changes() {
     assert_eq!((service.calls(), service.asked.lock().unwrap().len()), before);
     assert!(!watching.is_finished());
     watching.abort();
+}
+
+/// `lastkey revoke` ends sessions that were opened until then; their pods may open others.
+#[tokio::test(start_paused = true)]
+async fn new_version_arrives_in_another_session_when_somebody_has_ended_the_one_before() {
+    let (service, provider) = provider(None);
+    let asked = request("u", &token("u", 1));
+    mounted(&provider, &asked).await;
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    service.ended.store(1, Ordering::SeqCst);
+    service.version.store(1, Ordering::SeqCst);
+    service.changed.notify_one();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(service.sessions.load(Ordering::SeqCst), 2);
+    let calls = service.calls();
+    assert_eq!(mounted(&provider, &asked).await, "value 2");
+    assert_eq!(service.calls(), calls, "it was there already");
+    watching.abort();
+    // Where none is taken, another one is tried once and no more.
+    service.ended.store(usize::MAX, Ordering::SeqCst);
+    service.version.store(2, Ordering::SeqCst);
+    let slot = provider.slots().remove(0);
+    assert!(provider.renew(&slot).await.is_err());
+    assert_eq!(service.sessions.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn optional_object_is_left_out_when_it_may_not_be_read_and_not_without_a_session() {
+    for (code, is_mounted) in
+        [("AccessDenied", true), ("SecretState", true), ("Unauthenticated", false)]
+    {
+        let (service, provider) = provider(None);
+        let mut asked = request("u", &token("u", 1));
+        asked.attributes = asked.attributes.replace("- {secret: a/b}\\n", "");
+        *service.refuses.lock().unwrap() = Some(code);
+        let answer = provider.mount(Personality::Lastkey, &asked).await;
+        assert_eq!(answer.is_ok(), is_mounted, "{code}: {answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 //!
 //! Room      `node`.
 //! Holds     The question says what this node knows and who on it holds what, so nothing is lost
-//!           when the connection, the service or this process was away: it asks again. What cannot
-//!           be renewed stays as it is.
+//!           when the connection, the service or this process was away: it asks again. Where
+//!           volumes differ in what they have seen, or one was read while a change was told, the
+//!           service is asked which is right. What cannot be renewed stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -20,6 +21,9 @@ use crate::ports::{Holder, News, Question, SecretError, Seen};
 
 /// Names of one question.
 const AT_ONCE: usize = 1_000;
+/// Holders that a service hears of one node. What is beyond is left out, and said to be: changes
+/// are told all the same.
+const MOST_HOLDERS: usize = 8_192;
 /// Volumes come and go in bursts; they are told about together.
 const GATHER: Duration = Duration::from_millis(50);
 /// Volumes that are made anew at the same time, so that the service is not flooded by one node.
@@ -31,9 +35,13 @@ const DENIED: Duration = Duration::from_secs(60);
 /// Volumes that could not be renewed are tried again after this.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// How long after its start a provider may not have been asked for volumes that are mounted: the
-/// kubelet asks about once a minute.
-const LEARNS: Duration = Duration::from_secs(120);
+/// A version that no secret has: who says that he has seen it is told the current one at once.
+const IN_DOUBT: Option<u32> = Some(u32::MAX);
+
+/// How long after its start a provider may not have been asked for volumes that are mounted: a
+/// driver keeps the kubelet's questions to itself for two minutes after each change, and the
+/// kubelet asks every minute to minute and a half.
+const LEARNS: Duration = Duration::from_secs(300);
 
 /// What is asked at once, and the volumes that were given something in an outage, as it tells of
 /// them.
@@ -60,6 +68,17 @@ struct Memory {
     sent: Option<String>,
     /// Secrets whose volumes could not be renewed while the service was away.
     behind: BTreeSet<String>,
+}
+
+impl Memory {
+    /// What the service is asked of a secret, as far as one volume is concerned.
+    fn question_of(&self, told: &Told, version: Option<u32>, name: &str) -> Option<u32> {
+        match self.known.get(name) {
+            None => version,
+            Some(Some(known)) if told.is_unsure && version != Some(*known) => IN_DOUBT,
+            Some(known) => *known,
+        }
+    }
 }
 
 impl Provider {
@@ -90,7 +109,7 @@ impl Provider {
 
     /// Whether volumes may be mounted that this provider was not asked for yet.
     fn learns(&self) -> bool {
-        self.begun_at.elapsed() < LEARNS
+        self.begun_at.elapsed() < LEARNS && self.knows_all() != Some(true)
     }
 
     /// What is asked now; nothing while there are no volumes and nobody thinks that there are.
@@ -101,8 +120,11 @@ impl Provider {
             let told = slot.told();
             let Some(pod) = &told.pod else { continue };
             for (name, version) in &told.seen {
-                let known = memory.known.get(name).copied();
-                seen.insert(name.clone(), known.unwrap_or(*version));
+                let asked = memory.question_of(&told, *version, name);
+                let before = seen.entry(name.clone()).or_insert(asked);
+                if *before != asked {
+                    *before = IN_DOUBT;
+                }
             }
             holders.extend(told.delivered.iter().map(|(secret, version)| Holder {
                 secret: secret.clone(),
@@ -115,8 +137,8 @@ impl Provider {
             }
         }
         memory.known.retain(|name, _| seen.contains_key(name));
-        let holders: Vec<_> = holders.into_iter().collect();
-        let holders_incomplete = self.learns();
+        let holders_incomplete = self.learns() || holders.len() > MOST_HOLDERS;
+        let holders: Vec<_> = holders.into_iter().take(MOST_HOLDERS).collect();
         let digest = digest_of(&holders, holders_incomplete);
         let is_sent = memory.sent.as_ref() == Some(&digest);
         // Of another provider before this one the service may think that it has volumes: once
@@ -172,7 +194,9 @@ impl Provider {
     ) {
         match answer {
             Ok(Answer { news, is_heard }) => {
-                self.is_told.store(true, Ordering::Relaxed);
+                if !self.is_told.swap(true, Ordering::Relaxed) {
+                    tracing::info!("the service tells this node of changes");
+                }
                 match is_heard {
                     Some(true) => {
                         memory.sent = Some(digest);
@@ -186,8 +210,12 @@ impl Provider {
                 self.take(news.changed, memory).await;
             }
             Err(SecretError::Away(cause)) => {
-                self.is_told.store(false, Ordering::Relaxed);
-                tracing::debug!(cause, "the service does not answer the watch");
+                if self.is_told.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(
+                        cause,
+                        "the service does not answer; mounted volumes stay as they are"
+                    );
+                }
                 // It may be another process by then, which was told nothing.
                 memory.sent = None;
                 sleep(AWAY).await;
@@ -267,6 +295,7 @@ impl Provider {
 
     /// Renews a volume; no when that may succeed later.
     async fn renewed_or_told(&self, slot: &Slot, told_at: Instant) -> bool {
+        slot.compare();
         let failed = match self.renew(slot).await {
             Ok(is_delivered) => {
                 self.metrics.renewed(told_at.elapsed());
@@ -304,6 +333,8 @@ fn digest_of(holders: &[Holder], is_incomplete: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tokio::time::advance;
 
     use super::super::tests::{mounted, provider, request, token};
@@ -347,6 +378,65 @@ mod tests {
         let whole = provider.round(&mut memory).unwrap();
         let question = &whole.questions[0];
         assert!(!question.holders_incomplete && question.holders.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn statement_is_complete_at_once_when_every_volume_that_the_kubelet_has_is_known() {
+        let kubelet = tempfile::tempdir().unwrap();
+        let volume =
+            |pod: &str| kubelet.path().join(format!("pods/{pod}/volumes/kubernetes.io~csi/v"));
+        let note = |pod: &str, mode: &str| {
+            fs::create_dir_all(volume(pod).join("mount")).unwrap();
+            let notes = format!(r#"{{"volumeLifecycleMode":"{mode}"}}"#);
+            fs::write(volume(pod).join("vol_data.json"), notes).unwrap();
+        };
+        fs::create_dir_all(kubelet.path().join("pods/without/volumes")).unwrap();
+        note("disk", "Persistent");
+        note("u", "Ephemeral");
+        let (_, provider) = provider(Some(kubelet.path().to_owned()));
+        let is_complete = || {
+            let round = provider.round(&mut Memory::default());
+            round.map(|round| !round.questions[0].holders_incomplete)
+        };
+        assert_eq!(is_complete(), None, "nothing is said of nothing while there may be something");
+        let mut asked = request("u", &token("u", 1));
+        asked.target_path = volume("u").join("mount").to_str().unwrap().to_owned();
+        mounted(&provider, &asked).await;
+        assert_eq!(is_complete(), Some(true));
+        note("other", "Ephemeral");
+        assert_eq!(is_complete(), Some(false));
+        // The kubelet is writing.
+        fs::write(volume("disk").join("vol_data.json"), "{").unwrap();
+        fs::remove_dir_all(volume("other")).unwrap();
+        assert_eq!(is_complete(), Some(false));
+        fs::remove_dir_all(volume("disk")).unwrap();
+        assert_eq!(is_complete(), Some(true));
+        // One of which nobody ever asks is that of another provider.
+        note("other", "Ephemeral");
+        advance(LEARNS - Duration::from_secs(1)).await;
+        assert_eq!(is_complete(), Some(false));
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(is_complete(), Some(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn holders_that_are_too_many_do_not_keep_a_node_from_asking() {
+        let (_, provider) = provider(None);
+        let objects: Vec<_> = (0..500).map(|one| format!("- {{secret: a/{one}}}")).collect();
+        for one in 0..17 {
+            let pod = format!("pod-{one}");
+            let mut asked = request(&pod, &token(&pod, 1));
+            let mut attributes: serde_json::Value =
+                serde_json::from_str(&asked.attributes).unwrap();
+            attributes["objects"] = objects.join("\n").into();
+            asked.attributes = attributes.to_string();
+            mounted(&provider, &asked).await;
+        }
+        advance(LEARNS).await;
+        let round = provider.round(&mut Memory::default()).unwrap();
+        let question = &round.questions[0];
+        assert_eq!(question.holders.as_ref().map(Vec::len), Some(MOST_HOLDERS));
+        assert!(question.holders_incomplete);
     }
 
     #[tokio::test(start_paused = true)]
