@@ -160,12 +160,18 @@ impl Access {
     fn judge(&self, request: &Request, now: Timestamp) -> Result<Judged, Refused> {
         let role = self.roles.get(&request.role).ok_or(Refused::Token("no_such_role"))?;
         let (subject, strength, audiences) = match &role.holders {
-            RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts } => {
+            RoleHolders::ServiceAccounts {
+                cluster,
+                namespaces,
+                service_accounts,
+                allow_without_pod,
+            } => {
                 let binding = ServiceAccountBinding {
                     cluster: cluster.as_str().to_owned(),
                     namespaces: namespaces.clone(),
                     service_accounts: service_accounts.clone(),
                     service_account_uid: None,
+                    allow_without_pod: *allow_without_pod,
                 };
                 let trust = self.clusters.get(cluster);
                 let trust = trust.ok_or_else(|| Error::Internal(gone()))?;
