@@ -42,7 +42,7 @@ impl Provider {
     pub(super) async fn open_session(
         &self,
         asked: &Asked,
-        token: &SecretVec,
+        (token, has_pod): (&SecretVec, bool),
         role: &str,
         identity: Option<&Identity>,
     ) -> Result<Option<Arc<PodSession>>, Failed> {
@@ -59,7 +59,7 @@ impl Provider {
             }
             (SecretError::Away(_) | SecretError::Refused { .. }, _, _) => {}
         }
-        Err(Failed::of(of_session(&asked.who(), role, &error), &error))
+        Err(Failed::of(of_session(&asked.who(), (role, has_pod), &error), &error))
     }
 
     /// Reads every secret of a plan once; and whether all came from the service.
