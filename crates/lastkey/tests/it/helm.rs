@@ -66,7 +66,7 @@ fn image() -> [String; 2] {
 }
 
 /// The chart with an image and these values.
-fn render(test: &str, set: &[&str]) -> Option<String> {
+pub(crate) fn render(test: &str, set: &[&str]) -> Option<String> {
     let image = image();
     let all: Vec<&str> = image.iter().map(String::as_str).chain(set.iter().copied()).collect();
     Some(helm(test, &["template", "lastkey"], &all)?.ok())
@@ -93,7 +93,7 @@ const ADDRESS: &str = "agents.address=https://lastkey.lastkey.svc:8400";
 const AUTHORITY: &str = "agents.ca=-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----";
 
 /// Every way in which agents can be had.
-const AGENTS: [&[&str]; 6] = [
+const AGENTS: [&[&str]; 7] = [
     &["server.enabled=false", ADDRESS, FINGERPRINT, "secretsProvider.enabled=true"],
     &[
         ADDRESS,
@@ -108,6 +108,7 @@ const AGENTS: [&[&str]; 6] = [
         "secretsProvider.outage.jwks=keys",
         "agents.nodeSelector.kubernetes\\.io/os=linux",
     ],
+    EVENTS,
     &[
         "server.enabled=false",
         ADDRESS,
@@ -144,6 +145,17 @@ const AGENTS: [&[&str]; 6] = [
     ],
 ];
 
+/// A provider that writes events, and that classes may send to other servers.
+pub(crate) const EVENTS: &[&str] = &[
+    "server.enabled=false",
+    ADDRESS,
+    FINGERPRINT,
+    "secretsProvider.enabled=true",
+    "secretsProvider.events=true",
+    "secretsProvider.maxVolumeBytes=8388608",
+    "secretsProvider.allowAddresses={https://eu.example:8443,https://us.example/,https://ap.example:8400}",
+];
+
 const KMS_PLUGIN: &[&str] = &[
     "server.enabled=false",
     FINGERPRINT,
@@ -152,7 +164,8 @@ const KMS_PLUGIN: &[&str] = &[
     "kmsPlugin.cluster=prod",
 ];
 
-fn objects(rendered: &str) -> Vec<Value> {
+/// The objects of a chart.
+pub(crate) fn objects(rendered: &str) -> Vec<Value> {
     let documents = yaml::documents(rendered).into_iter();
     documents.map(|(line, text)| api_server::json(&yaml::parse(text, line).unwrap())).collect()
 }
@@ -174,6 +187,9 @@ fn chart_is_linted_and_its_values_are_checked() {
         "nobodyKnows=1",
         "image.nobodyKnows=1",
         "volumes.refuseNamespaces={a/b}",
+        "secretsProvider.events=maybe",
+        "secretsProvider.maxVolumeBytes=100",
+        "secretsProvider.allowAddresses={http://eu.example}",
     ] {
         let set: Vec<&str> = good.iter().copied().chain([bad]).collect();
         let refused = helm(test, &["template", "lastkey"], &set).unwrap();
@@ -244,9 +260,12 @@ fn agents_are_started_by_words_that_the_binary_takes() {
                 }
             }
             agent.env("LASTKEY_CA_FINGERPRINT", FINGERPRINT.split_once('=').unwrap().1);
+            // The tests may run in a pod themselves.
+            agent.env_remove("KUBERNETES_SERVICE_HOST");
             let ended = run(&mut agent, b"");
             assert_eq!(ended.code, Some(1), "{way:?}: {}", ended.text());
-            assert!(ended.stderr.contains("nowhere"), "{way:?}: {}", ended.text());
+            let words = if way == EVENTS { "this is no pod" } else { "nowhere" };
+            assert!(ended.stderr.contains(words), "{way:?}: {}", ended.text());
         }
     }
 }
@@ -256,8 +275,8 @@ fn agents_are_started_by_words_that_the_binary_takes() {
 fn kubelet_sends_tokens_of_pods_where_an_audience_is_named() {
     let test = "kubelet_sends_tokens_of_pods_where_an_audience_is_named";
     for (way, requests, role) in [
-        (AGENTS[2], Value::Null, Value::Null),
-        (AGENTS[3], json!([{ "audience": "lastkey" }]), json!("team-a")),
+        (AGENTS[3], Value::Null, Value::Null),
+        (AGENTS[4], json!([{ "audience": "lastkey" }]), json!("team-a")),
     ] {
         let Some(rendered) = render(test, way) else { return };
         let objects = objects(&rendered);
@@ -272,6 +291,34 @@ fn kubelet_sends_tokens_of_pods_where_an_audience_is_named() {
 
 #[test]
 #[ignore = "heavy: builds helm"]
+fn provider_may_create_events_and_reach_what_it_is_told_to_and_nothing_else() {
+    let test = "provider_may_create_events_and_reach_what_it_is_told_to_and_nothing_else";
+    for (way, has_token, ports) in
+        [(AGENTS[0], false, &[8400][..]), (EVENTS, true, &[8400, 8443, 443, 6443])]
+    {
+        let Some(rendered) = render(test, way) else { return };
+        let objects = objects(&rendered);
+        let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind);
+        let pod = &of("DaemonSet").unwrap()["spec"]["template"]["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], has_token);
+        let rules = of("ClusterRole").map(|role| role["rules"].clone());
+        let creates = json!([{ "apiGroups": ["events.k8s.io"], "resources": ["events"],
+            "verbs": ["create"] }]);
+        assert_eq!(rules, has_token.then_some(creates));
+        let bound = of("ClusterRoleBinding").map(|binding| binding["subjects"][0]["name"].clone());
+        assert_eq!(bound, has_token.then(|| pod["serviceAccountName"].clone()));
+        let [rule] = of("NetworkPolicy").unwrap()["spec"]["egress"].as_array().unwrap().as_slice()
+        else {
+            panic!("one rule")
+        };
+        let open = rule["ports"].as_array().unwrap().iter();
+        let open = open.filter(|one| one["protocol"] == "TCP" && one["port"] != 53);
+        assert_eq!(open.map(|one| &one["port"]).collect::<Vec<_>>(), ports);
+    }
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
 fn driver_refuses_claims_of_each_namespace_that_has_a_key_service() {
     let test = "driver_refuses_claims_of_each_namespace_that_has_a_key_service";
     let with_server = "server.enabled=true";
@@ -280,7 +327,7 @@ fn driver_refuses_claims_of_each_namespace_that_has_a_key_service() {
         (&[with_server], &["lastkey", "keys"]),
         (&[with_server, "volumes.refuseNamespaces={keys,vault}"], &["keys", "vault"]),
     ] {
-        let way: Vec<&str> = AGENTS[2].iter().chain(set).copied().collect();
+        let way: Vec<&str> = AGENTS[3].iter().chain(set).copied().collect();
         let Some(rendered) = render(test, &way) else { return };
         let objects = objects(&rendered);
         let daemon = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
@@ -297,7 +344,7 @@ fn driver_refuses_claims_of_each_namespace_that_has_a_key_service() {
 fn agents_reach_no_more_of_a_node_than_the_documents_say() {
     let test = "agents_reach_no_more_of_a_node_than_the_documents_say";
     let mut found = std::collections::BTreeSet::new();
-    for way in &AGENTS[..4] {
+    for way in &AGENTS[..5] {
         let Some(rendered) = render(test, way) else { return };
         let mut check = lastkey(["check", "--manifests", "-", "--output", "json"]);
         let said = run(&mut check, rendered.as_bytes()).text();
@@ -407,7 +454,7 @@ fn api_server_takes_the_chart_under_the_restricted_standard() {
         let daemon = all.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
         api.create_object(&pod_of(daemon), true)
     };
-    for way in &AGENTS[..4] {
+    for way in &AGENTS[..5] {
         let rendered = render(test, way).unwrap();
         let error = refused(&rendered).unwrap_err().to_string();
         assert!(error.contains("restricted"), "{error}");
@@ -424,7 +471,7 @@ fn api_server_takes_the_chart_under_the_restricted_standard() {
         refused(&rendered).unwrap();
     }
     // As the kubelet shows it to the API server.
-    for way in &AGENTS[4..] {
+    for way in &AGENTS[5..] {
         let (manifest, _) = files_of_the_kms_plugin(&render(test, way).unwrap());
         api.create(&manifest, true).unwrap_or_else(|error| panic!("{way:?}: {error}"));
     }
