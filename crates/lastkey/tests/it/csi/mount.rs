@@ -118,7 +118,7 @@ fn refusals_are_final_and_say_what_for_whom_why_and_what_to_do() {
 
 /// What a pod, a class or a Secret for the driver may have in it, whatever becomes of the request.
 #[test]
-fn tokens_attributes_and_values_are_in_no_log_and_no_message() {
+fn tokens_secrets_and_unheeded_parameters_are_in_no_log_and_no_message() {
     let site = Site::found();
     site.put("prod/shop/db", b"marked-value");
     site.put_fields("prod/shop/fields", &[("marked", "marked-field")]);
