@@ -276,21 +276,31 @@ fn configuration(plugin: &Plugin, snapshot: &Snapshot) -> Vec<Answer> {
             ));
         }
     }
-    let endpoints: Vec<&str> = blocks.iter().flat_map(providers).collect();
     for socket in &plugin.sockets {
-        let is_named = endpoints.iter().any(|one| one.strip_prefix("unix://") == Some(socket));
-        let (verdict, words) = if is_named {
-            (Verdict::Good, format!("{place} names {socket}"))
-        } else {
+        let is_here = |provider: &Node| {
+            let endpoint = provider.get("kms").get("endpoint").text();
+            endpoint.and_then(|endpoint| endpoint.strip_prefix("unix://")) == Some(socket)
+        };
+        let providers = blocks.iter().map(|block| block.get("providers").items());
+        let naming: Vec<_> = providers.filter(|them| them.iter().any(is_here)).collect();
+        // What stands in the clear was told above.
+        let is_behind = |them: &&[Node]| {
+            them.first().is_some_and(|first| !is_here(first) && !first.get("identity").is_there())
+        };
+        let (verdict, words) = if naming.is_empty() {
             (Verdict::Bad, format!("{place} names no provider at unix://{socket}"))
+        } else if naming.iter().any(is_behind) {
+            let words = format!(
+                "{place} names {socket} behind another provider: it reads what was written, and \
+                 new values go under the other one"
+            );
+            (Verdict::Warning, words)
+        } else {
+            (Verdict::Good, format!("{place} names {socket}"))
         };
         answers.push(Answer::new(WHAT, verdict, words));
     }
     answers
-}
-
-fn providers(block: &Node) -> impl Iterator<Item = &str> {
-    block.get("providers").items().iter().filter_map(|one| one.get("kms").get("endpoint").text())
 }
 
 /// Whether the API server is new enough, by the tag of its image.
@@ -337,10 +347,10 @@ mod tests {
         let manager = "apiVersion: v1\nkind: Pod\nmetadata: {name: kube-controller-manager}\nspec:\n  containers:\n  - name: m\n    command: [kube-controller-manager, --cluster-cidr=10.244.0.0/16]\n";
         snapshot.add_file("/etc/kubernetes/manifests/manager.yaml", manager.as_bytes());
         let kms = format!("kms: {{apiVersion: v2, name: lastkey, endpoint: unix://{SOCKET}}}");
-        let order = if first == "identity" {
-            [first.to_owned() + ": {}", kms]
-        } else {
+        let order = if first == "kms" {
             [kms, "identity: {}".to_owned()]
+        } else {
+            [first.to_owned() + ": {}", kms]
         };
         let configuration = format!(
             "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n  - {}\n  - {}\n",
@@ -429,6 +439,8 @@ mod tests {
     fn identity_first_another_socket_and_an_old_server_are_told() {
         let clear = manifests("/run/lastkey/kms", "/run/lastkey/kms", "v1.33.2", "identity");
         only(&plugin(), &clear, Verdict::Bad, "secrets is written in the clear");
+        let file = manifests("/run/lastkey/kms", "/run/lastkey/kms", "v1.33.2", "aescbc");
+        only(&plugin(), &file, Verdict::Warning, "new values go under the other one");
         let old = manifests("/run/lastkey/kms", "/run/lastkey/kms", "v1.31.9", "kms");
         only(&plugin(), &old, Verdict::Bad, "before 1.32");
         let sockets = vec!["/run/lastkey/kms/other.sock".to_owned()];

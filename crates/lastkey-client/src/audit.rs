@@ -72,13 +72,4 @@ impl Client {
         let request = RemoveWitnessRequest { key: key.to_owned() };
         Call::route(self.transport(), Method::DELETE, WITNESSES.to_owned()).with_body(request)
     }
-
-    /// Submits a checkpoint to a witness (C2SP tlog-witness), at a path of this server. Answers
-    /// status and text, as the witness gave them.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn add_checkpoint(&self, path: &str, text: String) -> Result<(u16, String), Error> {
-        self.transport().submit(path, text).await
-    }
 }

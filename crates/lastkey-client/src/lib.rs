@@ -66,5 +66,5 @@ pub use range::RangeReader;
 pub use reader::DecryptReader;
 pub use retry::RetryPolicy;
 pub use rewrap::{Rewrap, Rewrapped, key_id_text};
-pub use trust::{Fingerprint, Trust, TrustError};
+pub use trust::{Fingerprint, Trust, TrustError, pinned_verifier};
 pub use writer::EncryptWriter;

@@ -139,14 +139,6 @@ impl Transport {
         }
     }
 
-    /// Sends text and answers status and text, whatever they are.
-    pub(crate) async fn submit(&self, path: &str, text: String) -> Result<(u16, String), Error> {
-        let outgoing = Outgoing { method: Method::POST, path, body: text.into() };
-        let answer = self.once(&outgoing).await?;
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
-        Ok((answer.head.status.as_u16(), text))
-    }
-
     /// One attempt, whatever its status.
     async fn once(&self, outgoing: &Outgoing<'_>) -> Result<Answer, Error> {
         let attempt = self.attempt(outgoing);

@@ -116,8 +116,8 @@ pub(crate) fn tls_config(
         Trust::Nothing => return Err(TrustError::Nothing),
         Trust::Authority(pem) => builder.with_root_certificates(roots_in(pem)?),
         Trust::Pinned(fingerprint) => {
-            let verifier = PinnedAuthority { fingerprint: *fingerprint, provider };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            let verifier = pinned_verifier(*fingerprint, provider);
+            builder.dangerous().with_custom_certificate_verifier(verifier)
         }
     };
     let mut config = match identity {
@@ -149,7 +149,16 @@ fn roots_in(pem: &[u8]) -> Result<RootCertStore, TrustError> {
     if roots.is_empty() { Err(TrustError::Authority) } else { Ok(roots) }
 }
 
-/// Accepts a chain that ends in the CA with one fingerprint, and only for the name asked for.
+/// Accepts a chain that ends in the CA with one fingerprint, which the server has to send along,
+/// and only for the name asked for.
+#[must_use]
+pub fn pinned_verifier(
+    fingerprint: Fingerprint,
+    provider: Arc<CryptoProvider>,
+) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(PinnedAuthority { fingerprint, provider })
+}
+
 #[derive(Debug)]
 struct PinnedAuthority {
     fingerprint: Fingerprint,

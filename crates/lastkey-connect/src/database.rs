@@ -4,7 +4,9 @@
 //! Source    `docs/rotation.md`, "Addresses"; docs/adr/0040-databases.md.
 //! Holds     a database is reached by TLS, on loopback, or by a unix socket, through the guard.
 //!           Names are quoted. A password leaves as an answer to a challenge or as what the database
-//!           keeps of it, never in the clear; a PostgreSQL that does not know it is not believed. Nothing takes longer than the deadline.
+//!           keeps of it; a MySQL may be given the password itself, over TLS or a socket, and nobody is
+//!           in the clear. A PostgreSQL that does not know it is not believed. Nothing takes longer than the
+//!           deadline.
 
 mod address;
 mod mariadb;

@@ -170,7 +170,7 @@ impl Guard {
     }
 
     /// Connects to a database that speaks `protocol`, and says how TLS begins there once it agrees to
-    /// it; without TLS on loopback.
+    /// it; without TLS on loopback, unless an authority is named.
     ///
     /// # Errors
     /// As [`Guard::route`]; [`OutboundError::Forbidden`], [`OutboundError::Reach`].
@@ -181,7 +181,7 @@ impl Guard {
         trust: &Trust,
         protocol: &[u8],
     ) -> Result<(TcpStream, Option<(TlsConnector, ServerName<'static>)>), OutboundError> {
-        let address = Address::of(host, port);
+        let address = Address::of(host, port, trust);
         if !self.allowed.allows(&address) {
             return Err(OutboundError::NotAllowed(address.host));
         }

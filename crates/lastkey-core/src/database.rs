@@ -16,7 +16,7 @@ pub const MAX_ADDRESS_LEN: usize = 2_048;
 pub enum DatabaseKind {
     /// PostgreSQL, 10 and later.
     PostgreSql,
-    /// MariaDB, 10.4 and later.
+    /// MariaDB, 10.4 and later, or MySQL, 8.0 and later: which one, the server says.
     MariaDb,
 }
 

@@ -1,4 +1,4 @@
-//! A Kubernetes API server: get, list, watch, create, patch.
+//! A Kubernetes API server: get, list, watch, create, patch, delete.
 //!
 //! Room      `kube`. Objects are JSON as the server sends it; what they mean is decided by who
 //!           asks. Every connection is made by `connect`.

@@ -2,8 +2,8 @@
 //!
 //! Room      `node`. API servers before 1.32 and drivers before 1.5.5 send the percent-encoded
 //!           socket path as `:authority`; h2 resets such a stream with PROTOCOL_ERROR, and nobody
-//!           would ever know why. So the frames that leave are looked at, until a request comes
-//!           through.
+//!           would ever know why. So the frames that leave are looked at for as long as the
+//!           connection lives.
 //! Source    RFC 9113, 4.1 (frames) and 6.4 (RST_STREAM).
 
 use std::io;

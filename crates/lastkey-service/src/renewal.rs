@@ -5,7 +5,7 @@
 //!           with random nonces at 2^32; XAES-256-GCM bears more, and the bound is kept.
 //! Holds     a record that is renewed keeps content and revision, and one that changes meanwhile
 //!           is under the new epoch by that change. While many call, the work rests so long that
-//!           one call of a hundred meets it.
+//!           one call of 250 meets it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,10 @@ const SHORT_PAGE: usize = 512;
 const MANY_APART: Duration = Duration::from_millis(1);
 
 /// How long is rested while many call, in times of what a page took.
-const REST: u32 = 99;
+const REST: u32 = 249;
+
+/// Longest rest: on a slow disk the work is to come to an end as well.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// Writes after which an epoch ends.
 const MAX_WRITES: u64 = 1 << 32;
@@ -89,7 +92,8 @@ impl Engine {
     }
 
     async fn renewal_pass(&self) -> Result<usize, Error> {
-        let (mut after, mut met, mut page) = (None, 0_usize, PAGE);
+        // Short first: nobody knows yet how many call.
+        let (mut after, mut met, mut page) = (None, 0_usize, SHORT_PAGE);
         loop {
             let (began, before) = (Instant::now(), self.recorded_calls());
             let renewed = self.store.renew(after, page).await?;
@@ -166,7 +170,8 @@ impl Engine {
 /// How long is rested after a page during which so many have called.
 fn rest(calls: u64, took: Duration) -> Duration {
     let calls = u32::try_from(calls).unwrap_or(u32::MAX);
-    if MANY_APART.saturating_mul(calls) > took { took.saturating_mul(REST) } else { Duration::ZERO }
+    let are_many = MANY_APART.saturating_mul(calls) > took;
+    if are_many { took.saturating_mul(REST).min(LONGEST_REST) } else { Duration::ZERO }
 }
 
 #[cfg(test)]
@@ -176,8 +181,9 @@ mod tests {
     #[test]
     fn renewal_rests_while_many_call_and_only_then() {
         let took = Duration::from_millis(5);
-        for (calls, expected) in [(0, 0), (5, 0), (6, 495), (u64::MAX, 495)] {
+        for (calls, expected) in [(0, 0), (5, 0), (6, 1_245), (u64::MAX, 1_245)] {
             assert_eq!(rest(calls, took), Duration::from_millis(expected), "{calls}");
         }
+        assert_eq!(rest(u64::MAX, Duration::from_secs(1)), LONGEST_REST);
     }
 }

@@ -1,6 +1,7 @@
 //! The parts of a server, put together.
 //!
-//! Room      the binary: the one place that knows which adapter stands behind which port.
+//! Room      the binary: says which adapter stands behind which port of a server. Agents of nodes
+//!           and the bench are put together in their roles.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -3,14 +3,16 @@
 //! Room      the binary.
 //! Source    C2SP tlog-witness.
 //! Holds     a witness that is away holds up nothing; it is asked again. One that knew more of the
-//!           log than there is shows that an older state was put back.
+//!           log than there is shows that an older state was put back. They are called through the
+//!           guard of `connect`, as everybody is whose address somebody named.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use lastkey_client::{Addr, Client, ClientConfig, Trust};
+use http::Method;
+use lastkey_connect::guard::{Guard, Limits, Outgoing, Route, Trust};
 use lastkey_core::audit::archive::Witness;
 use lastkey_core::audit::checkpoint::Checkpoint;
 use lastkey_core::audit::note::{NoteKey, split};
@@ -23,11 +25,16 @@ use lastkey_service::sealing::Gate;
 const PERIOD: Duration = Duration::from_secs(2);
 /// How often one checkpoint is submitted to a witness that remembers another size.
 const ATTEMPTS: usize = 3;
+/// How long one that did not cosign is left alone while the log does not grow.
+const RETRY: Duration = Duration::from_secs(60);
+/// Longest answer that is read, in bytes; what is logged of it, in characters.
+const MAX_ANSWER_LEN: usize = 64 << 10;
+const MAX_TOLD_LEN: usize = 200;
 
 /// Runs until it is dropped.
-pub(crate) async fn run(audit: Arc<dyn Audit>, gate: Arc<Gate>) {
+pub(crate) async fn run(audit: Arc<dyn Audit>, gate: Arc<Gate>, guard: Guard) {
     let Some(archive) = audit.archive() else { return };
-    let mut known = Known::default();
+    let mut known = Known::behind(guard);
     loop {
         tokio::time::sleep(PERIOD).await;
         if let Err(error) = known.round(archive, &gate).await {
@@ -37,19 +44,30 @@ pub(crate) async fn run(audit: Arc<dyn Audit>, gate: Arc<Gate>) {
 }
 
 /// What is known of the witnesses.
-#[derive(Default)]
 struct Known {
+    guard: Guard,
     /// Size of the newest checkpoint that each has cosigned.
     sizes: HashMap<NoteKey, u64>,
     /// Size of the last checkpoint that all were asked about.
     asked: u64,
+    /// When those are asked again who did not cosign that.
+    again: Option<Instant>,
 }
 
 impl Known {
-    /// Asks every witness about the newest checkpoint, once.
+    fn behind(guard: Guard) -> Self {
+        Self { guard, sizes: HashMap::new(), asked: 0, again: None }
+    }
+
+    /// Whether there is nobody to ask about a log of this size.
+    fn is_done(&self, size: u64, now: Instant) -> bool {
+        size == self.asked && self.again.is_none_or(|again| now < again)
+    }
+
+    /// Asks every witness about the newest checkpoint.
     async fn round(&mut self, archive: &dyn AuditArchive, gate: &Gate) -> anyhow::Result<()> {
         let state = archive.state();
-        if state.log_key.is_none() || state.signed == self.asked {
+        if state.log_key.is_none() || self.is_done(state.signed, Instant::now()) {
             return Ok(());
         }
         let witnesses = archive.witnesses().await.map_err(|e| anyhow!(e))?.ours;
@@ -59,11 +77,13 @@ impl Known {
         let note = archive.checkpoint().await.map_err(|e| anyhow!(e))?;
         let checkpoint = Checkpoint::parse(split(&note)?.0)?;
         let mut lines = String::new();
+        self.again = None;
         for witness in &witnesses {
             let asked = self.ask(archive, witness, &note, checkpoint.size).await;
             match asked {
                 Ok(line) => lines.push_str(&line),
                 Err(error) => {
+                    self.again = Some(Instant::now() + RETRY);
                     if let Some(rolled_back) = error.downcast_ref::<RolledBack>() {
                         let (who, what) = (witness.key.name(), rolled_back.to_string());
                         gate.note_rollback(who, &format!("witness/{who}"), &what).await;
@@ -87,7 +107,7 @@ impl Known {
         note: &str,
         size: u64,
     ) -> anyhow::Result<String> {
-        let (client, path) = client_of(witness)?;
+        let route = route_to(&self.guard, witness)?;
         for _ in 0..ATTEMPTS {
             let old = self.sizes.get(&witness.key).copied().unwrap_or(0);
             if old > size {
@@ -95,7 +115,7 @@ impl Known {
             }
             let proof = archive.consistency(old, size).await.map_err(|e| anyhow!(e))?;
             let request = AddCheckpoint { old, proof, checkpoint: note.to_owned() };
-            let (status, text) = client.add_checkpoint(&path, request.to_string()).await?;
+            let (status, text) = submit(&route, request.to_string()).await?;
             match status {
                 200 => {
                     self.sizes.insert(witness.key.clone(), size);
@@ -110,44 +130,73 @@ impl Known {
                 }
                 // The proof that this log continues the one that it knew is none.
                 422 => bail!(RolledBack::Rewritten { old }),
-                _ => bail!("it answered {status}: {}", text.trim_end()),
+                _ => {
+                    let told: String = text.trim_end().chars().take(MAX_TOLD_LEN).collect();
+                    bail!("it answered {status}: {told:?}")
+                }
             }
         }
         bail!("it remembers another checkpoint each time")
     }
 }
 
-/// A client of a witness, and the path of `add-checkpoint` there.
-fn client_of(witness: &Witness) -> anyhow::Result<(Client, String)> {
-    let (scheme, rest) = witness.url.split_once("://").context("the URL has no scheme")?;
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let addr: Addr = format!("{scheme}://{host}").parse()?;
-    let mut config = ClientConfig::new(addr);
-    if let Some(fingerprint) = &witness.ca_fingerprint {
-        config.trust = Trust::Pinned(fingerprint.parse()?);
-    }
-    let path = path.trim_end_matches('/');
-    let slash = if path.is_empty() { "" } else { "/" };
-    Ok((Client::new(&config)?, format!("{slash}{path}/add-checkpoint")))
+/// The way to a witness.
+fn route_to(guard: &Guard, witness: &Witness) -> anyhow::Result<Route> {
+    let trust = match &witness.ca_fingerprint {
+        Some(fingerprint) => Trust::Pinned(fingerprint.parse()?),
+        None => Trust::System,
+    };
+    Ok(guard.route(&witness.url, &trust, None)?)
+}
+
+/// Submits a checkpoint; the status and the text of the answer.
+async fn submit(route: &Route, text: String) -> anyhow::Result<(u16, String)> {
+    let outgoing = Outgoing {
+        method: Method::POST,
+        path: "/add-checkpoint".to_owned(),
+        headers: Vec::new(),
+        body: text.into(),
+    };
+    let limits = Limits { len: MAX_ANSWER_LEN, ..Limits::default() };
+    let answer = route.call(outgoing, limits).await?;
+    Ok((answer.status.as_u16(), String::from_utf8(answer.body.into())?))
 }
 
 #[cfg(test)]
 mod tests {
+    use lastkey_connect::guard::Allowed;
     use lastkey_core::audit::note::{KeyKind, NoteSigner};
     use lastkey_secret::SecretArray;
 
     use super::*;
 
-    #[test]
-    fn the_url_of_a_witness_is_where_add_checkpoint_is_found() {
+    fn witness(url: &str) -> Witness {
         let seed = SecretArray::copy_of(&[1; 32]);
         let key = NoteSigner::from_seed("w", KeyKind::Cosignature, &seed).unwrap().key().clone();
-        let path = |url: &str| {
-            let witness = Witness { key: key.clone(), url: url.to_owned(), ca_fingerprint: None };
-            client_of(&witness).map(|(_, path)| path)
-        };
-        assert_eq!(path("http://127.0.0.1:1").unwrap(), "/add-checkpoint");
-        assert_eq!(path("http://127.0.0.1:1/a/w/").unwrap(), "/a/w/add-checkpoint");
-        assert!(path("127.0.0.1:1").is_err());
+        Witness { key, url: url.to_owned(), ca_fingerprint: None }
+    }
+
+    #[test]
+    fn witnesses_are_called_through_the_guard_alone() {
+        let route = |guard: &Guard, url: &str| route_to(guard, &witness(url)).map(drop);
+        let any = Guard::new(Allowed::Any);
+        assert!(route(&any, "http://127.0.0.1:1/a/w/").is_ok());
+        for url in ["127.0.0.1:1", "http://witness.example", "ftp://witness.example"] {
+            assert!(route(&any, url).is_err(), "{url}");
+        }
+        let nobody = Guard::new(Allowed::Only(Vec::new()));
+        let refused = route(&nobody, "http://127.0.0.1:1").unwrap_err().to_string();
+        assert!(refused.contains("connect.allow"), "{refused}");
+    }
+
+    #[test]
+    fn who_did_not_cosign_is_asked_again_and_nobody_else() {
+        let mut known = Known::behind(Guard::new(Allowed::Any));
+        let now = Instant::now();
+        (known.asked, known.again) = (7, None);
+        assert!(known.is_done(7, now) && !known.is_done(8, now));
+        known.again = Some(now + RETRY);
+        assert!(known.is_done(7, now) && !known.is_done(8, now));
+        assert!(!known.is_done(7, now + RETRY));
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
+use tempfile::TempDir;
 
 use super::http::Target;
 
@@ -61,7 +62,7 @@ fn ticks_of(stat: &str, field: usize) -> anyhow::Result<f64> {
 }
 
 /// A directory that is gone afterwards. On a disk, not in memory: what is durable is measured.
-pub(crate) struct Scratch(PathBuf);
+pub(crate) struct Scratch(TempDir);
 
 impl Scratch {
     /// Makes it under `target`.
@@ -69,9 +70,7 @@ impl Scratch {
     /// # Errors
     /// When it cannot be made.
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let path = target_dir().join(format!("bench-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(std::path::absolute(path)?))
+        Self::under(&std::path::absolute(target_dir())?)
     }
 
     /// Makes it on tmpfs, or under `target` where there is none.
@@ -80,25 +79,16 @@ impl Scratch {
     /// When it cannot be made.
     pub(crate) fn in_memory() -> anyhow::Result<Self> {
         let memory = Path::new("/dev/shm");
-        if !memory.is_dir() {
-            return Self::new();
-        }
-        let path = memory.join(format!("lastkey-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
+        if memory.is_dir() { Self::under(memory) } else { Self::new() }
+    }
+
+    fn under(parent: &Path) -> anyhow::Result<Self> {
+        Ok(Self(tempfile::Builder::new().prefix("lastkey-bench-").tempdir_in(parent)?))
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
-        }
+        self.0.path()
     }
 }
 

@@ -9,11 +9,10 @@
 use std::io::{self, BufReader, Read};
 
 use flate2::read::MultiGzDecoder;
-use ruzstd::decoding::StreamingDecoder;
 
 use super::{
     reader::{Outcome, Place, Scanner, Workspace},
-    zip,
+    zip, zstd,
 };
 
 /// Archives that are known, by their first bytes.
@@ -34,7 +33,7 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     let is_tar = head.get(257..262) == Some(b"ustar");
     match head {
         [0x1f, 0x8b, 8, ..] => Some(Kind::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Kind::Zstd),
+        head if zstd::is_one(head) => Some(Kind::Zstd),
         [b'P', b'K', 3, 4, ..] => Some(Kind::Zip),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Kind::Closed("xz")),
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, ..] => Some(Kind::Closed("bzip2")),
@@ -66,8 +65,7 @@ pub(super) fn walk(
             Ok(())
         }
         Kind::Zstd => {
-            let mut unpacked = StreamingDecoder::new(reader)
-                .map_err(|error| format!("it is no Zstandard: {error}"))?;
+            let mut unpacked = zstd::Frames::new(reader);
             unwrapped(scanner, place, &mut unpacked, workspace, outcome, budget);
             Ok(())
         }

@@ -19,7 +19,9 @@ mod reader;
 mod rules;
 mod structure;
 mod toml_rules;
+mod wide;
 mod zip;
+mod zstd;
 
 pub mod pack;
 

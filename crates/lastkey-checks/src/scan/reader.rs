@@ -12,6 +12,7 @@ use super::{
     engine::{Engine, Hit, Scratch, View, line_around},
     pack::{Claim, Matcher},
     rules::{Rule, Rules, RulesError},
+    wide::{Narrow, Order},
 };
 use crate::{
     finding::{Finding, Fingerprinter, Location, mask},
@@ -251,13 +252,10 @@ impl Scanner {
         outcome: &mut Outcome,
     ) {
         let head = window.get(..len).unwrap_or_default();
-        let outcome_of_reading = match wide_order(head) {
+        let outcome_of_reading = match Order::of(head) {
             Some(order) => {
-                let mut narrow = Narrow {
-                    inner: io::Cursor::new(head.to_vec()).chain(reader),
-                    order,
-                    pending: None,
-                };
+                let whole = io::Cursor::new(head.to_vec()).chain(reader);
+                let mut narrow = Narrow::new(whole, order);
                 let first = fill(&mut narrow, window, 0);
                 first.and_then(|len| {
                     self.read_windows(place, &mut narrow, window, len, workspace, outcome)
@@ -468,63 +466,6 @@ fn is_binary(head: &[u8]) -> bool {
     memchr::memchr(0, head.get(..NEAR).unwrap_or(head)).is_some()
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Little,
-    Big,
-}
-
-/// The byte order of UTF-16, when a text begins with its mark.
-fn wide_order(head: &[u8]) -> Option<Order> {
-    match head {
-        [0xff, 0xfe, 0, 0, ..] => None,
-        [0xff, 0xfe, ..] => Some(Order::Little),
-        [0xfe, 0xff, ..] => Some(Order::Big),
-        _ => None,
-    }
-}
-
-/// UTF-16 as UTF-8. Halves of pairs become U+FFFD.
-struct Narrow<R> {
-    inner: R,
-    order: Order,
-    /// The first half of a pair.
-    pending: Option<u16>,
-}
-
-impl<R: Read> Narrow<R> {
-    fn unit(&mut self) -> io::Result<Option<u16>> {
-        let mut pair = [0; 2];
-        if fill(&mut self.inner, &mut pair, 0)? < pair.len() {
-            return Ok(None);
-        }
-        Ok(Some(match self.order {
-            Order::Little => u16::from_le_bytes(pair),
-            Order::Big => u16::from_be_bytes(pair),
-        }))
-    }
-}
-
-impl<R: Read> Read for Narrow<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        const LONGEST_LETTER: usize = 4;
-        let mut len = 0;
-        while let Some(room) = buffer.get_mut(len..).filter(|room| room.len() >= LONGEST_LETTER) {
-            let Some(unit) = self.unit()? else { break };
-            let units = self.pending.take().into_iter().chain([unit]);
-            if (0xd800..0xdc00).contains(&unit) {
-                self.pending = Some(unit);
-                continue;
-            }
-            for letter in char::decode_utf16(units).take(1) {
-                let letter = letter.unwrap_or(char::REPLACEMENT_CHARACTER);
-                len += letter.encode_utf8(room).len();
-            }
-        }
-        Ok(len)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -586,6 +527,15 @@ mod tests {
             assert_eq!(outcome.findings.len(), 1);
             assert_eq!(outcome.findings[0].location.line, 2);
         }
+    }
+
+    #[test]
+    fn wide_text_is_read_to_its_end() {
+        let text = format!("\u{feff}{}key_ab12cd34\n", "\u{20ac}.\n".repeat(WINDOW / 2));
+        let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let outcome = scan(wide.as_slice());
+        assert_eq!(outcome.findings.len(), 1);
+        assert_eq!(outcome.bytes, text.len() as u64);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Room      `connect`, inside.
 //! Source    PostgreSQL, 34.1.1.2 "Connection URIs", of which this is the part that names a place; the
-//!           same for MariaDB.
+//!           same for MariaDB and MySQL.
 
 use std::path::PathBuf;
 
@@ -37,14 +37,14 @@ const fn port_of(kind: DatabaseKind) -> u16 {
 
 impl Address {
     /// Reads `postgresql://HOST[:PORT]/NAME` or `postgresql:///NAME?host=/FOLDER[&port=PORT]`; or
-    /// `mariadb://HOST[:PORT]/NAME` or `mariadb:///NAME?socket=/FILE`.
+    /// `mariadb://HOST[:PORT]/NAME` or `mariadb:///NAME?socket=/FILE`, where `mysql:` is the same.
     ///
     /// # Errors
     /// [`DatabaseError::Address`].
     pub(super) fn parse(kind: DatabaseKind, text: &str) -> Result<Self, DatabaseError> {
         let (kind, rest) = DatabaseKind::of_address(text)
             .filter(|(found, _)| *found == kind)
-            .ok_or_else(|| bad("it begins neither with postgresql:// nor with mariadb://"))?;
+            .ok_or_else(|| bad("it begins with none of postgresql://, mariadb:// and mysql://"))?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, name) = path.split_once('/').ok_or_else(|| bad("it names no database"))?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);

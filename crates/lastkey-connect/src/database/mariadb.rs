@@ -1,11 +1,15 @@
-//! MariaDB: accounts and their passwords.
+//! MariaDB and MySQL: accounts and their passwords.
 //!
 //! Room      `connect`, inside.
-//! Source    MariaDB 10.4 and later: ALTER USER, CREATE USER, GRANT of roles, KILL USER.
+//! Source    MariaDB 10.4 and later: ALTER USER, CREATE USER, GRANT of roles, KILL USER; MySQL 8.0 and
+//!           later: the same but for `dialect.rs`, PROCESSLIST and KILL.
 //! Holds     what cannot be a parameter is quoted here, in a mode in which that is enough. The
-//!           server is sent what it keeps of a password, never the password. No statement waits for
+//!           server is sent what it keeps of a new password, never that. No statement waits for
 //!           a lock until it is forgotten.
 
+mod dialect;
+mod password;
+mod sha_crypt;
 mod wire;
 
 use std::time::Duration;
@@ -13,18 +17,27 @@ use std::time::Duration;
 use lastkey_core::database::{Endpoint, Login};
 use lastkey_core::lease::{GROUP_PLACE, USER_PLACE};
 use lastkey_core::outside::{DatabaseError, NewAccount};
-use tokio::net::UnixStream;
+use lastkey_crypto::entropy::SystemEntropy;
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
-use self::wire::{NATIVE, Stream, Wire, WireError, kept_of};
+use self::dialect::Dialect;
+use self::wire::{Greeting, Line, MALFORMED, Stream, Wire, WireError};
 use super::address::{Address, Place};
 use super::{Again, refused};
 use crate::guard::{Guard, Trust};
 
 /// Access denied for a user, by its password.
 const DENIED: u16 = 1_045;
+/// No connection of this number.
+const NO_SUCH_CONNECTION: u16 = 1_094;
 
 /// A connection, logged in. Closes when it is dropped.
-pub(super) struct Session(Wire<Box<dyn Stream>>);
+pub(super) struct Session {
+    wire: Wire<Box<dyn Stream>>,
+    dialect: Dialect,
+}
 
 impl Session {
     /// Connects and logs in.
@@ -42,31 +55,15 @@ impl Session {
             Place::Socket(path) => {
                 let away = |error| DatabaseError::Away(format!("{}: {error}", path.display()));
                 let stream = UnixStream::connect(path).await.map_err(away)?;
-                let stream: Box<dyn Stream> = Box::new(stream);
-                Self::over(stream, login).await.map_err(said)?
+                Self::over(Box::new(stream), Line::Socket, login).await.map_err(said)?
             }
             Place::Host(host, port) => {
                 let trust = Trust::from(at.authority);
                 let reached = guard.dial(host, *port, &trust, b"mariadb").await;
                 let (stream, tls) = reached.map_err(|error| refused(&error))?;
                 match tls {
-                    None => Self::over(Box::new(stream), login).await.map_err(said)?,
-                    Some((connector, name)) => {
-                        let mut wire = Wire::over(stream);
-                        let greeting = wire.greeting().await.map_err(said)?;
-                        if !greeting.has_tls() {
-                            let problem = "it does not speak TLS";
-                            return Err(DatabaseError::Refused(problem.to_owned()));
-                        }
-                        wire.ask_for_tls().await.map_err(said)?;
-                        let (stream, sequence) = wire.into_parts();
-                        let secured = connector.connect(name, stream).await;
-                        let secured = secured.map_err(|error| said(error.into()))?;
-                        let stream: Box<dyn Stream> = Box::new(secured);
-                        let mut wire = Wire::continued(stream, sequence);
-                        log_in(&mut wire, &greeting, login, true).await.map_err(said)?;
-                        Self(wire)
-                    }
+                    None => Self::over(Box::new(stream), Line::Clear, login).await.map_err(said)?,
+                    Some(tls) => Self::over_tls(stream, tls, login).await.map_err(said)?,
                 }
             }
         };
@@ -75,11 +72,40 @@ impl Session {
         Ok(this)
     }
 
-    async fn over(stream: Box<dyn Stream>, login: Login<'_>) -> Result<Self, WireError> {
+    async fn over(
+        stream: Box<dyn Stream>,
+        line: Line,
+        login: Login<'_>,
+    ) -> Result<Self, WireError> {
         let mut wire = Wire::over(stream);
         let greeting = wire.greeting().await?;
-        log_in(&mut wire, &greeting, login, false).await?;
-        Ok(Self(wire))
+        Self::greeted(wire, &greeting, line, login).await
+    }
+
+    async fn over_tls(
+        stream: TcpStream,
+        (connector, name): (TlsConnector, ServerName<'static>),
+        login: Login<'_>,
+    ) -> Result<Self, WireError> {
+        let mut wire = Wire::over(stream);
+        let greeting = wire.greeting().await?;
+        if !greeting.has_tls() {
+            return Err(WireError::Foreign("it does not speak TLS"));
+        }
+        wire.ask_for_tls().await?;
+        let (stream, sequence) = wire.into_parts();
+        let secured: Box<dyn Stream> = Box::new(connector.connect(name, stream).await?);
+        Self::greeted(Wire::continued(secured, sequence), &greeting, Line::Tls, login).await
+    }
+
+    async fn greeted(
+        mut wire: Wire<Box<dyn Stream>>,
+        greeting: &Greeting,
+        line: Line,
+        login: Login<'_>,
+    ) -> Result<Self, WireError> {
+        wire.log_in(greeting, login, line).await?;
+        Ok(Self { wire, dialect: greeting.dialect() })
     }
 
     async fn run(&mut self, sql: &str) -> Result<(), DatabaseError> {
@@ -87,13 +113,14 @@ impl Session {
     }
 
     async fn texts(&mut self, sql: &str) -> Result<Vec<String>, DatabaseError> {
-        self.0.query(sql).await.map_err(|error| failed(error, ""))
+        self.wire.query(sql).await.map_err(|error| failed(error, ""))
     }
 
     /// Every form of an account, one for each place that it may come from; quoted.
     async fn forms(&mut self, account: &str) -> Result<Vec<String>, DatabaseError> {
         let name = quoted(account);
-        let sql = format!("SELECT Host FROM mysql.user WHERE User = {name} AND is_role = 'N'");
+        let are_accounts = self.dialect.are_accounts();
+        let sql = format!("SELECT Host FROM mysql.user WHERE User = {name} AND {are_accounts}");
         let hosts = self.texts(&sql).await?;
         Ok(hosts.iter().map(|host| format!("{name}@{}", quoted(host))).collect())
     }
@@ -124,15 +151,57 @@ impl Session {
         Ok(self.texts(&format!("{} LIMIT 1", all.join(" UNION ALL "))).await?.pop())
     }
 
+    /// Ends the connections of an account.
+    async fn end_connections(
+        &mut self,
+        account: &str,
+        forms: &[String],
+    ) -> Result<(), DatabaseError> {
+        match self.dialect {
+            Dialect::MariaDb => {
+                for form in forms {
+                    self.run(&format!("KILL USER {form}")).await?;
+                }
+            }
+            Dialect::MySql => {
+                // Refused without the right to see connections of others, where the list of them would
+                // have none of this account.
+                self.run("SELECT page_size FROM information_schema.INNODB_CMP").await?;
+                let name = quoted(account);
+                let sql =
+                    format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = {name}");
+                for id in self.texts(&sql).await? {
+                    self.end_connection(&id).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a connection, by its number; it may have ended by itself.
+    async fn end_connection(&mut self, id: &str) -> Result<(), DatabaseError> {
+        let id: u64 = id.parse().map_err(|_| failed(MALFORMED, ""))?;
+        match self.wire.query(&format!("KILL {id}")).await {
+            Ok(_) | Err(WireError::Server(NO_SUCH_CONNECTION, _)) => Ok(()),
+            Err(error) => Err(failed(error, "")),
+        }
+    }
+
+    /// What gives an account a password.
+    fn identified(&self, login: Login<'_>) -> Result<String, DatabaseError> {
+        let plugin = self.dialect.plugin();
+        let kept = login.password.expose(|bytes| plugin.kept_of(bytes, &mut SystemEntropy));
+        let kept = kept.map_err(|error| DatabaseError::Away(error.to_string()))?;
+        Ok(self.dialect.identified(&kept))
+    }
+
     /// Locks an account, ends its connections and drops it, unless something acts as it.
     async fn drop_forms(&mut self, account: &str) -> Result<(), DatabaseError> {
         let forms = self.forms(account).await?;
         for form in &forms {
             self.run(&format!("ALTER USER {form} ACCOUNT LOCK")).await?;
         }
-        for form in &forms {
-            self.run(&format!("KILL USER {form}")).await?;
-        }
+        self.end_connections(account, &forms).await?;
         if let Some(left) = self.defined_by(account).await? {
             return Err(DatabaseError::Refused(format!(
                 "{left} has the account {account} as its DEFINER and would work no more; the \
@@ -146,24 +215,12 @@ impl Session {
     }
 }
 
-async fn log_in<S: Stream>(
-    wire: &mut Wire<S>,
-    greeting: &wire::Greeting,
-    login: Login<'_>,
-    is_tls: bool,
-) -> Result<(), WireError> {
-    let password = zeroize::Zeroizing::new(login.password.expose(<[u8]>::to_vec));
-    wire.log_in(greeting, login.account, &password, is_tls).await
-}
-
 impl Session {
     /// Gives an account a password, and lets it log in.
     pub(super) async fn set_password(&mut self, account: Login<'_>) -> Result<(), DatabaseError> {
-        let kept = quoted(&account.password.expose(kept_of));
+        let by = self.identified(account)?;
         for form in self.needed_forms(account.account).await? {
-            let sql =
-                format!("ALTER USER {form} IDENTIFIED VIA {NATIVE} USING {kept} ACCOUNT UNLOCK");
-            self.run(&sql).await?;
+            self.run(&format!("ALTER USER {form} {by} ACCOUNT UNLOCK")).await?;
         }
         Ok(())
     }
@@ -180,12 +237,12 @@ impl Session {
     /// what was begun is dropped by whoever began it.
     pub(super) async fn make_account(&mut self, new: NewAccount<'_>) -> Result<(), DatabaseError> {
         let user = format!("{}@'%'", quoted(new.login.account));
-        let (group, kept) = (quoted(new.group), quoted(&new.login.password.expose(kept_of)));
-        let by = format!("IDENTIFIED VIA {NATIVE} USING {kept}");
+        let (group, by) = (quoted(new.group), self.identified(new.login)?);
         self.run(&format!("CREATE USER IF NOT EXISTS {user} {by}")).await?;
         self.run(&format!("ALTER USER {user} {by} ACCOUNT UNLOCK")).await?;
-        self.run(&format!("GRANT {group} TO {user}")).await?;
-        self.run(&format!("SET DEFAULT ROLE {group} FOR {user}")).await?;
+        let granted = self.run(&format!("GRANT {group} TO {user}")).await;
+        granted.map_err(|error| about_role(error, new.group))?;
+        self.run(&self.dialect.default_role(&group, &user)).await?;
         for statement in new.statements {
             let bare = statement.trim_end().trim_end_matches(';');
             self.run(&bare.replace(USER_PLACE, &user).replace(GROUP_PLACE, &group)).await?;
@@ -223,7 +280,7 @@ impl Session {
     /// The accounts whose names begin so.
     pub(super) async fn accounts(&mut self, prefix: &str) -> Result<Vec<String>, DatabaseError> {
         let (text, len) = (quoted(prefix), prefix.chars().count());
-        let of_it = format!("LEFT(User, {len}) = {text} AND is_role = 'N'");
+        let of_it = format!("LEFT(User, {len}) = {text} AND {}", self.dialect.are_accounts());
         self.texts(&format!("SELECT DISTINCT User FROM mysql.user WHERE {of_it} ORDER BY 1")).await
     }
 }
@@ -242,6 +299,15 @@ fn failed(error: WireError, account: &str) -> DatabaseError {
         WireError::Server(code, message) => DatabaseError::Refused(format!("{message} ({code})")),
         WireError::Io(error) => DatabaseError::Away(error.to_string()),
         WireError::Foreign(problem) => DatabaseError::Refused(problem.to_owned()),
+    }
+}
+
+/// Names the role that was to be granted: a MySQL does not tell one that is not there from one that the
+/// root account may not grant, and names neither.
+fn about_role(error: DatabaseError, role: &str) -> DatabaseError {
+    match error {
+        DatabaseError::Refused(why) => DatabaseError::Refused(format!("the role {role}: {why}")),
+        DatabaseError::Login(_) | DatabaseError::Away(_) | DatabaseError::Address(_) => error,
     }
 }
 

@@ -10,7 +10,7 @@ use core::str::FromStr;
 use http::Uri;
 use http::uri::Scheme;
 
-use super::OutboundError;
+use super::{OutboundError, Trust};
 
 /// Longest address that is read, in bytes.
 const MAX_ADDRESS_LEN: usize = 2_048;
@@ -67,11 +67,13 @@ impl Address {
         Ok(this)
     }
 
-    /// A host and a port, of another protocol than that of the web; with TLS unless it is loopback.
-    pub(super) fn of(host: &str, port: u16) -> Self {
+    /// A host and a port, of another protocol than that of the web; with TLS unless it is loopback and
+    /// nobody said whose certificate is to be shown.
+    pub(super) fn of(host: &str, port: u16, trust: &Trust) -> Self {
         let (host, path) = (host.to_ascii_lowercase(), "/".to_owned());
         let this = Self { is_secure: false, host, port, path };
-        Self { is_secure: !this.is_named_loopback(), ..this }
+        let is_secure = *trust != Trust::System || !this.is_named_loopback();
+        Self { is_secure, ..this }
     }
 
     fn is_named_loopback(&self) -> bool {

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use lastkey_client::{Fingerprint, pinned_verifier};
 use lastkey_secret::SecretVec;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -22,6 +23,8 @@ pub enum Trust {
     System,
     /// Those of the authorities in this PEM text, and no other.
     Authority(Vec<u8>),
+    /// Those of the authority with this fingerprint, which is sent along.
+    Pinned(Fingerprint),
 }
 
 impl From<Option<&str>> for Trust {
@@ -50,10 +53,16 @@ pub(super) fn connector(
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| OutboundError::Address("its host is no name that a certificate can have"))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .with_root_certificates(roots(trust)?);
+        .map_err(failed)?;
+    let builder = match trust {
+        Trust::Pinned(fingerprint) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(pinned_verifier(*fingerprint, provider)),
+        Trust::System => builder.with_root_certificates(system_roots()?),
+        Trust::Authority(pem) => builder.with_root_certificates(roots_in(pem)?),
+    };
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
@@ -65,33 +74,25 @@ pub(super) fn connector(
     Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
-fn roots(trust: &Trust) -> Result<RootCertStore, OutboundError> {
+fn system_roots() -> Result<RootCertStore, OutboundError> {
     let mut roots = RootCertStore::empty();
-    match trust {
-        Trust::System => {
-            // What cannot be read there is left out, as every program does.
-            let found = rustls_native_certs::load_native_certs().certs;
-            roots.add_parsable_certificates(found);
-            if roots.is_empty() {
-                let message = "this machine knows no authorities; name one, or install \
-                               ca-certificates";
-                return Err(OutboundError::Pem(message));
-            }
-        }
-        Trust::Authority(pem) => {
-            let bad = OutboundError::Pem("the authority is no PEM text of CA certificates");
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let added = certificate.map(|certificate| roots.add(certificate));
-                if !matches!(added, Ok(Ok(()))) {
-                    return Err(bad);
-                }
-            }
-            if roots.is_empty() {
-                return Err(bad);
-            }
-        }
+    // What cannot be read there is left out, as every program does.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        let message = "this machine knows no authorities; name one, or install ca-certificates";
+        return Err(OutboundError::Pem(message));
     }
     Ok(roots)
+}
+
+fn roots_in(pem: &[u8]) -> Result<RootCertStore, OutboundError> {
+    let bad = || OutboundError::Pem("the authority is no PEM text of CA certificates");
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| bad())?;
+        roots.add(certificate).map_err(|_| bad())?;
+    }
+    if roots.is_empty() { Err(bad()) } else { Ok(roots) }
 }
 
 type Parts = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);

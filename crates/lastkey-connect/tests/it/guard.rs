@@ -32,6 +32,17 @@ async fn tls_is_taken_from_the_named_authority_only() {
 }
 
 #[tokio::test]
+async fn database_on_loopback_speaks_tls_when_its_authority_is_named() {
+    let server = Server::secure(Vec::new()).await;
+    let port = server.url.trim_end_matches('/').rsplit_once(':').unwrap().1.parse().unwrap();
+    let named = Trust::Authority(server.authority.clone().into_bytes());
+    for (trust, is_tls) in [(named, true), (Trust::System, false)] {
+        let dialed = Guard::default().dial("localhost", port, &trust, b"mariadb").await;
+        assert_eq!(dialed.unwrap().1.is_some(), is_tls, "{trust:?}");
+    }
+}
+
+#[tokio::test]
 async fn redirect_is_not_followed() {
     let target = Server::plain(answer("200 OK", "", b"secret")).await;
     let location = format!("location: {}\r\n", target.url);

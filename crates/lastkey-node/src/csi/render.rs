@@ -82,7 +82,7 @@ pub(super) fn render_all(
 
 /// What files have in an answer, in bytes.
 pub(super) fn len_of(files: &[Rendered]) -> usize {
-    files.iter().map(|file| len_in_answer(file)).sum()
+    files.iter().map(len_in_answer).sum()
 }
 
 fn len_in_answer(file: &Rendered) -> usize {

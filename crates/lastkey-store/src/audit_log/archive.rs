@@ -30,6 +30,8 @@ use super::tail::{LogHashes, MAX_BUNDLE_LEN, Tail};
 
 /// Most bundles that one search reads.
 const MAX_BUNDLES: u64 = 4_096;
+/// How far a clock that was set back is believed to have been ahead, in seconds.
+const CLOCK_SLACK_SECS: u64 = 86_400;
 /// How long the last checkpoint before sealing may take.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(10);
 
@@ -174,6 +176,9 @@ pub(super) fn search_in(bundles: &dyn Bundles, search: &Search) -> io::Result<Fo
         let records = Records::of(&bundle).flatten().zip(start..);
         let mut records: Vec<_> = records.filter(|(_, index)| range.contains(index)).collect();
         if search.newest_first {
+            if is_before(&records, search.filter.since) {
+                return Ok(found);
+            }
             records.reverse();
         }
         for (bytes, index) in records {
@@ -188,6 +193,15 @@ pub(super) fn search_in(bundles: &dyn Bundles, search: &Search) -> io::Result<Fo
     }
     found.next = Some(at);
     Ok(found)
+}
+
+/// Whether all records are so much older than what is searched that none before them is newer.
+fn is_before(records: &[(&[u8], u64)], since: Option<u64>) -> bool {
+    let Some(since) = since.and_then(|since| since.checked_sub(CLOCK_SLACK_SECS)) else {
+        return false;
+    };
+    let at = |bytes| Record::parse(bytes).ok().and_then(|record| record.number("at"));
+    !records.is_empty() && records.iter().all(|(bytes, _)| at(bytes).is_some_and(|at| at < since))
 }
 
 fn matching(bytes: &[u8], index: u64, filter: &Filter, needle: Option<&[u8]>) -> Option<Entry> {
@@ -428,11 +442,46 @@ mod tests {
 
     use lastkey_core::audit::merkle::{Tree, leaf_hash};
     use lastkey_core::audit::note::{KeyKind, NoteSigner};
+    use lastkey_core::audit::tile::push_record;
     use lastkey_secret::SecretArray;
 
     use super::super::builder::now;
     use super::super::tests::{open, signers};
     use super::*;
+
+    /// A log with one record an hour, and how many of its bundles were read.
+    struct Hourly {
+        records: u64,
+        read: core::cell::Cell<usize>,
+    }
+
+    impl Bundles for Hourly {
+        fn bundle(&self, number: u64) -> io::Result<Option<Vec<u8>>> {
+            self.read.set(self.read.get() + 1);
+            let start = number * TILE_WIDTH as u64;
+            let mut bundle = Vec::new();
+            for index in start..(start + TILE_WIDTH as u64).min(self.records) {
+                let record = format!("{{\"at\":{}}}", index * 3_600);
+                assert!(push_record(&mut bundle, record.as_bytes()));
+            }
+            Ok(Some(bundle))
+        }
+
+        fn range(&self) -> io::Result<(u64, u64)> {
+            Ok((0, self.records))
+        }
+    }
+
+    #[test]
+    fn search_of_the_last_day_reads_no_years() {
+        let log = Hourly { records: 1_000_000, read: core::cell::Cell::new(0) };
+        let since = Some((log.records - 24) * 3_600);
+        let filter = Filter { since, ..Filter::default() };
+        let search = Search { from: None, limit: 1_000, newest_first: true, filter };
+        let found = search_in(&log, &search).unwrap();
+        assert_eq!((found.entries.len(), found.next), (24, None));
+        assert!(log.read.get() <= 3, "{}", log.read.get());
+    }
 
     /// The checkpoint of another log of so many records, shown to who remembers nothing of it.
     fn first_shown(size: usize) -> AddCheckpoint {

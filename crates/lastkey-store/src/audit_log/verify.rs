@@ -50,13 +50,21 @@ impl LogDir {
     /// When it cannot be read.
     pub fn search(&self, search: &Search) -> Result<Found, VerifyError> {
         let mut held = Vec::new();
-        for (first, path) in segments(&Layout { dir: self.0.clone() }.wal()).unwrap_or_default() {
+        for (first, path) in self.segments()? {
             let (bytes, groups) = read_segment(&path, first)?;
             for group in groups {
                 held.push(group.read(&bytes)?);
             }
         }
         Ok(search_in(&Offline { dir: self, held }, search)?)
+    }
+
+    /// The segments; none where there are none, as in a copy.
+    fn segments(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        match segments(&Layout { dir: self.0.clone() }.wal()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            found => found,
+        }
     }
 
     /// A file of this name, or the beginning of a longer one that has taken its place.
@@ -126,12 +134,8 @@ impl LogFiles for LogDir {
     }
 
     fn groups(&self) -> Result<Vec<(u64, Vec<Hash>)>, VerifyError> {
-        let wal = Layout { dir: self.0.clone() }.wal();
-        if !wal.exists() {
-            return Ok(Vec::new());
-        }
         let (mut groups, mut end) = (Vec::new(), None);
-        for (first, path) in segments(&wal)? {
+        for (first, path) in self.segments()? {
             if end.is_some_and(|end| end != first) {
                 let at = end.unwrap_or(first);
                 return Err(bad(at, format!("the segment of record {at} is missing")));

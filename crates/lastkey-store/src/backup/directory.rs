@@ -2,7 +2,9 @@
 //!
 //! Room      `store`. Implements `BackupFolder` of `core`.
 //! Holds     a file that is being written has another name, which goes with a failure; a name that
-//!           counts is never written over, but for the list, whose place is taken at once.
+//!           counts is never written over, but for the list, whose place is taken at once. Others
+//!           may write to the directory: no link is followed, nothing but files is opened, and what
+//!           is read whole has a bound.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
@@ -12,10 +14,15 @@ use std::path::{Path, PathBuf};
 use lastkey_core::backup::BackupError;
 use lastkey_core::backup_folder::{BackupFolder, NewFile, StoredFile};
 
+use rustix::fs::OFlags;
+
 use super::failure::io_error;
 
 /// Bytes that are read or written at once.
 const PIECE_LEN: usize = 1 << 20;
+
+/// Longest file that is read whole, in bytes.
+const MAX_WHOLE_LEN: u64 = 64 << 20;
 
 /// A directory with backups.
 #[derive(Debug)]
@@ -60,6 +67,27 @@ impl Directory {
     }
 }
 
+/// Opens a file, and nothing that only stands in its place.
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    Ok(file)
+}
+
+/// Reads a file whole.
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_file(path)?.take(MAX_WHOLE_LEN + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_WHOLE_LEN {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
+    }
+    Ok(bytes)
+}
+
 fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all())
 }
@@ -89,7 +117,7 @@ impl BackupFolder for Directory {
 
     fn open(&self, name: &str) -> Result<Box<dyn StoredFile>, BackupError> {
         let path = self.path.join(name);
-        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let file = open_file(&path).map_err(io_error("open", &path))?;
         let len = file.metadata().map_err(io_error("read", &path))?.len();
         Ok(Box::new(OpenFile { file, len }))
     }
@@ -97,7 +125,7 @@ impl BackupFolder for Directory {
     fn begin(&self, name: &str) -> Result<Box<dyn NewFile>, BackupError> {
         self.make()?;
         let (path, partial) = (self.path.join(name), self.partial(name));
-        if path.exists() {
+        if path.symlink_metadata().is_ok() {
             return Err(BackupError::Refused(format!("{} is there already", path.display())));
         }
         let mut options = OpenOptions::new();
@@ -108,14 +136,13 @@ impl BackupFolder for Directory {
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, BackupError> {
         let path = self.path.join(name);
-        match fs::read(&path) {
+        match read_whole(&path) {
             Err(error) if is_not_there(&error) => Ok(None),
             read => read.map(Some).map_err(io_error("read", &path)),
         }
     }
 
-    /// Others may write to the directory: what they have put in the way is taken away, and no link
-    /// is followed.
+    /// What others have put in the way is taken away.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), BackupError> {
         let (path, partial) = (self.path.join(name), self.partial(name));
         let replace = || {
@@ -198,5 +225,43 @@ impl Drop for PartialFile {
             // What is half made is in the way of those who need the room.
             let _ = fs::remove_file(&self.partial);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_place_of_a_file_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), b"whole").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        symlink("/dev/zero", path("endless")).unwrap();
+        symlink(path("nowhere"), path("dangling")).unwrap();
+        mknodat(CWD, path("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        let directory = Directory::at(folder.path());
+        assert_eq!(directory.read("file").unwrap().as_deref(), Some(&b"whole"[..]));
+        assert_eq!(directory.open("file").unwrap().len(), 5);
+        assert!(directory.read("nothing").unwrap().is_none());
+        for name in ["link", "endless", "dangling", "pipe", "folder"] {
+            assert!(directory.read(name).is_err() && directory.open(name).is_err(), "{name}");
+            assert!(directory.begin(name).is_err(), "{name}");
+        }
+        assert!(!path("nowhere").exists());
+    }
+
+    #[test]
+    fn whole_file_has_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("long")).unwrap();
+        file.set_len(MAX_WHOLE_LEN + 1).unwrap();
+        assert!(Directory::at(folder.path()).read("long").is_err());
     }
 }

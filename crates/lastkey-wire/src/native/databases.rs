@@ -13,10 +13,11 @@ use crate::SecretText;
 #[serde(deny_unknown_fields)]
 pub struct AddDatabaseRequest {
     /// Where it is: `postgresql://HOST[:PORT]/NAME`, or `postgresql:///NAME?host=/FOLDER` for a
-    /// socket; `mariadb://HOST[:PORT]/NAME`, or `mariadb:///NAME?socket=/FILE`. TLS, unless it is on
-    /// loopback or a socket.
+    /// socket; `mariadb://HOST[:PORT]/NAME`, or `mariadb:///NAME?socket=/FILE`; the same with `mysql:`.
+    /// TLS, unless it is on loopback and has no `authority`, or on a socket.
     pub address: String,
-    /// Whose certificate it shows, in PEM; without it those that the machine knows count.
+    /// Whose certificate it shows, in PEM, also on loopback; without it those that the machine knows
+    /// count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
     /// The account by which others are managed.

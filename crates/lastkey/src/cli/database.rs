@@ -82,10 +82,12 @@ pub(crate) enum DatabaseCommand {
 pub(crate) struct AddArgs {
     /// Name that secrets will call it by
     name: String,
-    /// postgresql://HOST:PORT/NAME (5432 without a port), or postgresql:///NAME?host=/FOLDER for a socket
+    /// postgresql://HOST[:PORT]/NAME, mariadb:// or mysql:// likewise; for a socket
+    /// postgresql:///NAME?host=/FOLDER or mysql:///NAME?socket=/FILE
     #[arg(long)]
     address: String,
-    /// PEM file with the authority of its certificate [default: those of the system]
+    /// PEM file with the authority of its certificate [default: those of the system, and no TLS on
+    /// loopback]
     #[arg(long, value_name = "FILE")]
     database_ca: Option<PathBuf>,
     /// The account by which others are managed

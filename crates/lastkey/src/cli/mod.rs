@@ -171,7 +171,8 @@ enum ClientCommand {
     Restore(Box<backup::RestoreArgs>),
     /// Let time go on after the server's clock jumped
     ConfirmClock(DryRunArgs),
-    /// Check manifests, nodes and etcd snapshots: who reads Secrets, and what guards them
+    /// Check manifests, a live cluster, nodes and etcd snapshots: who reads Secrets, and what guards
+    /// them
     Check(Box<check::CheckArgs>),
     /// Encrypt what Kubernetes keeps in etcd, and prove that it is
     #[command(subcommand)]

@@ -133,7 +133,7 @@ async fn serve(
     let gate = gate.with_secret_len(config.secret_len).with_backups(Arc::new(backups));
     let gate = gate.accepting_rollback(config.accepts_rollback);
     let gate = Arc::new(gate.accepting_audit_loss(config.accepts_audit_loss));
-    let witnessing = tokio::spawn(witnessing::run(audit, Arc::clone(&gate)));
+    let witnessing = tokio::spawn(witnessing::run(audit, Arc::clone(&gate), config.guard.clone()));
     if let Some(path) = &config.keyfile {
         unseal_by_keyfile(&gate, path).await?;
     }

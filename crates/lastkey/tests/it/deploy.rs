@@ -21,6 +21,8 @@ fn systemd_takes_the_units_and_the_socket_is_that_of_its_service() {
     let names = [
         "lastkey-kms-plugin.service",
         "lastkey-kms-plugin.socket",
+        "lastkey-node-renew.service",
+        "lastkey-node-renew.timer",
         "lastkey-secrets-provider.service",
         "lastkey.service",
     ];

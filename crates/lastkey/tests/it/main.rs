@@ -45,6 +45,7 @@ mod liveness;
 mod liveness_real;
 mod mariadb;
 mod memory;
+mod mysqld;
 mod nodes;
 mod oidc;
 mod operations;

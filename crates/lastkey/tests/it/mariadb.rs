@@ -1,126 +1,104 @@
-//! A real MariaDB: two accounts in turn, and accounts that come and go.
+//! A real MariaDB and a real MySQL: two accounts in turn, and accounts that come and go.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::http::{base64, bytes};
-use crate::postgres::{NOBODY, is_root, unprivileged};
-use crate::process::{Running, not_run, until};
+use crate::mysqld::Mysqld;
+use crate::process::until;
 use crate::rotation::rotates_under_load;
 use crate::world::{Server, text};
 
-/// A server of a test's own: a folder, a socket in it, and no port. It ends when it is dropped.
-struct MariaDb {
+/// A development server that knows a database as `shop`.
+struct House {
+    database: Mysqld,
+    server: Server,
     folder: tempfile::TempDir,
-    _server: Running,
 }
 
-impl MariaDb {
-    /// Starts one; says loudly that the test did not run when there is none.
-    fn start() -> Option<Self> {
-        let (server, install) = ("/usr/sbin/mariadbd", "/usr/bin/mariadb-install-db");
-        if ![server, install, "/usr/bin/mariadb"].iter().all(|path| Path::new(path).exists()) {
-            not_run("MariaDB is not installed (scripts/setup)");
-            return None;
-        }
-        let folder = tempfile::Builder::new().prefix("lk-my").tempdir_in("/tmp").unwrap();
-        if is_root() {
-            chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        let data = format!("--datadir={}", place("data"));
-        let mut made = unprivileged(Path::new(install));
-        made.args(["--no-defaults", &data, "--auth-root-authentication-method=normal"]);
-        made.env("PATH", "/usr/sbin:/usr/bin:/bin");
-        let made = made.args(["--skip-test-db", "--skip-log-bin"]).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut start = unprivileged(Path::new(server));
-        start.args(["--no-defaults", &data, "--skip-networking", "--skip-log-bin"]);
-        start.args(["--innodb-flush-log-at-trx-commit=0", "--general-log=1"]);
-        for (setting, name) in [("socket", "s"), ("pid-file", "pid"), ("general-log-file", "log")] {
-            start.arg(format!("--{setting}={}", place(name)));
-        }
-        let server = Running::start(&mut start);
-        server.logs("ready for connections");
-        let this = Self { folder, _server: server };
-        this.sql("CREATE DATABASE shop; CREATE ROLE shop_rw; GRANT ALL ON shop.* TO shop_rw");
-        this.sql("CREATE USER lastkey@'%' IDENTIFIED BY 'first'");
-        this.sql("GRANT CREATE USER, CONNECTION ADMIN ON *.* TO lastkey@'%'");
-        this.sql("GRANT SELECT, UPDATE ON mysql.* TO lastkey@'%'");
-        this.sql("GRANT shop_rw TO lastkey@'%' WITH ADMIN OPTION");
-        Some(this)
+impl House {
+    fn of(database: Mysqld) -> Self {
+        let house = Self::empty(database);
+        let add = format!("database add shop --address {}", house.database.address());
+        house.server.cli(&format!("{add} {}", house.as_root())).ok();
+        assert!(!house.database.lets_in("lastkey", "first"), "the root password is another one");
+        house
     }
 
-    fn address(&self) -> String {
-        format!("mariadb:///shop?socket={}", self.folder.path().join("s").display())
+    /// One that does not know it yet.
+    fn empty(database: Mysqld) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::dev(&folder.path().join("data"));
+        fs::write(folder.path().join("first"), "first\n").unwrap();
+        Self { database, server, folder }
     }
 
-    fn client(&self, (user, password): (&str, &str), sql: &str) -> Command {
-        let mut client = Command::new("/usr/bin/mariadb");
-        client.args(["--no-defaults", "-N", "-B", "-u", user, "-S"]);
-        client.arg(self.folder.path().join("s")).args(["-e", sql]).env("MYSQL_PWD", password);
-        client.stdin(Stdio::null());
-        client
+    /// The root account and its first password, as `database add` takes them.
+    fn as_root(&self) -> String {
+        format!("--user lastkey --password-file {}", self.folder.path().join("first").display())
     }
 
-    /// What a statement of its administrator answers.
-    #[track_caller]
-    fn sql(&self, sql: &str) -> String {
-        let done = self.client(("root", ""), sql).output().unwrap();
-        assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    /// The secret `db`, whose two accounts take turns.
+    fn take_turns(&self) {
+        // One account from two places: both forms of it are meant.
+        self.database.sql("CREATE USER shop_a@'%' IDENTIFIED BY 'first'");
+        self.database.sql("CREATE USER shop_a@'127.0.0.1' IDENTIFIED BY 'first'");
+        self.database.sql("CREATE USER shop_b@'localhost' ACCOUNT LOCK");
+        let fields = json!({ "username": base64(b"shop_a"), "password": base64(b"first") });
+        let mut http = self.server.admin();
+        http.done("PUT", "/v1/secrets/db", &json!({ "fields": fields }).to_string());
+        self.server.cli("secret rotation set db --database shop --accounts shop_a,shop_b").ok();
     }
 
-    fn lets_in(&self, user: &str, password: &str) -> bool {
-        self.client((user, password), "SELECT 1").output().unwrap().status.success()
-    }
-
-    fn accounts(&self) -> String {
-        self.sql("SELECT User FROM mysql.user WHERE User LIKE 'lk\\_%'")
+    /// A new account of the role `app`: its lease, name and password.
+    fn account(&self) -> (String, String, String) {
+        let issued: Value = self.server.cli("database creds app --output json").json();
+        let lease = &issued["lease"];
+        (text(&lease["id"]), text(&lease["username"]), text(&issued["password"]))
     }
 }
 
-/// A development server that knows the database as `shop`.
-fn house() -> Option<(MariaDb, Server, tempfile::TempDir)> {
-    let database = MariaDb::start()?;
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::dev(&folder.path().join("data"));
-    let first = folder.path().join("first");
-    fs::write(&first, "first\n").unwrap();
-    let add = format!("database add shop --address {} --user lastkey", database.address());
-    server.cli(&format!("{add} --password-file {}", first.display())).ok();
-    assert!(!database.lets_in("lastkey", "first"), "the root password is another one");
-    Some((database, server, folder))
-}
-
-/// The secret `db`, whose two accounts take turns.
-fn take_turns(database: &MariaDb, server: &Server) {
-    // One account from two places: both forms of it are meant.
-    database.sql("CREATE USER shop_a@'%' IDENTIFIED BY 'first'");
-    database.sql("CREATE USER shop_a@'127.0.0.1' IDENTIFIED BY 'first'");
-    database.sql("CREATE USER shop_b@'localhost' ACCOUNT LOCK");
-    let fields = json!({ "username": base64(b"shop_a"), "password": base64(b"first") });
-    let mut http = server.admin();
-    http.done("PUT", "/v1/secrets/db", &json!({ "fields": fields }).to_string());
-    server.cli("secret rotation set db --database shop --accounts shop_a,shop_b").ok();
-}
+const CREATE: &str = "database role create app --database shop --member-of";
 
 #[test]
 fn rotation_of_a_mariadb_under_load_fails_no_login() {
-    let Some((database, server, _folder)) = house() else { return };
-    take_turns(&database, &server);
-    rotates_under_load(&server, |account, password| database.lets_in(account, password));
+    let Some(database) = Mysqld::mariadb() else { return };
+    rotation_under_load_fails_no_login(database);
+}
+
+#[test]
+#[ignore = "heavy: initialises a MySQL"]
+fn rotation_of_a_mysql_under_load_fails_no_login() {
+    let Some(database) = Mysqld::mysql() else { return };
+    rotation_under_load_fails_no_login(database);
+}
+
+fn rotation_under_load_fails_no_login(database: Mysqld) {
+    let house = House::of(database);
+    house.take_turns();
+    rotates_under_load(&house.server, |account, password| {
+        house.database.lets_in(account, password)
+    });
 }
 
 #[test]
 fn two_accounts_take_turns_in_a_real_mariadb() {
-    let Some((database, server, _folder)) = house() else { return };
-    take_turns(&database, &server);
+    let Some(database) = Mysqld::mariadb() else { return };
+    two_accounts_take_turns(database);
+}
+
+#[test]
+#[ignore = "heavy: initialises a MySQL"]
+fn two_accounts_take_turns_in_a_real_mysql() {
+    let Some(database) = Mysqld::mysql() else { return };
+    two_accounts_take_turns(database);
+}
+
+fn two_accounts_take_turns(database: Mysqld) {
+    let house = House::of(database);
+    house.take_turns();
+    let House { database, server, .. } = &house;
     let mut http = server.admin();
     let mut login = || {
         let read = http.done("GET", "/v1/secrets/db/value", "");
@@ -146,23 +124,34 @@ fn two_accounts_take_turns_in_a_real_mariadb() {
     database.sql("DROP USER shop_b@'localhost'");
     let refused = server.cli("secret rotate db --end-overlap");
     assert!(refused.failed(1).contains("shop_b"), "{}", refused.stderr);
-    let log = fs::read_to_string(database.folder.path().join("log")).unwrap();
+    let log = database.log();
     assert!(!log.contains(&before.1) && log.contains("ALTER USER"), "the server logged a password");
 }
 
 #[test]
 fn account_of_a_mariadb_comes_and_goes() {
-    let Some((database, server, _folder)) = house() else { return };
+    let Some(database) = Mysqld::mariadb() else { return };
+    account_comes_and_goes(database);
+}
+
+#[test]
+#[ignore = "heavy: initialises a MySQL"]
+fn account_of_a_mysql_comes_and_goes() {
+    let Some(database) = Mysqld::mysql() else { return };
+    account_comes_and_goes(database);
+}
+
+fn account_comes_and_goes(database: Mysqld) {
+    let house = House::of(database);
+    let House { database, server, .. } = &house;
     database.sql("CREATE TABLE shop.t (a INT)");
-    let create = "database role create app --database shop --member-of";
     for (rest, why) in [("nobody", "nobody"), ("shop_rw --statement GRUNT", "syntax")] {
-        let refused = server.cli(&format!("{create} {rest}"));
+        let refused = server.cli(&format!("{CREATE} {rest}"));
         assert!(refused.failed(1).contains(why), "{rest}: {}", refused.stderr);
         assert_eq!(database.accounts(), "");
     }
-    server.cli(&format!("{create} shop_rw --ttl 5m")).ok();
-    let issued: Value = server.cli("database creds app --output json").json();
-    let (user, password) = (text(&issued["lease"]["username"]), text(&issued["password"]));
+    server.cli(&format!("{CREATE} shop_rw --ttl 5m")).ok();
+    let (lease, user, password) = house.account();
     let own = (user.as_str(), password.as_str());
     let insert = database.client(own, "INSERT INTO shop.t VALUES (1)").status().unwrap();
     assert!(insert.success());
@@ -170,7 +159,6 @@ fn account_of_a_mariadb_comes_and_goes() {
     let sleeps = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%SLEEP(6%'";
     let sleeps = format!("{sleeps} AND USER = '{user}'");
     until("a connection that lasts", || database.sql(&sleeps) == "1");
-    let lease = text(&issued["lease"]["id"]);
     server.cli(&format!("database lease revoke app {lease}")).ok();
     assert!(!long.wait().unwrap().success(), "its connections end");
     assert_eq!(
@@ -184,6 +172,60 @@ fn account_of_a_mariadb_comes_and_goes() {
     let mended = server.cli("database mend shop --output json").json();
     assert_eq!(mended["dropped"], json!([stray]));
     assert_eq!(database.accounts(), "lk_of_somebody_else");
-    let log = fs::read_to_string(database.folder.path().join("log")).unwrap();
-    assert!(!log.contains(&password), "the server logged a password");
+    assert!(!database.log().contains(&password), "the server logged a password");
+}
+
+/// Neither what it may not see nor what would stop working is taken for nothing.
+#[test]
+#[ignore = "heavy: initialises a MySQL"]
+fn account_of_a_mysql_that_cannot_be_dropped_is_locked_and_told() {
+    let Some(database) = Mysqld::mysql() else { return };
+    let house = House::of(database);
+    let House { database, server, .. } = &house;
+    server.cli(&format!("{CREATE} shop_rw --ttl 5m")).ok();
+    let (lease, user, password) = house.account();
+    let refused = |why: &str| {
+        server.cli(&format!("database lease revoke app {lease}"));
+        let list = server.cli("database lease list app").ok();
+        assert!(list.contains(why), "{why}: {list}");
+        assert!(database.accounts() == user && !database.lets_in(&user, &password), "{why}");
+    };
+    database.sql("REVOKE PROCESS ON *.* FROM lastkey@'%'");
+    refused("PROCESS");
+    database.sql("GRANT PROCESS ON *.* TO lastkey@'%'");
+    let definer = format!("CREATE DEFINER = {user}@'%' VIEW shop.v AS SELECT 1");
+    database.sql(&definer);
+    // The server itself says so where the root account does not see it.
+    refused("definer");
+    database.sql("GRANT SHOW VIEW ON shop.* TO lastkey@'%'");
+    refused("the view shop.v has the account");
+    database.sql("DROP VIEW shop.v");
+    server.cli(&format!("database lease revoke app {lease}")).ok();
+    until("the account is dropped", || database.accounts().is_empty());
+}
+
+/// A server that has just been told a password asks for the password itself.
+#[test]
+#[ignore = "heavy: initialises a MySQL"]
+fn mysql_is_given_the_password_itself_over_tls_and_not_in_the_clear() {
+    let Some(database) = Mysqld::mysql() else { return };
+    let house = House::empty(database);
+    let House { database, server, folder } = &house;
+    let port = database.port();
+    let add = |name: &str, more: &str| {
+        let address = format!("--address mysql://localhost:{port}/shop {}", house.as_root());
+        server.cli(&format!("database add {name} {address} --keep-password {more}"))
+    };
+    let refused = add("clear", "");
+    assert!(refused.failed(1).contains("?socket=/FILE"), "{}", refused.stderr);
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let other_file = folder.path().join("other");
+    fs::write(&other_file, other.cert.pem()).unwrap();
+    let refused = add("other", &format!("--database-ca {}", other_file.display()));
+    assert!(refused.failed(1).contains("certificate"), "{}", refused.stderr);
+    add("shop", &format!("--database-ca {}", database.path("certificate").display())).ok();
+    // It knows the password now, and an answer to its challenge will do.
+    add("clear", "").ok();
+    server.cli("database rotate-root shop").ok();
+    assert!(!database.lets_in("lastkey", "first"));
 }

@@ -1,16 +1,20 @@
-//! The protocol of MariaDB, as far as accounts need it: one login, statements as text.
+//! The protocol of MariaDB and MySQL, as far as accounts need it: a login, statements as text.
 //!
 //! Room      `connect`, inside.
 //! Source    MariaDB, "Clients & Utilities", protocol: initial handshake, SSLRequest, handshake
-//!           response, authentication switch, COM_QUERY.
+//!           response, authentication switch, COM_QUERY; MySQL, source documentation, AuthMoreData.
 //! Holds     parsers of what a server says do not panic, and take no memory for claimed lengths: a
-//!           packet has at most [`MAX_PACKET_LEN`] bytes, a result [`MAX_ROWS`] rows.
+//!           packet has at most [`MAX_PACKET_LEN`] bytes, a result [`MAX_ROWS`] rows. The password itself is
+//!           sent to a MySQL alone, and not where others can read along.
 
 use std::io;
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use lastkey_core::database::Login;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use zeroize::Zeroizing;
+
+use super::dialect::Dialect;
+use super::password::{CHALLENGE_LEN, Plugin};
 
 /// Longest packet that is read, in bytes.
 const MAX_PACKET_LEN: usize = 65_536;
@@ -28,11 +32,6 @@ const CLIENT: u32 = LONG_PASSWORD | PROTOCOL_41 | SECURE_CONNECTION | MULTI_RESU
 /// utf8mb4_general_ci.
 const CHARSET: u8 = 45;
 
-/// The one way of showing a password that is answered.
-pub(super) const NATIVE: &str = "mysql_native_password";
-/// Of a challenge, in bytes.
-const CHALLENGE_LEN: usize = 20;
-
 /// Something that carries packets.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -45,7 +44,7 @@ pub(super) enum WireError {
     Server(u16, String),
     /// No connection, or the end of it.
     Io(io::Error),
-    /// It is no MariaDB, or not as it has to be.
+    /// It is neither MariaDB nor MySQL, or not as it has to be.
     Foreign(&'static str),
 }
 
@@ -55,7 +54,24 @@ impl From<io::Error> for WireError {
     }
 }
 
-const MALFORMED: WireError = WireError::Foreign("it does not speak the protocol of MariaDB");
+pub(super) const MALFORMED: WireError =
+    WireError::Foreign("it does not speak the protocol of MariaDB and MySQL");
+const IN_THE_CLEAR: WireError = WireError::Foreign(
+    "it asks for the password itself, which is not sent in the clear: give the address of its \
+     socket (mysql:///NAME?socket=/FILE), or the authority of its certificate (--database-ca), so \
+     that TLS is spoken",
+);
+
+/// What a conversation goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// A socket in the file system.
+    Socket,
+    /// TLS with a checked certificate.
+    Tls,
+    /// Loopback, as it is.
+    Clear,
+}
 
 /// A connection, packet by packet.
 pub(super) struct Wire<S> {
@@ -68,10 +84,16 @@ pub(super) struct Wire<S> {
 pub(super) struct Greeting {
     challenge: [u8; CHALLENGE_LEN],
     capabilities: u32,
-    plugin: String,
+    plugin: Option<Plugin>,
+    dialect: Dialect,
 }
 
 impl Greeting {
+    /// Which of the two it is.
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Whether it can speak TLS.
     pub(super) const fn has_tls(&self) -> bool {
         self.capabilities & TLS != 0
@@ -143,37 +165,47 @@ impl<S: Stream> Wire<S> {
         self.write(&head_of_response(CLIENT | TLS)).await
     }
 
-    /// Logs in. The password is shown as an answer to a challenge, and in no other way.
+    /// Logs in. The password is shown as an answer to a challenge; a MySQL that asks for it gets it where
+    /// nobody reads along.
     ///
     /// # Errors
     /// [`WireError`].
     pub(super) async fn log_in(
         &mut self,
         greeting: &Greeting,
-        account: &str,
-        password: &[u8],
-        is_tls: bool,
+        login: Login<'_>,
+        line: Line,
     ) -> Result<(), WireError> {
-        let mut body = head_of_response(if is_tls { CLIENT | TLS } else { CLIENT });
-        body.extend_from_slice(account.as_bytes());
+        let password = Zeroizing::new(login.password.expose(<[u8]>::to_vec));
+        let dialect = greeting.dialect;
+        let mut plugin = greeting.plugin.unwrap_or(dialect.plugin());
+        let answer = plugin.answer(&greeting.challenge, &password);
+        let mut body = head_of_response(if line == Line::Tls { CLIENT | TLS } else { CLIENT });
+        body.extend_from_slice(login.account.as_bytes());
         body.push(0);
-        let is_native = greeting.plugin == NATIVE;
-        let answer = is_native.then(|| answer_to(&greeting.challenge, password));
-        let answer = answer.as_deref().map_or(&[][..], Vec::as_slice);
         body.push(u8::try_from(answer.len()).unwrap_or(0));
-        body.extend_from_slice(answer);
-        body.extend_from_slice(NATIVE.as_bytes());
+        body.extend_from_slice(&answer);
+        body.extend_from_slice(plugin.name().as_bytes());
         body.push(0);
         self.write(&body).await?;
         loop {
             let packet = self.read().await?;
-            match &packet[..] {
-                [0, ..] => return Ok(()),
-                [0xfe, rest @ ..] => {
-                    let challenge = parse_switch(rest)?;
-                    let answer = answer_to(&challenge, password);
-                    self.write(&answer).await?;
+            match (&packet[..], plugin) {
+                ([0, ..], _) => return Ok(()),
+                ([0xfe, rest @ ..], _) => {
+                    let (other, challenge) = parse_switch(rest, dialect)?;
+                    plugin = other;
+                    self.write(&plugin.answer(&challenge, &password)).await?;
                 }
+                // The answer was right; that it lets in comes next.
+                ([1, 3], Plugin::CachingSha2) => {}
+                ([1, 4], Plugin::CachingSha2) => match line {
+                    Line::Clear => return Err(IN_THE_CLEAR),
+                    Line::Socket | Line::Tls => {
+                        let ended = Zeroizing::new([&password[..], b"\0"].concat());
+                        self.write(&ended).await?;
+                    }
+                },
                 _ => return Err(MALFORMED),
             }
         }
@@ -247,29 +279,26 @@ fn parse_greeting(packet: &[u8]) -> Result<Greeting, WireError> {
         let plugin = until_zero(rest).map_or(rest, |(plugin, _)| plugin);
         let capabilities = [low, high].concat().try_into().ok().map(u32::from_le_bytes)?;
         let challenge = [first, second].concat().try_into().ok()?;
-        let plugin = String::from_utf8_lossy(plugin).into_owned();
-        let is_mariadb = version.windows(7).any(|part| part == b"MariaDB");
-        Some((is_mariadb, Greeting { challenge, capabilities, plugin }))
+        Some((challenge, capabilities, plugin, Dialect::of_version(version)))
     })();
-    let (is_mariadb, greeting) = parsed.ok_or(MALFORMED)?;
+    let (challenge, capabilities, plugin, dialect) = parsed.ok_or(MALFORMED)?;
     let needed = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
-    if !is_mariadb || greeting.capabilities & needed != needed {
-        return Err(WireError::Foreign("it is no MariaDB of version 10.4 or later"));
+    match dialect {
+        Some(dialect) if capabilities & needed == needed => {
+            Ok(Greeting { challenge, capabilities, plugin: dialect.answered(plugin), dialect })
+        }
+        Some(_) | None => Err(WireError::Foreign(
+            "it is neither a MariaDB of version 10.4 or later nor a MySQL of version 8.0 or later",
+        )),
     }
-    Ok(greeting)
 }
 
-/// The challenge of another way to log in, which must be ours.
-fn parse_switch(rest: &[u8]) -> Result<[u8; CHALLENGE_LEN], WireError> {
-    let (plugin, rest) = until_zero(rest).ok_or(MALFORMED)?;
-    if plugin != NATIVE.as_bytes() {
-        return Err(WireError::Foreign(
-            "it asks for the password in another way than mysql_native_password; let the account \
-             log in by that",
-        ));
-    }
+/// Another way to log in, which must be one of ours, and its challenge.
+fn parse_switch(rest: &[u8], dialect: Dialect) -> Result<(Plugin, [u8; CHALLENGE_LEN]), WireError> {
+    let (name, rest) = until_zero(rest).ok_or(MALFORMED)?;
+    let plugin = dialect.answered(name).ok_or(WireError::Foreign(dialect.refusal()))?;
     let challenge = rest.get(..CHALLENGE_LEN).and_then(|bytes| bytes.try_into().ok());
-    challenge.ok_or(MALFORMED)
+    Ok((plugin, challenge.ok_or(MALFORMED)?))
 }
 
 fn first_column(row: &[u8]) -> Option<String> {
@@ -285,29 +314,10 @@ fn first_column(row: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(rest.get(..len)?).into_owned())
 }
 
-fn sha1(parts: &[&[u8]]) -> Zeroizing<[u8; 20]> {
-    let joined = Zeroizing::new(parts.concat());
-    let mut out = Zeroizing::new([0; 20]);
-    out.copy_from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, &joined).as_ref());
-    out
-}
-
-/// SHA1(password) XOR SHA1(challenge, SHA1(SHA1(password))).
-fn answer_to(challenge: &[u8; CHALLENGE_LEN], password: &[u8]) -> Zeroizing<Vec<u8>> {
-    let once = sha1(&[password]);
-    let mask = sha1(&[challenge, &*sha1(&[&*once])]);
-    Zeroizing::new(once.iter().zip(mask.iter()).map(|(a, b)| a ^ b).collect())
-}
-
-/// What the server keeps of a password.
-pub(super) fn kept_of(password: &[u8]) -> String {
-    let twice = sha1(&[&*sha1(&[password])]);
-    let hex = twice.iter().map(|byte| format!("{byte:02X}"));
-    std::iter::once("*".to_owned()).chain(hex).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use lastkey_secret::SecretVec;
+
     use super::*;
 
     fn greeting(version: &str, plugin: &str) -> Vec<u8> {
@@ -332,31 +342,48 @@ mod tests {
         .concat()
     }
 
+    const NATIVE: &str = "mysql_native_password";
+    const CACHING: &str = "caching_sha2_password";
+    const MARIADB: &str = "10.11.6-MariaDB-0+deb12u1";
+    const MYSQL: &str = "8.4.4-0ubuntu2";
+
     #[test]
-    fn greeting_of_a_mariadb_is_read_and_no_other() {
-        let whole = greeting("10.11.6-MariaDB-0+deb12u1", NATIVE);
-        let read = parse_greeting(&whole).unwrap();
-        assert_eq!((&read.challenge, &*read.plugin), (b"12345678901234567890", NATIVE));
-        for len in 0..whole.len() - NATIVE.len() - 1 {
-            assert!(parse_greeting(&whole[..len]).is_err(), "{len}");
+    fn greetings_of_mariadb_and_mysql_are_read_and_no_other() {
+        for (version, plugin, dialect, read) in [
+            (MARIADB, NATIVE, Dialect::MariaDb, Some(Plugin::Native)),
+            (MARIADB, CACHING, Dialect::MariaDb, None),
+            (MYSQL, CACHING, Dialect::MySql, Some(Plugin::CachingSha2)),
+            (MYSQL, NATIVE, Dialect::MySql, Some(Plugin::Native)),
+            (MYSQL, "sha256_password", Dialect::MySql, None),
+        ] {
+            let whole = greeting(version, plugin);
+            let greeted = parse_greeting(&whole).unwrap();
+            assert_eq!(&greeted.challenge, b"12345678901234567890");
+            assert_eq!((greeted.dialect, greeted.plugin), (dialect, read), "{version} {plugin}");
+            for len in 0..whole.len() - plugin.len() - 1 {
+                assert!(parse_greeting(&whole[..len]).is_err(), "{len}");
+            }
         }
-        assert!(parse_greeting(&greeting("8.0.36", NATIVE)).is_err());
+        assert!(parse_greeting(&greeting("5.7.44", NATIVE)).is_err());
+    }
+
+    fn switch(plugin: &str) -> Vec<u8> {
+        [plugin.as_bytes(), b"\0", &[7; 20], b"\0"].concat()
     }
 
     #[test]
     fn packets_with_any_byte_changed_are_read_or_refused() {
-        let whole = greeting("10.11.6-MariaDB", NATIVE);
-        let switch = [NATIVE.as_bytes(), b"\0", &[7; 20], b"\0"].concat();
-        for place in 0..whole.len().max(switch.len()) {
+        let packets = [greeting(MARIADB, NATIVE), greeting(MYSQL, CACHING), switch(CACHING)];
+        for place in 0..packets.iter().map(Vec::len).max().unwrap() {
             for byte in [0, 1, 0x7f, 0xfb, 0xfc, 0xfe, 0xff] {
-                for packet in [&whole, &switch] {
+                for packet in &packets {
                     let mut changed = packet.clone();
                     if let Some(at) = changed.get_mut(place) {
                         *at = byte;
                     }
                     drop((
                         parse_greeting(&changed),
-                        parse_switch(&changed),
+                        parse_switch(&changed, Dialect::MySql),
                         first_column(&changed),
                     ));
                 }
@@ -366,17 +393,81 @@ mod tests {
 
     #[test]
     fn another_way_to_log_in_is_not_answered() {
-        let switch = |plugin: &str| [plugin.as_bytes(), b"\0", &[7; 20], b"\0"].concat();
-        assert_eq!(parse_switch(&switch(NATIVE)).ok(), Some([7; 20]));
-        for plugin in ["mysql_clear_password", "dialog", "client_ed25519", ""] {
-            assert!(parse_switch(&switch(plugin)).is_err(), "{plugin}");
+        let read = |plugin: &str, dialect| parse_switch(&switch(plugin), dialect).ok();
+        assert_eq!(read(NATIVE, Dialect::MariaDb), Some((Plugin::Native, [7; 20])));
+        assert_eq!(read(NATIVE, Dialect::MySql), Some((Plugin::Native, [7; 20])));
+        assert_eq!(read(CACHING, Dialect::MySql), Some((Plugin::CachingSha2, [7; 20])));
+        assert_eq!(read(CACHING, Dialect::MariaDb), None);
+        for plugin in ["mysql_clear_password", "sha256_password", "dialog", "client_ed25519", ""] {
+            assert_eq!(read(plugin, Dialect::MariaDb), None, "{plugin}");
+            assert_eq!(read(plugin, Dialect::MySql), None, "{plugin}");
         }
     }
 
-    /// From the manual of MariaDB: what PASSWORD('mypass') answers.
-    #[test]
-    fn what_is_kept_of_a_password_is_what_the_manual_says() {
-        assert_eq!(kept_of(b"mypass"), "*6C8989366EAF75BB670AD8EA7A7FC1176A95CEF4");
+    /// A server that says this, packet by packet, and lets in after that; how the login ended, and the
+    /// last packet that it heard.
+    async fn logs_in(
+        version: &str,
+        line: Line,
+        says: &[&[u8]],
+    ) -> (Result<(), WireError>, Vec<u8>) {
+        let (ours, theirs) = tokio::io::duplex(4_096);
+        let password = SecretVec::copy_of(b"hunter2");
+        let login = Login { account: "root", password: &password };
+        let client = async {
+            let mut wire = Wire::over(ours);
+            let greeting = wire.greeting().await.unwrap();
+            wire.log_in(&greeting, login, line).await
+        };
+        let plugin = if version == MYSQL { CACHING } else { NATIVE };
+        let server = async {
+            let mut wire = Wire::over(theirs);
+            wire.write(&greeting(version, plugin)).await.unwrap();
+            let mut heard = wire.read().await.unwrap().to_vec();
+            for packet in says {
+                wire.write(packet).await.unwrap();
+                if !matches!(packet, [1, 3]) {
+                    match wire.read().await {
+                        Ok(packet) => heard = packet.to_vec(),
+                        // It has hung up.
+                        Err(_) => return heard,
+                    }
+                }
+            }
+            wire.write(&[0]).await.unwrap();
+            heard
+        };
+        tokio::join!(client, server)
+    }
+
+    #[tokio::test]
+    async fn password_itself_goes_to_a_mysql_where_nobody_reads_along() {
+        for line in [Line::Socket, Line::Tls] {
+            let (ended, heard) = logs_in(MYSQL, line, &[&[1, 4]]).await;
+            assert!(ended.is_ok() && heard == b"hunter2\0", "{line:?}: {ended:?}");
+        }
+        let to_native = [&[0xfe], &switch(NATIVE)[..]].concat();
+        for (version, line, says) in [
+            (MYSQL, Line::Clear, &[&[1_u8, 4][..]][..]),
+            (MYSQL, Line::Tls, &[&to_native, &[1, 4]]),
+            (MARIADB, Line::Tls, &[&[1, 4]]),
+            (MARIADB, Line::Socket, &[&[1, 4]]),
+        ] {
+            let (ended, heard) = logs_in(version, line, says).await;
+            assert!(matches!(ended, Err(WireError::Foreign(_))), "{version} {line:?}");
+            assert!(!heard.windows(7).any(|part| part == b"hunter2"), "{version} {line:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn answer_that_a_mysql_knows_lets_in() {
+        let (ended, heard) = logs_in(MYSQL, Line::Clear, &[&[1, 3]]).await;
+        let answer = Plugin::CachingSha2.answer(b"12345678901234567890", b"hunter2");
+        assert!(ended.is_ok() && heard.windows(32).any(|part| part == &answer[..]));
+        let to_native = [&[0xfe], &switch(NATIVE)[..]].concat();
+        let (ended, heard) = logs_in(MYSQL, Line::Clear, &[&to_native]).await;
+        assert!(ended.is_ok());
+        assert_eq!(heard, **Plugin::Native.answer(&[7; 20], b"hunter2"));
     }
 
     #[test]

@@ -227,6 +227,8 @@ fn read_pin(path: &Path) -> Result<(SecretVec, Vec<u8>), SealDeviceError> {
 fn run_host(program: &Path, question: &SecretVec) -> Result<SecretVec, SealDeviceError> {
     let spawned = Command::new(program)
         .env_remove("LASTKEY_TOKEN")
+        .env_remove("AWS_SECRET_ACCESS_KEY")
+        .env_remove("AWS_SESSION_TOKEN")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn();

@@ -19,6 +19,7 @@ use lastkey_wire::native::audit::{
 use lastkey_wire::native::query::DryRunQuery;
 
 use super::decode::{Ask, RequestBody, page_len, parse};
+use super::nodes::{fingerprint, parse_fingerprint};
 use super::query::{Query, switch};
 use crate::answer::{Answer, Content};
 use crate::problem::{Problem, Syntax};
@@ -156,7 +157,10 @@ pub(super) async fn add_witness(
     let change = match body.url {
         Some(url) if key.kind() == KeyKind::Cosignature => {
             let url = checked_url(url)?;
-            WitnessChange::Ask(Witness { key, url, ca_fingerprint: body.ca_fingerprint })
+            let pinned = body.ca_fingerprint;
+            let pinned = pinned.map(|text| parse("ca_fingerprint", &text, parse_fingerprint));
+            let ca_fingerprint = pinned.transpose()?.as_ref().map(fingerprint);
+            WitnessChange::Ask(Witness { key, url, ca_fingerprint })
         }
         None if key.kind() == KeyKind::Ed25519 => WitnessChange::Accept(key),
         Some(_) => return Err(Syntax::field("key", "expected the key of a witness").into()),
@@ -165,12 +169,21 @@ pub(super) async fn add_witness(
     Ok(witnesses_view(&ask.engine().change_witnesses(ask.call(), change).await?))
 }
 
+/// An address that the server would call: the rest is judged when it does.
 fn checked_url(url: String) -> Result<String, Syntax> {
-    let is_http = url.starts_with("https://") || url.starts_with("http://");
-    if is_http && url.len() <= 2_048 && url.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let host = |scheme: &str| url.strip_prefix(scheme).and_then(|rest| rest.split('/').next());
+    let is_loopback = |host: &str| {
+        ["localhost", "127.0.0.1", "[::1]"].into_iter().any(|name| {
+            let port = host.strip_prefix(name);
+            port.is_some_and(|port| port.is_empty() || port.starts_with(':'))
+        })
+    };
+    let is_called = host("https://").is_some_and(|host| !host.is_empty())
+        || host("http://").is_some_and(is_loopback);
+    if is_called && url.len() <= 2_048 && url.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(url)
     } else {
-        Err(Syntax::field("url", "expected an https:// URL"))
+        Err(Syntax::field("url", "expected an https:// URL, or http:// for loopback"))
     }
 }
 
@@ -191,4 +204,29 @@ fn witnesses_view(witnesses: &Witnesses) -> WitnessesReply {
     });
     let logs = witnesses.theirs.iter().map(ToString::to_string);
     WitnessesReply { witnesses: ours.collect(), logs: logs.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::checked_url;
+
+    #[test]
+    fn witnesses_have_addresses_of_https_or_loopback() {
+        for url in
+            ["https://w.example/a", "http://127.0.0.1:1/a", "http://localhost", "http://[::1]:9"]
+        {
+            assert!(checked_url(url.to_owned()).is_ok(), "{url}");
+        }
+        for url in [
+            "http://w.example",
+            "http://127.0.0.1.example/",
+            "http://localhost.example",
+            "https://",
+            "https://w.example/a b",
+            "https://w.example/\n",
+            "w.example",
+        ] {
+            assert!(checked_url(url.to_owned()).is_err(), "{url}");
+        }
+    }
 }

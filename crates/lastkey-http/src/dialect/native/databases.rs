@@ -43,7 +43,8 @@ pub(super) async fn describe(ask: &Ask, _: DryRunQuery) -> Result<DatabaseView, 
 /// `PUT /v1/databases/{name}`
 pub(super) async fn add(ask: &Ask, body: AddDatabaseRequest) -> Result<DatabaseView, Problem> {
     let (kind, _) = DatabaseKind::of_address(&body.address).ok_or_else(|| {
-        Syntax::field("address", "expected postgresql://HOST/NAME or mariadb://HOST/NAME")
+        let expected = "expected postgresql://HOST/NAME, mariadb://HOST/NAME or mysql://HOST/NAME";
+        Syntax::field("address", expected)
     })?;
     let request = DatabaseRequest {
         kind,

@@ -55,10 +55,11 @@ pub(super) fn fingerprint(bytes: &[u8; 32]) -> String {
     })
 }
 
-/// SHA-256 as people write it.
-fn parse_fingerprint(text: &str) -> Result<[u8; 32], &'static str> {
+/// SHA-256 as people write it, with or without colons.
+pub(super) fn parse_fingerprint(text: &str) -> Result<[u8; 32], &'static str> {
     const FORM: &str = "expected `sha256:` and 64 hexadecimal digits";
-    let digits = text.strip_prefix("sha256:").map(str::to_ascii_lowercase);
+    let digits = text.strip_prefix("sha256:");
+    let digits = digits.map(|digits| digits.to_ascii_lowercase().replace(':', ""));
     digits.and_then(|digits| from_hex(digits.as_bytes())).ok_or(FORM)
 }
 
@@ -191,6 +192,8 @@ mod tests {
         let digits = text.strip_prefix("sha256:").unwrap();
         let loud = format!("sha256:{}", digits.to_uppercase());
         assert_eq!(parse_fingerprint(&loud), Ok(bytes));
+        let parted: Vec<_> = digits.as_bytes().chunks(2).map(String::from_utf8_lossy).collect();
+        assert_eq!(parse_fingerprint(&format!("sha256:{}", parted.join(":"))), Ok(bytes));
         for wrong in [
             digits,
             text.strip_suffix('9').unwrap(),

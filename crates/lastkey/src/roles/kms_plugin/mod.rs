@@ -59,7 +59,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// A configuration file, for several providers or servers.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["socket", "key", "data"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all =
+            ["socket", "key", "data", "cluster", "group", "recovery_key", "metrics"]
+    )]
     config: Option<PathBuf>,
 }
 
