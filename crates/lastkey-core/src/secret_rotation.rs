@@ -221,6 +221,11 @@ pub struct Webhook {
     pub recipe: Recipe,
 }
 
+/// What is due by elapsed time may be earlier by the wall clock, in seconds: both are cut to whole
+/// seconds and tick at moments of their own. Less than a minute, the shortest time from one moment
+/// of the calendar to the next.
+const EARLY_SECS: u64 = 5;
+
 /// When a secret rotates by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
@@ -252,11 +257,15 @@ impl Schedule {
         }
     }
 
-    /// Whether it may begin at a moment of the wall clock: within a window, if it has windows.
+    /// Whether it may begin at a moment of the wall clock: within a window, if it has windows, and
+    /// not just before a moment of the calendar, with which it would be due once more.
     #[must_use]
     pub fn is_open(&self, now: Timestamp) -> bool {
         match self {
-            Self::Every(_) | Self::At { window_secs: 0, .. } => true,
+            Self::Every(_) => true,
+            Self::At { cron, window_secs: 0 } => {
+                cron.next_after(now).is_none_or(|next| next.0.saturating_sub(now.0) > EARLY_SECS)
+            }
             Self::At { cron, window_secs } => {
                 let before = Timestamp(now.0.saturating_sub(u64::from(*window_secs) + 1));
                 cron.next_after(before).is_some_and(|begins| begins <= now)
@@ -480,5 +489,8 @@ mod tests {
         assert_eq!(latest, Elapsed(1_000 + 2 * hour - 1));
         let without = Schedule::At { cron, window_secs: 0 };
         assert!(without.is_open(Timestamp(begins + 5 * hour)));
+        for (at, open) in [(begins - 6, true), (begins - 1, false), (begins, true)] {
+            assert_eq!(without.is_open(Timestamp(at)), open, "{at}");
+        }
     }
 }

@@ -32,6 +32,7 @@ use crate::ops::secrets::{NODES_AT_ONCE, Turns, WATCHES_AT_ONCE};
 use crate::people::STRETCHED_AT_ONCE;
 use crate::root::MaterialKeys;
 use crate::seal_book::Book;
+use crate::seats::Seats;
 
 /// The world as use cases see it, the store aside.
 #[derive(Clone)]
@@ -85,8 +86,8 @@ pub struct Engine {
     pub(crate) burns: Mutex<Attempts>,
     /// A permit for each password that is stretched.
     pub(crate) stretching: Semaphore,
-    /// A permit for each watch of secrets.
-    pub(crate) watches: Semaphore,
+    /// For watches of secrets.
+    pub(crate) watches: Seats,
     /// Which secrets are being rotated.
     pub(crate) turns: Turns,
     /// Whose root accounts are being used.
@@ -94,7 +95,7 @@ pub struct Engine {
     /// Whose accounts of databases are being worked on.
     pub(crate) leases: Leases,
     /// The same for agents of nodes, of whom each needs one all the time.
-    pub(crate) node_watches: Semaphore,
+    pub(crate) node_watches: Seats,
     /// Who holds which version of a secret.
     pub(crate) holders: Holders,
     /// Becomes true when the gate lets go of the engine: nobody waits any longer then.
@@ -157,11 +158,11 @@ impl Engine {
             claimed: AttemptsOfCallers::none(),
             burns: Mutex::new(Attempts::full(Pace::BURN)),
             stretching: Semaphore::new(STRETCHED_AT_ONCE),
-            watches: Semaphore::new(WATCHES_AT_ONCE),
+            watches: Seats::new(WATCHES_AT_ONCE),
             turns: Turns::default(),
             root_turns: RootTurns::default(),
             leases: Leases::default(),
-            node_watches: Semaphore::new(NODES_AT_ONCE),
+            node_watches: Seats::new(NODES_AT_ONCE),
             holders,
             retiring: watch::Sender::new(false),
             nodes,

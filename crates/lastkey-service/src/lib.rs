@@ -22,6 +22,7 @@ pub mod restoring;
 mod root;
 mod seal_authority;
 mod seal_book;
+mod seats;
 mod secret_box;
 mod unsealing;
 mod usage;

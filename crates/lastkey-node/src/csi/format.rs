@@ -1,8 +1,9 @@
 //! Fields of a secret as one file: JSON, YAML, dotenv, properties.
 //!
 //! Room      `node`.
-//! Source    RFC 8259; YAML 1.2.2, whose double-quoted scalars hold those of JSON; systemd's and
-//!           docker's reading of environment files; `java.util.Properties`.
+//! Source    RFC 8259; YAML 1.1 and 1.2.2, whose double-quoted scalars hold those of JSON, apart from
+//!           characters that are escaped here; Docker Compose's reading of environment files, which
+//!           that of shells and of systemd is but for line breaks; `java.util.Properties`.
 //! Holds     Whatever stands in a value, it is read back as that value and opens no other line.
 
 use std::collections::BTreeMap;
@@ -44,7 +45,8 @@ pub(super) fn write(fields: &Map<String, Value>, format: Format) -> Result<Vec<u
         }
         Format::Yaml => {
             for (name, value) in fields {
-                text.push_str(&format!("{}: {value}\n", Value::from(name.as_str())));
+                let line = format!("{}: {value}\n", Value::from(name.as_str()));
+                line.chars().for_each(|letter| push_yaml(&mut text, letter));
             }
         }
         Format::Dotenv => {
@@ -52,7 +54,7 @@ pub(super) fn write(fields: &Map<String, Value>, format: Format) -> Result<Vec<u
                 if !is_variable(name) {
                     return Err(FormatError::Variable(name.clone()));
                 }
-                text.push_str(&format!("{name}=\"{}\"\n", quoted(&plain(value))));
+                text.push_str(&format!("{name}={}\n", in_quotes(&plain(value))));
             }
         }
         Format::Properties => {
@@ -63,6 +65,17 @@ pub(super) fn write(fields: &Map<String, Value>, format: Format) -> Result<Vec<u
         }
     }
     Ok(text.into_bytes())
+}
+
+/// JSON lets these characters stand in a text as they are. In YAML they are not allowed or, by
+/// version 1.1, end a line.
+fn push_yaml(text: &mut String, letter: char) {
+    match letter {
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+            text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        }
+        other => text.push(other),
+    }
 }
 
 /// A text as it is, anything else as JSON.
@@ -79,6 +92,17 @@ fn is_variable(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// In single quotes where all readers take those as they are, which spares escapes that some readers
+/// of double quotes do not know; else in double ones.
+fn in_quotes(text: &str) -> String {
+    let is_plain = text.chars().all(|letter| !matches!(letter, '\'' | '\\' | '\n' | '\r'));
+    if is_plain && text.contains(['"', '$', '`']) {
+        format!("'{text}'")
+    } else {
+        format!("\"{}\"", quoted(text))
+    }
 }
 
 /// Inside double quotes of a shell or of an environment file.
@@ -144,6 +168,81 @@ mod tests {
         assert_eq!(yaml.get("b").int(), Some(5));
         let json: Value = serde_json::from_str(&written(&hostile, Format::Json)).unwrap();
         assert_eq!(json, hostile);
+    }
+
+    #[test]
+    fn characters_that_end_a_line_in_yaml_alone_are_escaped() {
+        let hostile =
+            json!({ "k\u{85}": "a\u{85} b\u{2028}c\u{2029}d\u{7f}\u{9f}\u{feff}\u{a0}é" });
+        let text = written(&hostile, Format::Yaml);
+        assert_eq!(
+            text,
+            "\"k\\u0085\": \"a\\u0085 b\\u2028c\\u2029d\\u007f\\u009f\\ufeff\u{a0}é\"\n"
+        );
+        let yaml = yaml::parse(&text, 1).unwrap();
+        assert_eq!(yaml.get("k\u{85}").text(), hostile["k\u{85}"].as_str());
+    }
+
+    /// Texts of one line that break out of quotes, lines or escapes where they can.
+    const HOSTILE: [&str; 12] = [
+        "a$b ${HOME} $(id)",
+        "a`id`",
+        "say \"x\"",
+        "it's $5",
+        "back\\",
+        "\\n",
+        " # no comment ",
+        "A=\"1\"; B='2'",
+        "'",
+        "\u{feff}\u{85}\u{2028}",
+        "\u{7f}\t\u{9f}",
+        "\u{e9}\u{1F511}",
+    ];
+
+    fn hostile() -> Value {
+        let named = HOSTILE.iter().enumerate().map(|(at, text)| (format!("V{at}"), json!(text)));
+        Value::Object(named.collect())
+    }
+
+    #[test]
+    fn shell_reads_back_what_stands_in_a_dotenv_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("env");
+        std::fs::write(&file, written(&hostile(), Format::Dotenv)).unwrap();
+        for (at, text) in HOSTILE.iter().enumerate() {
+            let script = format!(". \"$1\"; printf %s \"$V{at}\"");
+            let mut shell = std::process::Command::new("sh");
+            let read = shell.args(["-c", &script, "sh"]).arg(&file).output().unwrap();
+            assert_eq!(String::from_utf8(read.stdout).unwrap(), *text, "V{at}");
+        }
+    }
+
+    #[test]
+    fn pyyaml_reads_back_what_stands_in_a_yaml_file() {
+        let python = |interpreter: &&str| {
+            let probe =
+                std::process::Command::new(interpreter).args(["-c", "import yaml"]).output();
+            probe.is_ok_and(|probe| probe.status.success())
+        };
+        let Some(python) = ["python3", "/usr/bin/python3"].into_iter().find(python) else {
+            let said =
+                b"\nSKIPPED pyyaml_reads_back_what_stands_in_a_yaml_file: needs python3-yaml\n";
+            std::io::Write::write_all(&mut std::io::stderr(), said).unwrap();
+            return;
+        };
+        let mut fields = hostile();
+        fields["two\nlines\u{85}"] = json!("a\nb\r\nc");
+        fields["more"] = json!({ "a": ["\u{2029}", 5, null, true] });
+        let folder = tempfile::tempdir().unwrap();
+        let (yaml, json) = (folder.path().join("yaml"), folder.path().join("json"));
+        std::fs::write(&yaml, written(&fields, Format::Yaml)).unwrap();
+        std::fs::write(&json, fields.to_string()).unwrap();
+        let script = "import json, sys, yaml\n\
+                      read = [open(path, encoding='utf-8') for path in sys.argv[1:]]\n\
+                      sys.exit(yaml.safe_load(read[0]) != json.load(read[1]))";
+        let mut python = std::process::Command::new(python);
+        let run = python.args(["-c", script]).arg(yaml).arg(json).output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     }
 
     #[test]

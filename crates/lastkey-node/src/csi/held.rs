@@ -46,6 +46,8 @@ pub(super) struct Told {
     pub(super) delivered: BTreeMap<String, u32>,
     /// Some of it came from memory while the service was away, which nobody was told yet.
     pub(super) given_in_outage: bool,
+    /// It was read beside the watch, which may have been told of a change meanwhile.
+    pub(super) is_unsure: bool,
 }
 
 /// A volume as it was made.
@@ -125,12 +127,18 @@ impl Slot {
         }
         let before = told.clone();
         told.pod = Some(held.asked.holder());
+        told.is_unsure |= told.seen != held.seen;
         told.seen = held.seen.clone();
         if is_delivered {
             told.delivered = held.versions.clone();
             told.given_in_outage |= held.session.is_none();
         }
         (*told != before).then_some(before)
+    }
+
+    /// It is being compared with what the service has told.
+    pub(super) fn compare(&self) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).is_unsure = false;
     }
 
     /// The service was told this of the volume. What has changed since is still to be told.

@@ -3,7 +3,7 @@
 //! Room      `node`, tests.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ pub(super) struct Service {
     changed: Notify,
     /// Reads are refused with this code.
     refuses: Mutex<Option<&'static str>>,
-    /// Reads are never answered.
-    hangs: AtomicBool,
+    /// How long what was read is on its way.
+    pub(super) delay: Mutex<Duration>,
 }
 
 impl Service {
@@ -56,9 +56,6 @@ impl SecretOps for Service {
 
     async fn read(&self, _: &PodSession, _: &str, of: &Which) -> Result<ReadSecret, SecretError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        if self.hangs.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
         if let Some(code) = *self.refuses.lock().unwrap() {
             let message = "access denied".to_owned();
             return Err(SecretError::Refused { code: code.to_owned(), message });
@@ -68,6 +65,8 @@ impl SecretOps for Service {
         tokio::task::yield_now().await;
         self.reads.fetch_sub(1, Ordering::SeqCst);
         let version = self.version.load(Ordering::SeqCst) + 1;
+        let delay = *self.delay.lock().unwrap();
+        tokio::time::sleep(delay).await;
         let value = ReadValue::Opaque(SecretVec::take(format!("value {version}").into_bytes()));
         let ask_after = (*of == Which::Account).then_some(Duration::from_secs(600));
         Ok(ReadSecret { version, made_at: String::new(), value, ask_after })
@@ -206,6 +205,57 @@ async fn watch_renews_what_changed_and_says_who_holds_what() {
     assert_eq!(versions(all.first().unwrap()), Some(vec![1, 1]));
     assert_eq!(versions(all.last().unwrap()), Some(vec![2, 2]));
     assert!(!watching.is_finished());
+    watching.abort();
+}
+
+/// A pod starts while a secret changes: what it was given is old by the time that it is there.
+#[tokio::test(start_paused = true)]
+async fn volume_that_was_read_before_a_change_and_made_after_it_gets_the_new_version() {
+    let (service, provider) = provider(None);
+    let (first, late) = (request("u", &token("u", 1)), request("v", &token("v", 1)));
+    mounted(&provider, &first).await;
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    *service.delay.lock().unwrap() = Duration::from_secs(10);
+    let (making, asked) = (Arc::clone(&provider), late.clone());
+    let making = tokio::spawn(async move { mounted(&making, &asked).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    *service.delay.lock().unwrap() = Duration::ZERO;
+    service.version.store(1, Ordering::SeqCst);
+    service.changed.notify_one();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(mounted(&provider, &first).await, "value 2");
+    assert_eq!(making.await.unwrap(), "value 1");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let calls = service.calls();
+    assert_eq!(mounted(&provider, &late).await, "value 2");
+    // The pod has it now, which is told; then there is nothing more to ask.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = service.asked.lock().unwrap().len();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((service.calls(), service.asked.lock().unwrap().len()), (calls, asked));
+    watching.abort();
+}
+
+/// None of the volumes is more right than another before the service has spoken.
+#[tokio::test(start_paused = true)]
+async fn volumes_that_have_seen_different_versions_all_get_the_current_one() {
+    let (service, provider) = provider(None);
+    let requests: Vec<_> = (0..8)
+        .map(|one| {
+            let pod = format!("pod-{one}");
+            request(&pod, &token(&pod, 1))
+        })
+        .collect();
+    for (at, asked) in requests.iter().enumerate() {
+        service.version.store(u32::from(at % 2 == 1), Ordering::SeqCst);
+        mounted(&provider, asked).await;
+    }
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for asked in &requests {
+        assert_eq!(mounted(&provider, asked).await, "value 2");
+    }
     watching.abort();
 }
 
@@ -428,7 +478,7 @@ async fn without_a_pod_there_is_no_account_of_a_database_and_none_of_another_ser
 async fn driver_is_answered_in_time_whatever_the_service_does() {
     let (service, provider) = provider(None);
     mounted(&provider, &request("u", &token("u", 1))).await;
-    service.hangs.store(true, Ordering::SeqCst);
+    *service.delay.lock().unwrap() = Duration::from_secs(7_200);
     let (asked, begun) = (request("u", &token("u", 2)), Instant::now());
     // A volume that is mounted stays, however many ask for it at once.
     let (first, second, third) = tokio::join!(
@@ -448,7 +498,7 @@ async fn driver_is_answered_in_time_whatever_the_service_does() {
     let mut asked = request("u", &token("u", 2));
     asked.attributes = asked.attributes.replace("a/b", "a/d");
     provider.mount(Personality::Lastkey, &asked).await.unwrap_err();
-    service.hangs.store(false, Ordering::SeqCst);
+    *service.delay.lock().unwrap() = Duration::ZERO;
     assert_eq!(mounted(&provider, &request("v", &token("v", 1))).await, "value 1");
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Room      `node`.
 //! Holds     The question says what this node knows and who on it holds what, so nothing is lost
-//!           when the connection, the service or this process was away: it asks again. What cannot
-//!           be renewed stays as it is.
+//!           when the connection, the service or this process was away: it asks again. Where
+//!           volumes differ in what they have seen, or one was read while a change was told, the
+//!           service is asked which is right. What cannot be renewed stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -20,6 +21,9 @@ use crate::ports::{Holder, News, Question, SecretError, Seen};
 
 /// Names of one question.
 const AT_ONCE: usize = 1_000;
+/// Holders that a service hears of one node. What is beyond is left out, and said to be: changes
+/// are told all the same.
+const MOST_HOLDERS: usize = 8_192;
 /// Volumes come and go in bursts; they are told about together.
 const GATHER: Duration = Duration::from_millis(50);
 /// Volumes that are made anew at the same time, so that the service is not flooded by one node.
@@ -30,6 +34,9 @@ const AWAY: Duration = Duration::from_secs(1);
 const DENIED: Duration = Duration::from_secs(60);
 /// Volumes that could not be renewed are tried again after this.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// A version that no secret has: who says that he has seen it is told the current one at once.
+const IN_DOUBT: Option<u32> = Some(u32::MAX);
 
 /// How long after its start a provider may not have been asked for volumes that are mounted: the
 /// kubelet asks about once a minute.
@@ -60,6 +67,17 @@ struct Memory {
     sent: Option<String>,
     /// Secrets whose volumes could not be renewed while the service was away.
     behind: BTreeSet<String>,
+}
+
+impl Memory {
+    /// What the service is asked of a secret, as far as one volume is concerned.
+    fn question_of(&self, told: &Told, version: Option<u32>, name: &str) -> Option<u32> {
+        match self.known.get(name) {
+            None => version,
+            Some(Some(known)) if told.is_unsure && version != Some(*known) => IN_DOUBT,
+            Some(known) => *known,
+        }
+    }
 }
 
 impl Provider {
@@ -103,8 +121,11 @@ impl Provider {
             let told = slot.told();
             let Some(pod) = &told.pod else { continue };
             for (name, version) in &told.seen {
-                let known = memory.known.get(name).copied();
-                seen.insert(name.clone(), known.unwrap_or(*version));
+                let asked = memory.question_of(&told, *version, name);
+                let before = seen.entry(name.clone()).or_insert(asked);
+                if *before != asked {
+                    *before = IN_DOUBT;
+                }
             }
             holders.extend(told.delivered.iter().map(|(secret, version)| Holder {
                 secret: secret.clone(),
@@ -117,8 +138,8 @@ impl Provider {
             }
         }
         memory.known.retain(|name, _| seen.contains_key(name));
-        let holders: Vec<_> = holders.into_iter().collect();
-        let holders_incomplete = self.learns();
+        let holders_incomplete = self.learns() || holders.len() > MOST_HOLDERS;
+        let holders: Vec<_> = holders.into_iter().take(MOST_HOLDERS).collect();
         let digest = digest_of(&holders, holders_incomplete);
         let is_sent = memory.sent.as_ref() == Some(&digest);
         // Of another provider before this one the service may think that it has volumes: once
@@ -274,6 +295,7 @@ impl Provider {
 
     /// Renews a volume; no when that may succeed later.
     async fn renewed_or_told(&self, slot: &Slot, told_at: Instant) -> bool {
+        slot.compare();
         let failed = match self.renew(slot).await {
             Ok(is_delivered) => {
                 self.metrics.renewed(told_at.elapsed());
@@ -354,6 +376,26 @@ mod tests {
         let whole = provider.round(&mut memory).unwrap();
         let question = &whole.questions[0];
         assert!(!question.holders_incomplete && question.holders.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn holders_that_are_too_many_do_not_keep_a_node_from_asking() {
+        let (_, provider) = provider(None);
+        let objects: Vec<_> = (0..500).map(|one| format!("- {{secret: a/{one}}}")).collect();
+        for one in 0..17 {
+            let pod = format!("pod-{one}");
+            let mut asked = request(&pod, &token(&pod, 1));
+            let mut attributes: serde_json::Value =
+                serde_json::from_str(&asked.attributes).unwrap();
+            attributes["objects"] = objects.join("\n").into();
+            asked.attributes = attributes.to_string();
+            mounted(&provider, &asked).await;
+        }
+        advance(LEARNS).await;
+        let round = provider.round(&mut Memory::default()).unwrap();
+        let question = &round.questions[0];
+        assert_eq!(question.holders.as_ref().map(Vec::len), Some(MOST_HOLDERS));
+        assert!(question.holders_incomplete);
     }
 
     #[tokio::test(start_paused = true)]

@@ -244,6 +244,24 @@ async fn nothing_rotates_outside_its_window() {
     assert_eq!(world.current_no("a").await, 2);
 }
 
+/// Both clocks are cut to whole seconds: by the one a time has come that by the other is a second
+/// away, and would be the next time of the calendar.
+#[tokio::test]
+async fn a_time_of_the_calendar_rotates_once_when_the_clocks_tick_apart() {
+    let world = world().await;
+    world.write_text("a", b"old").await;
+    // It is 2027-01-15T08:00:00Z.
+    let cron = Cron::parse("0 9 * * *").unwrap();
+    let schedule = Some(Schedule::At { cron, window_secs: 0 });
+    world.set("a", RotationRequest { schedule, ..every_day(drawn(32)) }).await.unwrap();
+    world.clock.jump_wall(-1);
+    for (pause, expected) in [(3_600, 1), (1, 2), (1, 2), (86_398, 2), (1, 3)] {
+        world.clock.pass(Duration::from_secs(pause));
+        world.engine.run_rotations_due().await;
+        assert_eq!(world.current_no("a").await, expected, "{pause}");
+    }
+}
+
 #[tokio::test]
 async fn the_old_version_is_revoked_when_its_overlap_has_ended_and_not_before() {
     let world = world().await;
@@ -356,6 +374,41 @@ async fn a_rotation_that_stops_anywhere_goes_on_and_never_loses_the_password_in_
                 assert_eq!(account, "shop_b", "{write} {fault:?}");
             }
         }
+    }
+}
+
+/// The same without a database: with a program there is one write more, between the new version
+/// that is current and the end.
+#[tokio::test]
+async fn a_rotation_of_any_strategy_that_stops_anywhere_goes_on_and_tells_its_program() {
+    let stops = [Fault::Before, Fault::After];
+    let stops = stops.into_iter().flat_map(|fault| (0..5).map(move |write| (write, fault)));
+    for ((write, fault), is_hooked) in stops.flat_map(|stop| [(stop, true), (stop, false)]) {
+        if !is_hooked && write == 4 {
+            continue;
+        }
+        let world = world().await;
+        world.hooked().await;
+        if !is_hooked {
+            world.set("a", every_day(drawn(32))).await.unwrap();
+        }
+        world.store_faults(write, fault);
+        let at = format!("{write} {fault:?} {is_hooked}");
+        assert_eq!(code(world.turn("a").await), "Unavailable", "{at}");
+        let world = world.unseal_again().await;
+        assert!(matches!(world.stage("a", "current").await.unwrap().len(), 3 | 32), "{at}");
+        world.engine.run_rotations_due().await;
+        assert_eq!(world.rotation("a").await.rotation.under_way, None, "{at}");
+        let steps = world.webhooks.steps();
+        if write == 0 && fault == Fault::Before {
+            assert_eq!(world.stage("a", "current").await.unwrap(), b"old", "{at}");
+            assert!(steps.iter().all(|step| step == "create"), "{at}: {steps:?}");
+            continue;
+        }
+        assert_eq!(world.current_no("a").await, 2, "{at}");
+        assert_eq!(world.stage("a", "previous").await.unwrap(), b"old", "{at}");
+        let told = is_hooked.then_some("finish 2");
+        assert_eq!(steps.last().map(String::as_str), told, "{at}: {steps:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lastkey_core::ids::{InstanceId, KeyRef, VersionNo};
 use lastkey_core::key::{DeletionWindow, Tags};
 use lastkey_core::ports::{Expected, RecordKeys, SealedStore as _, Store, StoreError, Write};
-use lastkey_core::record::{PathRange, RecordPath};
+use lastkey_core::record::{PathRange, Record, RecordPath};
 use lastkey_core::secret_item::{SecretName, SecretPath, Stage, ValueKind};
 use lastkey_core::secret_value::Fields;
 use lastkey_core::time::Timestamp;
@@ -22,6 +22,7 @@ use lastkey_service::ops::ask_policy::{About, Whose};
 use lastkey_service::ops::secrets::{
     Listed, PutRequest, Search, SecretChange, SecretView, Transfer, Value, Which,
 };
+use lastkey_testkit::fixtures;
 
 use crate::world::{Named as _, World, admin, alias, call_by, code, none, request, world};
 
@@ -472,6 +473,24 @@ async fn pages_of_a_list_meet_without_gap_or_overlap() {
     let early = Some("a".to_owned());
     let page = world.engine.list_secrets(admin(), &below, early, 100).await.unwrap();
     assert_eq!(page.entries.len(), 8);
+}
+
+/// What lies below a path is passed over, and not read to name the path.
+#[tokio::test]
+async fn paths_of_many_secrets_are_one_page() {
+    let world = world().await;
+    let records = world.records();
+    for team in 0..25 {
+        let put = |number: u32| {
+            let item = fixtures::secret_item(&format!("team-{team:02}/{number:04}"));
+            let (path, record) = (RecordPath::secret(&item.name), Some(Record::Secret(item)));
+            Write { path, expected: Expected::Absent, record }
+        };
+        records.commit((0..1_000).map(put).collect()).await.unwrap();
+    }
+    let top = Search::default();
+    let page = world.engine.list_secrets(admin(), &top, None, 1_000).await.unwrap();
+    assert_eq!((page.entries.len(), page.next), (25, None));
 }
 
 #[tokio::test]

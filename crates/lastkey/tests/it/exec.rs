@@ -93,6 +93,11 @@ fn files_lie_in_memory_and_go_when_the_program_ends() {
     let (code, out, err) = house.told(&options, script);
     assert_eq!((code, out.as_str()), (Some(3), "one 400\n"), "{err}");
     assert!(!folder.exists());
+    // One that is there may be somebody's: it is left alone.
+    fs::create_dir(&folder).unwrap();
+    let (code, _, err) = house.told(&options, "true");
+    assert!(code == Some(2) && err.contains("is there already"), "{err}");
+    fs::remove_dir(&folder).unwrap();
     // Cargo's own folder is on a disk.
     let disk = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exec-on-disk");
     let (code, _, err) = house.told(&format!("--files {}", disk.display()), "true");

@@ -236,6 +236,27 @@ impl Role {
 }
 
 #[test]
+fn secret_that_is_deleted_leaves_what_was_written_and_goes_on_when_it_is_restored() {
+    let (folder, secrets) = (tempfile::tempdir().unwrap(), Secrets::default());
+    let server = Server::dev(&folder.path().join("data"));
+    let put = |value: &[u8]| {
+        let body = json!({ "value": base64(value) }).to_string();
+        server.admin().done("PUT", "/v1/secrets/prod%2Fdb", &body);
+    };
+    put(b"one");
+    let line = sync_line(folder.path(), &secrets.serve());
+    let following = Running::start(&mut server.client(line.split_whitespace()));
+    following.logs("in etcd");
+    server.cli("secret delete prod/db").ok();
+    following.logs("warning: prod/db: it is deleted");
+    assert_eq!(secrets.get(DB)["data"]["value"], base64(b"one"));
+    server.cli("secret restore prod/db").ok();
+    put(b"two");
+    following.logs("version 2 is in shop/db");
+    assert_eq!(secrets.get(DB)["data"]["value"], base64(b"two"));
+}
+
+#[test]
 fn token_that_counts_no_more_is_read_anew() {
     let (role, secrets) = (Role::made(), Secrets::default());
     role.put(b"one");

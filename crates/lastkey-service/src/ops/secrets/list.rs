@@ -22,8 +22,8 @@ use crate::ops::describe::check_limit;
 /// Most records that one page reads.
 const MOST_READ: usize = 20_000;
 
-/// Records read at once.
-const READ_AT_ONCE: usize = 1_000;
+/// Records read at once: few where the rest of a path may be passed over, more while it may not.
+const READ_AT_ONCE: core::ops::RangeInclusive<usize> = 16..=1_000;
 
 /// What is looked for.
 #[derive(Clone, Debug, Default)]
@@ -96,9 +96,11 @@ impl Engine {
         self.permit::<ListSecrets>(trail, resource)?;
         trail.call().go_on()?;
         let (clock, mut page, mut read) = (self.clock.observe(), SecretPage::default(), 0);
+        let (few, many) = (*READ_AT_ONCE.start(), *READ_AT_ONCE.end());
+        let mut most = if search.recursive { many } else { few };
         while page.entries.len() < limit && read < MOST_READ {
-            let at_once = READ_AT_ONCE.min(limit.saturating_sub(page.entries.len()));
-            let range = PathRange::secrets(&search.path, after.as_deref(), at_once.max(16));
+            let at_once = most.min(limit.saturating_sub(page.entries.len())).max(few);
+            let range = PathRange::secrets(&search.path, after.as_deref(), at_once);
             let stored = self.store.scan(&range).await?;
             read = read.saturating_add(stored.len());
             let is_last = stored.len() < range.limit;
@@ -118,6 +120,7 @@ impl Engine {
                     break;
                 }
             }
+            most = if skipped { few } else { many.min(most.saturating_mul(4)) };
             page.next = after.clone();
             if is_last && !skipped && page.entries.len() < limit {
                 page.next = None;

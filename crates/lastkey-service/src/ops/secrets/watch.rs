@@ -65,7 +65,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for none or more than 1,000 secrets, or one that stands twice;
     /// [`Error::Denied`] when the caller may list none of them; [`Error::Throttled`] at 256
-    /// watches, of nodes at 4,096; [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    /// watches, of nodes at 4,096, and when half of them are the caller's; [`Error::DryRun`],
+    /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn watch_secrets(
         &self,
         call: &Call,
@@ -120,12 +121,12 @@ impl Engine {
         if !self.heard(trail, statement).await? {
             return Ok(News { holders_wanted: true, ..News::default() });
         }
-        let throttled = |_| Error::Throttled { retry_after: RETRY_AFTER };
         let seats = match node_of(trail.call()) {
             Some(_) => &self.node_watches,
             None => &self.watches,
         };
-        let _seat = seats.try_acquire().map_err(throttled)?;
+        let seat = seats.take(trail.call().caller.principal.name());
+        let _seat = seat.ok_or(Error::Throttled { retry_after: RETRY_AFTER })?;
         let mut retiring = self.retiring.subscribe();
         let until = Instant::now() + wait.min(MAX_WAIT);
         // Before the first look: what changes after it wakes us.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lastkey_core::ids::Name;
 use lastkey_core::key::DeletionWindow;
 use lastkey_core::secret_item::Stage;
 use lastkey_service::call::Call;
@@ -93,16 +94,24 @@ async fn a_stranger_watches_nothing_and_a_watch_has_a_limit() {
 async fn watches_have_seats_of_their_own_and_end_when_the_server_is_sealed() {
     let world = world().await;
     world.put("a", b"1").await.unwrap();
-    let watch = || {
-        let engine = world.engine.clone();
+    let text = "permit(principal == Service::\"eve\", action, resource);".to_owned();
+    let policy = Name::parse("eve").unwrap();
+    world.engine.set_policy(admin(), policy, text, None).await.unwrap();
+    let (own, eve) = (admin().clone(), call_by("eve"));
+    let watch = |by: &Call| {
+        let (engine, by) = (world.engine.clone(), by.clone());
         let wait = Duration::from_secs(3_600);
-        async move { engine.watch_secrets(admin(), &[seen("a", 1)], wait).await }
+        async move { engine.watch_secrets(&by, &[seen("a", 1)], wait).await }
     };
-    let watching: Vec<_> = (0..256).map(|_| tokio::spawn(watch())).collect();
     // The clock of the test goes on only when everybody waits.
     let began = tokio::time::Instant::now();
+    let mut watching: Vec<_> = (0..128).map(|_| tokio::spawn(watch(&eve))).collect();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(code(watch().await), "Throttled");
+    assert_eq!(code(watch(&eve).await), "Throttled");
+    // One caller does not keep the others from it.
+    watching.extend((0..128).map(|_| tokio::spawn(watch(&own))));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(code(watch(&own).await), "Throttled");
     world.gate.stop().await;
     for one in watching {
         assert_eq!(one.await.unwrap().unwrap(), []);

@@ -50,7 +50,15 @@ impl Delivery {
             return variables(args, fetched).map(Self::Variables);
         };
         let doing = || format!("make the folder {}", path.display());
-        DirBuilder::new().mode(0o700).create(path).map_err(|cause| Failure::io(doing(), cause))?;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
+                let problem = "is there already; name a new folder, or remove it when no program \
+                               uses it: one whose lastkey was killed leaves it behind";
+                return Err(Failure::Usage(format!("{} {problem}", path.display())));
+            }
+            Err(cause) => return Err(Failure::io(doing(), cause)),
+        }
         let mut folder = Folder { path: path.clone(), files: BTreeSet::new() };
         let about = rustix::fs::statfs(path).map_err(|cause| Failure::io(doing(), cause.into()))?;
         if about.f_type != TMPFS_MAGIC {

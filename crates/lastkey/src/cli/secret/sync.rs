@@ -147,10 +147,17 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Result<(), Failur
         rounds = (rounds + 1) % ROUNDS;
         turn = match changed(&args, &client, &written).await {
             Ok(false) if rounds != 0 && !is_behind => Turn::default(),
-            Ok(_) => round(&args, &client, &cluster, &mut written, rounds == 0).await,
+            Ok(is_told) => {
+                let turn = round(&args, &client, &cluster, &mut written, rounds == 0).await;
+                if is_told && turn.was_for_nothing() {
+                    // Told again at once: of a secret that may be read and not listed.
+                    tokio::time::sleep(PAUSE).await;
+                }
+                turn
+            }
             Err(failure) => {
                 output::note(&format!("warning: the secrets cannot be watched now: {failure}"));
-                Turn { failed: Some(failure), done: 0 }
+                Turn { failed: Some(failure), ..Turn::default() }
             }
         };
     }
@@ -163,9 +170,16 @@ struct Turn {
     failed: Option<Failure>,
     /// Pairs that are as they should be.
     done: usize,
+    /// Those of them that were not before.
+    written: usize,
 }
 
 impl Turn {
+    /// Whether everything was as it should be already.
+    const fn was_for_nothing(&self) -> bool {
+        self.failed.is_none() && self.written == 0
+    }
+
     /// Turns in a row in which nothing was allowed, when there were so many before this one.
     fn refusals_after(&self, before: u32) -> u32 {
         match &self.failed {
@@ -227,6 +241,7 @@ async fn round(
         match follow(args, client, cluster, pair, before, looks_at_all).await {
             Ok(is_written) => {
                 turn.done += 1;
+                turn.written += usize::from(is_written);
                 if is_written {
                     let version = before.version.map(|one| format!(" version {one}"));
                     let version = version.unwrap_or_default();
@@ -255,6 +270,10 @@ async fn follow(
     looks_at_all: bool,
 ) -> Result<bool, Failure> {
     let shown = client.describe_secret(&pair.name).await?;
+    if shown.destroyed_at.is_some() {
+        let problem = "it is deleted; the Kubernetes Secret stays as it is until it is restored";
+        return Err(Failure::Input(problem.to_owned()));
+    }
     let current = shown.stages.get("current").copied();
     if !looks_at_all && current.is_some() && current == before.version {
         return Ok(false);
@@ -400,12 +419,20 @@ mod tests {
     fn refusals_count_while_nothing_is_allowed() {
         let denied = || Failure::Remote { said: String::new(), end: RemoteEnd::Denied };
         let away = || Failure::unreachable(String::new());
-        let turn = |failed, done| Turn { failed, done };
+        let turn = |failed, done| Turn { failed, done, written: 0 };
         assert_eq!(turn(Some(denied()), 0).refusals_after(2), 3);
         assert_eq!(turn(Some(away()), 0).refusals_after(2), 2);
         // One that is refused among others that are not.
         assert_eq!(turn(Some(denied()), 1).refusals_after(2), 0);
         assert_eq!(turn(None, 0).refusals_after(2), 0);
+    }
+
+    #[test]
+    fn turn_that_found_nothing_to_do_is_not_followed_by_another_at_once() {
+        for (failed, written, expected) in [(false, 0, true), (false, 1, false), (true, 0, false)] {
+            let failed = failed.then(|| Failure::unreachable(String::new()));
+            assert_eq!(Turn { failed, done: 1, written }.was_for_nothing(), expected);
+        }
     }
 
     #[test]

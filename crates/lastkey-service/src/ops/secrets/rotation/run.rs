@@ -5,12 +5,13 @@
 //!           a step that was done and not written down is done again. What fails outside is taken
 //!           back. When the store or the audit log fails, or nobody knows whether a program set the
 //!           new value, the rotation waits where it stands. A value that may count is never
-//!           destroyed: that of `current`, and what a program was told to set.
+//!           destroyed: that of `current`, and what a program was told to set. A program hears that
+//!           its value is current, once at least.
 
 use std::time::Duration;
 
 use lastkey_core::permit::Why;
-use lastkey_core::secret_item::{SecretId, Stage};
+use lastkey_core::secret_item::{SecretId, SecretItem, Stage};
 use lastkey_core::secret_rotation::{
     LastRotation, Overlap, SecretRotation, Step, Strategy, UnderWay,
 };
@@ -83,12 +84,26 @@ impl Engine {
                 self.test_outside(trail, &scene, under_way).await?;
                 Step::Tested
             }
+            Step::Tested if !is_current && is_hooked(&scene.held.rotation) => {
+                return Ok(self.make_current(scene, under_way).await?);
+            }
             Step::Tested => return Ok(self.finish(trail, scene, under_way).await?),
         };
         let held = &scene.held;
         let under_way = Some(UnderWay { step: next, ..under_way.clone() });
         let rotation = SecretRotation { under_way, ..held.rotation.clone() };
         self.store.commit(held.changed(rotation)).await.map_err(Error::from)?;
+        Ok(())
+    }
+
+    /// Makes the new version of a program current. It stays under way until the program was told.
+    async fn make_current(&self, scene: Scene, under_way: &UnderWay) -> Result<(), Error> {
+        let Scene { held, mut item, item_revision } = scene;
+        refuse_deleted(&item)?;
+        item.place(Stage::current(), under_way.version)?;
+        let mut batch = held.changed(held.rotation.clone());
+        batch.push(rewritten(&item, item_revision));
+        self.store.commit(batch).await?;
         Ok(())
     }
 
@@ -100,9 +115,8 @@ impl Engine {
         under_way: &UnderWay,
     ) -> Result<(), Error> {
         let Scene { held, mut item, item_revision } = scene;
-        if item.deletion.is_some() {
-            return Err(Error::SecretState { state: "deleted" });
-        }
+        refuse_deleted(&item)?;
+        self.tell_finished(&held.rotation, &item, under_way).await;
         let (clock, random) = (self.clock.observe(), self.draw_random()?);
         item.place(Stage::current(), under_way.version)?;
         let before = &held.rotation;
@@ -122,7 +136,6 @@ impl Engine {
         batch.push(rewritten(&item, item_revision));
         self.store.commit(batch).await?;
         self.turns.count(true);
-        self.tell_finished(&held.rotation, &item, under_way).await;
         Ok(())
     }
 
@@ -166,8 +179,7 @@ impl Engine {
             if held.rotation.under_way.as_ref().map(|one| one.id) != Some(under_way.id) {
                 return Ok(());
             }
-            let is_hooked = matches!(held.rotation.strategy, Strategy::Webhook(_));
-            let may_count = is_hooked || item.current() == Some(under_way.version);
+            let may_count = is_hooked(&held.rotation) || item.current() == Some(under_way.version);
             let mut batch = match self.secret_version(&item, under_way.version).await? {
                 Some(version) if !may_count => let_go(&mut item, version, trail.at()),
                 Some(_) | None => Vec::new(),
@@ -222,6 +234,18 @@ impl Engine {
             last: Some(LastRotation { at: trail.at(), version: None, problem: Some(problem) }),
             ..before.clone()
         }
+    }
+}
+
+/// Whether a program makes, sets and tests what is new.
+const fn is_hooked(rotation: &SecretRotation) -> bool {
+    matches!(rotation.strategy, Strategy::Webhook(_))
+}
+
+fn refuse_deleted(item: &SecretItem) -> Result<(), Error> {
+    match item.deletion {
+        Some(_) => Err(Error::SecretState { state: "deleted" }),
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,8 @@
 //! Room      `lastkey`.
 //! Source    What the loaders of such files agree on: `export` before a name, comments, single
 //!           quotes as they are, double quotes with `\n`, `\t`, `\r`, `\"`, `\\` and `\$`. Values
-//!           of other names (`$NAME`) are not put in: what is imported is what stands there.
+//!           of other names (`$NAME`) are not put in: what is imported is what stands there. What
+//!           they do not agree on, such as an apostrophe in single quotes, is refused.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ pub(super) fn read(text: &str) -> Result<BTreeMap<String, SecretVec>, String> {
         {
             return Err(bad("a name has letters, digits and _ . -"));
         }
-        let (value, after) = take_value(value).ok_or_else(|| bad("the quotes do not end"))?;
+        let (value, after) = take_value(value).map_err(bad)?;
         if fields.insert(name.to_owned(), SecretVec::take_text(value)).is_some() {
             return Err(bad("this name is there twice"));
         }
@@ -41,27 +42,39 @@ pub(super) fn read(text: &str) -> Result<BTreeMap<String, SecretVec>, String> {
     if fields.is_empty() { Err("holds no lines NAME=VALUE".to_owned()) } else { Ok(fields) }
 }
 
+const OPEN: &str = "the quotes do not end";
+
+/// What follows a line after a value in quotes.
+fn line_after(rest: &str) -> Result<&str, &'static str> {
+    let (left, after) = rest.split_once('\n').unwrap_or((rest, ""));
+    let left = left.trim();
+    if left.is_empty() || left.starts_with('#') {
+        Ok(after)
+    } else {
+        Err("something stands after the quotes, or the value has one of them; use the other ones")
+    }
+}
+
 /// A value, and what follows its line.
-fn take_value(text: &str) -> Option<(String, &str)> {
+fn take_value(text: &str) -> Result<(String, &str), &'static str> {
     let text = text.trim_start_matches([' ', '\t']);
-    let line_after = |rest: &'_ str| rest.find('\n').map_or(rest.len(), |at| at + 1);
     if let Some(quoted) = text.strip_prefix('\'') {
-        let (value, rest) = quoted.split_once('\'')?;
-        return Some((value.to_owned(), rest.get(line_after(rest)..)?));
+        let (value, rest) = quoted.split_once('\'').ok_or(OPEN)?;
+        return Ok((value.to_owned(), line_after(rest)?));
     }
     let Some(quoted) = text.strip_prefix('"') else {
         let (value, rest) = text.split_once('\n').unwrap_or((text, ""));
         let value = value.split_once(" #").map_or(value, |(value, _)| value);
-        return Some((value.trim_end().to_owned(), rest));
+        return Ok((value.trim_end().to_owned(), rest));
     };
     let (mut value, mut letters) = (String::with_capacity(quoted.len()), quoted.char_indices());
     while let Some((place, letter)) = letters.next() {
         match letter {
             '"' => {
-                let rest = quoted.get(place + 1..)?;
-                return Some((value, rest.get(line_after(rest)..)?));
+                let rest = quoted.get(place + 1..).unwrap_or_default();
+                return Ok((value, line_after(rest)?));
             }
-            '\\' => match letters.next()?.1 {
+            '\\' => match letters.next().ok_or(OPEN)?.1 {
                 'n' => value.push('\n'),
                 'r' => value.push('\r'),
                 't' => value.push('\t'),
@@ -71,7 +84,7 @@ fn take_value(text: &str) -> Option<(String, &str)> {
             other => value.push(other),
         }
     }
-    None
+    Err(OPEN)
 }
 
 #[cfg(test)]
@@ -85,7 +98,7 @@ mod tests {
 
     #[test]
     fn lines_comments_quotes_and_export_are_read() {
-        let file = "# a comment\n\nA=plain # and a remark\n export B = 'it''s\nC=\"two\\nlines \\\"q\\\"\"\nD='raw\\n $X'\r\nE=\nF=\"over\ntwo\"\nG=a#b\r\n";
+        let file = "# a comment\n\nA=plain # and a remark\n export B = 'it''s\nC=\"two\\nlines \\\"q\\\"\"\nD='raw\\n $X'\r\nE=\nF=\"over\ntwo\"\nG=a#b\r\nH='x' # y\nI=\"x\"# y\n";
         let file = file.replace("'it''s", "'it is'");
         for (name, value) in [
             ("A", "plain"),
@@ -95,6 +108,8 @@ mod tests {
             ("E", ""),
             ("F", "over\ntwo"),
             ("G", "a#b"),
+            ("H", "x"),
+            ("I", "x"),
         ] {
             assert_eq!(text(&file, name), value, "{name}");
         }
@@ -107,6 +122,10 @@ mod tests {
             ("A=\"x\ny\"\nhunter2", "line 3"),
             ("A=1\nA=hunter2", "line 2"),
             ("A='hunter2", "line 1"),
+            ("A='it'\\''s hunter2'", "line 1"),
+            ("A='it\\'s hunter2'", "line 1"),
+            ("A=\"x\"hunter2", "line 1"),
+            ("A=\"x\\", "line 1"),
             ("hun ter2=1", "line 1"),
             ("", "no lines"),
         ] {

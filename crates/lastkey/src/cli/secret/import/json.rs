@@ -61,6 +61,9 @@ fn fields(object: Map<String, Value>) -> Result<BTreeMap<String, SecretVec>, Str
     if object.is_empty() {
         return Err("holds nothing".to_owned());
     }
+    if let Some((name, _)) = object.iter().find(|(_, value)| !is_exact(value)) {
+        return Err(format!("{name:?} is or has a number too long to be kept; make it a text"));
+    }
     let field = |(name, value): (String, Value)| {
         let text = match value {
             Value::String(text) => text,
@@ -74,6 +77,21 @@ fn fields(object: Map<String, Value>) -> Result<BTreeMap<String, SecretVec>, Str
     };
     Ok(object.into_iter().map(field).collect())
 }
+
+/// Whether every number is as it stood there: longer ones have lost digits by now.
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            !number.is_f64() || number.as_f64().is_some_and(|real| real.abs() < MOST_EXACT)
+        }
+        Value::Array(items) => items.iter().all(is_exact),
+        Value::Object(fields) => fields.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
+}
+
+/// From 2^53 on not every whole number is a `f64`.
+const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// What `vault kv get -format=json` printed, once or several times.
 pub(super) fn vault_kv2(text: &str) -> Result<Vec<Found>, String> {
@@ -171,8 +189,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_without_a_value() {
         type Read = fn(&str) -> Result<Vec<Found>, String>;
-        let cases: [(Read, &str, &str); 6] = [
+        let cases: [(Read, &str, &str); 8] = [
             (tree, r#"{"a":"hunter2""#, "line 1"),
+            (tree, r#"{"pin":123456789012345678901}"#, "too long"),
+            (vault_kv2, r#"{"data":{"data":{"a":[{"b":-18446744073709551616}]}}}"#, "too long"),
             (tree, r#"["hunter2"]"#, "object"),
             (tree, "{}", "nothing"),
             (vault_kv2, r#"{"data":{"pw":"hunter2"}}"#, "data.data"),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use lastkey_checks::snapshot::yaml::{self, Node};
+use lastkey_checks::snapshot::yaml::{self, Node, Value};
 use lastkey_secret::SecretVec;
 
 use super::{Found, FoundValue};
@@ -43,14 +43,14 @@ fn add_object(object: &Node, found: &mut Vec<Found>) -> Result<(), String> {
     let namespace = Some(object.at("metadata.namespace").str()).filter(|text| !text.is_empty());
     let mut fields = BTreeMap::new();
     for (key, value) in object.get("data").entries() {
-        let text = value.text().unwrap_or_default();
+        let text = text_of(key, value, name)?;
         let compact: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
         let bytes = STANDARD.decode(SecretBytes(compact).as_slice());
         let bytes = bytes.map_err(|_| format!("{key:?} of Secret {name} is not base64"))?;
         fields.insert(key.to_string(), SecretVec::take(bytes));
     }
     for (key, value) in object.get("stringData").entries() {
-        let text = value.text().unwrap_or_default();
+        let text = text_of(key, value, name)?;
         fields.insert(key.to_string(), SecretVec::copy_of(text.as_bytes()));
     }
     if fields.is_empty() {
@@ -62,6 +62,17 @@ fn add_object(object: &Node, found: &mut Vec<Found>) -> Result<(), String> {
     let value = FoundValue::Fields(fields);
     found.push(Found { name: Some(full), value, tags: tags.into_iter().collect() });
     Ok(())
+}
+
+/// A value as it stands there. A number or a truth is not what was meant: YAML has read it already.
+fn text_of<'a>(key: &str, value: &'a Node, name: &str) -> Result<&'a str, String> {
+    match &value.value {
+        Value::Text(text) => Ok(text),
+        Value::Null => Ok(""),
+        Value::Bool(_) | Value::Int(_) | Value::List(_) | Value::Map(_) => {
+            Err(format!("{key:?} of Secret {name} is no text; put it into quotes"))
+        }
+    }
 }
 
 /// Text of a secret that is wiped again.
@@ -106,6 +117,10 @@ mod tests {
             ("kind: Secret\nmetadata: {name: db}\ndata: {pw: 'hunter2!'}", "not base64"),
             ("kind: Secret\ndata: {pw: aHVudGVyMg==}", "no name"),
             ("kind: Secret\nmetadata: {name: db}", "holds nothing"),
+            ("kind: Secret\nmetadata: {name: db}\nstringData: {pin: 0042}", "no text"),
+            ("kind: Secret\nmetadata: {name: db}\ndata: {pin: 1234}", "no text"),
+            ("kind: Secret\nmetadata: {name: db}\ndata: {on: true}", "no text"),
+            ("kind: Secret\nmetadata: {name: db}\nstringData: {a: [hunter2]}", "no text"),
             ("kind: ConfigMap", "no Secret"),
             ("kind: Secret\n hunter2: [", "no YAML"),
         ] {
