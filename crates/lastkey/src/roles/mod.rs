@@ -11,4 +11,5 @@ pub(crate) mod init;
 pub(crate) mod kms_plugin;
 pub(crate) mod secrets_provider;
 pub(crate) mod server;
+mod serving;
 pub(crate) mod volumes;

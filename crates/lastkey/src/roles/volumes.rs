@@ -15,13 +15,13 @@ use lastkey_volumes::{
     BackEnd, Config, Driver, Files, Linux, Lvm, Metrics, Raw, guard, keep, register, serve,
 };
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::adapters::{Access, RemoteKeys, VolumeKeyService};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
-use crate::{hardening, say, telemetry};
+use crate::roles::serving::StopSignals;
+use crate::{hardening, telemetry};
 
 /// Serves volumes to the pods of this node, each encrypted under a key of its own.
 #[derive(Debug, clap::Args)]
@@ -194,7 +194,7 @@ async fn serve_until_stopped(
     driver: Arc<Driver>,
     extras: Extras,
 ) -> anyhow::Result<()> {
-    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = StopSignals::listen()?;
     let (stopping, stopped) = watch::channel(false);
     let guarding = Handle::current().spawn(guard(Arc::clone(&driver), stopped.clone()));
     let keeping = Handle::current().spawn(keep(Arc::clone(&driver), stopped.clone()));
@@ -208,10 +208,7 @@ async fn serve_until_stopped(
     let registering = extras
         .kubelet
         .map(|(socket, name, endpoint)| tokio::spawn(register(socket, name, endpoint, stopped)));
-    hardening::release_code();
-    tokio::spawn(hardening::release_code_again());
-    say::line(&ready)?;
-    tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
+    stop.serve_until_asked(&ready).await?;
     tracing::info!("stopping: volumes stay open, accepted requests are finished");
     // Nobody may listen any more.
     let _ = stopping.send(true);

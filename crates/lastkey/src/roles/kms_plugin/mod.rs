@@ -21,7 +21,6 @@ use lastkey_client::Addr;
 use lastkey_node::kmsv2::{Metrics, Page, Provider, refresh, serve};
 use lastkey_node::ports::{Herald, KeyOps};
 use lastkey_node::socket::{self, Peers, Socket};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::config::{Place, Resolved, Service};
@@ -30,7 +29,8 @@ use self::events::EventsTo;
 use crate::adapters::{EmbeddedKeys, RemoteKeys, Token};
 use crate::cli::ConnectionArgs;
 use crate::roles::events::{By, write};
-use crate::{hardening, say, telemetry};
+use crate::roles::serving::{StopSignals, finish};
+use crate::{hardening, telemetry};
 
 /// Lets a kube-apiserver encrypt what it stores in etcd under a key of the service (Kubernetes
 /// 1.32 or later).
@@ -208,7 +208,7 @@ async fn serve_all(
     metrics: Metrics,
     page: Option<TcpListener>,
 ) -> anyhow::Result<()> {
-    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = StopSignals::listen()?;
     let (stopping, stopped) = watch::channel(false);
     let providers = started.iter().map(|(_, provider)| Arc::clone(provider)).collect();
     let mut locks = Vec::new();
@@ -223,16 +223,8 @@ async fn serve_all(
         ready.push_str(&format!("; metrics on http://{}", page.local_addr()?));
         tokio::spawn(lastkey_node::page::serve(Arc::new(Page { metrics, providers }), page));
     }
-    hardening::release_code();
-    tokio::spawn(hardening::release_code_again());
-    say::line(&ready)?;
-    tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
-    tracing::info!("stopping: no new connections, accepted requests are finished");
-    // Nobody may listen any more.
-    let _ = stopping.send(true);
-    while let Some(ended) = serving.join_next().await {
-        ended??;
-    }
+    stop.serve_until_asked(&ready).await?;
+    finish(&stopping, serving).await?;
     drop(locks);
     Ok(())
 }

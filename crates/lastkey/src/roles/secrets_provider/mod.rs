@@ -15,14 +15,14 @@ use anyhow::{Context as _, ensure};
 use lastkey_node::csi::{OutageConfig, Personality, Provider, ProviderConfig, Providers, serve};
 use lastkey_node::page;
 use lastkey_node::socket::{self, Socket};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::adapters::{Access, ClusterKeys, RemoteSecrets};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
 use crate::roles::events::{By, write};
-use crate::{hardening, in_cluster, say, telemetry};
+use crate::roles::serving::{StopSignals, finish};
+use crate::{hardening, in_cluster, telemetry};
 
 /// Where a driver looks first, whatever lies in the other folder.
 const LOOKED_AT_FIRST: &str = "/etc/kubernetes/secrets-store-csi-providers";
@@ -106,8 +106,8 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
     if let Err(reason) = hardening::lock_memory() {
         tracing::warn!(reason, "the memory is not locked: secrets may reach the swap space");
     }
-    let kubelet = Some(&args.kubelet_dir).filter(|folder| !args.no_push && folder.is_dir());
-    if kubelet.is_none() {
+    let kubelet = Some(&args.kubelet_dir).filter(|folder| folder.is_dir());
+    if args.no_push || kubelet.is_none() {
         tracing::info!("mounted volumes are renewed when the kubelet asks for them again");
     }
     let config = ProviderConfig {
@@ -115,6 +115,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         role: args.role.clone(),
         // The driver names places by their whole path.
         kubelet: kubelet.map(std::path::absolute).transpose()?,
+        push: !args.no_push,
         audiences: args.audiences.clone(),
         max_volume_bytes: args.max_volume_bytes,
     };
@@ -250,7 +251,7 @@ async fn serve_all(
     providers: Arc<Providers>,
     pages: Listening,
 ) -> anyhow::Result<()> {
-    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = StopSignals::listen()?;
     let (stopping, stopped) = watch::channel(false);
     let mut locks = Vec::new();
     let mut serving = tokio::task::JoinSet::new();
@@ -271,16 +272,8 @@ async fn serve_all(
         ready.push_str(&format!("; health on http://{}", health.local_addr()?));
         tokio::spawn(page::serve_health(Arc::clone(&providers), health));
     }
-    hardening::release_code();
-    tokio::spawn(hardening::release_code_again());
-    say::line(&ready)?;
-    tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
-    tracing::info!("stopping: no new connections, accepted requests are finished");
-    // Nobody may listen any more.
-    let _ = stopping.send(true);
-    while let Some(ended) = serving.join_next().await {
-        ended??;
-    }
+    stop.serve_until_asked(&ready).await?;
+    finish(&stopping, serving).await?;
     drop(locks);
     Ok(())
 }
