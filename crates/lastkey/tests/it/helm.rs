@@ -93,7 +93,7 @@ const ADDRESS: &str = "agents.address=https://lastkey.lastkey.svc:8400";
 const AUTHORITY: &str = "agents.ca=-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----";
 
 /// Every way in which agents can be had.
-const AGENTS: [&[&str]; 7] = [
+const AGENTS: [&[&str]; 6] = [
     &["server.enabled=false", ADDRESS, FINGERPRINT, "secretsProvider.enabled=true"],
     &[
         ADDRESS,
@@ -108,7 +108,6 @@ const AGENTS: [&[&str]; 7] = [
         "secretsProvider.outage.jwks=keys",
         "agents.nodeSelector.kubernetes\\.io/os=linux",
     ],
-    EVENTS,
     &[
         "server.enabled=false",
         ADDRESS,
@@ -130,6 +129,7 @@ const AGENTS: [&[&str]; 7] = [
         "volumes.storageClass.key=alias/team-a",
         "volumes.storageClass.unlockRole=team-a",
         "volumes.audience=lastkey",
+        "volumes.inline.enabled=false",
         "volumes.sidecars.provisioner=registry.example/provisioner:1",
         "volumes.sidecars.snapshotter=registry.example/snapshotter:1",
         "volumes.sidecars.resizer=registry.example/resizer:1",
@@ -171,7 +171,7 @@ pub(crate) fn objects(rendered: &str) -> Vec<Value> {
 }
 
 /// Values that the schema refuses.
-const BAD: [&str; 11] = [
+const BAD: [&str; 13] = [
     "image.digest=sha256:12",
     "image.repository=",
     "storage.size=many",
@@ -180,6 +180,8 @@ const BAD: [&str; 11] = [
     "nobodyKnows=1",
     "image.nobodyKnows=1",
     "volumes.refuseNamespaces={a/b}",
+    "volumes.inline.limit=much",
+    "kmsPlugin.metrics=0.0.0.0:9808",
     "secretsProvider.events=maybe",
     "secretsProvider.maxVolumeBytes=100",
     "secretsProvider.allowAddresses={http://eu.example}",
@@ -244,7 +246,7 @@ fn chart_is_linted_and_its_values_are_checked() {
 #[ignore = "heavy: builds helm"]
 fn agents_are_started_by_words_that_the_binary_takes() {
     let test = "agents_are_started_by_words_that_the_binary_takes";
-    for way in AGENTS {
+    for way in AGENTS.into_iter().chain([EVENTS]) {
         let Some(rendered) = render(test, way) else { return };
         for daemon in objects(&rendered).iter().filter(|object| object["kind"] == "DaemonSet") {
             let container = &daemon["spec"]["template"]["spec"]["containers"][0];
@@ -278,8 +280,8 @@ fn agents_are_started_by_words_that_the_binary_takes() {
 fn kubelet_sends_tokens_of_pods_where_an_audience_is_named() {
     let test = "kubelet_sends_tokens_of_pods_where_an_audience_is_named";
     for (way, requests, role) in [
-        (AGENTS[3], Value::Null, Value::Null),
-        (AGENTS[4], json!([{ "audience": "lastkey" }]), json!("team-a")),
+        (AGENTS[2], Value::Null, Value::Null),
+        (AGENTS[3], json!([{ "audience": "lastkey" }]), json!("team-a")),
     ] {
         let Some(rendered) = render(test, way) else { return };
         let objects = objects(&rendered);
@@ -322,6 +324,26 @@ fn provider_may_create_events_and_reach_what_it_is_told_to_and_nothing_else() {
 
 #[test]
 #[ignore = "heavy: builds helm"]
+fn inline_volumes_are_bounded_or_there_are_none() {
+    let test = "inline_volumes_are_bounded_or_there_are_none";
+    for (way, modes, bounds) in [
+        (AGENTS[2], json!(["Persistent", "Ephemeral"]), &["limit=10Gi", "total=50Gi"][..]),
+        (AGENTS[3], json!(["Persistent"]), &["total=0"]),
+    ] {
+        let Some(rendered) = render(test, way) else { return };
+        let objects = objects(&rendered);
+        let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+        assert_eq!(of("CSIDriver")["spec"]["volumeLifecycleModes"], modes);
+        let driver = &of("DaemonSet")["spec"]["template"]["spec"]["containers"][0];
+        let words = driver["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+        let said: Vec<&str> = words.filter_map(|word| word.strip_prefix("--inline-")).collect();
+        assert_eq!(said, bounds);
+        assert_eq!(driver["livenessProbe"]["httpGet"]["port"], driver["ports"][0]["name"]);
+    }
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
 fn driver_refuses_claims_of_each_namespace_that_has_a_key_service() {
     let test = "driver_refuses_claims_of_each_namespace_that_has_a_key_service";
     let with_server = "server.enabled=true";
@@ -330,7 +352,7 @@ fn driver_refuses_claims_of_each_namespace_that_has_a_key_service() {
         (&[with_server], &["lastkey", "keys"]),
         (&[with_server, "volumes.refuseNamespaces={keys,vault}"], &["keys", "vault"]),
     ] {
-        let way: Vec<&str> = AGENTS[3].iter().chain(set).copied().collect();
+        let way: Vec<&str> = AGENTS[2].iter().chain(set).copied().collect();
         let Some(rendered) = render(test, &way) else { return };
         let objects = objects(&rendered);
         let daemon = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
@@ -347,7 +369,7 @@ fn driver_refuses_claims_of_each_namespace_that_has_a_key_service() {
 fn agents_reach_no_more_of_a_node_than_the_documents_say() {
     let test = "agents_reach_no_more_of_a_node_than_the_documents_say";
     let mut found = std::collections::BTreeSet::new();
-    for way in &AGENTS[..5] {
+    for way in AGENTS[..4].iter().chain([&EVENTS]) {
         let Some(rendered) = render(test, way) else { return };
         let mut check = lastkey(["check", "--manifests", "-", "--output", "json"]);
         let said = run(&mut check, rendered.as_bytes()).text();
@@ -457,7 +479,7 @@ fn api_server_takes_the_chart_under_the_restricted_standard() {
         let daemon = all.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
         api.create_object(&pod_of(daemon), true)
     };
-    for way in &AGENTS[..5] {
+    for way in AGENTS[..4].iter().chain([&EVENTS]) {
         let rendered = render(test, way).unwrap();
         let error = refused(&rendered).unwrap_err().to_string();
         assert!(error.contains("restricted"), "{error}");
@@ -474,7 +496,7 @@ fn api_server_takes_the_chart_under_the_restricted_standard() {
         refused(&rendered).unwrap();
     }
     // As the kubelet shows it to the API server.
-    for way in &AGENTS[5..] {
+    for way in &AGENTS[4..] {
         let (manifest, _) = files_of_the_kms_plugin(&render(test, way).unwrap());
         api.create(&manifest, true).unwrap_or_else(|error| panic!("{way:?}: {error}"));
     }
