@@ -327,6 +327,30 @@ async fn attempts_are_limited_for_people_who_are_there_and_who_are_not() {
 }
 
 #[tokio::test]
+async fn who_is_not_known_fills_no_log_and_guesses_and_successes_are_in_it() {
+    let world = world().await;
+    let alice = world.enrol("alice", &world.enrolment_code).await;
+    for _ in 0..150 {
+        let asked =
+            world.engine.login_place(RequestId([8; 16]), &Peer::default(), name("nobody")).await;
+        assert_eq!(code(asked), "Unauthenticated");
+    }
+    let recorded = |action: &str| {
+        world.audit.events().into_iter().filter(|event| event.action == action).count()
+    };
+    assert_eq!(recorded("sts:ReadProvider"), 100);
+    let wrong = ("wrong horse battery", "000000".to_owned());
+    assert_eq!(code(world.log_in_with("alice", wrong, None).await), "Unauthenticated");
+    assert_eq!((world.last_word().0, &*world.last_word().2), ("sts:OpenSession", "password"));
+    world.log_in("alice", &alice, None).await.unwrap();
+    assert_eq!((world.last_word().0, world.last_word().1), ("sts:OpenSession", "ok"));
+    world.gate.stop().await;
+    let sum = world.audit.events().into_iter().find(|event| event.action == "audit:Sum").unwrap();
+    assert_eq!(sum.who, Principal::named("system:audit"));
+    assert!(sum.reason.starts_with("50 refused attempts"), "{}", sum.reason);
+}
+
+#[tokio::test]
 async fn person_who_is_kept_out_loses_his_sessions_and_opens_none() {
     let world = world().await;
     let code_of_bob = world.add(admin(), "bob", &["developers"]).await;

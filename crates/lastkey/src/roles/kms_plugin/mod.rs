@@ -10,7 +10,6 @@ mod embedded;
 mod events;
 mod renewal;
 
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use self::events::EventsTo;
 use crate::adapters::{EmbeddedKeys, RemoteKeys, Token};
 use crate::cli::ConnectionArgs;
 use crate::roles::events::write;
+use crate::roles::pages::{PageArgs, Pages};
 use crate::roles::serving::{StopSignals, finish};
 use crate::{hardening, telemetry};
 
@@ -51,9 +51,8 @@ pub(crate) struct Args {
     /// A public RSA key in PEM: whoever holds its private half can recover everything offline.
     #[arg(long, value_name = "FILE")]
     recovery_key: Option<PathBuf>,
-    /// Where to serve /metrics, /healthz and /readyz.
-    #[arg(long, value_name = "ADDR:PORT")]
-    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pages: PageArgs,
     /// Run the server of this data directory in the same process, in place of asking one by
     /// --addr.
     #[arg(long, value_name = "DIR")]
@@ -75,12 +74,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()> {
     // Before there is a second thread: it takes variables out of the environment.
     let given = socket::handed_over().context("cannot take the sockets of systemd over")?;
-    let Resolved { service, page, events: events_to, log, kept, providers } =
+    let Resolved { service, pages, events: events_to, log, kept, providers } =
         Resolved::of(args, connection)?;
     hardening::apply().context("cannot switch core dumps off")?;
     telemetry::start(&log)?;
     let sockets = open(&providers, given)?;
-    let page = page.map(listen).transpose()?;
+    let pages = Pages::open(&pages)?;
     let locked = hardening::lock_memory();
     if let Err(reason) = &locked {
         tracing::warn!(reason, "the memory is not locked: local keys may reach the swap space");
@@ -118,7 +117,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         if let Some((kubeconfig, letters)) = letters {
             tokio::spawn(write(kubeconfig, letters));
         }
-        serve_all(started, metrics, page).await
+        serve_all(started, metrics, pages).await
     })?;
     if let Some(server) = server {
         server.wait();
@@ -180,10 +179,6 @@ fn connect(service: Service) -> anyhow::Result<Connected> {
     }
 }
 
-fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).with_context(|| format!("cannot listen on {addr}"))
-}
-
 /// The socket of each provider: that of systemd when there is one for its path.
 fn open(places: &[Place], mut given: Vec<(PathBuf, UnixListener)>) -> anyhow::Result<Vec<Socket>> {
     let mut sockets = Vec::new();
@@ -206,7 +201,7 @@ fn open(places: &[Place], mut given: Vec<(PathBuf, UnixListener)>) -> anyhow::Re
 async fn serve_all(
     started: Vec<(Socket, Arc<Provider>)>,
     metrics: Metrics,
-    page: Option<TcpListener>,
+    pages: Pages,
 ) -> anyhow::Result<()> {
     let stop = StopSignals::listen()?;
     let (stopping, stopped) = watch::channel(false);
@@ -218,11 +213,8 @@ async fn serve_all(
         locks.push(socket.lock);
         serving.spawn(serve(socket.listener, socket.peers, provider, stopped.clone()));
     }
-    let mut ready = "lastkey kms-plugin serves".to_owned();
-    if let Some(page) = page {
-        ready.push_str(&format!("; metrics on http://{}", page.local_addr()?));
-        tokio::spawn(lastkey_node::page::serve(Arc::new(Page { metrics, providers }), page));
-    }
+    let told = pages.serve(&Arc::new(Page { metrics, providers }))?;
+    let ready = format!("lastkey kms-plugin serves{told}");
     stop.serve_until_asked(&ready).await?;
     finish(&stopping, serving).await?;
     drop(locks);
