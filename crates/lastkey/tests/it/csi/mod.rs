@@ -3,7 +3,6 @@
 mod accounts;
 mod classes;
 mod driver;
-mod in_pod;
 mod mount;
 mod outage;
 pub(crate) mod push;
