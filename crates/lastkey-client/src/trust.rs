@@ -51,6 +51,13 @@ pub enum TrustError {
     /// The PEM text holds no certificate and key that fit together.
     #[error("the identity holds no certificate and key in PEM that fit together")]
     Identity,
+    /// The key of a node that `lastkey node join --seal-key` has sealed. The programs of Lastkey ask the
+    /// TPM for it; this library asks none.
+    #[error(
+        "the key of the identity is sealed to the TPM of its node, which programs of Lastkey alone \
+         ask; give one whose key is in the clear"
+    )]
+    SealedIdentity,
     /// There is an identity, and no TLS to show it by.
     #[error("a client certificate can only be shown to an https:// address")]
     IdentityUnseen,
@@ -131,12 +138,17 @@ pub(crate) fn tls_config(
     Ok(config)
 }
 
+/// What begins the key of a node that its TPM has sealed (docs/formats/node-key.md).
+const SEALED_KEY: &[u8] = b"-----BEGIN LASTKEY SEALED KEY-----";
+
 fn identity_in(
     pem: &[u8],
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TrustError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|_| TrustError::Identity)?;
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| TrustError::Identity)?;
+    let is_sealed = pem.windows(SEALED_KEY.len()).any(|window| window == SEALED_KEY);
+    let missing = if is_sealed { TrustError::SealedIdentity } else { TrustError::Identity };
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| missing)?;
     if chain.is_empty() { Err(TrustError::Identity) } else { Ok((chain, key)) }
 }
 
@@ -268,6 +280,16 @@ mod tests {
         assert!(matches!(tls_config(&Trust::Nothing, None), Err(TrustError::Nothing)));
         let text = Trust::Authority(b"not pem".to_vec());
         assert!(matches!(tls_config(&text, None), Err(TrustError::Authority)));
+    }
+
+    #[test]
+    fn tls_says_that_the_key_of_an_identity_is_sealed() {
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let trust = Trust::Authority(made.cert.pem().into_bytes());
+        let sealed = "-----BEGIN LASTKEY SEALED KEY-----\nTEtO\n-----END LASTKEY SEALED KEY-----\n";
+        let identity = SecretVec::copy_of([sealed, &made.cert.pem()].concat().as_bytes());
+        let refused = tls_config(&trust, Some(&identity)).unwrap_err();
+        assert!(matches!(refused, TrustError::SealedIdentity), "{refused}");
     }
 
     #[test]

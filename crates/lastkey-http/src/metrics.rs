@@ -151,6 +151,7 @@ struct AuditGauges {
     unsigned: Gauge,
     refusing: Gauge,
     alarm: Gauge,
+    tiles_behind: Gauge,
     free: Gauge,
 }
 
@@ -162,6 +163,8 @@ impl AuditGauges {
         own.register("unsigned_records", help, self.unsigned.clone());
         own.register("refusing", "1 while no records are taken", self.refusing.clone());
         own.register("alarm", "1 while space is getting short", self.alarm.clone());
+        let help = "1 while the disk has not taken tiles, which are written again";
+        own.register("tiles_behind", help, self.tiles_behind.clone());
         own.register("free_bytes", "Free bytes of the disk", self.free.clone());
     }
 
@@ -171,6 +174,7 @@ impl AuditGauges {
         self.unsigned.set(value(state.durable.saturating_sub(state.signed)));
         self.refusing.set(i64::from(state.refusing.is_some()));
         self.alarm.set(i64::from(state.is_alarming));
+        self.tiles_behind.set(i64::from(state.has_unsynced_tiles));
         self.free.set(value(state.free_bytes.unwrap_or(0)));
     }
 }
@@ -339,7 +343,13 @@ mod tests {
         route.count(None, Duration::from_micros(70));
         route.count(Some(ErrorCode::Internal), Duration::from_secs(20));
         metrics.count_unseal(Some(ErrorCode::Unauthenticated));
-        let audit = LogState { durable: 9, signed: 7, is_alarming: true, ..LogState::default() };
+        let audit = LogState {
+            durable: 9,
+            signed: 7,
+            is_alarming: true,
+            has_unsynced_tiles: true,
+            ..LogState::default()
+        };
         let proven = SealLabels { seal: "7".to_owned(), kind: "tpm2", health: "proven" };
         let seals = vec![proven];
         let newest = Some(lastkey_core::time::Timestamp(1_700));
@@ -379,6 +389,7 @@ mod tests {
             "lastkey_audit_unsigned_records 2",
             "lastkey_audit_refusing 0",
             "lastkey_audit_alarm 1",
+            "lastkey_audit_tiles_behind 1",
             "lastkey_unseal_attempts_total{result=\"Unauthenticated\"} 1",
             "lastkey_build_info{version=\"1.2.3\"} 1",
         ] {

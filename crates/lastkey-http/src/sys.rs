@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper::body::Body;
+use lastkey_core::audit::archive::LogState;
 use lastkey_core::audit::witness::{AddCheckpoint, Refusal};
 use lastkey_core::ids::RequestId;
 use lastkey_core::principal::Peer;
@@ -363,7 +364,23 @@ async fn status(door: &Door) -> Result<Answer, Problem> {
             .map(|hold| ClockHold { seen_at: rfc3339(hold.seen_at), jump_seconds: hold.jump }),
         backup: status.backup.map(standing),
         rollback: status.rollback,
+        audit_problem: door
+            .gate()
+            .audit_state()
+            .as_ref()
+            .and_then(audit_problem)
+            .map(str::to_owned),
     })))
+}
+
+/// The gravest that an audit log suffers from. Everybody may ask, so it names no file.
+const fn audit_problem(state: &LogState) -> Option<&'static str> {
+    match state {
+        LogState { refusing: Some(_), .. } => Some("refusing"),
+        LogState { has_unsynced_tiles: true, .. } => Some("tiles-behind"),
+        LogState { is_alarming: true, .. } => Some("space-short"),
+        LogState { .. } => None,
+    }
 }
 
 async fn unseal<B>(door: &Door, request: Request<B>, id: RequestId) -> Result<Answer, Problem>
@@ -497,6 +514,18 @@ async fn metrics<B>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gravest_problem_of_the_audit_log_is_the_one_that_is_told() {
+        let mut state = LogState::default();
+        assert_eq!(audit_problem(&state), None);
+        state.is_alarming = true;
+        assert_eq!(audit_problem(&state), Some("space-short"));
+        state.has_unsynced_tiles = true;
+        assert_eq!(audit_problem(&state), Some("tiles-behind"));
+        state.refusing = Some("cannot write /var/lib/lastkey/audit".to_owned());
+        assert_eq!(audit_problem(&state), Some("refusing"));
+    }
 
     #[test]
     fn public_paths_are_the_ones_in_the_golden_list() {

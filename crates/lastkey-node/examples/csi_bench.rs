@@ -85,6 +85,7 @@ fn resident() -> usize {
 async fn main() {
     let service = Arc::new(Service::default());
     let config = ProviderConfig {
+        push: true,
         version: "bench".to_owned(),
         role: None,
         kubelet: None,

@@ -13,13 +13,16 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const MAX_CONNECTIONS: usize = 16;
 const HEAD_TIME: Duration = Duration::from_secs(5);
+/// One question and its answer, however slow: there are few seats, and probes need one.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is shown of a door. Nothing of a request, and no secret.
@@ -85,7 +88,11 @@ async fn serve_pages<S: Shown>(
     }
 }
 
-async fn connection<S: Shown>(shown: Arc<S>, stream: TcpStream, pages: Pages) {
+async fn connection<S: Shown>(
+    shown: Arc<S>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    pages: Pages,
+) {
     let service = service_fn(move |request| {
         let answer = answer(&*shown, &request, pages);
         async { Ok::<_, Infallible>(answer) }
@@ -93,9 +100,12 @@ async fn connection<S: Shown>(shown: Arc<S>, stream: TcpStream, pages: Pages) {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = serving.await {
-        tracing::debug!(%error, "a connection for metrics ended early");
+    match timeout(CONNECTION_TIME, serving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection for metrics ended early"),
+        Err(_) => tracing::debug!("a connection for metrics took too long"),
     }
 }
 
@@ -123,4 +133,45 @@ fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<B
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    struct Much;
+
+    impl Shown for Much {
+        fn metrics(&self) -> String {
+            "x".repeat(1 << 20)
+        }
+
+        fn readiness(&self) -> (bool, String) {
+            (true, "a line of its own\n".to_owned())
+        }
+    }
+
+    const QUESTION: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: node\r\n\r\n";
+
+    /// The clock of this test goes on by itself when nothing else can happen.
+    #[tokio::test(start_paused = true)]
+    async fn connection_ends_though_nobody_reads_the_answer() {
+        let (mut client, server) = duplex(64);
+        client.write_all(QUESTION).await.unwrap();
+        let serving = connection(Arc::new(Much), server, Pages::All);
+        timeout(Duration::from_secs(3_600), serving).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn connection_is_for_one_question() {
+        let (mut client, server) = duplex(64);
+        let serving = tokio::spawn(connection(Arc::new(Much), server, Pages::Health));
+        client.write_all(QUESTION).await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert!(said.contains(" 404 ") && said.contains("connection: close"), "{said}");
+        serving.await.unwrap();
+    }
 }

@@ -38,9 +38,9 @@ pub enum KeyError {
         /// What it said; no secret.
         message: String,
     },
-    /// It is in an older state than this node has seen. What is there may be recovered, and nothing
-    /// new is protected by it before an operator says that this is meant.
-    #[error("the key service is in an older state than was known here: {message}")]
+    /// It is in an older state than this node has seen, or another installation. What is there may be
+    /// recovered, and nothing new is protected by it before an operator says that this is meant.
+    #[error("the key service does not continue what was known here: {message}")]
     RolledBack {
         /// What is known here and not there; and what to do.
         message: String,
@@ -114,7 +114,7 @@ pub enum Happening {
         /// What it said; no secret.
         message: String,
     },
-    /// The service is in an older state than was known here.
+    /// The service is in an older state than was known here, or another installation.
     RolledBack {
         /// What is known here and not there; and what to do.
         message: String,
@@ -169,7 +169,7 @@ impl std::fmt::Display for Happening {
             ),
             Self::RolledBack { message } => write!(
                 f,
-                "the key service is in an older state than was known here: {message}; the API server stops writing within 3 minutes, and reads"
+                "the key service does not continue what was known here: {message}; the API server stops writing within 3 minutes, and reads"
             ),
         }
     }

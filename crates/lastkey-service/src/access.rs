@@ -30,7 +30,7 @@ pub(crate) use self::load::{
     provider_trust,
 };
 pub use self::nodes::NodeTrust;
-pub(crate) use self::nodes::{Agent, Nodes, TpmKeys, read_authority};
+pub(crate) use self::nodes::{Agent, Nodes, TpmKeys, is_about, read_authority};
 pub use self::peers::PeerTrust;
 pub use self::sessions::Opening;
 pub(crate) use self::sessions::{Origin, SessionKeys, check_revocation};

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -37,6 +38,7 @@ mod files;
 mod keeper;
 mod pending;
 mod recover;
+mod rewrite;
 mod tail;
 pub mod verify;
 mod wal;
@@ -174,15 +176,16 @@ impl Parts {
             kept_len: None,
             is_broken: false,
             dir: File::open(&layout.dir)?,
-            is_unsynced: layout.unsynced().try_exists()?,
+            rewrite: None,
+            rewrite_at: None,
         };
-        let write = if builder.is_unsynced { files::write_file } else { files::write_if_other };
+        let is_unsynced = layout.unsynced().try_exists()?;
+        builder.published.is_unsynced.store(is_unsynced, Ordering::Relaxed);
+        let write = if is_unsynced { files::write_file } else { files::write_if_other };
         for found in segments {
             found.read(|group| builder.add(group, write))?;
         }
-        if builder.is_unsynced
-            && let Err(error) = builder.end_unsynced()
-        {
+        if is_unsynced && let Err(error) = builder.end_unsynced() {
             tracing::error!(%error, "the disk does not take tiles of the audit log; segments stay");
         }
         if let Err(error) = keeper::remove_leftovers(&layout) {

@@ -58,6 +58,14 @@ pub trait BackEnd: Send + Sync {
     /// When nobody tells.
     fn room(&self) -> io::Result<u64>;
 
+    /// The same after a look at what lies there: what would be taken for new data and not refused.
+    ///
+    /// # Errors
+    /// When nobody tells.
+    fn largest(&self) -> io::Result<u64> {
+        self.room()
+    }
+
     /// Whether a device is certainly what was made for `id`, by what is on it.
     ///
     /// # Errors

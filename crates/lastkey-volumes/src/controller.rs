@@ -108,9 +108,13 @@ impl Driver {
             Some(Source::Snapshot(id)) => add(Fill::Copy(&self.snapshots.find(id)?)),
             Some(Source::Volume(id)) => {
                 let data = self.volumes.find(id)?;
-                self.while_still(id, |in_use| {
+                let copied = self.while_still(id, |in_use| {
                     add(if in_use { Fill::Reference(&data) } else { Fill::Copy(&data) })
-                })
+                });
+                if copied.is_err() {
+                    self.volumes.abandon(&record.id);
+                }
+                copied
             }
         }
     }
@@ -266,7 +270,8 @@ impl Driver {
             Capability::parse_all(&request.capabilities)?;
         }
         let here = request.topology.as_ref().is_none_or(|place| self.is_here(place));
-        let free = if here { self.free()?.saturating_sub(DATA_OFFSET) } else { 0 };
+        let free = if here { self.left_of(self.back_end.largest())? } else { 0 };
+        let free = free.saturating_sub(DATA_OFFSET);
         let free = i64::try_from(free / SECTOR_LEN * SECTOR_LEN).unwrap_or(i64::MAX);
         Ok(GetCapacityReply {
             available_capacity: free,
@@ -301,9 +306,13 @@ impl Driver {
     /// Room for new data, with a reserve for whatever else lies there, and without what older volumes
     /// may still ask for.
     pub(crate) fn free(&self) -> Result<u64, Fault> {
+        self.left_of(self.back_end.room())
+    }
+
+    fn left_of(&self, room: io::Result<u64>) -> Result<u64, Fault> {
         let left = || {
+            let room = room?;
             let owed = self.volumes.owed()?.saturating_add(self.snapshots.owed()?);
-            let room = self.back_end.room()?;
             Ok(room.saturating_sub(room / RESERVE).saturating_sub(owed))
         };
         left().map_err(io_while("ask how much room there is"))

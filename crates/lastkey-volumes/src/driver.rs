@@ -15,6 +15,7 @@ use lastkey_kernel::mapper::Mapping;
 use crate::back_end::BackEnd;
 use crate::escrow::hex;
 use crate::fault::{Fault, Kind, io_while};
+use crate::inline::{InlineBounds, Promised};
 use crate::keep::Postponed;
 use crate::locks::Locks;
 use crate::metrics::{Counted, Counts};
@@ -45,6 +46,8 @@ pub struct Config {
     pub refused_namespaces: Vec<String>,
     /// The audience of tokens of pods that the key service takes.
     pub audience: String,
+    /// How much pods may take with inline volumes.
+    pub inline: InlineBounds,
 }
 
 /// One node's driver.
@@ -59,6 +62,7 @@ pub struct Driver {
     pub(crate) reports: Reports,
     pub(crate) postponed: Postponed,
     pub(crate) counts: Counts,
+    pub(crate) promised: Promised,
     /// Keys of classes, by id, as they were described last.
     known: Mutex<BTreeMap<String, KeyInfo>>,
     /// Mappings that nothing remembers and that are in use.
@@ -97,6 +101,7 @@ impl Driver {
             reports,
             postponed: Postponed::default(),
             counts,
+            promised: Promised::default(),
             known: Mutex::default(),
             zombies: Mutex::default(),
             complaints: Mutex::default(),
@@ -124,6 +129,12 @@ impl Driver {
     /// Nothing is wrong with a volume any more.
     pub(crate) fn is_well(&self, id: &str) {
         self.complaints.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// Nothing is wrong with what is not there any more.
+    pub(crate) fn keep_complaints(&self, there: &BTreeSet<String>) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.retain(|id, _| there.contains(id));
     }
 
     /// With how many something is wrong.

@@ -153,11 +153,13 @@ impl Machine for FakeMachine {
     }
 
     fn pause(&self, name: &str) -> io::Result<()> {
-        self.change(format!("pause {name}")).map(drop)
+        self.change(format!("pause {name}"))?.mappings.get_mut(name).unwrap().suspended = true;
+        Ok(())
     }
 
     fn go_on(&self, name: &str) -> io::Result<()> {
-        self.change(format!("go on {name}")).map(drop)
+        self.change(format!("go on {name}"))?.mappings.get_mut(name).unwrap().suspended = false;
+        Ok(())
     }
 
     fn make_fs(&self, fs: Fs, _: &Path) -> io::Result<()> {

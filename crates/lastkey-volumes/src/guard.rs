@@ -63,7 +63,7 @@ impl Driver {
         known: &mut BTreeMap<String, Option<bool>>,
     ) -> Result<Option<JoinHandle<()>>, Fault> {
         let Some(mapping) = self.mapping(&record.id)? else { return Ok(None) };
-        let stopped = mapping.suspended;
+        let stopped = self.is_frozen(&record.id, &mapping);
         let Some(usable) = self.is_usable(&record.key, known) else { return Ok(None) };
         if usable && (!stopped || self.postponed.waits(&thaw_of(&record.id))) {
             return Ok(None);

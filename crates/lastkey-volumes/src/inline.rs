@@ -3,13 +3,15 @@
 //! Room      `volumes`.
 //! Source    CSI ephemeral inline volumes of Kubernetes.
 //! Holds     The key is drawn, handed to the kernel and forgotten: after a restart of the node nobody
-//!           opens what is left of the volume, and it is removed. The key service is not asked.
+//!           opens what is left of the volume, and it is removed. The key service is not asked: what
+//!           keeps pods from taking a whole disk are the bounds, for one volume and for all of a node.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lastkey_crypto::entropy::{Entropy as _, SystemEntropy};
 use lastkey_kernel::mapper::{CryptTable, Mapping};
@@ -32,6 +34,49 @@ pub(crate) const PREFIX: &str = "lke-";
 /// The device mapper takes names of 127 bytes.
 const MAX_ID_LEN: usize = 120;
 
+/// How much inline volumes may take of a node, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InlineBounds {
+    /// One of them.
+    pub each: u64,
+    /// All of them.
+    pub total: u64,
+}
+
+/// What inline volumes of the node have in bytes, by their names; those that are being made too.
+#[derive(Debug, Default)]
+pub(crate) struct Promised(Mutex<BTreeMap<String, u64>>);
+
+impl Promised {
+    /// Promises room to one more, or says why there is none.
+    fn add(&self, name: &str, len: u64, total: u64) -> Result<(), Fault> {
+        let mut all = self.lock();
+        let taken = all.values().copied().fold(0, u64::saturating_add);
+        if taken.saturating_add(len) > total {
+            let message = format!(
+                "inline volumes may have {total} bytes of this node in all (--inline-total), {taken} \
+                 are taken, and {len} were asked for"
+            );
+            return Err(Fault::new(Kind::Exhausted, message));
+        }
+        all.insert(name.to_owned(), len);
+        Ok(())
+    }
+
+    /// One that is there already.
+    fn found(&self, name: &str, len: u64) {
+        self.lock().insert(name.to_owned(), len);
+    }
+
+    fn end(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Driver {
     /// Removes what a node that was restarted has left of inline volumes.
     pub(crate) fn sweep_inline(&self) -> io::Result<()> {
@@ -40,12 +85,17 @@ impl Driver {
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             let swept = self.machine.mapping(&name).and_then(|mapping| match mapping {
-                Some(_) => Ok(()),
+                Some(mapping) => {
+                    self.promised.found(&name, mapping.len);
+                    Ok(())
+                }
                 None => self.remove_inline(&name),
             });
             // One that is busy stops nobody: the next start tries again.
             if let Err(error) = swept {
                 tracing::warn!(volume = name, %error, "an inline volume of before is not removed yet");
+                let left = fs::metadata(self.inline_data(&name)).map_or(0, |about| about.len());
+                self.promised.found(&name, left);
             }
         }
         Ok(())
@@ -85,10 +135,12 @@ impl Driver {
             (None, None) => {}
         }
         self.remove_inline(&name).map_err(io_while("remove what was left"))?;
+        let len = wish.len_within(self.config.inline.each)?;
+        self.promised.add(&name, len, self.config.inline.total)?;
         let fs = fs.or(wish.fs).unwrap_or(Fs::Ext4);
         let mut options = flags.clone();
         options.extend((request.readonly || capability.read_only).then(|| "ro".to_owned()));
-        let made = self.make_inline(&name, wish.len, fs, target, &options);
+        let made = self.make_inline(&name, len, fs, target, &options);
         if made.is_err() {
             // As much as goes; the next call begins anew.
             drop(self.close_inline(&name));
@@ -158,12 +210,16 @@ impl Driver {
 
     fn remove_inline(&self, name: &str) -> io::Result<()> {
         let data = self.inline_data(name);
-        if let Err(error) = data.symlink_metadata() {
-            let is_gone = error.kind() == io::ErrorKind::NotFound;
-            return if is_gone { Ok(()) } else { Err(error) };
+        match data.symlink_metadata() {
+            Ok(_) => {
+                self.machine.detach(&data)?;
+                self.back_end.remove(&data, name)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        self.machine.detach(&data)?;
-        self.back_end.remove(&data, name)
+        self.promised.end(name);
+        Ok(())
     }
 
     pub(crate) fn inline_data(&self, name: &str) -> PathBuf {

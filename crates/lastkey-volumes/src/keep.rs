@@ -22,6 +22,7 @@ use crate::driver::Driver;
 use crate::fault::{Fault, Kind, io_while, key_fault};
 use crate::ports::KeyInfo;
 use crate::record::{SnapshotRecord, VolumeRecord, Wraps};
+use crate::reports::report_of;
 use crate::unlock::{Opener, Owner, Unlocked, fresh_data_key, waits_for_pod};
 
 /// How soon after a rotation nothing here is under an older version.
@@ -41,8 +42,11 @@ impl Postponed {
     }
 
     pub(crate) fn put(&self, id: &str) {
-        let until = Instant::now().checked_add(PAUSE);
+        let now = Instant::now();
+        let until = now.checked_add(PAUSE);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also of what is not there any more.
+        all.retain(|_, until| *until > now);
         all.extend(until.map(|until| (id.to_owned(), until)));
     }
 
@@ -77,6 +81,7 @@ impl Driver {
     /// One round, which ends early when `is_over` says so.
     pub(crate) fn keep_until(&self, is_over: &dyn Fn() -> bool) {
         self.sweep_zombies();
+        self.forget_complaints();
         self.describe_keys();
         let volumes = self.volumes.all().into_iter().map(|record| record.id);
         let snapshots = self.snapshots.all().into_iter().map(|record| record.id);
@@ -106,11 +111,27 @@ impl Driver {
         self.report_all();
     }
 
-    fn describe_keys(&self) {
+    /// Forgets what was wrong with volumes and snapshots that were deleted since, and with keys that
+    /// nothing is under.
+    fn forget_complaints(&self) {
+        let volumes = self.volumes.all().into_iter().map(|record| record.id);
+        let snapshots = self.snapshots.all().into_iter().map(|record| record.id);
+        let mut there: BTreeSet<String> = volumes.chain(snapshots).collect();
+        there.extend(self.class_keys());
+        there.extend(self.reports.keys().iter().map(|key| report_of(key)));
+        there.extend(self.zombie_names());
+        self.keep_complaints(&there);
+    }
+
+    /// The keys of classes that anything here is under.
+    fn class_keys(&self) -> BTreeSet<String> {
         let volumes = self.volumes.all().into_iter().map(|record| record.key);
         let snapshots = self.snapshots.all().into_iter().map(|record| record.key);
-        let keys: BTreeSet<String> = volumes.chain(snapshots).collect();
-        for key in keys {
+        volumes.chain(snapshots).collect()
+    }
+
+    fn describe_keys(&self) {
+        for key in self.class_keys() {
             match self.keys.describe(&key) {
                 Ok(Some(info)) => {
                     self.is_well(&key);

@@ -16,10 +16,8 @@ use lastkey_luks::VolumeKey;
 use rustix::fs::{major, minor};
 
 use crate::ports::Machine;
+use crate::program::{LONG, run};
 use crate::record::Fs;
-
-/// Longest complaint of a program that goes into an error, in characters.
-const COMPLAINT_LEN: usize = 300;
 
 /// This machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,17 +108,18 @@ impl Machine for Linux {
         // would give back the bytes that were taken from the disk for this volume.
         match fs {
             Fs::Ext4 => {
-                run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "nodiscard"]).arg(device))?
+                let options = ["-q", "-F", "-E", "nodiscard"];
+                run(Command::new("mkfs.ext4").args(options).arg(device), LONG)?
             }
-            Fs::Xfs => run(Command::new("mkfs.xfs").args(["-q", "-f", "-K"]).arg(device))?,
+            Fs::Xfs => run(Command::new("mkfs.xfs").args(["-q", "-f", "-K"]).arg(device), LONG)?,
         };
         File::options().write(true).open(device)?.sync_all()
     }
 
     fn grow_fs(&self, fs: Fs, device: &Path, at: &Path) -> io::Result<()> {
         match fs {
-            Fs::Ext4 => run(Command::new("resize2fs").arg(device)),
-            Fs::Xfs => run(Command::new("xfs_growfs").arg(at)),
+            Fs::Ext4 => run(Command::new("resize2fs").arg(device), LONG),
+            Fs::Xfs => run(Command::new("xfs_growfs").arg(at), LONG),
         }
         .map(drop)
     }
@@ -157,18 +156,4 @@ fn device(path: &Path) -> io::Result<Option<PathBuf>> {
     let path = path.canonicalize()?;
     let is_device = std::fs::metadata(&path)?.file_type().is_block_device();
     Ok(is_device.then_some(path))
-}
-
-/// A program without a shell: what it said, or in the error what it complained of.
-pub(crate) fn run(command: &mut Command) -> io::Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let done = command.output().map_err(|error| {
-        io::Error::new(error.kind(), format!("{name} does not start ({error}); is it installed?"))
-    })?;
-    if done.status.success() {
-        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
-    }
-    let complaint: String =
-        String::from_utf8_lossy(&done.stderr).trim().chars().take(COMPLAINT_LEN).collect();
-    Err(io::Error::other(format!("{name}: {complaint} ({})", done.status)))
 }

@@ -52,6 +52,11 @@ impl Locks {
         Ok(self.held(what))
     }
 
+    /// Whether somebody works on it now.
+    pub(crate) fn is_taken(&self, what: &str) -> bool {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what)
+    }
+
     fn take_within(&self, what: &str, patience: Duration) -> Result<Held, Fault> {
         let (taken, freed) = &*self.0;
         let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);

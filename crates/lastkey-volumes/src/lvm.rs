@@ -9,12 +9,13 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use lastkey_luks::Medium as _;
 
 use crate::back_end::{BackEnd, Fill};
 use crate::disk::Disk;
-use crate::linux::run;
+use crate::program::{LONG, SHORT, run};
 
 /// Over what the machine's configuration says. A volume that stands still, for a snapshot or because
 /// its key is disabled, is not read: whoever reads it waits until it goes on.
@@ -57,7 +58,7 @@ impl Lvm {
         let ours = format!("tags=\"{TAG}\"");
         let mut change = lvm("lvchange");
         change.args(["--activate", "y", "--ignoreactivationskip", "--select", &ours]);
-        run(change.arg(&self.group)).map(drop)
+        run(change.arg(&self.group), LONG).map(drop)
     }
 
     fn device(&self, id: &str) -> PathBuf {
@@ -72,7 +73,7 @@ impl Lvm {
     fn numbers(&self, command: &str, fields: &str, of: &[&str]) -> io::Result<Vec<u64>> {
         let mut report = lvm(command);
         report.args(["--noheadings", "--nosuffix", "--units", "b", "--options", fields]).args(of);
-        let text = run(&mut report)?;
+        let text = run(&mut report, SHORT)?;
         let numbers = text.split_whitespace().map(str::parse);
         numbers.collect::<Result<_, _>>().map_err(|_| {
             io::Error::other(format!(
@@ -104,8 +105,18 @@ impl Lvm {
                 create.arg(&self.group);
             }
         }
-        run(&mut create).map_err(full)?;
+        run(&mut create, limit(fill)).map_err(full)?;
         Ok(())
+    }
+
+    fn extend(&self, at: &Path, len: u64, limit: Duration) -> io::Result<()> {
+        if Disk::open(at)?.len()? >= len {
+            return Ok(());
+        }
+        let device = fs::read_link(at)?;
+        let mut extend = lvm("lvextend");
+        extend.args(["--size", &bytes(len)]).arg(device);
+        run(&mut extend, limit).map_err(full).map(drop)
     }
 }
 
@@ -125,7 +136,7 @@ impl BackEnd for Lvm {
             }
             Fill::Copy(_) | Fill::Reference(_) => {}
         }
-        self.grow(at, len)
+        self.extend(at, len, limit(fill))
     }
 
     /// A name of a group is that of one logical volume for good.
@@ -134,11 +145,7 @@ impl BackEnd for Lvm {
     }
 
     fn grow(&self, at: &Path, len: u64) -> io::Result<()> {
-        if Disk::open(at)?.len()? >= len {
-            return Ok(());
-        }
-        let device = fs::read_link(at)?;
-        run(lvm("lvextend").args(["--size", &bytes(len)]).arg(device)).map_err(full).map(drop)
+        self.extend(at, len, LONG)
     }
 
     fn remove(&self, at: &Path, _: &str) -> io::Result<()> {
@@ -146,8 +153,8 @@ impl BackEnd for Lvm {
         let ours = format!("lv_name={id} && tags=\"{TAG}\"");
         let mut find = lvm("lvs");
         find.args(["--noheadings", "--options", "lv_name", "--select", &ours, &self.group]);
-        if !run(&mut find)?.trim().is_empty() {
-            run(lvm("lvremove").args(["--yes", "--force"]).arg(self.name(&id)))?;
+        if !run(&mut find, SHORT)?.trim().is_empty() {
+            run(lvm("lvremove").args(["--yes", "--force"]).arg(self.name(&id)), LONG)?;
         }
         fs::remove_file(at)
     }
@@ -163,6 +170,14 @@ impl BackEnd for Lvm {
         let promised = self.numbers("lvs", "lv_size", &["--select", &in_pool, &self.group])?;
         let promised = promised.into_iter().fold(0_u64, u64::saturating_add);
         Ok(pool_len.saturating_sub(promised))
+    }
+}
+
+/// Pods wait while what they use is copied; a pool that is checked before its first use takes longer.
+fn limit(fill: Fill<'_>) -> Duration {
+    match fill {
+        Fill::Reference(_) => SHORT,
+        Fill::Nothing | Fill::Copy(_) => LONG,
     }
 }
 

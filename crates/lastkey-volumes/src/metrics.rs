@@ -188,7 +188,7 @@ impl Metrics {
         let (mut states, mut behind, mut without) = ([0_i64; 3], 0, 0);
         for record in driver.volumes.all() {
             let at = match driver.machine.mapping(&record.id) {
-                Ok(Some(mapping)) if mapping.suspended => 2,
+                Ok(Some(mapping)) if driver.is_frozen(&record.id, &mapping) => 2,
                 Ok(Some(_)) => 1,
                 Ok(None) | Err(_) => 0,
             };

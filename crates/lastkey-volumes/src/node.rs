@@ -370,7 +370,7 @@ impl Driver {
             let message = format!("{id} is not to be seen at {}", path.display());
             return Err(Fault::new(Kind::NotFound, message));
         };
-        let condition = if mapping.suspended {
+        let condition = if self.is_frozen(id, &mapping) {
             let key = self.volumes.get(id).map(|record| record.key).unwrap_or_default();
             let message = format!("frozen: the key {key} is disabled");
             Condition { abnormal: true, message }

@@ -27,8 +27,8 @@ pub struct Raw {
     state: PathBuf,
     /// What may stand in the list.
     is_device: fn(&FileType) -> bool,
-    /// One at a time chooses.
-    choosing: Mutex<()>,
+    /// One at a time chooses. Devices of which it was said why they are not taken.
+    choosing: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Raw {
@@ -38,7 +38,7 @@ impl Raw {
     }
 
     pub(crate) fn of(list: PathBuf, state: PathBuf, is_device: fn(&FileType) -> bool) -> Self {
-        Self { list, state, is_device, choosing: Mutex::new(()) }
+        Self { list, state, is_device, choosing: Mutex::default() }
     }
 
     /// The devices of the list that are there, each once, as they are named in it. It is read each
@@ -244,6 +244,25 @@ impl BackEnd for Raw {
         Ok(self.free()?.last().map_or(0, |(len, _)| *len))
     }
 
+    /// The length of the longest one that would be taken. Why others are not is said once of each:
+    /// where this is nothing, no claim comes that would be refused.
+    fn largest(&self) -> io::Result<u64> {
+        let mut told = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (len, device) in self.free()?.into_iter().rev() {
+            let is_taken = if told.contains(&device) {
+                is_blank(&device).unwrap_or(false)
+            } else {
+                is_empty(&device)
+            };
+            if is_taken {
+                told.remove(&device);
+                return Ok(len);
+            }
+            told.insert(device);
+        }
+        Ok(0)
+    }
+
     /// By its mark.
     fn is_below(&self, id: &str, device: DeviceNumber) -> io::Result<bool> {
         for listed in self.devices()? {
@@ -299,7 +318,7 @@ fn copy_around_mark(from: &Path, to: &Disk, len: u64) -> io::Result<()> {
 /// Whether there is nothing where signatures lie, and nobody uses it. What cannot be read is not
 /// empty.
 fn is_empty(device: &Path) -> bool {
-    match Disk::open_alone(device).and_then(|disk| disk.is_blank()) {
+    match is_blank(device) {
         Ok(true) => true,
         Ok(false) => {
             let found = Disk::open(device).and_then(|disk| mark::find(&disk));
@@ -314,4 +333,8 @@ fn is_empty(device: &Path) -> bool {
             false
         }
     }
+}
+
+fn is_blank(device: &Path) -> io::Result<bool> {
+    Disk::open_alone(device)?.is_blank()
 }

@@ -110,7 +110,8 @@ impl Reports {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keys(&self) -> BTreeSet<String> {
+    /// Those of which something was reported, or is to be.
+    pub(crate) fn keys(&self) -> BTreeSet<String> {
         self.lock().keys().cloned().collect()
     }
 
@@ -183,14 +184,10 @@ impl Driver {
             if self.reports.is_said(&key, &things) {
                 continue;
             }
-            let what = format!("report of {key}");
-            match self.report(&key, &things) {
-                Ok(()) => self.is_well(&what),
-                Err(fault) => {
-                    self.complain(&what, &fault);
-                    if fault.kind == Kind::Away {
-                        return;
-                    }
+            if let Err(fault) = self.report(&key, &things) {
+                self.complain(&report_of(&key), &fault);
+                if fault.kind == Kind::Away {
+                    return;
                 }
             }
         }
@@ -201,7 +198,7 @@ impl Driver {
         let _saying = self.reports.say();
         if let Err(fault) = self.report(lineage, &[]) {
             // Whether it counts, the service says when the key is to end.
-            self.complain(lineage, &fault);
+            self.complain(&report_of(lineage), &fault);
         }
     }
 
@@ -219,7 +216,10 @@ impl Driver {
         let is_overtaken =
             matches!(&said, Err(KeyError::Refused { code, .. }) if code == OVERTAKEN);
         let fault = match said.map_err(|error| key_fault(key, error)) {
-            Ok(()) => return self.reports.end(key, things).map_err(kept),
+            Ok(()) => {
+                self.is_well(&report_of(key));
+                return self.reports.end(key, things).map_err(kept);
+            }
             // The next round.
             Err(fault) if fault.kind == Kind::Away || is_overtaken => return Err(fault),
             Err(fault) => fault,
@@ -261,7 +261,7 @@ impl Driver {
                 // Without the right to report there are volumes that nobody counts.
                 Ok(()) => {}
                 Err(fault) if fault.kind == Kind::Denied => {
-                    self.complain(&format!("report of {key}"), &fault);
+                    self.complain(&report_of(key), &fault);
                 }
                 Err(fault) => return Err(fault),
             }
@@ -315,7 +315,7 @@ impl Driver {
     fn about_volume(&self, record: &VolumeRecord) -> BTreeMap<&'static str, String> {
         let state = match self.machine.mapping(&record.id) {
             Ok(None) => "closed",
-            Ok(Some(mapping)) if mapping.suspended => "frozen",
+            Ok(Some(mapping)) if self.is_frozen(&record.id, &mapping) => "frozen",
             Ok(Some(_)) => "open",
             Err(_) => "unknown",
         };
@@ -346,6 +346,11 @@ impl Driver {
         about.extend(some.into_iter().filter_map(|(name, word)| Some((name, clip(&word?)))));
         about
     }
+}
+
+/// Under which name what is wrong with the report of a key is kept.
+pub(crate) fn report_of(key: &str) -> String {
+    format!("report of {key}")
 }
 
 /// The name of a place: what a person reads, cut, and a digest of all of it. A node that is set up

@@ -98,18 +98,18 @@ impl Class {
 /// What a pod says of an inline volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inline {
-    /// In bytes.
-    pub(crate) len: u64,
+    /// In bytes, if it says so.
+    pub(crate) len: Option<u64>,
     pub(crate) fs: Option<Fs>,
 }
 
 impl Inline {
     pub(crate) fn parse(attributes: &BTreeMap<String, String>) -> Result<Self, Fault> {
-        let mut inline = Self { len: USUAL_INLINE_LEN, fs: None };
+        let mut inline = Self { len: None, fs: None };
         for (name, value) in attributes {
             match name.as_str() {
                 "encrypted" => must_be_on(value)?,
-                "size" => inline.len = quantity(value)?,
+                "size" => inline.len = Some(quantity(value)?),
                 "fsType" | "fstype" | "csi.storage.k8s.io/fstype" => inline.fs = fs(value)?,
                 "kmsKeyId" | "kmskeyid" => {
                     return Err(Fault::invalid(
@@ -131,10 +131,26 @@ impl Inline {
         }
         Ok(inline)
     }
+
+    /// How many bytes it gets, of at most so many.
+    pub(crate) fn len_within(&self, most: u64) -> Result<u64, Fault> {
+        let len = self.len.unwrap_or(USUAL_INLINE_LEN.min(most));
+        if len <= most {
+            return Ok(len);
+        }
+        let message = format!(
+            "an inline volume may have {most} bytes on this node (--inline-limit), and {len} were \
+             asked for"
+        );
+        Err(Fault::new(Kind::OutOfRange, message))
+    }
 }
 
-/// A size as Kubernetes writes it: `500Mi`, `2G`, or bytes.
-fn quantity(text: &str) -> Result<u64, Fault> {
+/// A size as Kubernetes writes it: `500Mi`, `2G`, or bytes. Of whole sectors, at least 1 MiB.
+///
+/// # Errors
+/// When it is none.
+pub fn quantity(text: &str) -> Result<u64, Fault> {
     let wrong = || Fault::invalid(format!("size is {text:.32?}: give one such as 500Mi or 2Gi"));
     let text_only = text.trim();
     let end = text_only.find(|c: char| !c.is_ascii_digit()).unwrap_or(text_only.len());
@@ -391,11 +407,14 @@ mod tests {
 
     #[test]
     fn inline_volumes_say_their_size_as_kubernetes_does() {
-        let len = |size: &str| Inline::parse(&parameters(&[("size", size)])).map(|one| one.len);
+        let len =
+            |size: &str| Inline::parse(&parameters(&[("size", size)])).map(|one| one.len.unwrap());
         assert_eq!(len("500Mi").unwrap(), 500 << 20);
         assert_eq!(len("2G").unwrap(), 2_000_003_072, "whole sectors");
         assert_eq!(len("1048576").unwrap(), 1 << 20);
-        assert_eq!(Inline::parse(&BTreeMap::new()).unwrap().len, 1 << 30);
+        let unsaid = Inline::parse(&BTreeMap::new()).unwrap();
+        assert_eq!(unsaid.len_within(1 << 40).unwrap(), 1 << 30);
+        assert_eq!(unsaid.len_within(1 << 20).unwrap(), 1 << 20);
         for bad in ["", "Mi", "1", "-1Gi", "1.5Gi", "1Pi", "99999999999Ti", "1 Gi"] {
             assert!(len(bad).is_err(), "{bad}");
         }

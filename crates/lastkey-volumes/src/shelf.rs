@@ -81,8 +81,10 @@ impl<T: Entry> Shelf<T> {
                 continue;
             }
             let path = found.path().join(RECORD);
-            let entry: T = serde_json::from_slice(&fs::read(&path)?).map_err(|error| {
-                io::Error::other(format!("{} cannot be read: {error}", path.display()))
+            let record = fs::read(&path).and_then(|record| Ok(serde_json::from_slice(&record)?));
+            // Without it, nobody would know whose the data beside it are.
+            let entry: T = record.map_err(|error| {
+                io::Error::new(error.kind(), format!("{} cannot be read: {error}", path.display()))
             })?;
             entries.insert(entry.id().to_owned(), entry);
         }
@@ -119,7 +121,9 @@ impl<T: Entry> Shelf<T> {
         self.folder.join(id).join(DATA)
     }
 
-    /// Adds an entry with `len` bytes of data, all of which are taken from the disk now.
+    /// Adds an entry with `len` bytes of data, all of which are taken from the disk now. When that
+    /// fails for a reference, whoever let somebody wait for it lets that one go on, and then calls
+    /// [`Shelf::abandon`].
     pub(crate) fn add(&self, entry: &T, len: u64, fill: Fill<'_>) -> io::Result<()> {
         let half = self.folder.join(format!("{HALF}{}", entry.id()));
         if half.exists() {
@@ -130,12 +134,23 @@ impl<T: Entry> Shelf<T> {
             fs::rename(&half, self.folder.join(entry.id()))?;
             File::open(&self.folder)?.sync_all()
         });
-        if made.is_err() {
-            drop(discard(&*self.back_end, &half, entry.id()));
+        if made.is_err() && !matches!(fill, Fill::Reference(_)) {
+            self.abandon(entry.id());
         }
         made?;
         self.lock().insert(entry.id().to_owned(), entry.clone());
         Ok(())
+    }
+
+    /// Removes what an [`Shelf::add`] that failed has left, as far as that goes: the next start does
+    /// the rest.
+    pub(crate) fn abandon(&self, id: &str) {
+        let half = self.folder.join(format!("{HALF}{id}"));
+        if half.exists()
+            && let Err(error) = discard(&*self.back_end, &half, id)
+        {
+            tracing::warn!(id, %error, "what was left half is not removed yet");
+        }
     }
 
     fn fill(&self, half: &Path, entry: &T, len: u64, fill: Fill<'_>) -> io::Result<()> {
@@ -203,4 +218,29 @@ pub(crate) fn put_file(at: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&fresh, at)?;
     at.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::Shelf;
+    use crate::back_end::Files;
+    use crate::record::VolumeRecord;
+
+    #[test]
+    fn record_that_cannot_be_read_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("volumes/lkv-1");
+        fs::create_dir_all(&folder).unwrap();
+        let record = folder.join("record.json");
+        let error = || {
+            let files = Arc::new(Files::new(root.path().to_owned()));
+            Shelf::<VolumeRecord>::open(root.path(), files).err().unwrap().to_string()
+        };
+        assert!(error().contains(record.to_str().unwrap()), "{}", error());
+        fs::write(&record, "{").unwrap();
+        assert!(error().contains(record.to_str().unwrap()), "{}", error());
+    }
 }

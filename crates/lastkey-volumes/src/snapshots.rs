@@ -7,6 +7,7 @@
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lastkey_kernel::mapper::Mapping;
 use lastkey_luks::DATA_OFFSET;
 use lastkey_wire::grpc::csi::{
     CreateSnapshotRequest, Id, ListSnapshotsReply, ListSnapshotsRequest, Snapshot, SnapshotReply,
@@ -44,12 +45,15 @@ impl Driver {
         let snapshot = snapshot_of(&record, name)?;
         let data = self.volumes.find(volume)?;
         let len = record.capacity.saturating_add(DATA_OFFSET);
-        self.while_still(volume, |in_use| {
+        let taken = self.while_still(volume, |in_use| {
             let fill = if in_use { Fill::Reference(&data) } else { Fill::Copy(&data) };
             let taken = self.snapshots.add(&snapshot, len, fill);
             taken.map_err(|error| copy_fault(in_use, error))
-        })?;
-        Ok(reply(&snapshot))
+        });
+        if taken.is_err() {
+            self.snapshots.abandon(&snapshot.id);
+        }
+        taken.map(|()| reply(&snapshot))
     }
 
     /// Runs `copy` while nothing writes to a volume; it is told whether somebody waits.
@@ -63,10 +67,16 @@ impl Driver {
         if mapping.suspended {
             return Err(Fault::precondition(format!("{volume} is frozen: its key is disabled")));
         }
+        let _paused = self.locks.take(&paused(volume))?;
         self.machine.pause(volume).map_err(io_while("pause the volume"))?;
         let copied = copy(true);
         self.machine.go_on(volume).map_err(io_while("let the volume go on"))?;
         copied
+    }
+
+    /// Whether a volume stands still because its key is disabled.
+    pub(crate) fn is_frozen(&self, volume: &str, mapping: &Mapping) -> bool {
+        mapping.suspended && !self.locks.is_taken(&paused(volume))
     }
 
     pub(crate) fn delete_snapshot(&self, request: &Id) -> Result<(), Fault> {
@@ -111,9 +121,16 @@ pub(crate) fn still(volume: &str) -> String {
     format!("still {volume}")
 }
 
+/// Held while a volume stands still for a copy of it, and not because its key is disabled.
+fn paused(volume: &str) -> String {
+    format!("paused {volume}")
+}
+
 /// A volume in use is copied by reference or not at all.
 pub(crate) fn copy_fault(in_use: bool, error: io::Error) -> Fault {
-    if in_use && error.kind() != io::ErrorKind::StorageFull {
+    let is_of_the_moment =
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::TimedOut);
+    if in_use && !is_of_the_moment {
         return Fault::precondition(format!(
             "a volume in use can be copied where there are copies by reference alone, as on XFS, on \
              btrfs and in thin pools ({error}); stop the pod first"

@@ -19,10 +19,12 @@ use crate::disk::Disk;
 use crate::driver::{Config, Driver};
 use crate::fake::{FakeKeys, FakeMachine, Mood};
 use crate::fault::{Fault, Kind};
+use crate::inline::InlineBounds;
 
 mod devices;
 mod keys;
 mod life;
+mod still;
 mod workload;
 mod zombies;
 
@@ -137,6 +139,7 @@ fn config(folder: &Path) -> Config {
         folder: folder.to_owned(),
         refused_namespaces: vec!["lastkey".to_owned()],
         audience: "lastkey".to_owned(),
+        inline: InlineBounds { each: u64::MAX, total: u64::MAX },
     }
 }
 

@@ -41,6 +41,12 @@ impl Driver {
         }
     }
 
+    /// Under which names what this finds is complained of.
+    pub(crate) fn zombie_names(&self) -> BTreeSet<String> {
+        let known = self.zombies.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().cloned().chain([SWEEP.to_owned()]).collect()
+    }
+
     /// Closes mappings that nobody uses.
     fn sweep_mappings(&self, orphans: &[Orphan]) -> Result<Problems, Fault> {
         let mut problems = Problems::new();

@@ -71,6 +71,13 @@ impl KmsSeal {
             let path = self.config.display();
             return Err(refused(format!("{path} names no token_file")));
         }
+        if config.addr.is_exposed() {
+            return Err(refused(format!(
+                "{}: {} is another machine, and everybody on the way could read the key: use https://",
+                path.display(),
+                config.addr
+            )));
+        }
         // Whoever waits for this tries again, and has other seals to ask.
         config.request_timeout = config.request_timeout.min(PATIENCE);
         Client::new(&config).map_err(error_of)
@@ -175,7 +182,10 @@ mod tests {
         };
         let Err(SealDeviceError::Settings { problem }) = client(&[]) else { panic!("used") };
         assert!(problem.contains("unseal.kms_configs"), "{problem}");
-        assert!(client(&[path]).is_ok());
+        assert!(client(std::slice::from_ref(&path)).is_ok());
+        std::fs::write(&path, "addr = 'http://10.0.0.1:1'\ntoken_file = 'token'\n").unwrap();
+        let Err(SealDeviceError::Settings { problem }) = client(&[path]) else { panic!("used") };
+        assert!(problem.contains("https://"), "{problem}");
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub struct LogState {
     pub free_bytes: Option<u64>,
     /// Whether space is getting short.
     pub is_alarming: bool,
+    /// Whether the disk has not taken tiles, which are written again from the segments; those stay
+    /// until then.
+    pub has_unsynced_tiles: bool,
 }
 
 /// Where a log stood once.

@@ -24,11 +24,11 @@ use super::held::{Held, Slot, check_pod, end_of};
 use super::metrics::Metrics;
 use super::outage::Shelf;
 use super::plan::{Plan, Source};
-use super::reading::{Failed, INTERNAL, Reader};
+use super::reading::{Failed, INTERNAL, Read};
 use super::refusal::{Refusal, Whom};
 use super::render::{Rendered, Values, render_all};
 use super::request::Asked;
-use super::volume::{PODS, VolumeError, replace};
+use super::volume::{PODS, VolumeError, ephemeral, replace};
 use crate::ports::{Holder, SecretOps, TokenJudge, VolumeHerald, VolumeNews, Which};
 
 /// A driver waits two minutes, and shows nobody why it stopped.
@@ -51,8 +51,10 @@ pub struct ProviderConfig {
     /// The role of classes that name none; `{namespace}` and `{serviceaccount}` stand for those
     /// of the pod.
     pub role: Option<String>,
-    /// The kubelet's folder; without it mounted volumes change when the kubelet asks again.
+    /// The kubelet's folder, where it can be seen from here.
     pub kubelet: Option<PathBuf>,
+    /// Whether mounted volumes are renewed there; else they change when the kubelet asks again.
+    pub push: bool,
     /// Audiences of tokens that mean us, the preferred one first.
     pub audiences: Vec<String>,
 }
@@ -194,7 +196,7 @@ impl Provider {
                 *held = Some(made);
                 Ok(answer)
             }
-            Err(Failed { refusal, is_away: true }) => match &*held {
+            Err(Failed { refusal, is_away: true, .. }) => match &*held {
                 // It has these files already: the volume is the same, and so is the pod.
                 Some(held) if held.asked.fingerprint == asked.fingerprint => {
                     tracing::warn!(pod = asked.pod, "the service is away; a volume stays as it is");
@@ -202,7 +204,7 @@ impl Provider {
                 }
                 Some(_) | None => Err(refusal),
             },
-            Err(Failed { refusal, is_away: false }) => Err(refusal),
+            Err(Failed { refusal, is_away: false, .. }) => Err(refusal),
         }
     }
 
@@ -274,7 +276,8 @@ impl Provider {
     /// Writes a mounted volume; whether that was done. One that the driver is about to write for the
     /// first time is waited for.
     async fn deliver(&self, made: &Held, patience: Duration) -> bool {
-        let Some(kubelet) = &self.config.kubelet else { return false };
+        let kubelet = self.config.kubelet.as_ref().filter(|_| self.config.push);
+        let Some(kubelet) = kubelet else { return false };
         let place = (made.asked.target.as_str(), made.asked.pod_uid.as_str());
         let until = Instant::now() + patience;
         let error = loop {
@@ -325,6 +328,18 @@ impl Provider {
         });
     }
 
+    /// Whether this provider was asked for every volume that may be one of its own, where that can
+    /// be seen from here.
+    pub(super) fn knows_all(&self) -> Option<bool> {
+        let there = ephemeral(self.config.kubelet.as_ref()?).ok()?;
+        let target = |slot: Arc<Slot>| {
+            let held = slot.held.try_lock().ok()?;
+            held.as_ref().map(|held| PathBuf::from(&held.asked.target))
+        };
+        let known: HashSet<_> = self.slots().into_iter().filter_map(target).collect();
+        Some(there.iter().all(|volume| known.contains(volume)))
+    }
+
     /// Whether a volume that was made is in its place, where that can be seen from here.
     fn is_mounted(&self, slot: &Slot) -> Option<bool> {
         let kubelet = self.config.kubelet.as_ref()?;
@@ -350,14 +365,8 @@ impl Provider {
         let token_hash = token.expose(sha256);
         check_pod(token, asked)?;
         let kept = before.and_then(|held| held.session_for(&token_hash, &role));
-        let identity = self.identity(token, &role);
-        let session = match kept {
-            Some(session) => Some(session),
-            None => self.open_session(asked, token, &role, identity.as_ref()).await?,
-        };
-        let reader = Reader { session: session.as_ref(), identity: identity.as_ref() };
         let whom = Whom { asked, role: &role };
-        let (values, is_live) = self.read_all(plan, whom, reader).await?;
+        let Read { values, session, is_live } = self.read(plan, whom, token, kept).await?;
         let ask_after = values.values().flatten().filter_map(|read| read.ask_after).min();
         let (mut files, values) = rendered(plan, asked, values).await?;
         keep_bytes(&mut files, before);

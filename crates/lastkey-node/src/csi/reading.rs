@@ -25,21 +25,57 @@ const MAX_READ_LEN: usize = 16 << 20;
 
 /// In whose name is read.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
-    pub(super) session: Option<&'a Arc<PodSession>>,
-    pub(super) identity: Option<&'a Identity>,
+struct Reader<'a> {
+    session: Option<&'a Arc<PodSession>>,
+    identity: Option<&'a Identity>,
+}
+
+/// What was read.
+pub(super) struct Read {
+    pub(super) values: Values,
+    /// None when the service is away.
+    pub(super) session: Option<Arc<PodSession>>,
+    /// Whether all came from the service.
+    pub(super) is_live: bool,
 }
 
 impl Provider {
+    /// Reads every secret of a plan, in the session that there is or in another one.
+    pub(super) async fn read(
+        &self,
+        plan: &Plan,
+        whom: Whom<'_>,
+        token: &SecretVec,
+        kept: Option<Arc<PodSession>>,
+    ) -> Result<Read, Failed> {
+        let identity = self.identity(token, whom.role);
+        let identity = identity.as_ref();
+        if let Some(session) = kept {
+            let reader = Reader { session: Some(&session), identity };
+            match self.read_all(plan, whom, reader).await {
+                // Somebody has ended it; whether the token opens another one is not said by that.
+                Err(failed) if failed.is_ended => {}
+                read => {
+                    let (values, is_live) = read?;
+                    return Ok(Read { values, session: Some(session), is_live });
+                }
+            }
+        }
+        let session = self.open_session(whom.asked, token, whom.role, identity).await?;
+        let reader = Reader { session: session.as_ref(), identity };
+        let (values, is_live) = self.read_all(plan, whom, reader).await?;
+        Ok(Read { values, session, is_live })
+    }
+
     /// Whose token it is, as far as values are remembered for outages.
-    pub(super) fn identity(&self, token: &SecretVec, role: &str) -> Option<Identity> {
+    fn identity(&self, token: &SecretVec, role: &str) -> Option<Identity> {
         let (_, judge) = self.outage.as_ref()?;
         let PodIdentity { namespace, service_account } = judge.judge(token)?;
         Some(Identity { role: role.to_owned(), namespace, service_account })
     }
 
     /// Opens a session; none when the service is away and values are remembered for this identity.
-    pub(super) async fn open_session(
+    async fn open_session(
         &self,
         asked: &Asked,
         token: &SecretVec,
@@ -63,7 +99,7 @@ impl Provider {
     }
 
     /// Reads every secret of a plan once; and whether all came from the service.
-    pub(super) async fn read_all(
+    async fn read_all(
         &self,
         plan: &Plan,
         whom: Whom<'_>,
@@ -165,7 +201,9 @@ fn judged(
         Err(error) => error,
     };
     let may_be_missing = match &error {
-        SecretError::Refused { code, .. } => is_no(code) || code == "SecretState",
+        SecretError::Refused { code, .. } => {
+            matches!(code.as_str(), "AccessDenied" | "SecretState")
+        }
         SecretError::Away(_) => false,
     };
     match objects.iter().find(|(_, is_optional)| !(may_be_missing && *is_optional)) {
@@ -178,16 +216,26 @@ fn judged(
 pub(super) struct Failed {
     pub(super) refusal: Refusal,
     pub(super) is_away: bool,
+    /// The session is not taken.
+    is_ended: bool,
 }
 
 impl Failed {
+    /// What keeps the service away is told to the log alone: people of a pod are sent there.
     fn of(refusal: Refusal, error: &SecretError) -> Self {
-        Self { refusal, is_away: matches!(error, SecretError::Away(_)) }
+        let (is_away, is_ended) = match error {
+            SecretError::Away(cause) => {
+                tracing::warn!(cause, "the service does not answer");
+                (true, false)
+            }
+            SecretError::Refused { code, .. } => (false, code == "Unauthenticated"),
+        };
+        Self { refusal, is_away, is_ended }
     }
 }
 
 impl From<Refusal> for Failed {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, is_away: false }
+        Self { refusal, is_away: false, is_ended: false }
     }
 }

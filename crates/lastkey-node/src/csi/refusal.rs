@@ -80,9 +80,17 @@ pub(super) fn of_object(
              `optional: true`",
             version(source)
         )),
-        SecretError::Refused { code, .. } if is_no(code) => {
+        SecretError::Refused { code, .. } if code == "AccessDenied" => {
             Refusal::Denied(format!("object {object} for {who}: {code}. {}", remedy(source, whom)))
         }
+        // The role was taken a moment ago.
+        SecretError::Refused { code, .. } if is_no(code) => Refusal::Denied(format!(
+            "object {object} for {who}: the session is not taken from this provider ({code}). \
+             `lastkey role show {role}` says whether the role is for the agent of the pod's own \
+             node alone: then join the node (`lastkey node join`) and start the provider with its \
+             --identity. Else somebody has ended the session",
+            role = whom.role
+        )),
         SecretError::Refused { code, message } if code == "InvalidRequest" => {
             let problem = "Correct the object in the class";
             Refusal::Invalid(format!("object {object} for {who}: {message} ({code}). {problem}"))
@@ -174,6 +182,7 @@ mod tests {
         let errors = [
             SecretError::Away("x".into()),
             refused("AccessDenied"),
+            refused("Unauthenticated"),
             refused("SecretState"),
             refused("InvalidRequest"),
             refused("KeyState"),
@@ -193,6 +202,9 @@ mod tests {
                 }
             }
         }
+        let session = of_object("o", &secret, whom, &refused("Unauthenticated")).to_string();
+        assert!(session.contains("`lastkey role show r`"), "{session}");
+        assert!(session.contains("--identity") && !session.contains("no policy"), "{session}");
         let denied =
             |source: &Source| of_object("o", source, whom, &refused("AccessDenied")).to_string();
         let said = denied(&secret);

@@ -35,6 +35,9 @@ pub(super) struct Service {
     changed: Notify,
     /// Reads are refused with this code.
     refuses: Mutex<Option<&'static str>>,
+    /// Sessions that were opened, and how many of the first of them were ended.
+    sessions: AtomicUsize,
+    ended: AtomicUsize,
     /// How long what was read is on its way.
     pub(super) delay: Mutex<Duration>,
 }
@@ -50,12 +53,21 @@ impl SecretOps for Service {
     async fn open_session(&self, _: &SecretVec, _: &str) -> Result<PodSession, SecretError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let ends_at = Instant::now() + Duration::from_secs(900);
-        Ok(PodSession { bearer: SecretVec::copy_of(b"b"), ends_at })
+        let number = self.sessions.fetch_add(1, Ordering::SeqCst) + 1;
+        Ok(PodSession { bearer: SecretVec::take(number.to_string().into_bytes()), ends_at })
     }
 
-    async fn read(&self, _: &PodSession, _: &str, of: &Which) -> Result<ReadSecret, SecretError> {
+    async fn read(
+        &self,
+        session: &PodSession,
+        _: &str,
+        of: &Which,
+    ) -> Result<ReadSecret, SecretError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        if let Some(code) = *self.refuses.lock().unwrap() {
+        let number = session.bearer.expose(|text| String::from_utf8_lossy(text).parse::<usize>());
+        let is_ended = number.unwrap() <= self.ended.load(Ordering::SeqCst);
+        let refuses = is_ended.then_some("Unauthenticated");
+        if let Some(code) = refuses.or(*self.refuses.lock().unwrap()) {
             let message = "access denied".to_owned();
             return Err(SecretError::Refused { code: code.to_owned(), message });
         }
@@ -98,6 +110,7 @@ pub(super) fn provider(kubelet: Option<PathBuf>) -> (Arc<Service>, Arc<Provider>
         version: "test".to_owned(),
         role: None,
         kubelet,
+        push: true,
         audiences: vec!["lastkey".to_owned()],
     };
     let port: Arc<dyn SecretOps> = service.clone();
@@ -316,7 +329,7 @@ async fn pods_of_a_full_node_cost_no_request_while_nothing_changes() {
     }
     let watching = tokio::spawn(Arc::clone(&provider).watch());
     // Past the time in which a provider that has just begun speaks of itself.
-    tokio::time::sleep(Duration::from_secs(180)).await;
+    tokio::time::sleep(Duration::from_secs(360)).await;
     let before = (service.calls(), service.asked.lock().unwrap().len());
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -327,6 +340,45 @@ async fn pods_of_a_full_node_cost_no_request_while_nothing_changes() {
     assert_eq!((service.calls(), service.asked.lock().unwrap().len()), before);
     assert!(!watching.is_finished());
     watching.abort();
+}
+
+/// `lastkey revoke` ends sessions that were opened until then; their pods may open others.
+#[tokio::test(start_paused = true)]
+async fn new_version_arrives_in_another_session_when_somebody_has_ended_the_one_before() {
+    let (service, provider) = provider(None);
+    let asked = request("u", &token("u", 1));
+    mounted(&provider, &asked).await;
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    service.ended.store(1, Ordering::SeqCst);
+    service.version.store(1, Ordering::SeqCst);
+    service.changed.notify_one();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(service.sessions.load(Ordering::SeqCst), 2);
+    let calls = service.calls();
+    assert_eq!(mounted(&provider, &asked).await, "value 2");
+    assert_eq!(service.calls(), calls, "it was there already");
+    watching.abort();
+    // Where none is taken, another one is tried once and no more.
+    service.ended.store(usize::MAX, Ordering::SeqCst);
+    service.version.store(2, Ordering::SeqCst);
+    let slot = provider.slots().remove(0);
+    assert!(provider.renew(&slot).await.is_err());
+    assert_eq!(service.sessions.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn optional_object_is_left_out_when_it_may_not_be_read_and_not_without_a_session() {
+    for (code, is_mounted) in
+        [("AccessDenied", true), ("SecretState", true), ("Unauthenticated", false)]
+    {
+        let (service, provider) = provider(None);
+        let mut asked = request("u", &token("u", 1));
+        asked.attributes = asked.attributes.replace("- {secret: a/b}\\n", "");
+        *service.refuses.lock().unwrap() = Some(code);
+        let answer = provider.mount(Personality::Lastkey, &asked).await;
+        assert_eq!(answer.is_ok(), is_mounted, "{code}: {answer:?}");
+    }
 }
 
 #[tokio::test]

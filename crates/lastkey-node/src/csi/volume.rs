@@ -8,7 +8,7 @@
 //!           the kubelet, for the pod that the volume was made for, and through no symbolic link.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -19,6 +19,7 @@ use rustix::fs::{
     readlinkat, renameat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
+use serde_json::Value;
 
 use super::render::Rendered;
 
@@ -26,6 +27,8 @@ use super::render::Rendered;
 pub(super) const PODS: &str = "pods";
 /// Where the kubelet keeps volumes of this kind, below the folder of a pod.
 const KIND: &str = "kubernetes.io~csi";
+/// What it notes about a volume, beside the place where that is mounted.
+const NOTES: &str = "vol_data.json";
 
 /// Why a volume was not written.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +71,38 @@ pub(super) fn replace(
     show(&volume, &names.collect())?;
     remove(&volume, &before);
     Ok(())
+}
+
+/// The places of all volumes that live and die with a pod, as those of secrets do. Whose they are
+/// the kubelet does not note.
+///
+/// # Errors
+/// When its folder cannot be read.
+pub(super) fn ephemeral(kubelet: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for pod in fs::read_dir(kubelet.join(PODS))? {
+        let volumes = match fs::read_dir(pod?.path().join("volumes").join(KIND)) {
+            // A pod without such volumes, or one that has just gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            volumes => volumes?,
+        };
+        for volume in volumes {
+            let volume = volume?.path();
+            if is_ephemeral(&volume)? {
+                found.push(volume.join("mount"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn is_ephemeral(volume: &Path) -> io::Result<bool> {
+    let notes = match fs::read(volume.join(NOTES)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        notes => notes?,
+    };
+    let notes: Value = serde_json::from_slice(&notes)?;
+    Ok(notes.get("volumeLifecycleMode").and_then(Value::as_str) == Some("Ephemeral"))
 }
 
 const DATA: &str = "..data";
@@ -186,13 +221,12 @@ fn remove(volume: &OwnedFd, folder: &Path) {
         // Below the volume that is open, whatever its path leads to by now.
         let volume = format!("/proc/self/fd/{}", volume.as_raw_fd());
         // It may be gone already: the driver tidies up as well.
-        drop(std::fs::remove_dir_all(Path::new(&volume).join(name)));
+        drop(fs::remove_dir_all(Path::new(&volume).join(name)));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use lastkey_secret::SecretVec;

@@ -38,9 +38,10 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// A version that no secret has: who says that he has seen it is told the current one at once.
 const IN_DOUBT: Option<u32> = Some(u32::MAX);
 
-/// How long after its start a provider may not have been asked for volumes that are mounted: the
-/// kubelet asks about once a minute.
-const LEARNS: Duration = Duration::from_secs(120);
+/// How long after its start a provider may not have been asked for volumes that are mounted: a
+/// driver keeps the kubelet's questions to itself for two minutes after each change, and the
+/// kubelet asks every minute to minute and a half.
+const LEARNS: Duration = Duration::from_secs(300);
 
 /// What is asked at once, and the volumes that were given something in an outage, as it tells of
 /// them.
@@ -108,7 +109,7 @@ impl Provider {
 
     /// Whether volumes may be mounted that this provider was not asked for yet.
     fn learns(&self) -> bool {
-        self.begun_at.elapsed() < LEARNS
+        self.begun_at.elapsed() < LEARNS && self.knows_all() != Some(true)
     }
 
     /// What is asked now; nothing while there are no volumes and nobody thinks that there are.
@@ -193,7 +194,9 @@ impl Provider {
     ) {
         match answer {
             Ok(Answer { news, is_heard }) => {
-                self.is_told.store(true, Ordering::Relaxed);
+                if !self.is_told.swap(true, Ordering::Relaxed) {
+                    tracing::info!("the service tells this node of changes");
+                }
                 match is_heard {
                     Some(true) => {
                         memory.sent = Some(digest);
@@ -207,8 +210,12 @@ impl Provider {
                 self.take(news.changed, memory).await;
             }
             Err(SecretError::Away(cause)) => {
-                self.is_told.store(false, Ordering::Relaxed);
-                tracing::debug!(cause, "the service does not answer the watch");
+                if self.is_told.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(
+                        cause,
+                        "the service does not answer; mounted volumes stay as they are"
+                    );
+                }
                 // It may be another process by then, which was told nothing.
                 memory.sent = None;
                 sleep(AWAY).await;
@@ -326,6 +333,8 @@ fn digest_of(holders: &[Holder], is_incomplete: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tokio::time::advance;
 
     use super::super::tests::{mounted, provider, request, token};
@@ -369,6 +378,45 @@ mod tests {
         let whole = provider.round(&mut memory).unwrap();
         let question = &whole.questions[0];
         assert!(!question.holders_incomplete && question.holders.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn statement_is_complete_at_once_when_every_volume_that_the_kubelet_has_is_known() {
+        let kubelet = tempfile::tempdir().unwrap();
+        let volume =
+            |pod: &str| kubelet.path().join(format!("pods/{pod}/volumes/kubernetes.io~csi/v"));
+        let note = |pod: &str, mode: &str| {
+            fs::create_dir_all(volume(pod).join("mount")).unwrap();
+            let notes = format!(r#"{{"volumeLifecycleMode":"{mode}"}}"#);
+            fs::write(volume(pod).join("vol_data.json"), notes).unwrap();
+        };
+        fs::create_dir_all(kubelet.path().join("pods/without/volumes")).unwrap();
+        note("disk", "Persistent");
+        note("u", "Ephemeral");
+        let (_, provider) = provider(Some(kubelet.path().to_owned()));
+        let is_complete = || {
+            let round = provider.round(&mut Memory::default());
+            round.map(|round| !round.questions[0].holders_incomplete)
+        };
+        assert_eq!(is_complete(), None, "nothing is said of nothing while there may be something");
+        let mut asked = request("u", &token("u", 1));
+        asked.target_path = volume("u").join("mount").to_str().unwrap().to_owned();
+        mounted(&provider, &asked).await;
+        assert_eq!(is_complete(), Some(true));
+        note("other", "Ephemeral");
+        assert_eq!(is_complete(), Some(false));
+        // The kubelet is writing.
+        fs::write(volume("disk").join("vol_data.json"), "{").unwrap();
+        fs::remove_dir_all(volume("other")).unwrap();
+        assert_eq!(is_complete(), Some(false));
+        fs::remove_dir_all(volume("disk")).unwrap();
+        assert_eq!(is_complete(), Some(true));
+        // One of which nobody ever asks is that of another provider.
+        note("other", "Ephemeral");
+        advance(LEARNS - Duration::from_secs(1)).await;
+        assert_eq!(is_complete(), Some(false));
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(is_complete(), Some(true));
     }
 
     #[tokio::test(start_paused = true)]

@@ -128,7 +128,7 @@ impl TpmKeys {
 }
 
 /// Whether a revocation is about a node.
-fn is_about(what: &RevokedWhat, node: &Name) -> bool {
+pub(crate) fn is_about(what: &RevokedWhat, node: &Name) -> bool {
     match what {
         RevokedWhat::Node(name) => node.as_str() == name,
         RevokedWhat::Everything => true,
@@ -316,33 +316,6 @@ impl Engine {
             self.reread_held(&name).await?;
         }
         Ok(())
-    }
-
-    /// Adds to a batch that the tokens are void with which nodes that a revocation is about have
-    /// not joined yet; the names of the nodes. Called while changes are held.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], [`Error::Internal`].
-    pub(crate) async fn withdraw_tokens(
-        &self,
-        what: &RevokedWhat,
-        batch: &mut Vec<Write>,
-    ) -> Result<Vec<Name>, Error> {
-        let mut names = Vec::new();
-        if !matches!(what, RevokedWhat::Node(_) | RevokedWhat::Everything) {
-            return Ok(names);
-        }
-        for stored in self.store.scan(&PathRange::kind("node", None, usize::MAX)).await? {
-            let Record::Node(mut node) = stored.record else {
-                return Err(StoreError::Corrupt(stored.path).into());
-            };
-            if is_about(what, &node.name) && node.join.take().is_some() {
-                names.push(node.name.clone());
-                let (expected, record) = (Expected::At(stored.revision), Some(Record::Node(node)));
-                batch.push(Write { path: stored.path, expected, record });
-            }
-        }
-        Ok(names)
     }
 
     /// Reads a node again, and the authority, after a write of them that succeeded or may have:

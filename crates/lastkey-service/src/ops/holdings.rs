@@ -55,7 +55,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`] for versions or things in disorder, or the place of somebody else's
-    /// volumes; [`Error::LimitExceeded`] for too many of them, or more than 256 places;
+    /// volumes; [`Error::LimitExceeded`] for too many of them, more than 256 places, or more of
+    /// the last 32 than are left for others;
     /// [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
     /// [`Error::Internal`].
     pub async fn report_holding(
@@ -217,8 +218,8 @@ impl Engine {
             }
             return self.put_inventory(draft, &report.place, &[]).await;
         }
-        if before.is_none() && known.len() >= MAX_PLACES {
-            return Err(Error::LimitExceeded("at most 256 places report about one key"));
+        if before.is_none() {
+            check_room(&known, by)?;
         }
         let holding = Holding {
             key: draft.key.id,
@@ -312,6 +313,25 @@ impl Engine {
 
 /// How long a destruction is put off.
 const PUT_OFF_SECONDS: u64 = 86_400;
+
+/// How many places of a key nobody takes who has as many as are left: whoever comes finds one, though
+/// somebody else would fill them all.
+const SHARED_PLACES: usize = 32;
+
+/// Whether somebody may report for one more place about a key.
+fn check_room(known: &[(Holding, Revision)], by: &str) -> Result<(), Error> {
+    let left = MAX_PLACES.saturating_sub(known.len());
+    let own = known.iter().filter(|(holding, _)| holding.reported_by == by).count();
+    if left == 0 {
+        return Err(Error::LimitExceeded("at most 256 places report about one key"));
+    }
+    if left <= SHARED_PLACES && own >= left {
+        return Err(Error::LimitExceeded(
+            "the last 32 places of a key are for those who report for fewer than are left",
+        ));
+    }
+    Ok(())
+}
 
 /// Whether a place with something in it belongs to somebody else than who reports. What is in etcd
 /// is counted by whoever looks, and so by many.

@@ -6,9 +6,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use lastkey_core::access::{MAX_SESSION_SECS, Revocation, RevokedWhat};
+use lastkey_core::access::{MAX_SESSION_SECS, Node, Revocation, RevokedWhat, User};
 use lastkey_core::audit::{Event, Phase};
-use lastkey_core::ids::{RequestId, SessionId};
+use lastkey_core::ids::{Name, RequestId, SessionId};
 use lastkey_core::permit::{Resource, RevokeSessions};
 use lastkey_core::ports::{Expected, StoreError, Write};
 use lastkey_core::principal::{Peer, Principal, Source};
@@ -18,11 +18,12 @@ use lastkey_crypto::digest::sha256;
 use lastkey_secret::SecretVec;
 use lastkey_trust::kubelet::MAX_LIFETIME_SECS;
 
-use crate::access::check_revocation;
+use crate::access::{check_revocation, is_about};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::ops::named::Named;
 use crate::sealing::detached;
 
 /// A credential that its holder wants to be void.
@@ -228,7 +229,8 @@ impl Engine {
     }
 
     /// Writes a revocation and lets it count, together with what was written of the same before.
-    /// Where it is about nodes, changes are held, and tokens that they have not joined with are void.
+    /// Where it is about nodes or people, changes are held, and tokens that they have not joined with
+    /// are void, and codes that they have not enrolled with.
     ///
     /// # Errors
     /// [`Error::Conflict`], [`Error::Unavailable`], [`Error::Internal`].
@@ -239,7 +241,7 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             let (counts, write) = self.plan_revocation(revocation.clone()).await?;
             let mut batch = vec![write];
-            let nodes = self.withdraw_tokens(&counts.what, &mut batch).await?;
+            let nodes = self.withdraw_unused(&counts.what, &mut batch).await?;
             let committed = self.store.commit(batch).await;
             for node in &nodes {
                 self.reload_node(node).await;
@@ -254,6 +256,58 @@ impl Engine {
             }
         }
         Err(Error::Conflict)
+    }
+
+    /// Adds to a batch that what lets in those that a revocation is about, and was not used yet, does
+    /// so no more; the names of the nodes. Called while changes are held.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    async fn withdraw_unused(
+        &self,
+        what: &RevokedWhat,
+        batch: &mut Vec<Write>,
+    ) -> Result<Vec<Name>, Error> {
+        let mut nodes = Vec::new();
+        if matches!(what, RevokedWhat::Node(_) | RevokedWhat::Everything) {
+            let take = |node: &mut Node| is_about(what, &node.name) && node.join.take().is_some();
+            nodes = self.withdraw(batch, take).await?;
+        }
+        let person = match what {
+            RevokedWhat::User(name) => Some(name.as_str()),
+            RevokedWhat::Everything => None,
+            RevokedWhat::Session(_)
+            | RevokedWhat::Pod(_)
+            | RevokedWhat::ServiceAccount(_)
+            | RevokedWhat::Node(_)
+            | RevokedWhat::Role(_)
+            | RevokedWhat::Cluster(_) => return Ok(nodes),
+        };
+        let take = |user: &mut User| {
+            person.is_none_or(|name| user.name.as_str() == name) && user.enrolment.take().is_some()
+        };
+        self.withdraw(batch, take).await?;
+        Ok(nodes)
+    }
+
+    /// Adds to a batch all of a kind from which something was taken; their names.
+    async fn withdraw<T: Named>(
+        &self,
+        batch: &mut Vec<Write>,
+        take: impl Fn(&mut T) -> bool,
+    ) -> Result<Vec<Name>, Error> {
+        let mut names = Vec::new();
+        for stored in self.store.scan(&PathRange::kind(T::WORD, None, usize::MAX)).await? {
+            let Some(mut found) = T::from_record(stored.record) else {
+                return Err(StoreError::Corrupt(stored.path).into());
+            };
+            if take(&mut found) {
+                names.push(found.name().clone());
+                let (expected, record) = (Expected::At(stored.revision), Some(found.into_record()));
+                batch.push(Write { path: stored.path, expected, record });
+            }
+        }
+        Ok(names)
     }
 
     /// A revocation as it counts beside what is written of the same, and the write of it.

@@ -69,6 +69,13 @@ impl World {
         self.engine.set_policy(admin(), policy, text.collect(), None).await.unwrap();
     }
 
+    /// Lets every service report about keys.
+    async fn permit_all_reports(&self) {
+        let text =
+            "permit(principal is Service, action == Action::\"kms:ReportHolding\", resource);";
+        self.engine.set_policy(admin(), place("reports"), text.to_owned(), None).await.unwrap();
+    }
+
     /// A key with a second version, the first one shadow-disabled.
     async fn rotated(&self) -> KeyRef {
         let key = self.create(MaterialSpec::Aes256).await;
@@ -261,27 +268,62 @@ async fn only_who_may_reports_and_overrides_and_a_dry_run_does_neither() {
 async fn places_are_counted_and_a_known_one_may_still_report() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;
+    world.permit_all_reports().await;
     for number in 0..256 {
-        world.report(&key, &format!("place{number}"), &[]).await.unwrap();
+        let report = counts(HeldWhat::EtcdObjects, &format!("place{number}"), &[]);
+        let by = call_by(&format!("r{number}"));
+        world.engine.report_holding(&by, key.clone(), report).await.unwrap();
     }
     assert_eq!(world.report(&key, "one-more", &[]).await.unwrap_err().code(), "LimitExceeded");
     world.report(&key, "place7", &[(1, 1)]).await.unwrap();
+}
+
+/// One reporter filled all places of a key, and no other place was counted any more.
+#[tokio::test]
+async fn whoever_reports_for_many_places_leaves_some_for_others() {
+    let world = world().await;
+    let key = world.create(MaterialSpec::Aes256).await;
+    world.permit_all_reports().await;
+    // How many new places somebody gets until he is refused.
+    let takes = async |who: &str| {
+        let by = call_by(who);
+        for number in 0.. {
+            let report = counts(HeldWhat::EtcdObjects, &format!("{who}{number}"), &[]);
+            match world.engine.report_holding(&by, key.clone(), report).await {
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.code(), "LimitExceeded");
+                    return number;
+                }
+            }
+        }
+        unreachable!("places are counted")
+    };
+    assert_eq!(takes("a").await, 224);
+    let mut others = Vec::new();
+    for who in ["b", "c", "d", "e", "f", "g", "h"] {
+        others.push(takes(who).await);
+    }
+    assert_eq!(others, [16, 8, 4, 2, 1, 1, 0]);
+    let known = counts(HeldWhat::EtcdObjects, "a7", &[(1, 1)]);
+    world.engine.report_holding(&call_by("a"), key.clone(), known).await.unwrap();
 }
 
 #[tokio::test]
 async fn place_without_volumes_takes_nobody_elses() {
     let world = world().await;
     let key = world.create(MaterialSpec::Aes256).await;
+    world.permit_all_reports().await;
     for number in 0..256 {
-        let from = format!("node-{number}");
-        world.volumes(admin(), &key, &from, &[(1, 1)]).await.unwrap();
+        let (from, by) = (format!("node-{number}"), call_by(&format!("r{number}")));
+        world.volumes(&by, &key, &from, &[(1, 1)]).await.unwrap();
     }
     let one_more = async || world.volumes(admin(), &key, "one-more", &[(1, 1)]).await;
     assert_eq!(code(one_more().await), "LimitExceeded");
     // Nothing is still nothing, and said of no place at all.
     world.volumes(admin(), &key, "one-more", &[]).await.unwrap();
     assert_eq!(code(one_more().await), "LimitExceeded");
-    world.volumes(admin(), &key, "node-7", &[]).await.unwrap();
+    world.volumes(&call_by("r7"), &key, "node-7", &[]).await.unwrap();
     one_more().await.unwrap();
     let held = world.show(&key).await.holdings;
     assert!(held.len() == 256 && held.iter().all(|one| one.place.as_str() != "node-7"));

@@ -382,6 +382,25 @@ async fn new_enrolment_code_makes_password_and_second_factor_void() {
     assert_eq!(code(world.engine.renew_enrolment(admin(), name("nobody")).await), "AccessDenied");
 }
 
+/// Whoever had seen the code enrolled with it after everything had been revoked.
+#[tokio::test]
+async fn enrolment_code_of_before_a_revocation_enrols_nobody_and_the_next_one_does() {
+    for what in [RevokedWhat::User("bob".to_owned()), RevokedWhat::Everything] {
+        let world = world().await;
+        let [bob, carol] = ["bob", "carol"].map(|who| world.add(admin(), who, &[]));
+        let (bob, carol) = (bob.await, carol.await);
+        let is_all = what == RevokedWhat::Everything;
+        world.engine.revoke(admin(), what).await.unwrap();
+        assert_eq!(code(world.enrol_with("bob", &bob, None).await), "Unauthenticated");
+        assert_eq!(world.last_word().2, "enrolment_code");
+        assert_eq!(world.enrol_with("carol", &carol, None).await.is_err(), is_all);
+        let first = world.enrol_with("alice", &world.enrolment_code, None).await;
+        assert_eq!(first.is_err(), is_all);
+        let again = world.engine.renew_enrolment(admin(), name("bob")).await.unwrap().1;
+        world.enrol("bob", &again).await;
+    }
+}
+
 #[tokio::test]
 async fn last_administrator_of_policies_cannot_be_locked_out() {
     let world = world().await;

@@ -1,12 +1,18 @@
 //! Sealed and unsealed.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use lastkey_core::ids::RequestId;
 use lastkey_core::key::KeyUsage;
 use lastkey_core::principal::{Peer, Presented, Principal};
 use lastkey_crypto::material::MaterialSpec;
 use lastkey_secret::SecretVec;
+use lastkey_service::engine::Ports;
 use lastkey_service::error::Error;
-use lastkey_service::sealing::{WayIn, replace_admin_token};
+use lastkey_service::sealing::{Gate, Unsealed, WayIn, replace_admin_token};
+use lastkey_testkit::fakes::MemoryAudit;
+use tokio::task::JoinHandle;
 
 use crate::world::{KEYFILE, admin, call_by, code, world};
 
@@ -93,4 +99,66 @@ async fn a_change_that_outlives_a_seal_is_seen_by_the_next_engine() {
     let world = world.unseal_again().await;
     let rotated = rotation.await.unwrap().unwrap();
     assert_eq!(world.show(&key).await.key.primary, rotated.key.primary);
+}
+
+/// A sealed server whose audit log can be given keys.
+async fn sealed_with_archive() -> (Arc<Gate>, Arc<MemoryAudit>) {
+    let world = world().await;
+    world.gate.stop().await;
+    let audit = Arc::new(MemoryAudit::with_archive());
+    let ports = Ports { audit: audit.clone(), ..world.ports.clone() };
+    (Arc::new(Gate::new(world.store.clone(), ports, 100)), audit)
+}
+
+fn unsealing(gate: &Arc<Gate>) -> JoinHandle<Result<Unsealed, Error>> {
+    let gate = Arc::clone(gate);
+    let attempt =
+        async move { gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&KEYFILE)).await };
+    tokio::spawn(attempt)
+}
+
+/// Waits until nothing goes on by itself: time that is paused passes only then.
+async fn until_idle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn audit_log_keeps_its_keys_until_the_attempt_to_unseal_that_is_running_has_ended() {
+    let (gate, audit) = sealed_with_archive().await;
+    let record = audit.hold_next();
+    let attempt = unsealing(&gate);
+    until_idle().await;
+    let sealer = Arc::clone(&gate);
+    let sealing = tokio::spawn(async move { sealer.seal(admin()).await });
+    until_idle().await;
+    assert!(matches!(gate.engine(), Err(Error::Sealed)));
+    assert!(!attempt.is_finished() && !sealing.is_finished() && audit.has_keys());
+    drop(record);
+    attempt.await.unwrap().unwrap();
+    sealing.await.unwrap().unwrap();
+    assert!(!audit.has_keys());
+    unsealing(&gate).await.unwrap().unwrap();
+    assert!(audit.has_keys());
+}
+
+/// Sealing let go of the engine, and took the keys of the audit log back later: those of whoever had
+/// unsealed in between, whose server then signed nothing.
+#[tokio::test(start_paused = true)]
+async fn audit_log_keeps_the_keys_of_whoever_unseals_before_a_seal_has_ended() {
+    let (gate, audit) = sealed_with_archive().await;
+    unsealing(&gate).await.unwrap().unwrap();
+    let record = audit.hold_next();
+    let first = unsealing(&gate);
+    until_idle().await;
+    let second = unsealing(&gate);
+    until_idle().await;
+    let stopping = Arc::clone(&gate);
+    let stopping = tokio::spawn(async move { stopping.stop().await });
+    until_idle().await;
+    assert!(matches!(gate.engine(), Err(Error::Sealed)) && !stopping.is_finished());
+    drop(record);
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    stopping.await.unwrap();
+    assert!(gate.engine().is_ok() && audit.has_keys());
 }

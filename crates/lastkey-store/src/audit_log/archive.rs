@@ -251,6 +251,7 @@ impl AuditArchive for AuditLog {
             refusing,
             free_bytes: space.free,
             is_alarming: space.is_alarming,
+            has_unsynced_tiles: self.published.is_unsynced(),
         }
     }
 

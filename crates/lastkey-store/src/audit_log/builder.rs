@@ -9,13 +9,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lastkey_core::audit::archive::{LogHead, LogSigners};
 use lastkey_core::audit::checkpoint::Checkpoint;
-use lastkey_core::audit::merkle::{FullTile, Hash, TILE_WIDTH, Tree};
+use lastkey_core::audit::merkle::{FullTile, TILE_WIDTH, Tree};
 use lastkey_core::audit::note::NoteKey;
 use lastkey_core::audit::tile::{TileKind, TileName};
 use lastkey_core::ports::Cause;
@@ -26,6 +27,7 @@ use super::AuditOptions;
 use super::files::{Layout, append_whole, make_dir, replace_file, sync_dir, write_file};
 use super::keeper::Keeper;
 use super::pending::Buffer;
+use super::rewrite::Rewrite;
 use super::tail::Tail;
 use super::wal::{Group, segments};
 
@@ -70,6 +72,10 @@ pub(super) struct Published {
     pub(super) space: Mutex<Space>,
     /// The newest time by a clock that was found right.
     pub(super) trusted: Mutex<Option<Timestamp>>,
+    /// Whether the disk has refused tiles, which may be lost. They are in the segments.
+    pub(super) is_unsynced: AtomicBool,
+    /// Held by each copy that is being taken: until it is, nothing is removed.
+    pub(super) copying: Arc<()>,
 }
 
 /// How much room there is.
@@ -88,6 +94,10 @@ impl Published {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.is_unsynced.load(Ordering::Relaxed)
+    }
+
     pub(super) fn signers(&self) -> MutexGuard<'_, Option<LogSigners>> {
         self.signers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,6 +109,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_secs(1);
 /// A checkpoint is kept for good when the one kept before is so old.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
+/// How long the disk is left alone after it has refused tiles that were written again.
+const REWRITE_AFTER: Duration = Duration::from_secs(60);
 
 /// What the builder works with.
 pub(super) struct Builder {
@@ -121,8 +133,10 @@ pub(super) struct Builder {
     /// The directory, held from before the first tile is written: a handle that is opened later
     /// does not hear of what the disk refused before.
     pub(super) dir: File,
-    /// Whether the disk has refused tiles, which may be lost. They are in the segments.
-    pub(super) is_unsynced: bool,
+    /// Tiles that the disk had refused, while they are being written again.
+    pub(super) rewrite: Option<Rewrite>,
+    /// When that is tried next, once it has failed.
+    pub(super) rewrite_at: Option<Instant>,
 }
 
 impl Builder {
@@ -183,8 +197,12 @@ impl Builder {
         if signs && let Err(error) = self.sign_if_news() {
             tracing::error!(%error, "no checkpoint of the audit log can be written");
         }
+        if self.published.is_unsynced() && self.rewrite_at.is_none_or(|at| at <= Instant::now()) {
+            self.rewrite_patiently();
+        }
         let trusted = *self.published.trusted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(now) = trusted {
+        let is_copied = Arc::strong_count(&self.published.copying) > 1;
+        if let Some(now) = trusted.filter(|_| !is_copied) {
             let signed = self.published.signed().size;
             self.keeper.prune(&self.layout, &self.options, &self.buffer, signed, now);
         }
@@ -222,43 +240,10 @@ impl Builder {
         group: &Group,
         write: impl Fn(&Path, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let known = self.tree.size().saturating_sub(group.first);
-        let known = usize::try_from(known).unwrap_or(usize::MAX);
-        let mut bytes = group.records();
-        for (place, leaf) in group.leaves.iter().enumerate() {
-            let Some((record, rest)) = split_record(bytes) else { break };
-            bytes = rest;
-            if place < known {
-                continue;
-            }
-            self.bundle.extend_from_slice(record);
-            self.push(*leaf, &write)?;
-        }
-        self.published.tail().catch_up(&self.tree, &self.bundle);
-        Ok(())
-    }
-
-    /// Adds the hash of the record that was put last into the bundle.
-    fn push(
-        &mut self,
-        leaf: Hash,
-        write: &impl Fn(&Path, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let (layout, bundle) = (&self.layout, &self.bundle);
-        let mut is_full = false;
-        self.tree.push(leaf, |tile: FullTile<'_>| {
-            if tile.level == 0 {
-                let name = TileName::full(TileKind::Entries, tile.number);
-                write(&layout.tile(&name), bundle)?;
-                is_full = true;
-            }
-            let name = TileName::full(TileKind::Level(tile.level), tile.number);
-            write(&layout.tile(&name), tile.hashes.as_flattened())
-        })?;
-        if is_full {
-            self.bundle.clear();
-            self.published.tail().restart(&self.tree);
-        }
+        let Self { layout, tree, bundle, published, .. } = self;
+        let edge = (&mut *tree, &mut *bundle);
+        grow(layout, edge, group, write, |tree| published.tail().restart(tree))?;
+        published.tail().catch_up(tree, bundle);
         Ok(())
     }
 
@@ -289,30 +274,59 @@ impl Builder {
         Ok(())
     }
 
-    /// Waits until all tiles are on the disk. Once the disk has refused any, they are written
-    /// again at the next start: who asks the disk twice is told that all is well.
+    /// Waits until all tiles are on the disk. Once the disk has refused any, they have to be written
+    /// again before it is asked again: who asks it twice is told that all is well.
     ///
     /// # Errors
     /// An I/O error.
-    fn sync_tiles(&mut self) -> io::Result<()> {
-        if !self.is_unsynced {
+    fn sync_tiles(&self) -> io::Result<()> {
+        if !self.published.is_unsynced() {
             let Err(error) = rustix::fs::syncfs(&self.dir) else { return Ok(()) };
-            self.is_unsynced = true;
+            self.published.is_unsynced.store(true, Ordering::Relaxed);
             tracing::error!(%error, "the disk has not taken tiles of the audit log");
         }
         replace_file(&self.layout.unsynced(), b"")?;
-        Err(io::Error::other("tiles were not taken by the disk; a start writes them again"))
+        Err(io::Error::other("tiles were not taken by the disk; they are written again first"))
     }
 
-    /// Ends a start: the tiles that the disk had refused have been written again.
+    /// Writes the tiles again that the disk has refused, a segment at each call.
+    fn rewrite_patiently(&mut self) {
+        if let Err(error) = self.rewrite_more() {
+            tracing::error!(%error, "the disk does not take tiles of the audit log; segments stay");
+            self.rewrite = None;
+            self.rewrite_at = Some(Instant::now() + REWRITE_AFTER);
+        }
+    }
+
+    fn rewrite_more(&mut self) -> io::Result<()> {
+        let mut rewrite = match self.rewrite.take() {
+            Some(rewrite) => rewrite,
+            None => Rewrite::begin(&self.layout, self.tree.size())?,
+        };
+        if !rewrite.step(&self.layout)? {
+            self.rewrite = Some(rewrite);
+            return Ok(());
+        }
+        // What the disk refused since it was begun is told here, those tiles among it that came
+        // meanwhile.
+        self.end_unsynced()?;
+        tracing::info!("the disk has taken the tiles of the audit log that it had refused");
+        self.try_release(u64::MAX)
+    }
+
+    /// Ends what has written all tiles again that the disk had refused.
     ///
     /// # Errors
     /// An I/O error.
-    pub(super) fn end_unsynced(&mut self) -> io::Result<()> {
+    pub(super) fn end_unsynced(&self) -> io::Result<()> {
         rustix::fs::syncfs(&self.dir)?;
-        fs::remove_file(self.layout.unsynced())?;
+        match fs::remove_file(self.layout.unsynced()) {
+            // It could not be made when it was needed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
         sync_dir(&self.layout.wal())?;
-        self.is_unsynced = false;
+        self.published.is_unsynced.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -425,6 +439,46 @@ impl Builder {
         let signers = self.published.signers();
         signers.as_ref().ok_or("the server is sealed")?.witness.sign(text, now())
     }
+}
+
+/// Adds the records of a group that are not in a tree yet: their hashes to the tree, and they
+/// themselves to the bundle that is not full. What becomes full is written; then `filled` is told.
+///
+/// # Errors
+/// That of `write`.
+pub(super) fn grow(
+    layout: &Layout,
+    (tree, bundle): (&mut Tree, &mut Vec<u8>),
+    group: &Group,
+    write: impl Fn(&Path, &[u8]) -> io::Result<()>,
+    mut filled: impl FnMut(&Tree),
+) -> io::Result<()> {
+    let known = tree.size().saturating_sub(group.first);
+    let known = usize::try_from(known).unwrap_or(usize::MAX);
+    let mut bytes = group.records();
+    for (place, leaf) in group.leaves.iter().enumerate() {
+        let Some((record, rest)) = split_record(bytes) else { break };
+        bytes = rest;
+        if place < known {
+            continue;
+        }
+        bundle.extend_from_slice(record);
+        let mut is_full = false;
+        tree.push(*leaf, |tile: FullTile<'_>| {
+            if tile.level == 0 {
+                let name = TileName::full(TileKind::Entries, tile.number);
+                write(&layout.tile(&name), bundle)?;
+                is_full = true;
+            }
+            let name = TileName::full(TileKind::Level(tile.level), tile.number);
+            write(&layout.tile(&name), tile.hashes.as_flattened())
+        })?;
+        if is_full {
+            bundle.clear();
+            filled(tree);
+        }
+    }
+    Ok(())
 }
 
 /// The record at the start of these bytes, with its length, and what comes after it.

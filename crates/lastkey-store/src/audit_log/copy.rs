@@ -3,11 +3,13 @@
 //! Room      `store`.
 //! Source    docs/formats/audit-log.md, "Files"; docs/formats/backup.md.
 //! Holds     a copy is the log up to one signed checkpoint, whatever is added meanwhile. It has no
-//!           segments: what lies in no full bundle comes out of the checkpoint's own.
+//!           segments: what lies in no full bundle comes out of the checkpoint's own. What is
+//!           removed from the log stays until the copy is over: no record of it would tell of that.
 
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use lastkey_core::audit::archive::LogHead;
 use lastkey_core::audit::checkpoint::Checkpoint;
@@ -21,7 +23,7 @@ use super::files::{Layout, make_dir, read_if_there, sync_dir};
 use super::keeper::minimum_index;
 use super::recover::FIRST_SEGMENT_LEN;
 use super::tail::MAX_BUNDLE_LEN;
-use super::wal::{Group, HEADER_LEN, Segment, zero_filled};
+use super::wal::{Group, HEADER_LEN, Segment};
 
 /// A copy that is being taken, file by file.
 #[derive(Debug)]
@@ -31,17 +33,21 @@ pub struct LogCopy {
     /// Files that are in memory already: what changes when the log goes on.
     held: Vec<(String, Vec<u8>)>,
     next: TileName,
-    /// The oldest record that is still there.
+    /// The oldest record that is there.
     first: u64,
-    is_over: bool,
+    _copying: Arc<()>,
 }
 
 impl AuditLog {
-    /// Holds the log still, up to a checkpoint that is signed now.
+    /// Holds the log still, up to a checkpoint that is signed now. Nothing is removed from it until
+    /// the copy is dropped.
     ///
     /// # Errors
     /// A cause when the log has no keys or cannot be read.
     pub async fn copy(&self) -> Result<LogCopy, Cause> {
+        // INVARIANT: held before the checkpoint is asked for. Whoever signs it also removes, and has
+        // by then removed nothing that it does not tell of.
+        let copying = Arc::clone(&self.published.copying);
         let note = self.checkpoint().await?;
         let signed = Checkpoint::parse(split(&note)?.0)?;
         let head = LogHead { size: signed.size, root: signed.root };
@@ -56,7 +62,10 @@ impl AuditLog {
         held.extend(small);
         let (layout, next) = (self.layout.clone(), TileName::full(TileKind::Level(0), 0));
         let first = minimum_index(&layout)?;
-        Ok(LogCopy { layout, head, held, next, first, is_over: false })
+        if first > 0 {
+            held.push(("minimum-index".to_owned(), format!("{first}\n").into_bytes()));
+        }
+        Ok(LogCopy { layout, head, held, next, first, _copying: copying })
     }
 }
 
@@ -111,24 +120,12 @@ impl LogCopy {
         if let Some(held) = self.held.pop() {
             return Ok(Some(held));
         }
-        while let Some(name) = self.next_tile() {
-            if let Some(bytes) = read_if_there(&self.layout.tile(&name), MAX_BUNDLE_LEN)? {
-                return Ok(Some((name.to_string(), bytes)));
-            }
-            // Old bundles may have been removed since.
-            self.first = minimum_index(&self.layout)?;
-            let is_removed = name.kind == TileKind::Entries
-                && name.number.saturating_mul(TILE_WIDTH as u64) < self.first;
-            if !is_removed {
-                let what = format!("the audit log lacks {name}");
-                return Err(io::Error::new(io::ErrorKind::NotFound, what));
-            }
-        }
-        if self.is_over || self.first == 0 {
-            return Ok(None);
-        }
-        self.is_over = true;
-        Ok(Some(("minimum-index".to_owned(), format!("{}\n", self.first).into_bytes())))
+        let Some(name) = self.next_tile() else { return Ok(None) };
+        let Some(bytes) = read_if_there(&self.layout.tile(&name), MAX_BUNDLE_LEN)? else {
+            let what = format!("the audit log lacks {name}");
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+        };
+        Ok(Some((name.to_string(), bytes)))
     }
 
     /// The next full tile or bundle. Levels come first, then bundles.
@@ -177,10 +174,8 @@ pub fn resume_copy(dir: &Path) -> io::Result<()> {
     let group = Group::of(start, &bundle).filter(|group| group.end() == signed.size);
     let group = group.ok_or_else(|| io::Error::other("the copy lacks the last records"))?;
     make_dir(&layout.wal())?;
-    let path = layout.wal().join("next");
     let needed = (group.framed_len() + HEADER_LEN) as u64;
-    let file = zero_filled(&path, FIRST_SEGMENT_LEN.max(needed))?;
-    let mut segment = Segment::begin(&layout.wal(), &path, file, start)?;
+    let mut segment = Segment::create(&layout.wal(), FIRST_SEGMENT_LEN.max(needed), start)?;
     segment.sync_name()?;
     if !group.leaves.is_empty() {
         segment.append(&group)?;
@@ -190,6 +185,14 @@ pub fn resume_copy(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use lastkey_core::audit::Event;
+    use lastkey_core::ports::Audit as _;
+    use lastkey_core::principal::Principal;
+    use lastkey_core::time::Timestamp;
+
+    use super::super::builder::{Builder, now};
+    use super::super::tests::{event, fill, open, signers};
+    use super::super::{AuditOptions, Parts};
     use super::*;
 
     #[test]
@@ -201,5 +204,35 @@ mod tests {
             names(70_000),
             ["tile/0/273.p/112", "tile/entries/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"]
         );
+    }
+
+    /// What went while a copy was taken was missing in it, and the record that told of it as well.
+    #[tokio::test]
+    async fn nothing_is_removed_while_a_copy_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        log.unsealed(signers()).await.unwrap();
+        let who = Principal::named("p");
+        for _ in 0..300 {
+            log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
+        }
+        fill(&log, 0, 1).await;
+        let copy = log.copy().await.unwrap();
+        assert_eq!(Arc::strong_count(&log.published.copying), 2);
+        drop((copy, log));
+        let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
+        *builder.published.trusted.lock().unwrap() = Some(now());
+        let bundle = dir.path().join("tile/entries/000");
+        let ticks = |builder: &mut Builder| {
+            builder.tick();
+            // The record that says so is signed.
+            builder.published.signed.lock().unwrap().size = 400;
+            builder.tick();
+            bundle.exists()
+        };
+        let copying = Arc::clone(&builder.published.copying);
+        assert!(ticks(&mut builder));
+        drop(copying);
+        assert!(!ticks(&mut builder));
     }
 }

@@ -32,14 +32,16 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Writes a file of the tree; its directory is made when it is not there. Not durable yet.
+/// Writes a file of the tree; its directory is made when it is not there. Not durable yet. Who reads
+/// one that is there meanwhile finds what it held, where that is the same.
 ///
 /// # Errors
 /// An I/O error that names it.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let write = || {
-        let mut file = private_file().write(true).create(true).truncate(true).open(path)?;
-        file.write_all(bytes)
+        let mut file = private_file().write(true).create(true).truncate(false).open(path)?;
+        file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)
     };
     let written = match write() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -34,6 +35,11 @@ use super::writer::{Current, Spare};
 pub(super) const PRUNED: &str = "records are removed before ";
 /// How often old records are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+/// Most bundles that are read or removed at one time, and bytes of them that are read: nothing is
+/// built meanwhile.
+const PRUNE_STEP: (u64, u64) = (1_024, 64 << 20);
+/// Most bundles whose length is asked for at one time.
+const COUNT_STEP: u64 = 16_384;
 
 /// Watches over a log.
 pub(super) struct Keeper {
@@ -45,9 +51,30 @@ pub(super) struct Keeper {
     alarm_free: u64,
     refuse_free: u64,
     pruned_at: Option<Instant>,
-    /// Records before the first number go when the record of the second, which says so, is signed.
-    planned: Option<(u64, u64)>,
+    prune_step: (u64, u64),
+    planned: Option<Planned>,
+    counted: Counted,
     refusing: bool,
+}
+
+/// A removal that was recorded.
+struct Planned {
+    /// Records before this one go.
+    minimum: u64,
+    /// Bytes of their bundles.
+    len: u64,
+    /// They go when this record, which says so, is signed.
+    said: u64,
+}
+
+/// What bundles are too old, or too many.
+struct Prunable {
+    /// Records before this one.
+    minimum: u64,
+    /// Bytes of their bundles.
+    len: u64,
+    /// Whether not all of it was looked at.
+    is_more: bool,
 }
 
 impl Keeper {
@@ -62,7 +89,9 @@ impl Keeper {
             alarm_free: options.alarm_free,
             refuse_free: options.refuse_free,
             pruned_at: None,
+            prune_step: PRUNE_STEP,
             planned: None,
+            counted: Counted::default(),
             refusing: false,
         }
     }
@@ -206,19 +235,91 @@ impl Keeper {
         signed: u64,
         now: Timestamp,
     ) -> io::Result<()> {
-        if let Some((minimum, _)) = self.planned.take_if(|(_, said)| *said < signed) {
-            return remove_before(layout, minimum);
+        if let Some(planned) = self.planned.take_if(|planned| planned.said < signed) {
+            self.counted.forget(&planned);
+            return remove_before(layout, planned.minimum);
         }
         let waits = self.pruned_at.is_some_and(|at| at.elapsed() < PRUNE_EVERY);
         if waits || self.planned.is_some() {
             return Ok(());
         }
         self.pruned_at = Some(Instant::now());
-        if let Some(minimum) = prunable(layout, options, signed, now)? {
-            let reason = format!("{PRUNED}{minimum}");
-            self.planned = self.speak(buffer, AUDIT_PRUNES, &reason).map(|said| (minimum, said));
+        let Prunable { minimum, len, is_more } = self.prunable(layout, options, signed, now)?;
+        if len > 0 {
+            let said = self.speak(buffer, AUDIT_PRUNES, &format!("{PRUNED}{minimum}"));
+            self.planned = said.map(|said| Planned { minimum, len, said });
+        }
+        if is_more && (len == 0 || self.planned.is_some()) {
+            self.pruned_at = None;
         }
         Ok(())
+    }
+
+    /// What is to be removed next.
+    fn prunable(
+        &mut self,
+        layout: &Layout,
+        options: &AuditOptions,
+        signed: u64,
+        now: Timestamp,
+    ) -> io::Result<Prunable> {
+        let oldest = now.0.saturating_sub(options.retention.as_secs());
+        let (first, full) = (minimum_index(layout)? / WIDTH, signed / WIDTH);
+        let (mut excess, mut is_more) = (0, false);
+        if let Some(most) = options.retention_len {
+            is_more = !self.counted.go_on(layout, first, full)?;
+            excess = self.counted.len.saturating_sub(most);
+        }
+        let (mut number, mut len) = (first, 0_u64);
+        while number < full {
+            if number - first >= self.prune_step.0 || len >= self.prune_step.1 {
+                is_more = true;
+                break;
+            }
+            let name = TileName::full(TileKind::Entries, number);
+            let Some(bytes) = read_if_there(&layout.tile(&name), MAX_BUNDLE_LEN)? else { break };
+            let newest = Records::of(&bytes).flatten().last().and_then(|r| Record::parse(r).ok());
+            let at = newest.and_then(|record| record.number("at"));
+            if at.is_none_or(|at| at >= oldest) && excess <= len {
+                break;
+            }
+            len = len.saturating_add(bytes.len() as u64);
+            number += 1;
+        }
+        Ok(Prunable { minimum: number.saturating_mul(WIDTH), len, is_more })
+    }
+}
+
+/// Records of a bundle.
+const WIDTH: u64 = TILE_WIDTH as u64;
+
+/// The bytes of the bundles that are kept, as far as they are counted.
+#[derive(Debug, Default)]
+struct Counted {
+    /// Number of the first of these bundles, and of the one after the last.
+    range: Range<u64>,
+    len: u64,
+}
+
+impl Counted {
+    /// Counts some of those on from `first` to `end`; whether all are counted.
+    fn go_on(&mut self, layout: &Layout, first: u64, end: u64) -> io::Result<bool> {
+        if self.range.start != first || self.range.end < first {
+            *self = Self { range: first..first, len: 0 };
+        }
+        let until = self.range.end.saturating_add(COUNT_STEP).min(end);
+        while self.range.end < until {
+            let name = TileName::full(TileKind::Entries, self.range.end);
+            self.len = self.len.saturating_add(fs::metadata(layout.tile(&name))?.len());
+            self.range.end += 1;
+        }
+        Ok(self.range.end >= end)
+    }
+
+    /// Forgets those that are removed.
+    fn forget(&mut self, planned: &Planned) {
+        self.range.start = planned.minimum / WIDTH;
+        self.len = self.len.saturating_sub(planned.len);
     }
 }
 
@@ -236,49 +337,10 @@ pub(super) fn minimum_index(layout: &Layout) -> io::Result<u64> {
     text.trim_end().parse().map_err(|_| io::Error::other("minimum-index holds no number"))
 }
 
-/// The number of the oldest record to keep, when there are older ones.
-fn prunable(
-    layout: &Layout,
-    options: &AuditOptions,
-    signed: u64,
-    now: Timestamp,
-) -> io::Result<Option<u64>> {
-    let first = minimum_index(layout)?;
-    let oldest = now.0.saturating_sub(options.retention.as_secs());
-    let full = signed / TILE_WIDTH as u64;
-    let mut excess = match options.retention_len {
-        Some(most) => bundles_len(layout, first / TILE_WIDTH as u64, full)?.saturating_sub(most),
-        None => 0,
-    };
-    let mut number = first / TILE_WIDTH as u64;
-    while number < full {
-        let name = TileName::full(TileKind::Entries, number);
-        let Some(bytes) = read_if_there(&layout.tile(&name), MAX_BUNDLE_LEN)? else { break };
-        let newest = Records::of(&bytes).flatten().last().and_then(|r| Record::parse(r).ok());
-        let is_old = newest.and_then(|record| record.number("at")).is_some_and(|at| at < oldest);
-        if !is_old && excess == 0 {
-            break;
-        }
-        excess = excess.saturating_sub(bytes.len() as u64);
-        number += 1;
-    }
-    let minimum = number.saturating_mul(TILE_WIDTH as u64);
-    Ok((minimum > first).then_some(minimum))
-}
-
-/// Bytes in the bundles of these numbers.
-fn bundles_len(layout: &Layout, first: u64, end: u64) -> io::Result<u64> {
-    let len = |number| {
-        let name = TileName::full(TileKind::Entries, number);
-        fs::metadata(layout.tile(&name)).map(|metadata| metadata.len())
-    };
-    (first..end).try_fold(0_u64, |sum, number| Ok(sum.saturating_add(len(number)?)))
-}
-
 fn remove_before(layout: &Layout, minimum: u64) -> io::Result<()> {
-    let first = minimum_index(layout)? / TILE_WIDTH as u64;
+    let first = minimum_index(layout)? / WIDTH;
     replace_file(&layout.minimum(), format!("{minimum}\n").as_bytes())?;
-    for number in first..minimum / TILE_WIDTH as u64 {
+    for number in first..minimum / WIDTH {
         remove_bundle(layout, number)?;
     }
     Ok(())
@@ -290,7 +352,7 @@ fn remove_before(layout: &Layout, minimum: u64) -> io::Result<()> {
 /// # Errors
 /// An I/O error.
 pub(super) fn remove_leftovers(layout: &Layout) -> io::Result<()> {
-    let end = minimum_index(layout)? / TILE_WIDTH as u64;
+    let end = minimum_index(layout)? / WIDTH;
     for number in (0..end).rev() {
         if !remove_bundle(layout, number)? {
             break;
@@ -304,5 +366,76 @@ fn remove_bundle(layout: &Layout, number: u64) -> io::Result<bool> {
     match fs::remove_file(layout.tile(&TileName::full(TileKind::Entries, number))) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         removed => removed.map(|()| true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use lastkey_core::audit::tile::push_record;
+
+    use super::super::builder::make_dirs;
+    use super::super::files::write_file;
+    use super::super::wal::Segment;
+    use super::super::writer::Watched;
+    use super::*;
+
+    /// A keeper that takes two bundles at a time, of a log of these bundles.
+    fn keeper(layout: &Layout, options: &AuditOptions, bundles: &[Vec<u8>]) -> Keeper {
+        make_dirs(layout).unwrap();
+        for (number, bundle) in (0..).zip(bundles) {
+            let name = TileName::full(TileKind::Entries, number);
+            write_file(&layout.tile(&name), bundle).unwrap();
+        }
+        let segment = Segment::create(&layout.wal(), 4_096, 0).unwrap();
+        let current = Arc::new(Mutex::new(Watched::of(&segment).unwrap()));
+        let keeper = Keeper::new(current, Arc::default(), 4_096, options);
+        Keeper { prune_step: (2, u64::MAX), ..keeper }
+    }
+
+    fn bundle_of(at: u64) -> Vec<u8> {
+        let (mut bundle, record) = (Vec::new(), format!("{{\"at\":{at}}}"));
+        for _ in 0..TILE_WIDTH {
+            assert!(push_record(&mut bundle, record.as_bytes()));
+        }
+        bundle
+    }
+
+    /// All that was old was read and removed at one go, and nothing was built meanwhile: after a
+    /// change of the retention of a long log, for minutes.
+    #[test]
+    fn old_bundles_go_some_at_a_time_each_with_a_record_that_says_so() {
+        let len = bundle_of(1_000_000).len() as u64;
+        let day = Duration::from_secs(86_400);
+        let by_age = AuditOptions { retention: day, ..AuditOptions::KEEP_ALL };
+        let by_len = AuditOptions { retention_len: Some(2 * len), ..AuditOptions::KEEP_ALL };
+        let neither = AuditOptions { retention: Duration::MAX, ..AuditOptions::KEEP_ALL };
+        for (options, expected) in
+            [(by_age, vec![512, 1_024, 1_280]), (by_len, vec![512, 1_024]), (neither, vec![])]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let layout = Layout { dir: dir.path().to_owned() };
+            let mut bundles = vec![bundle_of(1_000_000); 5];
+            bundles.push(bundle_of(2_000_000));
+            let mut keeper = keeper(&layout, &options, &bundles);
+            let (buffer, now) = (Buffer::new(6 * 256), Timestamp(2_000_000));
+            let mut removed = Vec::new();
+            for round in 0..8 {
+                // What is said is signed a round later.
+                keeper.prune(&layout, &options, &buffer, 6 * 256 + round / 2, now);
+                let first = minimum_index(&layout).unwrap();
+                if first > 0 && removed.last() != Some(&first) {
+                    removed.push(first);
+                }
+                let name = |number| layout.tile(&TileName::full(TileKind::Entries, number));
+                assert!((0..6).all(|number| name(number).exists() == (number >= first / 256)));
+            }
+            assert_eq!(removed, expected);
+            buffer.close();
+            let said = buffer.take(0, Duration::ZERO).framed;
+            let said = String::from_utf8_lossy(&said).matches(AUDIT_PRUNES).count();
+            assert_eq!(said, expected.len());
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::builder::{Signed, make_dirs};
 use super::files::{Layout, private_file, read_if_there};
 use super::tail::{LogHashes, Tail, read_tile};
 use super::verify::whole_notes;
-use super::wal::{BadSegment, Group, GroupAt, Scanned, Segment, scan, segments, zero_filled};
+use super::wal::{BadSegment, Group, GroupAt, Scanned, Segment, scan, segments};
 
 /// Why a log does not open. `Display` says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -153,9 +153,7 @@ fn begin(layout: &Layout, signed: SignedRoot) -> Result<Recovered, OpenLogError>
     if signed.is_some() || has_tiles {
         return Err(damaged(layout, 0, "its segments are missing".to_owned()));
     }
-    let path = layout.wal().join("next");
-    let file = zero_filled(&path, FIRST_SEGMENT_LEN)?;
-    let mut segment = Segment::begin(&layout.wal(), &path, file, 0)?;
+    let mut segment = Segment::create(&layout.wal(), FIRST_SEGMENT_LEN, 0)?;
     segment.sync_name()?;
     let (tree, segments) = (Tree::default(), Vec::new());
     Ok(Recovered { segment, tree, segments, signed: Signed::default(), end: 0 })
@@ -163,7 +161,7 @@ fn begin(layout: &Layout, signed: SignedRoot) -> Result<Recovered, OpenLogError>
 
 /// The tree of the full bundles before the oldest segment, from the tiles alone. On failure, the
 /// first record under the tile that is missing, and which that is.
-fn tree_before(layout: &Layout, first: u64) -> Result<Tree, (u64, String)> {
+pub(super) fn tree_before(layout: &Layout, first: u64) -> Result<Tree, (u64, String)> {
     let size = first.next_multiple_of(TILE_WIDTH as u64);
     let mut levels: Vec<Vec<Hash>> = Vec::new();
     for level in 0..levels_of(size) {

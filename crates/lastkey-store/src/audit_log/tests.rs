@@ -182,9 +182,8 @@ async fn segments_stay_after_the_disk_has_refused_tiles_until_these_are_written_
     let log = open(dir.path());
     fill(&log, 0, 512).await;
     drop(log);
-    let (wal, next) = (dir.path().join("wal"), dir.path().join("wal/next"));
-    let file = wal::zero_filled(&next, FIRST_SEGMENT_LEN).unwrap();
-    wal::Segment::begin(&wal, &next, file, 512).unwrap();
+    let wal = dir.path().join("wal");
+    wal::Segment::create(&wal, FIRST_SEGMENT_LEN, 512).unwrap();
     let left = || wal::segments(&wal).unwrap().into_iter().map(|s| s.0).collect::<Vec<_>>();
     let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
     // A handle by which nothing can be synced.

@@ -226,14 +226,17 @@ pub fn verify(
     // INVARIANT: these two are read before the checkpoint. A log that goes on writes into them only
     // what its checkpoint covers by then; everything else it writes before its checkpoint.
     let (minimum, kept) = (text(files, "minimum-index")?, text(files, "checkpoints")?);
-    let note = text(files, "checkpoint")?.ok_or(VerifyError::Checkpoint(NoteError::Malformed))?;
-    let (checkpoint, vouched) = Checkpoint::open(&note, keys).map_err(VerifyError::Checkpoint)?;
-    let first = first_kept(minimum.as_deref(), &checkpoint)?;
+    let (mut checkpoint, mut vouched) = newest(files, keys)?;
+    let first = first_kept(minimum.as_deref())?;
     let earlier = earlier(&kept.unwrap_or_default(), keys, &checkpoint)?;
-    let (segments, unsigned) = signed_leaves(files.groups()?, checkpoint.size)?;
+    let (segments, end) = leaves_of(files.groups()?);
+    if let Some(end) = end.filter(|end| *end < checkpoint.size) {
+        let size = checkpoint.size;
+        let what = format!("the checkpoint covers {size} records, segments end at {end}");
+        return Err(bad(end, what));
+    }
     let mut check = Check {
         files,
-        size: checkpoint.size,
         first,
         tree: Tree::default(),
         earlier: &earlier,
@@ -242,14 +245,32 @@ pub fn verify(
         pruned: 0,
         progress,
     };
-    check.run()?;
-    if check.tree.root() != checkpoint.root {
-        return Err(bad(check.sure, "the records are not those that were signed"));
+    check.grow_to(&checkpoint)?;
+    // What was removed meanwhile is told of by a record that came meanwhile.
+    while check.first > check.pruned.max(first) {
+        let newer = newest(files, keys)?;
+        if newer.0.size <= checkpoint.size || newer.0.origin != checkpoint.origin {
+            break;
+        }
+        (checkpoint, vouched) = newer;
+        check.grow_to(&checkpoint)?;
     }
-    if first > check.pruned {
-        return Err(bad(check.pruned, "records are missing and no record tells of their removal"));
+    if check.first > check.pruned {
+        let what = "records are missing and no record tells of their removal";
+        return Err(bad(check.pruned, what));
     }
-    Ok(Verified { checkpoint, vouched, first, unsigned, earlier: earlier.len() })
+    let unsigned = end.map_or(0, |end| end.saturating_sub(checkpoint.size));
+    let (first, earlier) = (check.first, earlier.len());
+    Ok(Verified { checkpoint, vouched, first, unsigned, earlier })
+}
+
+/// The newest checkpoint, and who has signed it.
+fn newest(
+    files: &dyn LogFiles,
+    keys: &[NoteKey],
+) -> Result<(Checkpoint, Vec<Vouched>), VerifyError> {
+    let note = text(files, "checkpoint")?.ok_or(VerifyError::Checkpoint(NoteError::Malformed))?;
+    Checkpoint::open(&note, keys).map_err(VerifyError::Checkpoint)
 }
 
 fn text(files: &dyn LogFiles, name: &str) -> Result<Option<String>, VerifyError> {
@@ -258,11 +279,11 @@ fn text(files: &dyn LogFiles, name: &str) -> Result<Option<String>, VerifyError>
     String::from_utf8(bytes).map(Some).map_err(malformed)
 }
 
-fn first_kept(minimum: Option<&str>, checkpoint: &Checkpoint) -> Result<u64, VerifyError> {
+fn first_kept(minimum: Option<&str>) -> Result<u64, VerifyError> {
     let Some(text) = minimum else { return Ok(0) };
     let number: Option<u64> = text.trim_end().parse().ok();
-    let fits = |number: &u64| *number <= checkpoint.size && number.is_multiple_of(256);
-    number.filter(fits).ok_or_else(|| bad(0, "minimum-index does not fit the log"))
+    let number = number.filter(|number| number.is_multiple_of(TILE_WIDTH as u64));
+    number.ok_or_else(|| bad(0, "minimum-index does not fit the log"))
 }
 
 /// The checkpoints of a list, oldest first.
@@ -300,33 +321,21 @@ pub(super) fn whole_notes(list: &str) -> (Vec<String>, &str) {
     (notes, rest)
 }
 
-/// Leaves of segments that a checkpoint of `size` covers, and how many come after it.
-fn signed_leaves(
-    groups: Vec<(u64, Vec<Hash>)>,
-    size: u64,
-) -> Result<(Vec<(u64, Hash)>, u64), VerifyError> {
+/// The leaves of segments by their numbers, and the number after the last.
+fn leaves_of(groups: Vec<(u64, Vec<Hash>)>) -> (Vec<(u64, Hash)>, Option<u64>) {
     let (mut leaves, mut end) = (Vec::new(), None);
     for (first, hashes) in groups {
-        let numbered = (first..).zip(hashes);
         let start = leaves.len();
-        leaves.extend(numbered);
+        leaves.extend((first..).zip(hashes));
         end = Some(first + (leaves.len() - start) as u64);
     }
-    let Some(end) = end else { return Ok((leaves, 0)) };
-    if end < size {
-        return Err(bad(
-            end,
-            format!("the checkpoint covers {size} records, segments end at {end}"),
-        ));
-    }
-    leaves.retain(|(number, _)| *number < size);
-    Ok((leaves, end - size))
+    (leaves, end)
 }
 
 /// A check that is running.
 struct Check<'a, P> {
     files: &'a dyn LogFiles,
-    size: u64,
+    /// The oldest record that is kept.
     first: u64,
     tree: Tree,
     earlier: &'a [Checkpoint],
@@ -340,21 +349,28 @@ struct Check<'a, P> {
 }
 
 impl<P: FnMut(u64)> Check<'_, P> {
-    fn run(&mut self) -> Result<(), VerifyError> {
-        let full = self.size / TILE_WIDTH as u64;
-        for number in 0..full {
-            let leaves = self.leaves(number, TILE_WIDTH)?;
-            self.grow(&leaves)?;
+    /// Adds records up to a checkpoint, to which they must lead.
+    fn grow_to(&mut self, checkpoint: &Checkpoint) -> Result<(), VerifyError> {
+        while self.tree.size() < checkpoint.size {
+            let number = self.tree.size() / TILE_WIDTH as u64;
+            let start = number * TILE_WIDTH as u64;
+            let width = (checkpoint.size - start).min(TILE_WIDTH as u64) as usize;
+            let leaves = self.leaves(number, width)?;
+            let known = self.tree.partial(0).len();
+            if leaves.get(..known) != Some(self.tree.partial(0)) {
+                return Err(bad(start, "this or one after it has changed meanwhile"));
+            }
+            self.grow(leaves.get(known..).unwrap_or_default())?;
             if number.is_multiple_of(1_024) {
                 (self.progress)(self.tree.size());
             }
         }
-        let width = (self.size % TILE_WIDTH as u64) as usize;
-        if width > 0 {
-            let leaves = self.leaves(full, width)?;
-            self.grow(&leaves)?;
+        self.check_partials()?;
+        if self.tree.root() == checkpoint.root {
+            Ok(())
+        } else {
+            Err(bad(self.sure, "the records are not those that were signed"))
         }
-        self.check_partials()
     }
 
     /// The hashes of the records of a bundle, compared with its tile.
@@ -366,7 +382,10 @@ impl<P: FnMut(u64)> Check<'_, P> {
             return Ok(hashes);
         }
         let name = TileName { kind: TileKind::Entries, number, width };
-        let bundle = self.read(&name, start)?;
+        let Some(bundle) = self.files.read(&name.to_string())? else {
+            let is_removed = self.is_removed(start)?;
+            return if is_removed { Ok(hashes) } else { Err(missing(&name, start)) };
+        };
         let mut leaves = Vec::with_capacity(width);
         for record in Records::of(&bundle) {
             let at = start + leaves.len() as u64;
@@ -382,6 +401,13 @@ impl<P: FnMut(u64)> Check<'_, P> {
             return Err(bad(start + leaves.len() as u64, format!("{name} lacks it")));
         }
         Ok(leaves)
+    }
+
+    /// Whether a log that goes on has removed the bundle of this record meanwhile.
+    fn is_removed(&mut self, start: u64) -> Result<bool, VerifyError> {
+        let now = first_kept(text(self.files, "minimum-index")?.as_deref())?;
+        self.first = self.first.max(now);
+        Ok(start < self.first)
     }
 
     /// Notes what a record of the log about itself says of removals.
@@ -436,7 +462,7 @@ impl<P: FnMut(u64)> Check<'_, P> {
                 continue;
             }
             let shift = u32::from(level) * 8;
-            let number = self.size.checked_shr(shift + 8).unwrap_or(0);
+            let number = self.tree.size().checked_shr(shift + 8).unwrap_or(0);
             let kind = TileKind::Level(level);
             let name = TileName { kind, number, width: hashes.len() };
             let first = number.checked_shl(shift + 8).unwrap_or(u64::MAX);
@@ -454,8 +480,12 @@ impl<P: FnMut(u64)> Check<'_, P> {
     /// A tile; one that was partial may be full by now.
     fn read(&self, name: &TileName, first: u64) -> Result<Vec<u8>, VerifyError> {
         let read = |name: &TileName| self.files.read(&name.to_string());
-        read(name)?.ok_or_else(|| bad(first, format!("{name} is missing")))
+        read(name)?.ok_or_else(|| missing(name, first))
     }
+}
+
+fn missing(name: &TileName, first: u64) -> VerifyError {
+    bad(first, format!("{name} is missing"))
 }
 
 /// A tile above the records must hold what the records lead to.
@@ -467,7 +497,7 @@ fn compare(files: &dyn LogFiles, full: &FullTile<'_>) -> Result<(), VerifyError>
     let shift = u32::from(full.level) * 8;
     let first = full.number.checked_shl(shift + 8).unwrap_or(u64::MAX);
     let bytes = files.read(&name.to_string())?;
-    let bytes = bytes.ok_or_else(|| bad(first, format!("{name} is missing")))?;
+    let bytes = bytes.ok_or_else(|| missing(&name, first))?;
     let found =
         hashes_of(&bytes).ok_or_else(|| bad(first, format!("{name} has another length")))?;
     same(&name, full.hashes, &found, first, shift)
@@ -497,9 +527,13 @@ mod tests {
     use std::fs;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use lastkey_core::ports::AuditArchive as _;
+    use lastkey_core::audit::Event;
+    use lastkey_core::ports::{Audit as _, AuditArchive as _};
+    use lastkey_core::principal::Principal;
+    use lastkey_core::time::Timestamp;
 
-    use super::super::tests::{fill, known, open, signed_log, signers};
+    use super::super::builder::now;
+    use super::super::tests::{event, fill, known, open, signed_log, signers};
     use super::*;
 
     /// A log that goes on after this file of it was read: from then on it is the one in `newer`.
@@ -559,6 +593,45 @@ mod tests {
             let files = GoesOn { log: LogDir(now), after, newer: &later };
             let found = verify(&files, &known(), |_| ());
             assert!(!later.exists() && found.is_ok(), "{after}: {found:?}");
+        }
+    }
+
+    /// A bundle that was gone made the log look tampered with, and a second check met the next one.
+    #[tokio::test]
+    async fn log_that_is_pruned_while_it_is_checked_is_found_whole_if_a_record_tells_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [older, newer, silent] = ["a", "b", "c"].map(|name| dir.path().join(name));
+        let (log, who) = (open(&older), Principal::named("p"));
+        log.unsealed(signers()).await.unwrap();
+        for _ in 0..300 {
+            log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
+        }
+        fill(&log, 0, 10).await;
+        log.checkpoint().await.unwrap();
+        drop(log);
+        copy_all(&older, &newer);
+        copy_all(&older, &silent);
+        let log = open(&newer);
+        log.unsealed(signers()).await.unwrap();
+        log.trust_time(now());
+        while log.state().first == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(log);
+        fs::write(silent.join("minimum-index"), "256\n").unwrap();
+        fs::remove_file(silent.join("tile/entries/000")).unwrap();
+        for after in ["minimum-index", "checkpoints", "checkpoint", "tile/0/000"] {
+            let found = [&newer, &silent].map(|then| {
+                let scratch = tempfile::tempdir().unwrap();
+                let (now, later) = (scratch.path().join("log"), scratch.path().join("later"));
+                copy_all(&older, &now);
+                copy_all(then, &later);
+                verify(&GoesOn { log: LogDir(now), after, newer: &later }, &known(), |_| ())
+            });
+            let [told, silent] = found;
+            let told = told.unwrap();
+            assert!(told.first == 256 && told.checkpoint.size > 310, "{after}: {told:?}");
+            assert!(matches!(silent, Err(VerifyError::Bad { first_bad: 0, .. })), "{after}");
         }
     }
 

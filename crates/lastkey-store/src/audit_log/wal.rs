@@ -171,6 +171,16 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// Makes the segment that begins with record `first`, where no file is prepared.
+    ///
+    /// # Errors
+    /// An I/O error; there is no segment then.
+    pub(super) fn create(dir: &Path, len: u64, first: u64) -> io::Result<Self> {
+        let path = dir.join("next");
+        let file = zero_filled(&path, len)?;
+        Self::begin(dir, &path, file, first)
+    }
+
     /// Turns a prepared file into the segment that begins with record `first`. Its name is durable
     /// with its first group, or when it is asked for.
     ///
@@ -261,23 +271,43 @@ pub(super) enum BadSegment {
 /// # Errors
 /// [`BadSegment`].
 pub(super) fn scan(bytes: &[u8], first: u64) -> Result<Scanned, BadSegment> {
+    let groups: Vec<_> = groups_of(bytes, first)?.collect();
+    let last = groups.last();
+    let (end, next) = last.map_or((HEADER_LEN, first), |last| (last.place.end, last.end()));
+    let rest = bytes.get(end..).unwrap_or_default();
+    if continues(rest, next) {
+        return Err(BadSegment::Group(next));
+    }
+    let torn = claims(rest).is_some_and(|first| first == next);
+    Ok(Scanned { groups, end: end as u64, torn })
+}
+
+/// Reads the groups of the segment that begins with record `first`, up to the one that ends with the
+/// record before `until`. What comes after them may be in the middle of being written.
+///
+/// # Errors
+/// [`BadSegment`].
+pub(super) fn scan_until(bytes: &[u8], first: u64, until: u64) -> Result<Vec<GroupAt>, BadSegment> {
+    let groups = groups_of(bytes, first)?.take_while(|group| group.first < until);
+    let groups: Vec<_> = groups.collect();
+    let end = groups.last().map_or(first, GroupAt::end);
+    if end == until { Ok(groups) } else { Err(BadSegment::Group(end.min(until))) }
+}
+
+/// The groups of the segment that begins with record `first`, up to the first bytes that are none.
+///
+/// # Errors
+/// [`BadSegment::Header`].
+fn groups_of(bytes: &[u8], first: u64) -> Result<impl Iterator<Item = GroupAt>, BadSegment> {
     if bytes.get(..HEADER_LEN) != Some(&segment_header(first)[..]) {
         return Err(BadSegment::Header(first));
     }
-    let (mut groups, mut end, mut next) = (Vec::new(), HEADER_LEN, first);
-    loop {
-        let Some(group) = find_group(bytes, end, next) else {
-            let rest = bytes.get(end..).unwrap_or_default();
-            let torn = claims(rest).is_some_and(|first| first == next);
-            return if continues(rest, next) {
-                Err(BadSegment::Group(next))
-            } else {
-                Ok(Scanned { groups, end: end as u64, torn })
-            };
-        };
+    let (mut end, mut next) = (HEADER_LEN, first);
+    Ok(std::iter::from_fn(move || {
+        let group = find_group(bytes, end, next)?;
         (end, next) = (group.place.end, group.end());
-        groups.push(group);
-    }
+        Some(group)
+    }))
 }
 
 /// The group of record `expected`, if it begins at `at` and is whole.
@@ -378,6 +408,24 @@ mod tests {
         assert_eq!(ends(&three()), Ok((10, false)));
         assert_eq!(ends(&[three(), vec![0; 500]].concat()), Ok((10, false)));
         assert_eq!(ends(&segment_header(5)), Ok((5, false)));
+    }
+
+    #[test]
+    fn groups_up_to_a_record_are_read_while_others_are_being_written() {
+        let until = |bytes: &[u8], until| {
+            let groups = scan_until(bytes, 5, until);
+            groups.map(|groups| groups.last().map_or(5, GroupAt::end))
+        };
+        let last = three().len() - group(8, &[b"", b"d"]).framed_len();
+        let half = [&three()[..last + 43], &[0; 100]].concat();
+        for bytes in [&three(), &half] {
+            assert_eq!([5, 7, 8].map(|end| until(bytes, end)), [Ok(5), Ok(7), Ok(8)]);
+        }
+        assert_eq!(until(&three(), 10), Ok(10));
+        assert_eq!(until(&half, 10), Err(BadSegment::Group(8)));
+        // The end of a group and no other.
+        assert_eq!(until(&three(), 6), Err(BadSegment::Group(6)));
+        assert_eq!(scan_until(&three(), 6, 7), Err(BadSegment::Header(6)));
     }
 
     #[test]

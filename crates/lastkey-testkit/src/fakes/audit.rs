@@ -6,9 +6,14 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use lastkey_core::audit::archive::{Found, LogHead, LogSigners, LogState, Search, Witnesses};
+use lastkey_core::audit::merkle::{Hash, empty_root};
+use lastkey_core::audit::receipt::Receipt;
+use lastkey_core::audit::tile::TileName;
+use lastkey_core::audit::witness::{AddCheckpoint, Refusal};
 use lastkey_core::audit::{Event, Phase};
 use lastkey_core::ids::{KeyId, RequestId, VersionNo};
-use lastkey_core::ports::{Audit, Cause};
+use lastkey_core::ports::{Audit, AuditArchive, Cause};
 use lastkey_core::principal::Principal;
 use lastkey_core::time::Timestamp;
 use tokio::sync::oneshot;
@@ -63,9 +68,22 @@ pub struct MemoryAudit {
     away: AtomicBool,
     hold: Mutex<Option<oneshot::Receiver<()>>>,
     calls: Calls,
+    archive: Option<EmptyArchive>,
 }
 
 impl MemoryAudit {
+    /// A log with an archive, which is given keys and gives them up, and holds no records.
+    #[must_use]
+    pub fn with_archive() -> Self {
+        Self { archive: Some(EmptyArchive::default()), ..Self::default() }
+    }
+
+    /// Whether its archive has the keys that it signs with.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.archive.as_ref().is_some_and(|archive| archive.has_keys.load(Ordering::SeqCst))
+    }
+
     /// A log that also adds to a list of calls.
     #[must_use]
     pub fn with_calls(calls: Calls) -> Self {
@@ -129,6 +147,87 @@ impl Audit for MemoryAudit {
             let _ = hold.await;
         }
         Ok(())
+    }
+
+    fn archive(&self) -> Option<&dyn AuditArchive> {
+        self.archive.as_ref().map(|archive| archive as _)
+    }
+}
+
+/// The archive of a log without records: there is nothing to sign, and nothing to find.
+#[derive(Debug, Default)]
+struct EmptyArchive {
+    has_keys: AtomicBool,
+}
+
+#[async_trait]
+impl AuditArchive for EmptyArchive {
+    async fn unsealed(&self, _signers: LogSigners) -> Result<(), Cause> {
+        self.has_keys.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn sealed(&self) -> Result<(), Cause> {
+        self.forget_keys();
+        Ok(())
+    }
+
+    fn forget_keys(&self) {
+        self.has_keys.store(false, Ordering::SeqCst);
+    }
+
+    fn trust_time(&self, _now: Timestamp) {}
+
+    async fn head(&self) -> Result<LogHead, Cause> {
+        Ok(LogHead { size: 0, root: empty_root() })
+    }
+
+    fn state(&self) -> LogState {
+        LogState::default()
+    }
+
+    async fn checkpoint(&self) -> Result<String, Cause> {
+        Ok(String::new())
+    }
+
+    fn signed_checkpoint(&self) -> String {
+        String::new()
+    }
+
+    async fn search(&self, _search: Search) -> Result<Found, Cause> {
+        Ok(Found::default())
+    }
+
+    async fn receipt(&self, _index: u64) -> Result<Option<(Vec<u8>, Receipt)>, Cause> {
+        Ok(None)
+    }
+
+    async fn tile(&self, _name: TileName) -> Result<Option<Vec<u8>>, Cause> {
+        Ok(None)
+    }
+
+    async fn consistency(&self, _old: u64, _new: u64) -> Result<Vec<Hash>, Cause> {
+        Ok(Vec::new())
+    }
+
+    async fn add_cosignatures(&self, _checkpoint: &str, _lines: &str) -> Result<(), Cause> {
+        Err("no witness is known".into())
+    }
+
+    async fn cosign(&self, _request: &AddCheckpoint) -> Result<Result<String, Refusal>, Cause> {
+        Ok(Err(Refusal::UnknownLog))
+    }
+
+    async fn witnesses(&self) -> Result<Witnesses, Cause> {
+        Ok(Witnesses::default())
+    }
+
+    async fn replace_witnesses(
+        &self,
+        _before: &Witnesses,
+        _after: Witnesses,
+    ) -> Result<bool, Cause> {
+        Ok(false)
     }
 }
 

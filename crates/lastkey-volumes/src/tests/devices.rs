@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lastkey_luks::{Header, Medium as _};
-use lastkey_wire::grpc::csi::{ContentSource, ContentSourceKind, CreateVolumeRequest, Id};
+use lastkey_wire::grpc::csi::{
+    ContentSource, ContentSourceKind, CreateVolumeRequest, GetCapacityRequest, Id,
+};
 
 use super::{MIB, Node, kind, request};
 use crate::back_end::{BackEnd as _, Fill};
@@ -328,6 +330,23 @@ fn device_with_something_on_it_anywhere_before_the_data_is_not_taken() {
     }
     node.create("claim");
     assert_eq!(kind(node.driver.create_volume(&request("second"))), Kind::Exhausted);
+}
+
+#[test]
+fn room_is_that_of_the_longest_device_that_would_be_taken() {
+    let node = Node::with_devices(&["a", "b"]);
+    let capacity = || {
+        let told = node.driver.capacity(&GetCapacityRequest::default()).unwrap();
+        u64::try_from(told.available_capacity).unwrap()
+    };
+    let both = capacity();
+    let longer = Disk::open(&node.device("b")).unwrap();
+    longer.file().set_len(4 * LEN).unwrap();
+    assert!(capacity() > both + LEN);
+    longer.write_at(b"somebody's", 0).unwrap();
+    assert_eq!(capacity(), both);
+    node.create("claim");
+    assert_eq!(capacity(), 0);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{Node, kind, request};
 use crate::disk::Disk;
 use crate::escrow::EscrowHeader;
 use crate::fake::Mood;
-use crate::fault::Kind;
+use crate::fault::{Fault, Kind};
 use crate::metrics::Metrics;
 use crate::unlock::Opener;
 
@@ -353,6 +353,28 @@ fn report_that_nothing_is_left_is_not_forgotten_when_it_is_refused() {
     node.keys.0.lock().unwrap().no_reports = None;
     node.keep();
     assert!(node.reported("key-1").is_empty());
+}
+
+#[test]
+fn complaints_end_with_what_they_are_about() {
+    let node = Node::set();
+    let id = node.create("claim");
+    let (lineage, wrong) = {
+        let lineage = node.driver.volumes.get(&id).unwrap().lineage.unwrap();
+        (lineage, Fault::precondition("the service does not drop its header"))
+    };
+    // Nobody answers for the report that nothing is left, and the deletion is asked for again.
+    node.keys.0.lock().unwrap().mood = Mood::Away;
+    assert_eq!(kind(node.driver.delete_volume(&Id { id: id.clone() })), Kind::Away);
+    assert!(node.driver.complaint(&format!("report of {lineage}")).is_some());
+    node.keys.0.lock().unwrap().mood = Mood::Well;
+    node.driver.complain(&id, &wrong);
+    node.driver.complain("key-1", &wrong);
+    node.driver.delete_volume(&Id { id: id.clone() }).unwrap();
+    assert_eq!(node.driver.complaint(&format!("report of {lineage}")), None);
+    node.driver.complain(&id, &wrong);
+    node.keep();
+    assert_eq!(node.driver.complaints_len(), 0);
 }
 
 #[test]

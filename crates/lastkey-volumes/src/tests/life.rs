@@ -1,11 +1,14 @@
 //! The whole life of a volume, cut short anywhere; and volumes that live as long as a pod.
 
+use std::sync::Arc;
+
 use lastkey_luks::{Copies, Header, Medium as _};
 use lastkey_wire::grpc::csi::{CapacityRange, Id, NodeExpandRequest, PublishRequest, UndoRequest};
 
 use super::{MIB, Node, kind, mount, request, text};
 use crate::disk::Disk;
 use crate::fault::{Fault, Kind};
+use crate::inline::InlineBounds;
 
 /// Calls of a life, in order. Each can be called again.
 const CALLS: usize = 8;
@@ -85,11 +88,15 @@ fn data_key_that_does_not_open_is_refused_and_nothing_is_written() {
 }
 
 pub(super) fn inline(node: &Node, id: &str, size: &str) -> Result<(), Fault> {
+    inline_at(node, id, size, "inline")
+}
+
+fn inline_at(node: &Node, id: &str, size: &str, target: &str) -> Result<(), Fault> {
     let context = [("csi.storage.k8s.io/ephemeral", "true"), ("size", size)];
     let context = context.map(|(name, value)| (name.to_owned(), value.to_owned()));
     node.driver.publish(PublishRequest {
         volume_id: id.to_owned(),
-        target_path: text(&node.path("inline")),
+        target_path: text(&node.path(target)),
         capability: Some(mount(1)),
         context: context.into(),
         ..PublishRequest::default()
@@ -127,6 +134,41 @@ fn inline_volume_lives_as_long_as_its_pod_and_asks_no_key_service() {
         assert_eq!(kind(inline(&node, id, size)), Kind::Invalid, "{id} {size}");
     }
     assert_eq!(kind(inline(&node, "csi-2", "900Ti")), Kind::Exhausted);
+}
+
+#[test]
+fn inline_volumes_take_no_more_of_a_node_than_was_said() {
+    let mut node = Node::set();
+    let bound = |node: &mut Node, each, total| {
+        Arc::get_mut(&mut node.driver).unwrap().config.inline = InlineBounds { each, total };
+    };
+    bound(&mut node, 8 << 20, 12 << 20);
+    let refused = inline(&node, "csi-1", "500Gi").unwrap_err();
+    assert_eq!(refused.kind, Kind::OutOfRange);
+    assert!(refused.message.contains("8388608") && refused.message.contains("--inline-limit"));
+    inline_at(&node, "csi-1", "8Mi", "one").unwrap();
+    let refused = inline_at(&node, "csi-2", "5Mi", "two").unwrap_err();
+    assert_eq!(refused.kind, Kind::Exhausted);
+    assert!(refused.message.contains("12582912") && refused.message.contains("--inline-total"));
+    assert!(!node.folder.path().join("inline/lke-csi-2").exists());
+    // One that was cut short has its bytes until it is gone.
+    let gone = |node: &Node, id: &str, target: &str| {
+        let path = text(&node.path(target));
+        node.driver.unpublish(&UndoRequest { volume_id: id.to_owned(), path }).unwrap();
+    };
+    node.machine.0.lock().unwrap().budget = Some(1);
+    inline_at(&node, "csi-3", "4Mi", "three").unwrap_err();
+    node.machine.0.lock().unwrap().budget = None;
+    assert_eq!(kind(inline_at(&node, "csi-2", "4Mi", "two")), Kind::Exhausted);
+    gone(&node, "csi-3", "three");
+    inline_at(&node, "csi-2", "4Mi", "two").unwrap();
+    // What is there counts for the next process as well, and stays when the bound is lowered.
+    node = node.restart();
+    bound(&mut node, 4 << 20, 12 << 20);
+    assert_eq!(kind(inline_at(&node, "csi-3", "1Mi", "three")), Kind::Exhausted);
+    inline_at(&node, "csi-1", "8Mi", "one").unwrap();
+    gone(&node, "csi-1", "one");
+    inline_at(&node, "csi-3", "4Mi", "three").unwrap();
 }
 
 /// One that is busy: the file is open for something that does not let go.

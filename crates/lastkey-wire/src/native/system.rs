@@ -49,6 +49,10 @@ pub struct StatusReply {
     /// Who knew a newer state of this installation. The server is not ready then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<String>,
+    /// What the audit log suffers from: `refusing` (it takes no records, so nothing is done),
+    /// `tiles-behind` (its disk did not take tiles, which are written again) or `space-short`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_problem: Option<String>,
 }
 
 /// One way to unseal.

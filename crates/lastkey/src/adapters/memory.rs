@@ -46,8 +46,26 @@ struct Known {
     written: Option<Instant>,
     /// It was said that the file cannot be written.
     has_complained: bool,
-    /// It was said that the servers are in an older state.
-    is_older: bool,
+    /// What was said last of servers that do not continue it; none since they did.
+    said: Option<Break>,
+}
+
+/// Why servers do not continue what is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Break {
+    Older,
+    Foreign,
+    Unreadable,
+}
+
+impl Break {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Older => "the key service is in an older state than was known here",
+            Self::Foreign => "the key service is another installation than was known here",
+            Self::Unreadable => "what was known here of the key service cannot be read",
+        }
+    }
 }
 
 /// The file.
@@ -96,7 +114,9 @@ impl Memory {
                     (known.is_loaded, known.is_written) = (true, true);
                     (known.state, known.refused) = (Some(state), refused);
                 }
-                Err(error) => return Err(known.refuse(format!("{error:#}"))),
+                Err(error) => {
+                    return Err(known.refuse(Break::Unreadable, format!("{error:#}")));
+                }
             }
         }
         Ok(known.state.clone())
@@ -143,7 +163,7 @@ impl Memory {
     fn keep(&self, state: RememberedState, at_once: bool) -> bool {
         let (mut known, now) = (self.lock(), Instant::now());
         (known.is_loaded, known.state) = (true, Some(state));
-        (known.compared, known.is_older) = (Some(now), false);
+        (known.compared, known.said) = (Some(now), None);
         let was_refused = known.refused.take().is_some();
         let at_once = at_once || was_refused;
         let is_due = at_once || known.written.is_none_or(|at| at.elapsed() >= WRITES);
@@ -166,7 +186,7 @@ impl Memory {
             None => ("start this again".to_owned(), false),
         };
         let message = format!("it is another installation than before. If that is meant, {next}");
-        let message = known.refuse(message);
+        let message = known.refuse(Break::Foreign, message);
         if is_removed {
             *known = Known::default();
         }
@@ -203,17 +223,17 @@ impl Memory {
 
 impl Known {
     /// Says it in the log, once.
-    fn refuse(&mut self, message: String) -> String {
+    fn refuse(&mut self, why: Break, message: String) -> String {
         self.compared = None;
-        if !std::mem::replace(&mut self.is_older, true) {
-            tracing::error!(message, "the key service is in an older state than was known here");
+        if self.said.replace(why) != Some(why) {
+            tracing::error!(message, "{}", why.as_str());
         }
         message
     }
 
     /// The same, and remembers it; whether that is to be written down.
     fn refuse_older(&mut self, message: &str) -> bool {
-        self.refuse(message.to_owned());
+        self.refuse(Break::Older, message.to_owned());
         self.refused.replace(message.to_owned()).is_none()
     }
 }
@@ -266,12 +286,15 @@ mod tests {
         assert!(memory.is_fresh());
         let again = || Memory::beside(Some(&identity)).state();
         assert_eq!(again(), Ok(Some(state(7, 0))));
-        for (standing, words) in
-            [(Standing::Older, "the log was cut"), (Standing::Foreign, "remove")]
-        {
+        for (standing, words, said) in [
+            (Standing::Older, "the log was cut", "an older state"),
+            (Standing::Foreign, "remove", "another installation"),
+        ] {
             let refused = memory.take(reply(standing, state(3, 0))).await.unwrap_err();
             assert!(refused.contains(words), "{refused}");
             assert!(!memory.is_fresh());
+            let known = memory.lock().said.unwrap();
+            assert!(known.as_str().contains(said), "{known:?}");
         }
         assert_eq!((again(), memory.state()), (Ok(Some(state(7, 0))), Ok(Some(state(7, 0)))));
         // The word is written down at once, so that it is not needed again.

@@ -23,6 +23,7 @@ use lastkey_node::ports::Cause;
 use lastkey_wire::SecretText;
 use lastkey_wire::native::sessions::TokenRequest;
 use lastkey_wire::native::system::ContinuityRequest;
+use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -68,6 +69,8 @@ pub(crate) enum Token {
 pub(crate) struct Servers {
     access: Arc<Access>,
     clients: RwLock<Clients>,
+    /// Held by who makes clients in place of those that a sealed server was asked by.
+    connecting: Mutex<()>,
     /// The server that answered last.
     preferred: AtomicUsize,
     memory: Memory,
@@ -141,7 +144,8 @@ impl Servers {
         };
         let memory = Memory::beside(access.identity.as_deref().filter(|_| access.remembers));
         let (access, clients) = (Arc::new(access), RwLock::new(clients));
-        Ok(Self { access, clients, preferred: AtomicUsize::new(0), memory })
+        let (connecting, preferred) = (Mutex::default(), AtomicUsize::new(0));
+        Ok(Self { access, clients, connecting, preferred, memory })
     }
 
     /// The node certificate to renew, when there is one, and when: so many seconds before its end.
@@ -177,6 +181,14 @@ impl Servers {
             }
         }
         self.made_anew(stamp).await
+    }
+
+    /// Fresh connections in place of these: once, for all calls that came to the same by them.
+    async fn connect_anew(&self, used: &Arc<[Client]>) {
+        let _one = self.connecting.lock().await;
+        if Arc::ptr_eq(used, &self.known().each) {
+            self.made_anew(self.access.stamp()).await;
+        }
     }
 
     /// Clients of what the files of credentials hold now, with fresh connections; those from before
@@ -250,7 +262,8 @@ impl Servers {
                     // A sealed server asks nobody for a certificate, so a connection that was
                     // made meanwhile would never show ours.
                     if missed.code() == Some("Sealed") {
-                        self.made_anew(self.access.stamp()).await;
+                        // Also out of time: there is what the server said.
+                        let _ = timeout_at(deadline, self.connect_anew(&clients)).await;
                     }
                     last = Some(sorted(missed)?);
                 }
@@ -439,12 +452,19 @@ pub(super) fn token_request(token: &SecretVec, role: &str, seconds: Option<u64>)
     }
 }
 
-/// An address.
+/// The address of a server. Nobody looks at what an agent says while it runs, so a warning would not
+/// do for one at which tokens and keys cross a network readable.
 ///
 /// # Errors
-/// When it is none.
+/// When it is none, or an `http://` of another machine.
 pub(crate) fn parse_addr(text: &str) -> anyhow::Result<Addr> {
-    text.parse().with_context(|| format!("{text:?}"))
+    let addr: Addr = text.parse().with_context(|| format!("{text:?}"))?;
+    ensure!(
+        !addr.is_exposed(),
+        "{text:?}: everybody on the way to another machine could read what is asked over http://; use \
+         https://"
+    );
+    Ok(addr)
 }
 
 /// The authority in a file.
@@ -560,6 +580,30 @@ mod tests {
     async fn ask(servers: &Servers, needs: Needs) -> Result<(), NoAnswer> {
         let call = |client: Client| async move { client.describe_key("k").await.map(drop) };
         servers.ask(LIMITS, needs, call).await
+    }
+
+    #[test]
+    fn another_machine_is_asked_over_tls_alone() {
+        for good in ["https://10.0.0.1:8400", "http://127.0.0.1:8400", "unix:///run/s.sock"] {
+            assert!(parse_addr(good).is_ok(), "{good}");
+        }
+        let refused = parse_addr("http://10.0.0.1:8400").unwrap_err().to_string();
+        assert!(refused.contains("10.0.0.1") && refused.contains("https://"), "{refused}");
+    }
+
+    /// A sealed server asks for no certificate, and each call would make its own anew.
+    #[tokio::test]
+    async fn connections_to_a_sealed_server_are_made_anew_once() {
+        let sealed = refusal(503, "Sealed");
+        let server = Scripted::answering([sealed.clone(), sealed]).await;
+        let servers = servers(&[&server], None);
+        let first = servers.clients().await;
+        assert!(matches!(ask(&servers, Needs::Answer).await, Err(NoAnswer::Away(_))));
+        let second = servers.clients().await;
+        assert!(!Arc::ptr_eq(&first, &second), "the one that it was asked by stayed");
+        // Of two calls by the same connections, the later finds new ones.
+        servers.connect_anew(&first).await;
+        assert!(Arc::ptr_eq(&second, &servers.clients().await));
     }
 
     #[tokio::test]

@@ -203,9 +203,22 @@ impl Show for StatusReply {
             .with_some("Seals", join(seals))
             .with_some("Backup", self.backup.as_ref().map(backup))
             .with_some("Older state", self.rollback.as_ref())
+            .with_some("Audit log", self.audit_problem.as_deref().map(audit_problem))
             .with_some("Clock", hold)
             .table()
     }
+}
+
+fn audit_problem(word: &str) -> String {
+    match word {
+        "refusing" => "takes no records, so nothing is done; the server's log says why",
+        "tiles-behind" => {
+            "its disk did not take tiles; they are written again, and segments stay until then"
+        }
+        "space-short" => "space is getting short",
+        other => other,
+    }
+    .to_owned()
 }
 
 fn backup(status: &BackupStatus) -> String {

@@ -3,15 +3,15 @@
 //! Room      the binary, over `kube`.
 //! Source    k8s.io/api/events/v1.
 //! Holds     Nothing waits for them. An API server that is away costs the event after some attempts
-//!           and nothing else. The kubeconfig is read for each attempt: what it names may be
-//!           renewed, or come later.
+//!           and nothing else; one that refuses it, at once. The kubeconfig is read for each attempt:
+//!           what it names may be renewed, or come later.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use lastkey_connect::guard::{Allowed, Guard};
-use lastkey_kube::{Access, Cluster};
+use lastkey_kube::{Access, Cluster, KubeError};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
@@ -106,8 +106,10 @@ pub(super) async fn write(kubeconfig: PathBuf, mut waiting: mpsc::Receiver<Lette
     while let Some(letter) = waiting.recv().await {
         let mut pauses = PAUSES.iter();
         while let Err(error) = send(&kubeconfig, &letter).await {
+            let is_final = is_final(&error);
             let (reason, error) = (letter.reason, format!("{error:#}"));
-            let Some(pause) = pauses.next() else {
+            let pause = pauses.next().filter(|_| !is_final);
+            let Some(pause) = pause else {
                 tracing::warn!(reason, error, "an event is not written");
                 break;
             };
@@ -123,6 +125,13 @@ async fn send(kubeconfig: &Path, letter: &Letter) -> anyhow::Result<()> {
     let cluster = Cluster::new(&Guard::new(Allowed::Any), access)?;
     cluster.create(&letter.path, &letter.body).await?;
     Ok(())
+}
+
+/// Whether the API server means it: a credential may be renewed, one that has too much to do or is
+/// being restarted may take the event later, and nothing else changes by itself.
+fn is_final(error: &anyhow::Error) -> bool {
+    let Some(KubeError::Refused { status, .. }) = error.downcast_ref() else { return false };
+    !matches!(status, 401 | 429 | 500..)
 }
 
 /// RFC 3339 with the microseconds that Kubernetes wants.
@@ -170,6 +179,17 @@ mod tests {
             (&json!("Warning"), &json!("cp-1"))
         );
         assert!(letter.body["note"].as_str().unwrap().len() <= 1_024);
+    }
+
+    #[test]
+    fn what_an_api_server_refuses_on_purpose_is_not_tried_again() {
+        let of = |status| {
+            let (reason, message) = ("Why".to_owned(), "no".to_owned());
+            is_final(&KubeError::Refused { status, reason, message }.into())
+        };
+        assert!([400, 403, 404, 409, 422].into_iter().all(of));
+        assert!(![401, 429, 500, 503].into_iter().any(of));
+        assert!(!is_final(&anyhow::anyhow!("no connection")));
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@ pub(crate) mod dev;
 mod events;
 pub(crate) mod init;
 pub(crate) mod kms_plugin;
+mod pages;
 pub(crate) mod secrets_provider;
 pub(crate) mod server;
+mod serving;
 pub(crate) mod volumes;

@@ -4,24 +4,25 @@
 //! Holds     The process does not end because a server is away: volumes that are open stay open,
 //!           and pods that start are told why they wait.
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use lastkey_node::{page, socket};
+use lastkey_node::socket;
 use lastkey_volumes::{
-    BackEnd, Config, Driver, Files, Linux, Lvm, Metrics, Raw, guard, keep, register, serve,
+    BackEnd, Config, Driver, Fault, Files, InlineBounds, Linux, Lvm, Metrics, Raw, guard, keep,
+    quantity, register, serve,
 };
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::adapters::{Access, RemoteKeys, VolumeKeyService};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
-use crate::{hardening, say, telemetry};
+use crate::roles::pages::{PageArgs, Pages};
+use crate::roles::serving::StopSignals;
+use crate::{hardening, telemetry};
 
 /// Serves volumes to the pods of this node, each encrypted under a key of its own.
 #[derive(Debug, clap::Args)]
@@ -58,9 +59,14 @@ pub(crate) struct Args {
     /// The audience of tokens of pods that mean us, for classes with unlockAs: workload.
     #[arg(long, value_name = "NAME", default_value = "lastkey")]
     audience: String,
-    /// Where to serve /metrics, /healthz and /readyz.
-    #[arg(long, value_name = "ADDR:PORT")]
-    metrics: Option<SocketAddr>,
+    /// How much one inline volume of a pod may have.
+    #[arg(long, value_name = "SIZE", default_value = "10Gi")]
+    inline_limit: Bound,
+    /// How much all inline volumes of this node may have; 0 for none at all.
+    #[arg(long, value_name = "SIZE", default_value = "50Gi")]
+    inline_total: Bound,
+    #[command(flatten)]
+    pages: PageArgs,
     /// A namespace whose claims are refused, because the key service runs there (repeatable).
     #[arg(long = "refuse-namespace", value_name = "NAME", default_value = "lastkey")]
     refused_namespaces: Vec<String>,
@@ -85,6 +91,18 @@ impl FromStr for Endpoint {
             );
         }
         Ok(Self(PathBuf::from(path)))
+    }
+}
+
+/// A number of bytes as Kubernetes writes it, or nothing.
+#[derive(Clone, Copy, Debug)]
+struct Bound(u64);
+
+impl FromStr for Bound {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        Ok(Self(if text == "0" { 0 } else { quantity(text)? }))
     }
 }
 
@@ -158,13 +176,13 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         folder,
         refused_namespaces: args.refused_namespaces.clone(),
         audience: args.audience.clone(),
+        inline: InlineBounds { each: args.inline_limit.0, total: args.inline_total.0 },
     };
     let keys = VolumeKeyService::new(RemoteKeys::new(access)?, runtime.handle().clone());
     let folder = config.folder.display().to_string();
     let driver = Driver::new(config, Arc::new(keys), Arc::new(Linux), back_end)
         .with_context(|| format!("cannot use the folder {folder}"))?;
-    let page = args.metrics.map(listen).transpose()?;
-    let extras = Extras { kubelet: registration(args)?, page };
+    let extras = Extras { kubelet: registration(args)?, pages: Pages::open(&args.pages)? };
     runtime.block_on(serve_until_stopped(socket, Arc::new(driver), extras))
 }
 
@@ -174,11 +192,7 @@ type Registration = (socket::Socket, String, PathBuf);
 /// What is served beside CSI.
 struct Extras {
     kubelet: Option<Registration>,
-    page: Option<TcpListener>,
-}
-
-fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).with_context(|| format!("cannot listen on {addr}"))
+    pages: Pages,
 }
 
 fn registration(args: &Args) -> anyhow::Result<Option<Registration>> {
@@ -194,24 +208,17 @@ async fn serve_until_stopped(
     driver: Arc<Driver>,
     extras: Extras,
 ) -> anyhow::Result<()> {
-    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = StopSignals::listen()?;
     let (stopping, stopped) = watch::channel(false);
     let guarding = Handle::current().spawn(guard(Arc::clone(&driver), stopped.clone()));
     let keeping = Handle::current().spawn(keep(Arc::clone(&driver), stopped.clone()));
-    let mut ready = "lastkey volumes serves".to_owned();
-    if let Some(listener) = extras.page {
-        ready.push_str(&format!("; metrics on http://{}", listener.local_addr()?));
-        let metrics = Arc::new(Metrics::new(Arc::clone(&driver)));
-        tokio::spawn(page::serve(metrics, listener));
-    }
+    let told = extras.pages.serve(&Arc::new(Metrics::new(Arc::clone(&driver))))?;
+    let ready = format!("lastkey volumes serves{told}");
     let serving = tokio::spawn(serve(socket, driver, stopped.clone()));
     let registering = extras
         .kubelet
         .map(|(socket, name, endpoint)| tokio::spawn(register(socket, name, endpoint, stopped)));
-    hardening::release_code();
-    tokio::spawn(hardening::release_code_again());
-    say::line(&ready)?;
-    tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
+    stop.serve_until_asked(&ready).await?;
     tracing::info!("stopping: volumes stay open, accepted requests are finished");
     // Nobody may listen any more.
     let _ = stopping.send(true);

@@ -129,6 +129,7 @@ const AGENTS: [&[&str]; 6] = [
         "volumes.storageClass.key=alias/team-a",
         "volumes.storageClass.unlockRole=team-a",
         "volumes.audience=lastkey",
+        "volumes.inline.enabled=false",
         "volumes.sidecars.provisioner=registry.example/provisioner:1",
         "volumes.sidecars.snapshotter=registry.example/snapshotter:1",
         "volumes.sidecars.resizer=registry.example/resizer:1",
@@ -174,6 +175,8 @@ fn chart_is_linted_and_its_values_are_checked() {
         "nobodyKnows=1",
         "image.nobodyKnows=1",
         "volumes.refuseNamespaces={a/b}",
+        "volumes.inline.limit=much",
+        "kmsPlugin.metrics=0.0.0.0:9808",
     ] {
         let set: Vec<&str> = good.iter().copied().chain([bad]).collect();
         let refused = helm(test, &["template", "lastkey"], &set).unwrap();
@@ -267,6 +270,26 @@ fn kubelet_sends_tokens_of_pods_where_an_audience_is_named() {
         assert_eq!(spec["requiresRepublish"] == true, requests != Value::Null);
         let parameters = of("StorageClass").map(|class| &class["parameters"]["unlockRole"]);
         assert_eq!(parameters.unwrap_or(&Value::Null), &role);
+    }
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
+fn inline_volumes_are_bounded_or_there_are_none() {
+    let test = "inline_volumes_are_bounded_or_there_are_none";
+    for (way, modes, bounds) in [
+        (AGENTS[2], json!(["Persistent", "Ephemeral"]), &["limit=10Gi", "total=50Gi"][..]),
+        (AGENTS[3], json!(["Persistent"]), &["total=0"]),
+    ] {
+        let Some(rendered) = render(test, way) else { return };
+        let objects = objects(&rendered);
+        let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+        assert_eq!(of("CSIDriver")["spec"]["volumeLifecycleModes"], modes);
+        let driver = &of("DaemonSet")["spec"]["template"]["spec"]["containers"][0];
+        let words = driver["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+        let said: Vec<&str> = words.filter_map(|word| word.strip_prefix("--inline-")).collect();
+        assert_eq!(said, bounds);
+        assert_eq!(driver["livenessProbe"]["httpGet"]["port"], driver["ports"][0]["name"]);
     }
 }
 

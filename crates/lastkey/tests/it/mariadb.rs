@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::http::{base64, bytes};
 use crate::mysqld::Mysqld;
-use crate::process::until;
+use crate::process::{Ended, until};
 use crate::rotation::rotates_under_load;
 use crate::world::{Server, text};
 
@@ -182,7 +182,13 @@ fn account_of_a_mysql_that_cannot_be_dropped_is_locked_and_told() {
     let Some(database) = Mysqld::mysql() else { return };
     let house = House::of(database);
     let House { database, server, .. } = &house;
-    server.cli(&format!("{CREATE} shop_rw --ttl 5m")).ok();
+    let create = || server.cli(&format!("{CREATE} shop_rw --ttl 5m"));
+    database.sql("REVOKE PROCESS ON *.* FROM lastkey@'%'");
+    let refused = create();
+    assert!(refused.failed(1).contains("PROCESS"), "{}", refused.stderr);
+    assert_eq!(database.accounts(), "", "nothing was tried");
+    database.sql("GRANT PROCESS ON *.* TO lastkey@'%'");
+    create().ok();
     let (lease, user, password) = house.account();
     let refused = |why: &str| {
         server.cli(&format!("database lease revoke app {lease}"));
@@ -204,28 +210,44 @@ fn account_of_a_mysql_that_cannot_be_dropped_is_locked_and_told() {
     until("the account is dropped", || database.accounts().is_empty());
 }
 
+/// Adds a database by a port on loopback, with the root account of the house.
+fn add(house: &House, (name, port): (&str, u16), more: &str) -> Ended {
+    let address = format!("--address mysql://localhost:{port}/shop {}", house.as_root());
+    house.server.cli(&format!("database add {name} {address} --keep-password {more}"))
+}
+
+/// The authority of somebody else is not the one of this server, whichever it is.
+fn is_spoken_to_by_tls(house: &House, port: u16) {
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let other_file = house.folder.path().join("other");
+    fs::write(&other_file, other.cert.pem()).unwrap();
+    let refused = add(house, ("other", port), &format!("--database-ca {}", other_file.display()));
+    assert!(refused.failed(1).contains("certificate"), "{}", refused.stderr);
+    let ours = house.database.path("certificate");
+    add(house, ("shop", port), &format!("--database-ca {}", ours.display())).ok();
+}
+
+#[test]
+fn mariadb_on_loopback_speaks_tls_when_its_authority_is_named() {
+    let Some(database) = Mysqld::mariadb() else { return };
+    let house = House::empty(database);
+    let port = house.database.port();
+    is_spoken_to_by_tls(&house, port);
+    add(&house, ("clear", port), "").ok();
+}
+
 /// A server that has just been told a password asks for the password itself.
 #[test]
 #[ignore = "heavy: initialises a MySQL"]
 fn mysql_is_given_the_password_itself_over_tls_and_not_in_the_clear() {
     let Some(database) = Mysqld::mysql() else { return };
     let house = House::empty(database);
-    let House { database, server, folder } = &house;
-    let port = database.port();
-    let add = |name: &str, more: &str| {
-        let address = format!("--address mysql://localhost:{port}/shop {}", house.as_root());
-        server.cli(&format!("database add {name} {address} --keep-password {more}"))
-    };
-    let refused = add("clear", "");
+    let port = house.database.port();
+    let refused = add(&house, ("clear", port), "");
     assert!(refused.failed(1).contains("?socket=/FILE"), "{}", refused.stderr);
-    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let other_file = folder.path().join("other");
-    fs::write(&other_file, other.cert.pem()).unwrap();
-    let refused = add("other", &format!("--database-ca {}", other_file.display()));
-    assert!(refused.failed(1).contains("certificate"), "{}", refused.stderr);
-    add("shop", &format!("--database-ca {}", database.path("certificate").display())).ok();
+    is_spoken_to_by_tls(&house, port);
     // It knows the password now, and an answer to its challenge will do.
-    add("clear", "").ok();
-    server.cli("database rotate-root shop").ok();
-    assert!(!database.lets_in("lastkey", "first"));
+    add(&house, ("clear", port), "").ok();
+    house.server.cli("database rotate-root shop").ok();
+    assert!(!house.database.lets_in("lastkey", "first"));
 }

@@ -77,13 +77,7 @@ impl Mysqld {
             command
         };
         succeeds(command().arg("--initialize-insecure").arg(in_folder(&folder, "datadir", "data")));
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        fs::write(folder.path().join("certificate"), made.cert.pem()).unwrap();
-        fs::write(folder.path().join("key"), made.signing_key.serialize_pem()).unwrap();
-        let mut start = command();
-        start.arg(in_folder(&folder, "ssl-cert", "certificate"));
-        start.arg(in_folder(&folder, "ssl-key", "key"));
-        let this = Self::started(&mut start, folder, "mysql", client);
+        let this = Self::started(&mut command(), folder, "mysql", client);
         this.prepare("CREATE USER, PROCESS, CONNECTION_ADMIN ON *.*", "SELECT ON mysql.user");
         Some(this)
     }
@@ -94,11 +88,19 @@ impl Mysqld {
         scheme: &'static str,
         client: Vec<OsString>,
     ) -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        fs::write(folder.path().join("certificate"), made.cert.pem()).unwrap();
+        fs::write(folder.path().join("key"), made.signing_key.serialize_pem()).unwrap();
         start.args(["--skip-networking", "--skip-log-bin", "--general-log=1"]);
         start.arg("--innodb-flush-log-at-trx-commit=0");
-        for (setting, name) in
-            [("datadir", "data"), ("socket", "s"), ("pid-file", "pid"), ("general-log-file", "log")]
-        {
+        for (setting, name) in [
+            ("datadir", "data"),
+            ("socket", "s"),
+            ("pid-file", "pid"),
+            ("general-log-file", "log"),
+            ("ssl-cert", "certificate"),
+            ("ssl-key", "key"),
+        ] {
             start.arg(in_folder(&folder, setting, name));
         }
         let server = Running::start(start);

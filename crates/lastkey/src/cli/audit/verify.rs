@@ -110,23 +110,29 @@ async fn verify_online(keys: Option<Vec<NoteKey>>, session: &Session) -> Result<
             vec![parse_key(&stated.public_key)?]
         }
     };
-    let files = Remote { client, runtime: tokio::runtime::Handle::current(), checkpoint: stated };
+    let files = Remote { client, runtime: tokio::runtime::Handle::current() };
     let checked = tokio::task::spawn_blocking(move || check(&files, &keys, |_| ())).await;
     Ok(checked.map_err(|error| Failure::io("check the log", io::Error::other(error)))??)
 }
 
-/// The files of a server's log, as they were at one checkpoint.
+/// The files of a server's log, which goes on.
 struct Remote {
     client: Arc<Client>,
     runtime: tokio::runtime::Handle,
-    checkpoint: AuditCheckpointReply,
+}
+
+impl Remote {
+    fn stated(&self) -> io::Result<AuditCheckpointReply> {
+        let asked = async { self.client.audit_checkpoint().await };
+        self.runtime.block_on(asked).map_err(io::Error::other)
+    }
 }
 
 impl LogFiles for Remote {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match name {
-            "checkpoint" => Ok(Some(self.checkpoint.checkpoint.clone().into_bytes())),
-            "minimum-index" => Ok(Some(self.checkpoint.first.to_string().into_bytes())),
+            "checkpoint" => Ok(Some(self.stated()?.checkpoint.into_bytes())),
+            "minimum-index" => Ok(Some(self.stated()?.first.to_string().into_bytes())),
             // A server does not hand out what it kept of earlier checkpoints.
             "checkpoints" => Ok(None),
             name => self.runtime.block_on(self.client.audit_file(name)).map_err(io::Error::other),

@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Subcommand};
 use lastkey_client::Client;
 use lastkey_wire::native::rotation::{
-    DatabaseStrategy, GeneratedStrategy, RotateSecretRequest, SecretRotationView,
+    DatabaseStrategy, GeneratedStrategy, OverlapView, RotateSecretRequest, SecretRotationView,
     SetSecretRotationReply, SetSecretRotationRequest, WebhookStrategy,
 };
 
@@ -142,9 +142,9 @@ pub(crate) async fn rotate(args: RotateArgs, session: &Session) -> Result<(), Fa
     session.show(&view)
 }
 
-/// What is told with the first holders.
-const HINT: &str = ". The server revokes it when they have moved, also when this command is stopped; \
-                    the next rotation with --end-overlap does not wait for them";
+/// What is told first.
+const HINT: &str = ". The server revokes it when nobody does, also when this command is stopped; \
+                    the next rotation with --end-overlap does not wait for that";
 
 /// Waits until no consumer holds the old version, and tells who does. The server revokes it also
 /// when nobody waits here.
@@ -153,22 +153,29 @@ async fn wait(
     name: &str,
     mut view: SecretRotationView,
 ) -> Result<SecretRotationView, Failure> {
-    let mut told = Vec::new();
+    let mut told = None;
     while let Some(overlap) = view.overlap.as_ref().filter(|one| one.waits_for_consumers) {
-        if overlap.holders != told {
-            let hint = if told.is_empty() { HINT } else { "" };
-            told.clone_from(&overlap.holders);
-            let holders: Vec<_> = told.iter().map(|one| printable(one)).collect();
-            output::note(&format!(
-                "version {} is still held by {}{hint}",
-                overlap.version,
-                if holders.is_empty() { "nobody".to_owned() } else { holders.join(", ") }
-            ));
+        if told.as_ref() != Some(&overlap.holders) {
+            let hint = if told.is_none() { HINT } else { "" };
+            output::note(&format!("{}{hint}", still_held(overlap)));
+            told = Some(overlap.holders.clone());
         }
         tokio::time::sleep(ASK_PERIOD).await;
         view = client.describe_secret_rotation(name).await?;
     }
     Ok(view)
+}
+
+fn still_held(OverlapView { version, holders, .. }: &OverlapView) -> String {
+    let holders: Vec<_> = holders.iter().map(|one| printable(one)).collect();
+    if holders.is_empty() {
+        // It is looked now and then, and what has just begun may not know what it has.
+        return format!(
+            "version {version} is held by nobody who is known; the server makes sure, and waits \
+             for providers that have just begun"
+        );
+    }
+    format!("version {version} is still held by {}", holders.join(", "))
 }
 
 /// Says, shows or ends how a secret rotates.

@@ -3,7 +3,8 @@
 //! Room      `lastkey`.
 //! Holds     Erased is said when the service says so of each version of the lineage's key: no
 //!           journal and no backup that it knows of holds one any more. The records that say so are
-//!           proven by the signed log. Where two keys could be the lineage's, nothing is said.
+//!           proven by the signed log, and before them the one that says who made the key: that it
+//!           is the volume's only that tells. Where two keys could be the lineage's, nothing is said.
 
 use clap::Args;
 use lastkey_client::Client;
@@ -24,7 +25,9 @@ use crate::cli::{
 };
 
 /// What the log has to say, in the order in which it happens.
-const ACTIONS: [&str; 3] = ["kms:ScheduleKeyDeletion", "kms:DestroyKey", "kms:RecordErasure"];
+const ACTIONS: [&str; 4] =
+    [MAKING, "kms:ScheduleKeyDeletion", "kms:DestroyKey", "kms:RecordErasure"];
+const MAKING: &str = "kms:CreateKey";
 
 /// Arguments of `volume erase-proof`.
 #[derive(Args, Debug)]
@@ -42,6 +45,10 @@ struct Proof {
     /// Id of the lineage's key.
     lineage: String,
     state: String,
+    /// Who made the key, by the record that says so; none when that is not kept any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made_by: Option<String>,
+    made_at: String,
     /// When its key goes, while that can be called off.
     #[serde(skip_serializing_if = "Option::is_none")]
     due_at: Option<String>,
@@ -68,9 +75,11 @@ pub(crate) async fn prove(args: &EraseArgs, session: &Session) -> Result<(), Fai
     let key = lineage_of(&client, &args.volume).await?;
     let all = paging::ListArgs::everything();
     let versions = listed(all, async |page| client.list_versions(&key.id, &page).await).await?;
+    let records = records(&client, &key.id).await?;
     let proof = Proof {
         dependants: dependants(&client, &key).await?,
-        records: records(&client, &key.id).await?,
+        made_by: records.iter().find_map(Record::maker),
+        records,
         ..Proof::of(&args.volume, key, &versions.versions)
     };
     let proof = proof.judged();
@@ -164,6 +173,15 @@ async fn records(client: &Client, key: &str) -> Result<Vec<Record>, Failure> {
     Ok(records)
 }
 
+impl Record {
+    /// Who made the key, when this is the record of that.
+    fn maker(&self) -> Option<String> {
+        let record = lastkey_core::audit::record::Record::parse(self.receipt.record.as_bytes());
+        let made = record.ok().filter(|_| self.action == MAKING)?;
+        made.text("who").map(str::to_owned)
+    }
+}
+
 impl Proof {
     /// What the key itself says. It is erased when each of its versions is.
     fn of(volume: &str, key: KeyView, versions: &[VersionView]) -> Self {
@@ -174,6 +192,8 @@ impl Proof {
             volume: volume.to_owned(),
             erased: false,
             state: key.state.to_string(),
+            made_by: None,
+            made_at: key.created_at,
             due_at: key.deletion.and_then(|deletion| deletion.at),
             destroyed_at: key.destroyed_at,
             erased_at,
@@ -206,6 +226,9 @@ impl Proof {
     }
 }
 
+/// Stands for who made a key when no record tells.
+const NOT_KEPT: &str = "not told: the record of that is not kept any more";
+
 impl Show for Proof {
     fn table(&self) -> String {
         let records = self.records.iter();
@@ -216,6 +239,8 @@ impl Show for Proof {
             .with("Erased", if self.erased { "yes" } else { "no" })
             .with("Key", &self.lineage)
             .with("State", &self.state)
+            .with("Made at", &self.made_at)
+            .with("Made by", self.made_by.as_deref().unwrap_or(NOT_KEPT))
             .with_some("Destroyed at", self.destroyed_at.as_ref())
             .with_some("To be destroyed at", self.due_at.as_ref())
             .with_some("Erased everywhere at", self.erased_at.as_ref())
@@ -276,6 +301,19 @@ mod tests {
         }
         let refused = found(Some(other.clone()), &[own, other]).unwrap_err();
         assert!(refused.contains("leads to the key b"), "{refused}");
+    }
+
+    #[test]
+    fn maker_of_a_key_is_told_by_the_record_of_its_making_alone() {
+        let record = |action: &str, record: &str| {
+            let (action, record) = (action.to_owned(), record.to_owned());
+            let receipt = AuditReceiptReply { index: 1, record, receipt: String::new() };
+            Record { action, receipt }.maker()
+        };
+        let made = r#"{"action":"kms:CreateKey","who":"node:worker-1"}"#;
+        assert_eq!(record(MAKING, made).as_deref(), Some("node:worker-1"));
+        assert_eq!(record("kms:DestroyKey", made), None);
+        assert_eq!(record(MAKING, "{"), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::renewal::RENEW_SECS;
 use crate::adapters::{Access, Token, TpmSeal, parse_addr, trust_in};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
+use crate::roles::pages::PageArgs;
 
 /// A configuration file as it was typed.
 #[derive(Debug, Deserialize)]
@@ -34,7 +35,9 @@ struct File {
     outage: Outage,
     local_keys: Option<LocalKeys>,
     #[serde(default)]
-    metrics: MetricsPage,
+    metrics: Listen,
+    #[serde(default)]
+    health: Listen,
     events: Option<Events>,
     #[serde(default)]
     log: Log,
@@ -106,7 +109,7 @@ fn usual_registers() -> Vec<u8> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct MetricsPage {
+struct Listen {
     listen: Option<SocketAddr>,
 }
 
@@ -134,7 +137,7 @@ struct Provider {
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) service: Service,
-    pub(super) page: Option<SocketAddr>,
+    pub(super) pages: PageArgs,
     pub(super) events: Option<EventsTo>,
     pub(super) log: Log,
     pub(super) kept: Option<KeptIn>,
@@ -226,8 +229,8 @@ impl Resolved {
             Some(data) => Service::Embedded(Embedded::Data(data.clone())),
             None => Service::Remote(Access::of_flags(connection, RENEW_SECS)?),
         };
-        let (page, providers) = (args.metrics, vec![place]);
-        Ok(Self { service, page, events: None, log, kept: None, providers })
+        let (pages, providers) = (args.pages.clone(), vec![place]);
+        Ok(Self { service, pages, events: None, log, kept: None, providers })
     }
 
     fn of_file(file: File, folder: &Path) -> anyhow::Result<Self> {
@@ -251,8 +254,8 @@ impl Resolved {
             }
         }
         let events = file.events.map(|typed| events_to(typed, folder)).transpose()?;
-        let (page, log) = (file.metrics.listen, file.log);
-        Ok(Self { service, page, events, log, kept, providers })
+        let pages = PageArgs { metrics: file.metrics.listen, health: file.health.listen };
+        Ok(Self { service, pages, events, log: file.log, kept, providers })
     }
 }
 

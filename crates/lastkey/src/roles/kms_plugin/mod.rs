@@ -10,7 +10,6 @@ mod embedded;
 mod events;
 mod renewal;
 
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +20,6 @@ use lastkey_client::Addr;
 use lastkey_node::kmsv2::{Metrics, Page, Provider, refresh, serve};
 use lastkey_node::ports::{Herald, KeyOps};
 use lastkey_node::socket::{self, Peers, Socket};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::config::{Place, Resolved, Service};
@@ -30,7 +28,9 @@ use self::events::EventsTo;
 use crate::adapters::{EmbeddedKeys, RemoteKeys, Token};
 use crate::cli::ConnectionArgs;
 use crate::roles::events::write;
-use crate::{hardening, say, telemetry};
+use crate::roles::pages::{PageArgs, Pages};
+use crate::roles::serving::{StopSignals, finish};
+use crate::{hardening, telemetry};
 
 /// Lets a kube-apiserver encrypt what it stores in etcd under a key of the service (Kubernetes
 /// 1.32 or later).
@@ -51,9 +51,8 @@ pub(crate) struct Args {
     /// A public RSA key in PEM: whoever holds its private half can recover everything offline.
     #[arg(long, value_name = "FILE")]
     recovery_key: Option<PathBuf>,
-    /// Where to serve /metrics, /healthz and /readyz.
-    #[arg(long, value_name = "ADDR:PORT")]
-    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pages: PageArgs,
     /// Run the server of this data directory in the same process, in place of asking one by
     /// --addr.
     #[arg(long, value_name = "DIR")]
@@ -75,12 +74,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()> {
     // Before there is a second thread: it takes variables out of the environment.
     let given = socket::handed_over().context("cannot take the sockets of systemd over")?;
-    let Resolved { service, page, events: events_to, log, kept, providers } =
+    let Resolved { service, pages, events: events_to, log, kept, providers } =
         Resolved::of(args, connection)?;
     hardening::apply().context("cannot switch core dumps off")?;
     telemetry::start(&log)?;
     let sockets = open(&providers, given)?;
-    let page = page.map(listen).transpose()?;
+    let pages = Pages::open(&pages)?;
     let locked = hardening::lock_memory();
     if let Err(reason) = &locked {
         tracing::warn!(reason, "the memory is not locked: local keys may reach the swap space");
@@ -118,7 +117,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         if let Some((kubeconfig, letters)) = letters {
             tokio::spawn(write(kubeconfig, letters));
         }
-        serve_all(started, metrics, page).await
+        serve_all(started, metrics, pages).await
     })?;
     if let Some(server) = server {
         server.wait();
@@ -180,10 +179,6 @@ fn connect(service: Service) -> anyhow::Result<Connected> {
     }
 }
 
-fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).with_context(|| format!("cannot listen on {addr}"))
-}
-
 /// The socket of each provider: that of systemd when there is one for its path.
 fn open(places: &[Place], mut given: Vec<(PathBuf, UnixListener)>) -> anyhow::Result<Vec<Socket>> {
     let mut sockets = Vec::new();
@@ -206,9 +201,9 @@ fn open(places: &[Place], mut given: Vec<(PathBuf, UnixListener)>) -> anyhow::Re
 async fn serve_all(
     started: Vec<(Socket, Arc<Provider>)>,
     metrics: Metrics,
-    page: Option<TcpListener>,
+    pages: Pages,
 ) -> anyhow::Result<()> {
-    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = StopSignals::listen()?;
     let (stopping, stopped) = watch::channel(false);
     let providers = started.iter().map(|(_, provider)| Arc::clone(provider)).collect();
     let mut locks = Vec::new();
@@ -218,21 +213,10 @@ async fn serve_all(
         locks.push(socket.lock);
         serving.spawn(serve(socket.listener, socket.peers, provider, stopped.clone()));
     }
-    let mut ready = "lastkey kms-plugin serves".to_owned();
-    if let Some(page) = page {
-        ready.push_str(&format!("; metrics on http://{}", page.local_addr()?));
-        tokio::spawn(lastkey_node::page::serve(Arc::new(Page { metrics, providers }), page));
-    }
-    hardening::release_code();
-    tokio::spawn(hardening::release_code_again());
-    say::line(&ready)?;
-    tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
-    tracing::info!("stopping: no new connections, accepted requests are finished");
-    // Nobody may listen any more.
-    let _ = stopping.send(true);
-    while let Some(ended) = serving.join_next().await {
-        ended??;
-    }
+    let told = pages.serve(&Arc::new(Page { metrics, providers }))?;
+    let ready = format!("lastkey kms-plugin serves{told}");
+    stop.serve_until_asked(&ready).await?;
+    finish(&stopping, serving).await?;
     drop(locks);
     Ok(())
 }

@@ -6,23 +6,22 @@
 
 mod events;
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use lastkey_node::csi::{OutageConfig, Personality, Provider, ProviderConfig, Providers, serve};
-use lastkey_node::page;
 use lastkey_node::socket::{self, Socket};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::adapters::{Access, ClusterKeys, RemoteSecrets};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
 use crate::roles::events::write;
-use crate::{hardening, say, telemetry};
+use crate::roles::pages::{PageArgs, Pages};
+use crate::roles::serving::{StopSignals, finish};
+use crate::{hardening, telemetry};
 
 /// Where a driver looks first, whatever lies in the other folder.
 const LOOKED_AT_FIRST: &str = "/etc/kubernetes/secrets-store-csi-providers";
@@ -63,13 +62,8 @@ pub(crate) struct Args {
     /// Leave mounted volumes alone until the kubelet asks for them again.
     #[arg(long)]
     no_push: bool,
-    /// Serve /metrics, /healthz and /readyz over HTTP on this loopback address, such as
-    /// 127.0.0.1:9464.
-    #[arg(long, value_name = "ADDR")]
-    metrics: Option<SocketAddr>,
-    /// Serve /healthz and /readyz alone on this address, for probes, such as 0.0.0.0:9810.
-    #[arg(long, value_name = "ADDR")]
-    health: Option<SocketAddr>,
+    #[command(flatten)]
+    pages: PageArgs,
     /// Tell what becomes of mounted volumes in events about their pods, by this kubeconfig, which
     /// may create events in the namespaces of the pods.
     #[arg(long, value_name = "FILE")]
@@ -93,13 +87,13 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
              node alone will be refused"
         );
     }
-    let pages = Listening::of(args)?;
+    let pages = Pages::open(&args.pages)?;
     let sockets = open(args)?;
     if let Err(reason) = hardening::lock_memory() {
         tracing::warn!(reason, "the memory is not locked: secrets may reach the swap space");
     }
-    let kubelet = Some(&args.kubelet_dir).filter(|folder| !args.no_push && folder.is_dir());
-    if kubelet.is_none() {
+    let kubelet = Some(&args.kubelet_dir).filter(|folder| folder.is_dir());
+    if args.no_push || kubelet.is_none() {
         tracing::info!("mounted volumes are renewed when the kubelet asks for them again");
     }
     let config = ProviderConfig {
@@ -107,6 +101,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         role: args.role.clone(),
         // The driver names places by their whole path.
         kubelet: kubelet.map(std::path::absolute).transpose()?,
+        push: !args.no_push,
         audiences: args.audiences.clone(),
     };
     let (announcer, letters) = events::announcer();
@@ -139,29 +134,6 @@ fn providers(args: &Args, connection: &ConnectionArgs, own: Provider) -> anyhow:
         providers.allow(address, Arc::new(provider));
     }
     Ok(providers)
-}
-
-/// What is served over HTTP.
-struct Listening {
-    metrics: Option<TcpListener>,
-    health: Option<TcpListener>,
-}
-
-impl Listening {
-    fn of(args: &Args) -> anyhow::Result<Self> {
-        if let Some(addr) = args.metrics {
-            // Nobody elsewhere is to read what a node does.
-            ensure!(
-                addr.ip().is_loopback(),
-                "--metrics takes a loopback address, and {addr} is none"
-            );
-        }
-        let listen = |addr: SocketAddr| {
-            TcpListener::bind(addr).with_context(|| format!("cannot listen on {addr}"))
-        };
-        let (metrics, health) = (args.metrics.map(listen), args.health.map(listen));
-        Ok(Self { metrics: metrics.transpose()?, health: health.transpose()? })
-    }
 }
 
 /// What is done for pods that start while no server answers.
@@ -214,9 +186,9 @@ fn open(args: &Args) -> anyhow::Result<Vec<(Personality, Socket)>> {
 async fn serve_all(
     sockets: Vec<(Personality, Socket)>,
     providers: Arc<Providers>,
-    pages: Listening,
+    pages: Pages,
 ) -> anyhow::Result<()> {
-    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = StopSignals::listen()?;
     let (stopping, stopped) = watch::channel(false);
     let mut locks = Vec::new();
     let mut serving = tokio::task::JoinSet::new();
@@ -228,25 +200,9 @@ async fn serve_all(
     for provider in providers.all() {
         tokio::spawn(Arc::clone(provider).watch());
     }
-    let mut ready = "lastkey secrets-provider serves".to_owned();
-    if let Some(metrics) = pages.metrics {
-        ready.push_str(&format!("; metrics on http://{}", metrics.local_addr()?));
-        tokio::spawn(page::serve(Arc::clone(&providers), metrics));
-    }
-    if let Some(health) = pages.health {
-        ready.push_str(&format!("; health on http://{}", health.local_addr()?));
-        tokio::spawn(page::serve_health(Arc::clone(&providers), health));
-    }
-    hardening::release_code();
-    tokio::spawn(hardening::release_code_again());
-    say::line(&ready)?;
-    tokio::select! { _ = stop.0.recv() => (), _ = stop.1.recv() => () }
-    tracing::info!("stopping: no new connections, accepted requests are finished");
-    // Nobody may listen any more.
-    let _ = stopping.send(true);
-    while let Some(ended) = serving.join_next().await {
-        ended??;
-    }
+    let ready = format!("lastkey secrets-provider serves{}", pages.serve(&providers)?);
+    stop.serve_until_asked(&ready).await?;
+    finish(&stopping, serving).await?;
     drop(locks);
     Ok(())
 }

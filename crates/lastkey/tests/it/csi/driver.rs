@@ -143,6 +143,10 @@ impl Driver {
         }
         fs::create_dir_all(&target).unwrap();
         fs::set_permissions(&target, fs::Permissions::from_mode(0o750)).unwrap();
+        // The kubelet's own notes.
+        let notes = json!({ "driverName": "secrets-store.csi.k8s.io",
+            "volumeLifecycleMode": "Ephemeral" });
+        fs::write(target.with_file_name("vol_data.json"), notes.to_string()).unwrap();
         match self.mount(pod, class, &target) {
             Ok(versions) => {
                 self.mounted.insert(target);

@@ -224,7 +224,7 @@ fn old_driver_is_told_of_in_the_log() {
 fn volumes_stay_while_the_server_is_away_and_new_pods_are_told_to_wait() {
     let mut site = Site::found();
     site.put("prod/shop/db", b"v1");
-    let _provider = site.provider(&[]);
+    let provider = site.provider(&[]);
     let mut driver = site.driver();
     let (old, new) = (site.pod("pod-1"), site.pod("pod-2"));
     let class = class("- {secret: prod/shop/db}");
@@ -237,6 +237,8 @@ fn volumes_stay_while_the_server_is_away_and_new_pods_are_told_to_wait() {
     let refused = driver.publish(&new, &class).unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     assert!(refused.message().contains("does not answer"), "{refused}");
+    // The log, to which the people of the pod are sent, says why.
+    provider.logs("Connection refused");
     site.serve_again();
     until("the pod starts", || matches!(driver.publish(&new, &class), Ok(Published::Mounted(_))));
     assert_eq!(content(&driver.target(&new), "db"), "v1");

@@ -134,6 +134,7 @@ fn inline(site: &Site) {
     let publish =
         |size: &str| site.csi.publish_inline(id, target, &[("size", size), ("fsType", "ext4")]);
     assert_eq!(code(publish("much")), Code::InvalidArgument);
+    assert_eq!(code(publish("500Gi")), Code::OutOfRange);
     publish("64Mi").unwrap();
     publish("64Mi").unwrap();
     write_marker(target);
