@@ -5,7 +5,7 @@
 use core::time::Duration;
 
 /// Most plaintext that one Encrypt protects, in bytes. More goes through a data key.
-pub const MAX_PLAINTEXT_LEN: usize = 65_536;
+pub const MAX_PLAINTEXT_LEN: usize = lastkey_crypto::blob::MAX_PLAINTEXT_LEN;
 /// Most bytes that one GenerateDataKey draws.
 pub const MAX_DATA_KEY_LEN: usize = 1_024;
 /// Most bytes that one GenerateRandom draws.

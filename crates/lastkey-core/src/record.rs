@@ -166,12 +166,6 @@ impl RecordPath {
         Self(format!("secret-due/{:020}/{}/{}", due.at.0, due.what.as_str(), due.name))
     }
 
-    /// As [`Self::due_from`], for what is due with secrets.
-    #[must_use]
-    pub fn secret_due_from(at: Elapsed) -> Self {
-        Self(format!("secret-due/{:020}", at.0))
-    }
-
     /// The rotation of a secret.
     #[must_use]
     pub fn secret_rotation(id: SecretId) -> Self {

@@ -15,9 +15,6 @@ use zeroize::Zeroizing;
 
 use crate::{bech32, digest::sha256, entropy::Entropy, kdf::derive};
 
-/// The most shares of one secret.
-pub const MAX_SHARES: u8 = 255;
-
 /// What the text of a share begins with.
 const PART: &str = "lastkey-share-";
 const FORMAT: u8 = 1;

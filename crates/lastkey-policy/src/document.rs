@@ -1,8 +1,9 @@
 //! Policy documents: Cedar text with a kind that fixes what it may speak of.
 //!
 //! Room      `policy`. Cedar's own parser reads the text; the scope is forced here.
-//! Holds     what comes out was checked against the schema without a warning, and a key's policy
-//!           speaks of that key alone, a role's of that role alone.
+//! Holds     what is written was checked against the schema without a warning, what is stored
+//!           without an error, and a key's policy speaks of that key alone, a role's of that role
+//!           alone.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -95,6 +96,9 @@ impl PolicyError {
 pub(crate) enum Check {
     /// Against the schema: on writing.
     Schema,
+    /// The same but for warnings: what was written once. Another version of this program may warn
+    /// of what this one did not, and the server has to start all the same.
+    Stored,
     /// As far as it can be read: on use of what was checked when it was written. What the schema
     /// would have refused cannot be evaluated, and that denies.
     Syntax,
@@ -133,7 +137,7 @@ pub(crate) fn statements(document: &Document, check: Check) -> Result<Vec<Statem
     let statements = statements.collect::<Result<Vec<_>, _>>()?;
     refuse_twins(document, &statements)?;
     match check {
-        Check::Schema => validate(document, &statements)?,
+        Check::Schema | Check::Stored => validate(document, &statements, check)?,
         Check::Syntax => {}
     }
     Ok(statements)
@@ -223,8 +227,12 @@ fn refuse_twins(document: &Document, statements: &[Statement]) -> Result<(), Pol
 }
 
 /// Strict: what Cedar only warns of (a policy that can never apply, a text that looks like
-/// another) is refused as well, since in a policy it is a slip or worse.
-fn validate(document: &Document, statements: &[Statement]) -> Result<(), PolicyError> {
+/// another) is refused as well where it is written, since in a policy it is a slip or worse.
+fn validate(
+    document: &Document,
+    statements: &[Statement],
+    check: Check,
+) -> Result<(), PolicyError> {
     let fault = |message: String| PolicyError::at(document, 0, message);
     let validator = VALIDATOR.as_ref().ok_or_else(|| fault("there is no schema".to_owned()))?;
     let policies = statements.iter().map(|statement| statement.policy.clone());
@@ -233,8 +241,6 @@ fn validate(document: &Document, statements: &[Statement]) -> Result<(), PolicyE
     if let Some(error) = found.validation_errors().next() {
         return Err(PolicyError::of(document, error));
     }
-    found
-        .validation_warnings()
-        .next()
-        .map_or(Ok(()), |warning| Err(PolicyError::of(document, warning)))
+    let warning = found.validation_warnings().next().filter(|_| check == Check::Schema);
+    warning.map_or(Ok(()), |warning| Err(PolicyError::of(document, warning)))
 }

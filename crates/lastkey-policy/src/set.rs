@@ -139,6 +139,19 @@ impl PolicySet {
         Self::of_documents(documents, parts, bootstrap)
     }
 
+    /// As [`Self::compile`], for documents that were written by this or an older version of this
+    /// program: what is only a warning refuses none of them.
+    ///
+    /// # Errors
+    /// As [`Self::compile`], but for policies that can never apply and texts that look like others.
+    pub fn compile_stored(
+        documents: &[Document],
+        bootstrap: Bootstrap,
+    ) -> Result<Self, PolicyError> {
+        let parts = documents.iter().map(|document| Part::of(document, Check::Stored));
+        Self::of_documents(documents, parts, bootstrap)
+    }
+
     /// Checks the policy that the holder of a session narrows it with.
     ///
     /// # Errors

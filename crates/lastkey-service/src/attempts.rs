@@ -3,8 +3,10 @@
 //! Room      `service`.
 //! Holds     what somebody sends who is not known yet takes no memory that does not come back.
 
+use core::hash::Hash;
+use core::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lastkey_core::ids::Name;
@@ -34,6 +36,10 @@ impl Pace {
     const CLAIM: Self = Self { burst: 256, seconds_each: 1 };
     /// For everybody's: what stretching passwords may cost.
     const EVERYBODY: Self = Self { burst: 20, seconds_each: 1 };
+    /// For records of what somebody of one address who is not known was refused or told.
+    const STRANGER: Self = Self { burst: 100, seconds_each: 10 };
+    /// The same from everywhere: some 40 MB a day in the log, whoever sends how much.
+    const STRANGERS: Self = Self { burst: 1_000, seconds_each: 1 };
 }
 
 /// Attempts to unseal.
@@ -117,23 +123,42 @@ impl Attempts {
 
 /// Attempts of people, whether there are such people or not: by name and in all.
 #[derive(Debug)]
-pub(crate) struct AttemptsOfPeople(Mutex<Buckets>);
+pub(crate) struct AttemptsOfPeople(Mutex<Buckets<Name>>);
 
+/// A bucket for all, and one for each.
 #[derive(Debug)]
-struct Buckets {
+struct Buckets<K> {
     in_all: Attempts,
-    by_name: HashMap<Name, Attempts>,
+    each: Pace,
+    by_name: HashMap<K, Attempts>,
 }
 
 /// From this many names on, those with a full bucket are forgotten. Together with the limit for
-/// everybody that bounds the names: a bucket is full again after five minutes.
+/// everybody that bounds the names: a bucket is full again after minutes.
 const MANY_NAMES: usize = 1_000;
+
+impl<K: Clone + Eq + Hash> Buckets<K> {
+    fn full(in_all: Pace, each: Pace) -> Self {
+        Self { in_all: Attempts::full(in_all), each, by_name: HashMap::new() }
+    }
+
+    fn take(&mut self, name: &K, now: u64) -> Result<(), Error> {
+        let Self { in_all, each, by_name } = self;
+        in_all.take(now)?;
+        if by_name.len() >= MANY_NAMES {
+            by_name.retain(|_, attempts| !attempts.is_full(now));
+        }
+        let full = || Attempts::full(*each);
+        let taken = by_name.entry(name.clone()).or_insert_with(full).take(now);
+        // Who is over his own limit takes nothing from the others.
+        taken.inspect_err(|_| in_all.give_back())
+    }
+}
 
 impl AttemptsOfPeople {
     /// Nobody has tried anything.
     pub(crate) fn none() -> Self {
-        let in_all = Attempts::full(Pace::EVERYBODY);
-        Self(Mutex::new(Buckets { in_all, by_name: HashMap::new() }))
+        Self(Mutex::new(Buckets::full(Pace::EVERYBODY, Pace::PERSON)))
     }
 
     /// Takes one attempt of somebody of this name.
@@ -141,16 +166,7 @@ impl AttemptsOfPeople {
     /// # Errors
     /// [`Error::Throttled`].
     pub(crate) fn take(&self, name: &Name, now: u64) -> Result<(), Error> {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Buckets { in_all, by_name } = &mut *buckets;
-        in_all.take(now)?;
-        if by_name.len() >= MANY_NAMES {
-            by_name.retain(|_, attempts| !attempts.is_full(now));
-        }
-        let full = || Attempts::full(Pace::PERSON);
-        let taken = by_name.entry(name.clone()).or_insert_with(full).take(now);
-        // Who is over his own limit takes nothing from the others.
-        taken.inspect_err(|_| in_all.give_back())
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(name, now)
     }
 
     /// Forgets the attempts of somebody who has shown who he is.
@@ -181,6 +197,58 @@ impl AttemptsOfCallers {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let full = || Attempts::full(Pace::CLAIM);
         by_name.entry(who.to_owned()).or_insert_with(full).take_all(count, now)
+    }
+}
+
+/// What those who are not known were refused or told: recorded each by itself up to a limit, by
+/// address and in all, and counted above it.
+#[derive(Debug)]
+pub(crate) struct VisitsOfStrangers(Mutex<Visits>);
+
+#[derive(Debug)]
+struct Visits {
+    records: Buckets<Option<IpAddr>>,
+    counted: u64,
+}
+
+impl VisitsOfStrangers {
+    /// Nobody has come.
+    pub(crate) fn none() -> Self {
+        let records = Buckets::full(Pace::STRANGERS, Pace::STRANGER);
+        Self(Mutex::new(Visits { records, counted: 0 }))
+    }
+
+    /// Whether one of these is recorded by itself; otherwise it is counted.
+    pub(crate) fn admit(&self, from: Option<IpAddr>, now: u64) -> bool {
+        let mut visits = self.lock();
+        let is_admitted = visits.records.take(&from.map(network), now).is_ok();
+        if !is_admitted {
+            visits.counted = visits.counted.saturating_add(1);
+        }
+        is_admitted
+    }
+
+    /// Takes what was counted since the last time.
+    pub(crate) fn take_count(&self) -> u64 {
+        std::mem::take(&mut self.lock().counted)
+    }
+
+    /// Counts again what was taken and could not be recorded.
+    pub(crate) fn give_back(&self, count: u64) {
+        let mut visits = self.lock();
+        visits.counted = visits.counted.saturating_add(count);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Visits> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one sender has at least: of IPv6 a whole /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -236,6 +304,27 @@ mod tests {
             people.take(&name(&format!("u{second}")), 10_000 + second).unwrap();
         }
         assert!(people.0.lock().unwrap().by_name.len() <= MANY_NAMES);
+    }
+
+    #[test]
+    fn visits_of_strangers_are_recorded_up_to_a_limit_of_each_and_of_all_and_then_counted() {
+        let (strangers, at) = (VisitsOfStrangers::none(), |text: &str| text.parse().ok());
+        let recorded = |from: &dyn Fn(u64) -> String, now| {
+            (0..200).filter(|n| strangers.admit(at(&from(*n)), now)).count()
+        };
+        assert_eq!(recorded(&|_| "192.0.2.1".to_owned(), 5_000), 100);
+        assert_eq!(strangers.take_count(), 100);
+        assert_eq!(recorded(&|_| "::ffff:192.0.2.1".to_owned(), 5_010), 1);
+        // Who has one address of IPv6 has very many.
+        assert_eq!(recorded(&|n| format!("2001:db8::{n:x}"), 5_010), 100);
+        assert_eq!(recorded(&|n| format!("2001:db8:2:{n:x}::1"), 5_010), 200);
+        let from_everywhere =
+            (0..5_000).filter(|n| strangers.admit(at(&format!("2001:db8:1:{n:x}::1")), 5_010));
+        assert_eq!(from_everywhere.count(), 609);
+        assert_eq!(strangers.take_count(), 199 + 100 + 4_391);
+        strangers.give_back(3);
+        assert_eq!(strangers.take_count(), 3);
+        assert!(strangers.admit(None, 5_011) && !strangers.admit(None, 5_011));
     }
 
     #[test]

@@ -3,16 +3,17 @@
 //! Room      `service`.
 //! Holds     an operation whose only effect is its answer leaves one record, durable before the
 //!           answer; one that changes state leaves its intent, durable, before the change. When
-//!           the log cannot be written the operation is refused.
+//!           the log cannot be written the operation is refused. Who is not known fills no log: what
+//!           he is refused or told is counted above a limit, and the sum is recorded.
 
 use core::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lastkey_core::audit::{Event, Phase};
+use lastkey_core::audit::{AUDIT_LOG, AUDIT_SUMS, Event, Phase};
 use lastkey_core::ids::{KeyId, RequestId, VersionNo};
 use lastkey_core::permit::{Action, Why};
-use lastkey_core::principal::{Peer, Principal};
+use lastkey_core::principal::{Peer, Principal, Source};
 use lastkey_core::time::Timestamp;
 use lastkey_crypto::context::EncryptionContext;
 
@@ -23,6 +24,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::keyring::LoadedKey;
 use crate::ops::exchange_token::Refused;
+use crate::root::draw_id;
 
 /// What is known of a running operation.
 pub(crate) struct Trail<'a> {
@@ -143,6 +145,9 @@ pub(crate) struct Visit {
     action: &'static str,
     target: String,
     intended: AtomicBool,
+    is_known: bool,
+    is_guess: bool,
+    is_for_all: bool,
 }
 
 impl Visit {
@@ -157,17 +162,53 @@ impl Visit {
         let (address, agent) = (peer.address, engine.agent(peer));
         let (at, intended) = (engine.clock.wall(), AtomicBool::new(false));
         let who = Principal::named(Self::ANONYMOUS);
-        Self { who, at, request, address, agent, action, target, intended }
+        Self {
+            who,
+            at,
+            request,
+            address,
+            agent,
+            action,
+            target,
+            intended,
+            is_known: false,
+            is_guess: false,
+            is_for_all: false,
+        }
     }
 
     /// The same by somebody who is known.
     pub(crate) fn by(self, who: Principal) -> Self {
-        Self { who, ..self }
+        Self { who, is_known: true, ..self }
+    }
+
+    /// The same of something that may be a guess. Only so many are looked at, and each of those
+    /// leaves its record.
+    pub(crate) fn guessing(self) -> Self {
+        Self { is_guess: true, ..self }
+    }
+
+    /// The same of something that anybody is told.
+    pub(crate) fn for_all(self) -> Self {
+        Self { is_for_all: true, ..self }
     }
 
     /// When it began, by the wall clock.
     pub(crate) const fn at(&self) -> Timestamp {
         self.at
+    }
+
+    /// Whether an end leaves no record of its own and is counted: who is not known could fill the
+    /// log with refusals, and with what anybody is told.
+    fn is_only_counted<T>(&self, engine: &Engine, outcome: &Result<T, Error>) -> bool {
+        let is_refused = outcome.is_err();
+        let is_throttled = matches!(outcome, Err(Error::Throttled { .. }));
+        let is_bounded = self.is_guess && !is_throttled;
+        let is_intended = self.intended.load(Ordering::Relaxed);
+        let is_recorded = self.is_known || is_bounded || is_intended;
+        let may_be_counted = !is_recorded && (is_refused || self.is_for_all);
+        may_be_counted
+            && !engine.strangers.admit(self.address, engine.ports.clock.read().since_boot)
     }
 
     /// Records whether a session was opened, and hands it on only then.
@@ -181,6 +222,9 @@ impl Visit {
         outcome: Result<Opening, Refused>,
     ) -> Result<Opening, Error> {
         let (outcome, reason) = told(outcome);
+        if self.is_only_counted(engine, &outcome) {
+            return outcome;
+        }
         let who = outcome.as_ref().map_or(&self.who, |opening| &opening.principal);
         let reason = outcome.as_ref().map_or(reason, |opening| opening.note);
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
@@ -207,6 +251,9 @@ impl Visit {
         outcome: Result<T, Refused>,
     ) -> Result<T, Error> {
         let (outcome, reason) = told(outcome);
+        if self.is_only_counted(engine, &outcome) {
+            return outcome;
+        }
         let is_intended = self.intended.load(Ordering::Relaxed);
         let phase = if is_intended { Phase::Outcome } else { Phase::Whole };
         let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
@@ -244,6 +291,36 @@ impl Visit {
             Phase::Outcome => engine.ports.audit.append(&event),
         };
         recorded.map_err(Error::Unavailable)
+    }
+}
+
+impl Engine {
+    /// Records how many attempts were counted instead of recorded, if there are any.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the log cannot be written; they stay counted.
+    pub(crate) async fn record_counted_attempts(&self) -> Result<(), Error> {
+        let count = self.strangers.take_count();
+        if count == 0 {
+            return Ok(());
+        }
+        let request = draw_id(&mut *self.ports.entropy.open()).unwrap_or_default();
+        let event = Event {
+            at: self.clock.wall(),
+            request: RequestId(request),
+            who: &Principal::named(AUDIT_LOG),
+            action: AUDIT_SUMS,
+            phase: Phase::Whole,
+            key: None,
+            version: None,
+            context_hash: None,
+            result: "ok",
+            reason: &format!("{count} attempts to come in have no record of their own"),
+            source: Source::default(),
+            target: None,
+        };
+        let recorded = self.ports.audit.append_durably(&event).await;
+        recorded.inspect_err(|_| self.strangers.give_back(count)).map_err(Error::Unavailable)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Room      `service`.
 //! Holds     a share that is not the one that its seal expects is refused when it comes, so that
-//!           enough shares always open. Shares are forgotten when the seal opens, and after an
-//!           hour.
+//!           enough shares always open. Shares are forgotten when the seal has opened and its
+//!           server has started, and after an hour.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use lastkey_crypto::share::{Share, is_proof};
 use lastkey_secret::SecretVec;
 
 use crate::error::Error;
+use crate::seals::{DoesNotOpen, OpenSeal, open_by_shares};
 
 /// How long shares wait for the others, in seconds.
 const PATIENCE_SECS: u64 = 3_600;
@@ -40,7 +41,8 @@ struct Waiting {
 }
 
 impl Gathering {
-    /// Adds a share; answers how many there are, and all of them when they are enough.
+    /// Adds a share; answers how many there are, and its number. Where there are enough already
+    /// and the server did not start, any of them is as good as a new one: it is tried again.
     ///
     /// # Errors
     /// [`Error::SealRefused`] for one that is there, or [`Error::Invalid`] for one that does not
@@ -50,7 +52,7 @@ impl Gathering {
         bootstrap: &Bootstrap,
         text: &SecretVec,
         since_boot: u64,
-    ) -> Result<(Gathered, u8, Vec<Share>), Error> {
+    ) -> Result<(Gathered, u8), Error> {
         let share =
             Share::parse(text).map_err(|error| Error::invalid("share", error.to_string()))?;
         let holder = holder_of(bootstrap, &share)?;
@@ -63,18 +65,38 @@ impl Gathering {
         let waiting = by_seal
             .entry(seal)
             .or_insert_with(|| Waiting { first_at: since_boot, shares: BTreeMap::new() });
-        if waiting.shares.contains_key(&number) {
+        let is_enough = waiting.shares.len() >= usize::from(need);
+        if !is_enough && waiting.shares.contains_key(&number) {
             let have = waiting.shares.len();
             let problem = format!(
                 "share {number} is here already ({have} of {need}); the next must come from another holder"
             );
             return Err(Error::SealRefused(problem.into()));
         }
-        waiting.shares.insert(number, share);
+        if !is_enough {
+            waiting.shares.insert(number, share);
+        }
         let have = u8::try_from(waiting.shares.len()).unwrap_or(u8::MAX);
-        let enough = if have >= need { by_seal.remove(&seal) } else { None };
-        let shares = enough.map(|waiting| waiting.shares.into_values().collect());
-        Ok((Gathered { seal, have, need }, number, shares.unwrap_or_default()))
+        Ok((Gathered { seal, have, need }, number))
+    }
+
+    /// Opens a seal of which there are enough shares. Those that open nothing are forgotten.
+    ///
+    /// # Errors
+    /// [`DoesNotOpen`].
+    pub(crate) fn open(
+        &self,
+        bootstrap: &Bootstrap,
+        seal: &[u8; 16],
+        since_boot: u64,
+    ) -> Result<OpenSeal, DoesNotOpen> {
+        let mut by_seal = self.lock(since_boot);
+        let waiting = by_seal.get(seal).ok_or(DoesNotOpen)?;
+        let opened = open_by_shares(bootstrap, waiting.shares.values());
+        if opened.is_err() {
+            by_seal.remove(seal);
+        }
+        opened
     }
 
     /// How many there are of each seal.

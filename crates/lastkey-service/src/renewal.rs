@@ -43,33 +43,40 @@ const MAX_WRITES: u64 = 1 << 32;
 /// Age at which an epoch ends, in seconds: a year.
 const MAX_AGE_SECS: u64 = 365 * 86_400;
 
-/// Renews records whenever an epoch has begun, until it is told to stop.
+/// How long a renewal that failed is not tried again.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Renews records whenever an epoch has begun, and again after what failed, until it is told to
+/// stop.
 pub(crate) async fn run(engine: Arc<Engine>, mut stop: oneshot::Receiver<()>) {
     loop {
-        tokio::select! {
+        let is_done = tokio::select! {
             biased;
             _ = &mut stop => return,
-            () = engine.renew_records() => {}
-        }
+            is_done = engine.renew_records() => is_done,
+        };
         tokio::select! {
             biased;
             _ = &mut stop => return,
             () = engine.epoch_began.notified() => {}
+            () = sleep(PAUSE), if !is_done => {}
         }
     }
 }
 
 impl Engine {
-    /// Puts all records under the newest epoch, if any is under an older one. What fails is tried
-    /// again with the next epoch or start.
-    pub(crate) async fn renew_records(&self) {
+    /// Puts all records under the newest epoch, if any is under an older one; false when that has
+    /// failed.
+    async fn renew_records(&self) -> bool {
         match self.try_renew_records().await {
             Ok(0) => {}
             Ok(records) => tracing::info!(records, "records are under the newest epoch"),
             Err(error) => {
-                tracing::error!(%error, "records could not be renewed; they stay readable")
+                tracing::error!(%error, "records could not be renewed; they stay readable");
+                return false;
             }
         }
+        true
     }
 
     async fn try_renew_records(&self) -> Result<usize, Error> {

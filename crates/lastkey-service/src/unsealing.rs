@@ -12,7 +12,7 @@ use lastkey_core::audit::archive::LogSigners;
 use lastkey_core::ids::RequestId;
 use lastkey_core::ports::{AuditArchive, SealDeviceError, Store};
 use lastkey_core::seal_record::{Bootstrap, SealKind, SealRecord};
-use lastkey_crypto::share::Share;
+use lastkey_core::time::Reading;
 use lastkey_secret::SecretVec;
 use tokio::sync::oneshot;
 
@@ -28,7 +28,7 @@ use crate::seal_authority::{CHANGED, is_of_version_1};
 use crate::sealing::{
     Gate, RETIREMENT, Running, SealState, Unsealed, audit_operator, detached, not_initialised,
 };
-use crate::seals::{OpenSeal, Opener, open_any, open_by_device, open_by_shares, upgrade};
+use crate::seals::{OpenSeal, Opener, open_any, open_by_device, upgrade};
 use crate::{audit_head, jobs, renewal, rollback};
 
 impl Gate {
@@ -66,6 +66,7 @@ impl Gate {
             Err(error) => Err(error),
         };
         let seal_kind = self.record(request, None, before, outcome).await?;
+        self.gathering.forget();
         Ok(Unsealed { attempt: request, seal_kind })
     }
 
@@ -128,11 +129,14 @@ impl Gate {
             Ok(brought) => brought,
             Err(error) => return self.refuse(&mut attempts, request, error).await,
         };
-        let (gathered, number, shares) = brought;
+        let (gathered, number) = brought;
         let before = self.sealed_by_operator();
-        let outcome = self.take_share(&bootstrap, gathered.seal, number, &shares).await;
+        let outcome = self.take_share(&bootstrap, &gathered, number, now).await;
         let target = format!("seal/{}/share/{number}", RequestId(gathered.seal));
         let opened = self.record(request, Some(&target), before, outcome).await?;
+        if opened.is_some() {
+            self.gathering.forget();
+        }
         Ok((gathered, opened.map(|seal_kind| Unsealed { attempt: request, seal_kind })))
     }
 
@@ -141,19 +145,20 @@ impl Gate {
     async fn take_share(
         &self,
         bootstrap: &Bootstrap,
-        seal: [u8; 16],
+        gathered: &Gathered,
         number: u8,
-        shares: &[Share],
+        now: Reading,
     ) -> Result<Option<&'static str>, Error> {
-        let now = self.ports.clock.read().wall;
+        let seal = gathered.seal;
         if let Ok(engine) = self.engine() {
             let book = &engine.seal_book;
-            book.change(&*engine.store, |book| book.share_shown(seal, number, now)).await?;
+            book.change(&*engine.store, |book| book.share_shown(seal, number, now.wall)).await?;
         }
-        if shares.is_empty() {
+        if gathered.have < gathered.need {
             return Ok(None);
         }
-        let open = open_by_shares(bootstrap, shares).map_err(|_| Error::Unauthenticated)?;
+        let open = self.gathering.open(bootstrap, &seal, now.since_boot);
+        let open = open.map_err(|_| Error::Unauthenticated)?;
         self.enter(&open, bootstrap).await?;
         Ok(Some(open.kind()))
     }
@@ -210,6 +215,7 @@ impl Gate {
         let entered = self.enter(open, bootstrap).await;
         let target = format!("seal/{}", RequestId(open.id()));
         self.record(request, Some(&target), Some(false), entered).await?;
+        self.gathering.forget();
         Ok(Some(Unsealed { attempt: request, seal_kind: open.kind() }))
     }
 
@@ -260,7 +266,6 @@ impl Gate {
             }
             started?;
         }
-        self.gathering.forget();
         let engine = self.engine()?;
         let now = engine.clock.wall();
         let book = engine.seal_book.change(&*engine.store, |book| book.opened(open.id(), now));

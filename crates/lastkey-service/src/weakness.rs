@@ -8,7 +8,7 @@ use std::fmt;
 use lastkey_core::seal_record::{SealKind, SealRecord};
 
 /// A reason why one loss is fatal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weakness {
     /// There is one seal.
     SingleSeal,
@@ -90,6 +90,7 @@ pub fn weaknesses(seals: &[SealRecord]) -> Vec<Weakness> {
             }
         }
     }
+    found.sort_unstable();
     found.dedup();
     found
 }
@@ -163,6 +164,9 @@ mod tests {
         assert_eq!(with(shamir(2, &["a", "a", "a"])), [Weakness::OneHolder]);
         assert_eq!(with(shamir(2, &["", "", ""])), [Weakness::SharesInClear]);
         assert_eq!(with(shamir(2, &["a", "a", "b"])), []);
+        // Each is told once, however many seals have it and whatever lies between them.
+        let three = vec![shamir(2, &["a", "a"]), shamir(2, &["", ""]), shamir(2, &["b", "b"])];
+        assert_eq!(seals(three), [Weakness::OneHolder, Weakness::SharesInClear]);
         // Where nothing else survives the machine, every holder counts.
         let beside_the_tpm = |kind| seals(vec![device(DeviceKind::Tpm2), kind]);
         assert_eq!(beside_the_tpm(shamir(2, &["a", "a", "b"])), [Weakness::OneHolder]);

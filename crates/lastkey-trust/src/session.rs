@@ -32,10 +32,6 @@ pub use present::{NodeAgent, NotAccepted, Opened, Presentation};
 
 use crate::service_account::ObjectRef;
 
-/// Lifetime of a session unless its role says otherwise.
-pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(900);
-/// Shortest lifetime of a session.
-pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
 /// Longest lifetime of a session.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(43_200);
 /// Longest session policy, in bytes.

@@ -33,7 +33,7 @@ pub enum ReceiptError {
 
 const HEAD: &str = "c2sp.org/tlog-proof@v1\n";
 /// A tree of 2^63 records has proofs of this length.
-const MAX_PROOF_LEN: usize = 63;
+pub(super) const MAX_PROOF_LEN: usize = 63;
 
 impl Receipt {
     /// Reads a receipt; data that is not signed (`extra`) is passed over.

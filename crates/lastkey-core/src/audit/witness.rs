@@ -9,6 +9,7 @@ use core::fmt;
 use super::checkpoint::{Checkpoint, hash_from_base64, hash_to_base64};
 use super::merkle::{Hash, empty_root, verify_consistency};
 use super::note::{NoteError, NoteKey};
+use super::receipt::MAX_PROOF_LEN;
 
 /// A request to cosign a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +59,6 @@ pub enum Refusal {
     #[error("the checkpoint does not continue the one that was witnessed")]
     Inconsistent,
 }
-
-const MAX_PROOF_LEN: usize = 63;
 
 impl AddCheckpoint {
     /// Reads a request.

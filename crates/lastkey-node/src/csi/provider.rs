@@ -17,7 +17,7 @@ use lastkey_crypto::wrap::WrapError;
 use lastkey_secret::SecretVec;
 use lastkey_wire::grpc::csi_provider::{File, MountRequest, MountResponse, ObjectVersion};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::dialect::Personality;
 use super::held::{Held, Slot, check_pod, end_of};
@@ -28,13 +28,17 @@ use super::reading::{Failed, INTERNAL, Read};
 use super::refusal::{Refusal, Whom};
 use super::render::{Rendered, Values, render_all};
 use super::request::Asked;
-use super::volume::{PODS, ephemeral, replace};
+use super::volume::{PODS, VolumeError, ephemeral, replace};
 use crate::ports::{Holder, SecretOps, TokenJudge, VolumeHerald, VolumeNews, Which};
 
 /// A driver waits two minutes, and shows nobody why it stopped.
 const BUDGET: Duration = Duration::from_secs(60);
 /// What nobody is told about is looked at so often, when the kubelet asks.
 const RECHECK: Duration = Duration::from_secs(60);
+/// The driver has written what it was answered after this time.
+const WRITTEN: Duration = Duration::from_secs(2);
+/// Until then it is looked so often whether it has.
+const LOOK: Duration = Duration::from_millis(50);
 /// A volume of which nobody sees here whether it is mounted is forgotten when nobody has asked for
 /// it in this time.
 const FORGOTTEN: Duration = Duration::from_secs(3_600);
@@ -239,6 +243,7 @@ impl Provider {
     pub(super) async fn renew(&self, slot: &Slot) -> Result<bool, Failed> {
         let mut held = slot.held.lock().await;
         let Some(before) = &mut *held else { return Ok(false) };
+        let patience = WRITTEN.saturating_sub(before.made_at.elapsed());
         let made = match self.made_anew(before).await {
             Ok(made) => made,
             Err(failed) => {
@@ -246,7 +251,7 @@ impl Provider {
                 return Err(failed);
             }
         };
-        let is_delivered = self.deliver(&made);
+        let is_delivered = self.deliver(&made, patience).await;
         if slot.tell(&made, is_delivered) {
             self.wake.notify_one();
         }
@@ -268,12 +273,20 @@ impl Provider {
         self.make(personality, &plan, asked, &before.token, Some(before)).await
     }
 
-    /// Writes a mounted volume; whether that was done.
-    fn deliver(&self, made: &Held) -> bool {
+    /// Writes a mounted volume; whether that was done. One that the driver is about to write for the
+    /// first time is waited for.
+    async fn deliver(&self, made: &Held, patience: Duration) -> bool {
         let kubelet = self.config.kubelet.as_ref().filter(|_| self.config.push);
         let Some(kubelet) = kubelet else { return false };
         let place = (made.asked.target.as_str(), made.asked.pod_uid.as_str());
-        let Err(error) = replace(kubelet, place, &made.files) else { return true };
+        let until = Instant::now() + patience;
+        let error = loop {
+            match replace(kubelet, place, &made.files) {
+                Ok(()) => return true,
+                Err(VolumeError::NotMounted) if Instant::now() < until => sleep(LOOK).await,
+                Err(error) => break error,
+            }
+        };
         let (pod, cause) = (made.asked.pod.as_str(), std::error::Error::source(&error));
         tracing::warn!(pod, %error, cause, "a volume changes when the kubelet asks for it again");
         false

@@ -235,6 +235,33 @@ async fn volume_that_was_read_before_a_change_and_made_after_it_gets_the_new_ver
     watching.abort();
 }
 
+/// The same where mounted volumes are written: the driver has to write it first.
+#[tokio::test(start_paused = true)]
+async fn volume_that_the_driver_is_about_to_write_gets_the_new_version_after_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let (service, provider) = provider(Some(folder.path().to_owned()));
+    mounted(&provider, &request("u", &token("u", 1))).await;
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    service.version.store(1, Ordering::SeqCst);
+    service.changed.notify_one();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Read before the change, by the look of it.
+    service.version.store(0, Ordering::SeqCst);
+    let volume = folder.path().join("pods/v/volumes/kubernetes.io~csi/a/mount");
+    let mut late = request("v", &token("v", 1));
+    volume.to_str().unwrap().clone_into(&mut late.target_path);
+    assert_eq!(mounted(&provider, &late).await, "value 1");
+    service.version.store(1, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    std::fs::create_dir_all(volume.join("..1")).unwrap();
+    std::fs::write(volume.join("..1/b"), "value 1").unwrap();
+    std::os::unix::fs::symlink("..1", volume.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/b", volume.join("b")).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(std::fs::read_to_string(volume.join("b")).unwrap(), "value 2");
+    watching.abort();
+}
+
 /// None of the volumes is more right than another before the service has spoken.
 #[tokio::test(start_paused = true)]
 async fn volumes_that_have_seen_different_versions_all_get_the_current_one() {

@@ -197,9 +197,41 @@ fn every_example_of_the_documentation_compiles() {
         page.split("```cedar\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() >= 8, "{}", examples.len());
     for text in examples {
-        if let Err(fault) = compile(text) {
-            panic!("{fault}\n{text}");
+        for set in
+            [compile(text), PolicySet::compile_stored(&[document("app", text)], Bootstrap::Closed)]
+        {
+            if let Err(fault) = set {
+                panic!("{fault}\n{text}");
+            }
         }
+    }
+}
+
+/// A stored policy of which a newer version of this program warns once kept it from starting.
+#[test]
+fn what_is_stored_is_taken_in_spite_of_warnings_and_not_of_errors() {
+    let stored =
+        |text: &str| PolicySet::compile_stored(&[document("app", text)], Bootstrap::Closed);
+    let never = "forbid(principal, action, resource) when { false };";
+    let cyrillic =
+        "permit(principal == User::\"\u{430}lice\", action in Action::\"kms:Use\", resource);";
+    for text in [never, cyrillic] {
+        assert!(compile(text).is_err(), "{text}");
+        let set = stored(text).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+        // It stays when something else is written, and is refused when it is written itself.
+        let other =
+            document("other", "permit(principal, action in Action::\"kms:Use\", resource);");
+        let after = set.recompile(&[document("app", text), other], Bootstrap::Closed).unwrap();
+        let again = [document("app", &format!("{text}\n"))];
+        assert!(after.recompile(&again, Bootstrap::Closed).is_err());
+    }
+    // A forbid that spoke of what is not there any more would forbid nothing.
+    for text in [
+        "forbid(principal, action == Action::\"kms:Decript\", resource);",
+        "forbid(principal, action, resource) when { contxt.via == \"node\" };",
+    ] {
+        assert_eq!(stored(text).map(drop), compile(text).map(drop));
+        assert!(stored(text).is_err());
     }
 }
 

@@ -101,7 +101,7 @@ impl Access {
         let Parts { documents, clusters, kubelets, providers, roles, people, .. } = parts;
         let policies = match last {
             Some(last) => last.policies.recompile(&documents, bootstrap),
-            None => PolicySet::compile(&documents, bootstrap),
+            None => PolicySet::compile_stored(&documents, bootstrap),
         };
         let policies = policies.map_err(|error| Error::invalid("policy", error.to_string()))?;
         let this = Self { changes, expected, policies, clusters, kubelets, providers, roles };

@@ -206,6 +206,19 @@ impl SessionKeys {
         self.revocations.write().unwrap_or_else(PoisonError::into_inner).insert(revocation);
     }
 
+    /// Takes up an epoch that has begun, and forgets the secrets of those before the oldest one
+    /// that is kept.
+    fn turn(&self, oldest: Option<u32>, begun: Option<EpochKeys>) {
+        let oldest = oldest.or(begun.as_ref().map(EpochKeys::number));
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keys) = begun {
+            ring.insert(keys);
+        }
+        if let Some(oldest) = oldest {
+            ring.forget_before(oldest);
+        }
+    }
+
     fn forget(&self, now: Timestamp, keys: &TpmKeys) {
         let mut revocations = self.revocations.write().unwrap_or_else(PoisonError::into_inner);
         revocations.prune(now, |what, issued_until| keys.need(what, issued_until));
@@ -334,7 +347,7 @@ fn is_possible(what: &RevokedWhat) -> bool {
 pub(crate) fn check_revocation(what: &RevokedWhat) -> Result<(), Error> {
     let expected = match what {
         RevokedWhat::Session(_) => "expected the id of a session, 32 hexadecimal digits",
-        RevokedWhat::ServiceAccount(_) => "expected CLUSTER/NAMESPACE/NAME",
+        RevokedWhat::ServiceAccount(_) => "expected CLUSTER/NAMESPACE/NAME of at most 400 bytes",
         RevokedWhat::Everything => return Ok(()),
         RevokedWhat::Pod(_)
         | RevokedWhat::Node(_)
@@ -342,8 +355,8 @@ pub(crate) fn check_revocation(what: &RevokedWhat) -> Result<(), Error> {
         | RevokedWhat::Cluster(_)
         | RevokedWhat::User(_) => "expected a name or UID of at most 253 bytes",
     };
-    let is_long = what.value().len() > 400 || what.value().is_empty();
-    if is_long || !is_possible(what) {
+    let most = if matches!(what, RevokedWhat::ServiceAccount(_)) { 400 } else { 253 };
+    if !(1..=most).contains(&what.value().len()) || !is_possible(what) {
         return Err(Error::invalid("value", expected));
     }
     Ok(())
@@ -358,7 +371,7 @@ impl Engine {
     pub(crate) async fn turn_sessions(&self) -> Result<(), Error> {
         let now = self.clock.wall();
         let epochs = self.store.scan(&PathRange::kind("session-epoch", None, usize::MAX)).await?;
-        let (mut batch, mut newest) = (Vec::new(), None);
+        let (mut batch, mut newest, mut oldest) = (Vec::new(), None, None);
         let may_forget = self.clock.observe().hold.is_none();
         for stored in epochs {
             let Record::SessionEpoch(epoch) = stored.record else {
@@ -368,6 +381,8 @@ impl Engine {
             if is_over && may_forget {
                 let expected = Expected::At(stored.revision);
                 batch.push(Write { path: stored.path, expected, record: None });
+            } else {
+                oldest = oldest.or(Some(epoch.number));
             }
             newest = Some((epoch.number, epoch.created_at));
         }
@@ -384,9 +399,7 @@ impl Engine {
         if !batch.is_empty() {
             self.store.commit(batch).await?;
         }
-        if let Some(keys) = begun {
-            self.sessions.ring.write().unwrap_or_else(PoisonError::into_inner).insert(keys);
-        }
+        self.sessions.turn(oldest, begun);
         if may_forget {
             self.sessions.forget(now, &keys);
         }
@@ -437,4 +450,34 @@ impl Engine {
 /// Seconds as a difference of moments; the constants here are small.
 fn seconds(span: u64) -> i64 {
     i64::try_from(span).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use lastkey_secret::SecretArray;
+
+    use super::*;
+
+    fn epoch(number: u32) -> Option<EpochKeys> {
+        Some(EpochKeys::derive(number, &SecretArray::copy_of(&[7; 32])).unwrap())
+    }
+
+    #[test]
+    fn secret_of_an_epoch_goes_with_its_record() {
+        let (keys, node) = (SessionKeys::default(), Name::parse("node").unwrap());
+        let now = Timestamp(1_800_000_000);
+        keys.turn(None, epoch(1));
+        let challenge = keys.challenge(&node, now).unwrap();
+        let is_known = || keys.check_challenge(&node, &challenge, now).is_ok();
+        keys.turn(Some(1), epoch(2));
+        keys.turn(Some(1), None);
+        assert!(is_known());
+        keys.turn(Some(2), None);
+        assert!(!is_known());
+        // Where all were over, the one that begins is the oldest.
+        let challenge = keys.challenge(&node, now).unwrap();
+        keys.turn(None, epoch(3));
+        assert!(keys.check_challenge(&node, &challenge, now).is_err());
+        assert!(keys.challenge(&node, now).is_ok());
+    }
 }

@@ -49,7 +49,7 @@ impl Engine {
                 return self.destroy_key_version(call, key, number, None).await;
             }
         };
-        self.describe_version(call, KeyRef::Id(changed.key.id), number).await
+        self.changed_version(&changed.key, number).await
     }
 
     /// Lets the material of a version go; with a reason in spite of what places were reported to
@@ -66,7 +66,7 @@ impl Engine {
     ) -> Result<VersionView, Error> {
         let plan = Plan::Version(number, VersionChange::Destroy, in_spite);
         let changed = self.change::<DestroyKeyVersion>(call, key, plan).await?;
-        self.describe_version(call, KeyRef::Id(changed.key.id), number).await
+        self.changed_version(&changed.key, number).await
     }
 
     pub(crate) async fn plan_version_change(

@@ -15,7 +15,6 @@ use crate::audited::Trail;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::keyring::KnownKey;
 use crate::view::{KeyView, Page, VersionView};
 
 impl Engine {
@@ -129,7 +128,8 @@ impl Engine {
         let range = PathRange::versions(loaded.key.id, after, one_more);
         let mut views = Vec::new();
         for stored in self.store.scan(&range).await? {
-            views.push(self.version_view(&loaded.key, stored_version(stored)?).await?);
+            let key = (loaded.key.id, loaded.key.primary);
+            views.push(self.version_view(key, stored_version(stored)?).await?);
         }
         Ok(Page::cut(views, limit))
     }
@@ -163,21 +163,35 @@ impl Engine {
             return Err(Error::Denied);
         };
         trail.call().go_on()?;
-        self.version_view(&loaded.key, version).await
+        self.version_view((loaded.key.id, loaded.key.primary), version).await
+    }
+
+    /// A version of a key that was just changed. The permit for that is the one for this.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the version has gone meanwhile; [`Error::Unavailable`],
+    /// [`Error::Internal`].
+    pub(crate) async fn changed_version(
+        &self,
+        key: &Key,
+        number: VersionNo,
+    ) -> Result<VersionView, Error> {
+        let (version, _) = self.read_version(key.id, number).await?.ok_or(Error::Conflict)?;
+        self.version_view((key.id, key.primary), version).await
     }
 
     /// A version with its use, written or not.
     async fn version_view(
         &self,
-        key: &KnownKey,
+        (key, primary): (KeyId, Option<VersionNo>),
         version: KeyVersion,
     ) -> Result<VersionView, Error> {
-        let pending = self.keyring.usage.pending(key.id, version.number);
-        let path = RecordPath::usage(key.id, version.number);
+        let pending = self.keyring.usage.pending(key, version.number);
+        let path = RecordPath::usage(key, version.number);
         let written = self.store.get(&path).await?.map(|stored| stored.record);
         let written =
             if let Some(Record::Usage(usage)) = written { usage } else { Usage::default() };
-        let primary = key.primary == Some(version.number);
+        let primary = primary == Some(version.number);
         let version = KeyVersion { material: None, ..version };
         Ok(VersionView { version, primary, usage: written.plus(pending) })
     }

@@ -74,7 +74,8 @@ impl Engine {
         if let Some(chosen) = &request.chosen {
             check_password(&chosen.password)?;
         }
-        let visit = Visit::of(self, id, peer, ACTION, format!("user/{}", request.name));
+        let target = format!("user/{}", request.name);
+        let visit = Visit::of(self, id, peer, ACTION, target).guessing();
         let engine = Arc::clone(self);
         detached(async move {
             let outcome = engine.try_enrol(&visit, request).await;

@@ -120,7 +120,8 @@ impl Engine {
         peer: &Peer,
         provider: Name,
     ) -> Result<LoginPlace, Error> {
-        let visit = Visit::of(self, id, peer, "sts:ReadProvider", format!("provider/{provider}"));
+        let target = format!("provider/{provider}");
+        let visit = Visit::of(self, id, peer, "sts:ReadProvider", target).for_all();
         let found = self.read_one::<Provider>(&RecordPath::provider(&provider)).await;
         let place = found.map_err(Refused::Other).and_then(|found| {
             // Where no token is taken, nobody logs in.

@@ -59,10 +59,24 @@ impl Engine {
         algorithm: ImportAlgorithm,
     ) -> Result<Parameters, Error> {
         let mut trail = Trail::of::<GetImportParameters>(self, call);
-        let target = match self.import_target(&mut trail, &key).await {
-            Ok(target) => target,
+        let drafted = match self.import_target(&mut trail, &key).await {
+            Ok(target) => self.draft_parameters(target, algorithm).await,
+            Err(error) => Err(error),
+        };
+        let (target, parameters, session) = match drafted {
+            Ok(drafted) => drafted,
             Err(error) => return trail.close(self, Err(error)).await,
         };
+        let plan = Plan::OfferImport(session);
+        self.change::<GetImportParameters>(call, KeyRef::Id(target), plan).await?;
+        Ok(parameters)
+    }
+
+    async fn draft_parameters(
+        &self,
+        target: KeyId,
+        algorithm: ImportAlgorithm,
+    ) -> Result<(KeyId, Parameters, ImportSession), Error> {
         let pair = self.generate_material(WRAPPING_SPEC).await?;
         let wrapping_key = material::public_key_der(WRAPPING_SPEC, &pair)
             .map_err(|error| Error::Internal(error.into()))?;
@@ -79,9 +93,7 @@ impl Engine {
             expires: clock.elapsed.after(IMPORT_TOKEN_LIFETIME),
         };
         let expires_at = clock.wall_at(session.expires);
-        let plan = Plan::OfferImport(session);
-        self.change::<GetImportParameters>(call, KeyRef::Id(target), plan).await?;
-        Ok(Parameters { token, wrapping_key, expires_at })
+        Ok((target, Parameters { token, wrapping_key, expires_at }, session))
     }
 
     /// The key that parameters are asked for, if it may have them. Making them takes long.

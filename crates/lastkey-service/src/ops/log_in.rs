@@ -44,7 +44,7 @@ pub struct Request {
 
 impl Engine {
     /// Opens a session for a person. Runs to its end even when the caller goes away: every
-    /// attempt leaves its record.
+    /// attempt that is looked at leaves its record.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] whatever is wrong with name, password, code or role;
@@ -59,7 +59,7 @@ impl Engine {
     ) -> Result<Opening, Error> {
         check_wishes(request.duration, request.policy.as_deref())?;
         let target = format!("user/{}", request.name);
-        let visit = Visit::of(self, id, peer, ACTION, target);
+        let visit = Visit::of(self, id, peer, ACTION, target).guessing();
         let engine = Arc::clone(self);
         detached(async move {
             let outcome = engine.try_log_in(request, visit.at()).await;

@@ -118,6 +118,8 @@ impl<T> Planned<T> {
 pub(crate) struct Before<'a, T> {
     /// What is there now.
     pub(crate) current: Option<&'a T>,
+    /// Version of the newest text that is kept beside it; 0 when there is none.
+    pub(crate) kept: u32,
     /// The wall clock.
     pub(crate) now: Timestamp,
     /// Service time.
@@ -179,6 +181,7 @@ impl Engine {
         };
         let before = Before {
             current: current.as_ref(),
+            kept: if T::KIND == ResourceKind::Policy { self.newest_kept(name).await? } else { 0 },
             now: trail.at(),
             clock: self.clock.observe(),
             by: trail.call().caller.principal.name(),

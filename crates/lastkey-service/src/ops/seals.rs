@@ -239,10 +239,11 @@ impl Gate {
                 (SealChange::Replace(id, draft), proof)
             }
             SealRequest::Remove(id) => (SealChange::Remove(id), Proof::Nothing),
-            SealRequest::RotateRoot | SealRequest::AcceptWeakness => {
-                (SealChange::RotateRoot, Proof::Nothing)
-            }
+            SealRequest::RotateRoot => (SealChange::RotateRoot, Proof::Nothing),
             SealRequest::RotateKeyring => (SealChange::RotateKeyring, Proof::Nothing),
+            SealRequest::AcceptWeakness => {
+                return Err(Error::Internal("what is accepted changes no seal".into()));
+            }
         })
     }
 

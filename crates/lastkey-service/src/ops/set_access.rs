@@ -248,7 +248,8 @@ impl Engine {
         set.await?.ok_or_else(nothing_written)
     }
 
-    /// Writes a policy. The text before stays readable as a version.
+    /// Writes a policy. The text before stays readable as a version, and no version has the number
+    /// of another one, also when the policy was removed in between.
     ///
     /// # Errors
     /// As [`Engine::set_role`]; [`Error::Conflict`] when the policy has another version than
@@ -263,21 +264,34 @@ impl Engine {
         check_policy_len(&text)?;
         let named = name.clone();
         let set = self.change_named::<Policy>(call, name, move |before| {
-            let last = before.current.map_or(0, |policy| policy.version);
-            if expected_version.is_some_and(|expected| expected != last) {
+            let seen = before.current.map_or(0, |policy| policy.version);
+            if expected_version.is_some_and(|expected| expected != seen) {
                 return Err(Error::Conflict);
             }
-            let version = last.saturating_add(1);
-            let (changed_at, changed_by) = (before.now, before.by.to_owned());
-            let policy = Policy { name: named, text, version, changed_at, changed_by };
-            let beside = before.current.map(|policy| Write {
-                path: RecordPath::policy_version(&policy.name, policy.version),
-                expected: Expected::Absent,
-                record: Some(Record::Policy(policy.clone())),
-            });
-            Ok(Planned { beside: beside.into_iter().collect(), ..Planned::put(policy) })
+            let keeping = before.current.map(|policy| kept(policy, before.kept));
+            let last = keeping.as_ref().map_or(before.kept, |policy| policy.version);
+            let policy = Policy {
+                name: named,
+                text,
+                version: last.saturating_add(1),
+                changed_at: before.now,
+                changed_by: before.by.to_owned(),
+            };
+            Ok(Planned { beside: keep(keeping), ..Planned::put(policy) })
         });
         set.await?.ok_or_else(nothing_written)
+    }
+
+    /// Removes a policy; its text stays readable as a version. Nothing happens if there is none.
+    ///
+    /// # Errors
+    /// As [`Engine::remove_named`].
+    pub async fn remove_policy(self: &Arc<Self>, call: &Call, name: Name) -> Result<(), Error> {
+        let removed = self.change_named::<Policy>(call, name, |before| {
+            let keeping = before.current.map(|policy| kept(policy, before.kept));
+            Ok(Planned { beside: keep(keeping), ..Planned::remove() })
+        });
+        removed.await.map(|_| ())
     }
 
     /// What a policy was before, the oldest first.
@@ -299,6 +313,10 @@ impl Engine {
         let resource = Resource::Named(ResourceKind::Policy, name.as_str().to_owned());
         self.permit::<ReadPolicies>(trail, resource)?;
         trail.call().go_on()?;
+        self.kept_policies(name).await
+    }
+
+    async fn kept_policies(&self, name: &Name) -> Result<Vec<Policy>, Error> {
         let kind = format!("policy-version/{name}");
         let stored = self.store.scan(&PathRange::kind(&kind, None, usize::MAX)).await?;
         let each = stored.into_iter().map(|stored| {
@@ -310,7 +328,17 @@ impl Engine {
         each.collect()
     }
 
-    /// Removes one of the things that administrators name. Nothing happens if there is none.
+    /// Version of the newest text of a policy that is kept; 0 when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn newest_kept(&self, name: &Name) -> Result<u32, Error> {
+        let kept = self.kept_policies(name).await?;
+        Ok(kept.last().map_or(0, |policy| policy.version))
+    }
+
+    /// Removes one of the things that administrators name, of which nothing is kept. Nothing
+    /// happens if there is none.
     ///
     /// # Errors
     /// [`Error::Invalid`] while something needs it; [`Error::Denied`], [`Error::Conflict`],
@@ -369,6 +397,21 @@ pub(crate) fn check_list(field: &'static str, list: &[String], least: usize) -> 
         return Err(Error::invalid(field, message));
     }
     Ok(())
+}
+
+/// A policy that is replaced or removed, as it is kept. A policy that was removed and made again
+/// began at 1 once: its text is kept after those that there are.
+fn kept(policy: &Policy, newest: u32) -> Policy {
+    Policy { version: policy.version.max(newest.saturating_add(1)), ..policy.clone() }
+}
+
+fn keep(policy: Option<Policy>) -> Vec<Write> {
+    let write = policy.map(|policy| Write {
+        path: RecordPath::policy_version(&policy.name, policy.version),
+        expected: Expected::Absent,
+        record: Some(Record::Policy(policy)),
+    });
+    write.into_iter().collect()
 }
 
 fn check_policy_len(text: &str) -> Result<(), Error> {

@@ -1,19 +1,25 @@
 //! Import of own material.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lastkey_core::ids::KeyRef;
+use lastkey_core::ids::{KeyRef, RequestId};
+use lastkey_core::ports::EntropySource;
 use lastkey_core::state::State;
 use lastkey_core::version::Origin;
-use lastkey_crypto::entropy::SystemEntropy;
+use lastkey_crypto::entropy::{Entropy, SystemEntropy};
 use lastkey_crypto::import::{ImportAlgorithm, wrap_material};
 use lastkey_crypto::material::{self, MaterialSpec};
 use lastkey_crypto::oaep::OaepPublicKey;
 use lastkey_secret::SecretVec;
+use lastkey_service::engine::Ports;
 use lastkey_service::ops::create_key::Request;
 use lastkey_service::ops::import::Parameters;
+use lastkey_service::sealing::Gate;
+use lastkey_testkit::entropy::Dry;
 
-use crate::world::{Named as _, World, admin, code, request, world};
+use crate::world::{KEYFILE, Named as _, World, admin, code, request, world};
 
 async fn imported(world: &World, spec: MaterialSpec) -> KeyRef {
     world.create_as(Request { origin: Origin::Imported, ..request(spec) }).await.key_ref()
@@ -50,6 +56,35 @@ async fn imported_material_is_used_and_its_token_works_once() {
     assert_eq!(world.decrypt(&blob).await.unwrap(), b"x");
     assert_eq!(code(import(bytes).await), "InvalidRequest");
     assert_eq!(code(world.engine.rotate_key(admin(), key.clone()).await), "InvalidRequest");
+}
+
+/// Randomness that runs dry when it is told to.
+struct Drying(AtomicBool);
+
+impl EntropySource for Drying {
+    fn open(&self) -> Box<dyn Entropy + Send> {
+        if self.0.load(Ordering::Relaxed) { Box::new(Dry) } else { Box::new(SystemEntropy) }
+    }
+}
+
+#[tokio::test]
+async fn import_parameters_that_cannot_be_made_leave_a_record() {
+    let world = world().await;
+    let key = imported(&world, MaterialSpec::Aes256).await;
+    world.gate.stop().await;
+    let entropy = Arc::new(Drying(AtomicBool::new(false)));
+    let World { store, ports, audit, engine, .. } = world;
+    drop(engine);
+    let gate = Arc::new(Gate::new(store, Ports { entropy: entropy.clone(), ..ports }, 100));
+    gate.unseal(RequestId([2; 16]), SecretVec::copy_of(&KEYFILE)).await.unwrap();
+    let engine = gate.engine().unwrap();
+    entropy.0.store(true, Ordering::Relaxed);
+    let before = audit.events().len();
+    let asked = engine.import_parameters(admin(), key, ImportAlgorithm::RsaesOaepSha256).await;
+    let code = code(asked);
+    let events = audit.events();
+    let told = events[before..].iter().map(|event| (event.action, event.result));
+    assert_eq!(told.collect::<Vec<_>>(), [("kms:GetParametersForImport", code)]);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lastkey_core::database::DatabaseKind;
 use lastkey_core::ids::Name;
-use lastkey_core::lease::{LeaseId, LeasePod, LeaseStep};
+use lastkey_core::lease::{DatabaseRole, LeaseId, LeasePod, LeaseStep};
 use lastkey_core::outside::{Bound, Clusters, Nobody, Reviewed, Standing};
 use lastkey_core::permit::{Action as _, GetDatabaseCredentials, KeepDatabaseCredentials};
 use lastkey_core::ports::Cause;
@@ -386,6 +386,30 @@ async fn account_that_was_made_since_accounts_were_listed_is_not_amiss() {
 
 /// A pod that comes back has the same account as before: a stray of that name is taken over by its
 /// new lease, and not dropped any more.
+#[tokio::test]
+async fn a_role_is_not_written_down_for_a_database_that_was_removed_meanwhile() {
+    let house = House::new().await;
+    let engine = &house.world.engine;
+    engine.remove_database_role(admin(), name("app")).await.unwrap();
+    let go_on = house.world.databases.hold_next_drop();
+    let removing = async {
+        while house.world.databases.awaits_drop() {
+            tokio::task::yield_now().await;
+        }
+        let removed = engine.remove_database(admin(), name("shop")).await;
+        go_on.send(()).unwrap();
+        removed
+    };
+    let adding = engine.add_database_role(admin(), name("app"), role(6));
+    let (added, removed) = tokio::join!(adding, removing);
+    removed.unwrap();
+    assert_eq!(code(added), "AccessDenied");
+    assert_eq!(
+        code(engine.read_named::<DatabaseRole>(admin(), &name("app")).await),
+        "AccessDenied"
+    );
+}
+
 #[tokio::test]
 async fn stray_that_a_pod_asks_for_again_is_not_dropped() {
     let house = House::new().await;

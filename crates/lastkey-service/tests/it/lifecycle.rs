@@ -85,7 +85,12 @@ async fn an_older_version_can_be_made_primary_again_in_a_new_generation() {
     assert_eq!((rotated.primary, rotated.activation), (VersionNo::new(2), 2));
     let old = VersionNo::FIRST;
     let change = VersionChange::MakePrimary;
+    let before = world.audit.events().len();
     let again = world.engine.change_version(admin(), key.clone(), old, change).await.unwrap();
+    // Whoever may change a version need not be allowed to describe its key.
+    let events = world.audit.events();
+    let told: Vec<_> = events[before..].iter().map(|event| event.action).collect();
+    assert_eq!(told, ["kms:RotateKey", "kms:RotateKey"]);
     assert_eq!((again.primary, again.version.activation), (true, 3));
     let shown = world.show(&key).await.key;
     assert_eq!((shown.primary, shown.newest, shown.activation), (Some(old), VersionNo::new(2), 3));

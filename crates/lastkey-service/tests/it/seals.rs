@@ -426,6 +426,21 @@ async fn a_crash_at_the_end_of_a_renewal_costs_the_renewal_and_nothing_else() {
     }
 }
 
+/// It was once tried again with the next epoch only, a year later, or when the server was started.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_failed_is_tried_again_after_a_minute() {
+    let world = world().await;
+    world.store.fail_replacement_later(1, Fault::Before);
+    world.change(SealRequest::RotateKeyring).await.unwrap();
+    let mut minutes = 0;
+    while world.bootstrap().await.records_from != 2 {
+        assert!(minutes < 100, "it was not tried again");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        minutes += 1;
+    }
+    assert!(!world.store.has_faults() && minutes > 0);
+}
+
 /// What is remembered of the seals is one record: of when they opened, and of what was accepted.
 #[tokio::test]
 async fn a_crash_at_any_write_of_the_seal_book_loses_no_seal_and_no_proof_of_before() {

@@ -8,6 +8,7 @@ use lastkey_core::ids::RequestId;
 use lastkey_core::ports::{
     DeviceKind, DeviceSettings, SealDevice, SealDeviceError, SealDevices, SealedStore as _,
 };
+use lastkey_core::record::RecordPath;
 use lastkey_core::seal_record::RootWrap;
 use lastkey_crypto::entropy::SystemEntropy;
 use lastkey_crypto::hpke::{self, SharedKey};
@@ -19,7 +20,7 @@ use lastkey_service::error::Error;
 use lastkey_service::ops::seals::SealRequest;
 use lastkey_service::sealing::Gate;
 use lastkey_service::seals::open_by_shares;
-use lastkey_testkit::fakes::{DeviceFault, FakeDevices};
+use lastkey_testkit::fakes::{DeviceFault, FakeDevices, Fault};
 use tokio::sync::Notify;
 
 use crate::seals::device;
@@ -56,6 +57,35 @@ async fn shares_unseal_in_any_order_and_bad_ones_are_refused_at_once() {
     let parsed: Vec<Share> = shares.iter().map(|text| Share::parse(text).unwrap()).collect();
     assert!(open_by_shares(&bootstrap, &parsed[1..]).is_ok());
     assert!(open_by_shares(&bootstrap, &parsed[1..2]).is_err());
+}
+
+/// The shares of a server that did not start once were lost: every holder had to come again.
+#[tokio::test]
+async fn shares_wait_when_the_server_does_not_start_and_any_of_them_tries_again() {
+    let world = world().await;
+    let (id, shares) = world.add_shares().await;
+    world.gate.seal(admin()).await.unwrap();
+    let World { gate, store, engine, audit, .. } = world;
+    drop(engine);
+    let bring = |share: &SecretVec| {
+        let (gate, share) = (Arc::clone(&gate), share.expose(SecretVec::copy_of));
+        async move { gate.unseal_by_share(RequestId([3; 16]), share).await.map(|(_, done)| done) }
+    };
+    let waiting = async || {
+        let status = gate.status().await.unwrap();
+        (status.sealed, status.seals.iter().find(|seal| seal.id.0 == id).unwrap().shares)
+    };
+    assert!(bring(&shares[2]).await.unwrap().is_none());
+    store.records().fail_at(RecordPath::clock(), Fault::Before);
+    assert_eq!(code(bring(&shares[0]).await), "Unavailable");
+    assert_eq!(waiting().await, (true, Some((2, 2))));
+    // An unseal without a record is undone, and costs no share either.
+    audit.set_away(true);
+    assert_eq!(code(bring(&shares[1]).await), "Unavailable");
+    audit.set_away(false);
+    assert_eq!(waiting().await, (true, Some((2, 2))));
+    assert_eq!(bring(&shares[0]).await.unwrap().unwrap().seal_kind, "shamir");
+    assert_eq!(waiting().await, (false, Some((0, 2))));
 }
 
 #[tokio::test]

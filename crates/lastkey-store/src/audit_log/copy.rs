@@ -185,13 +185,8 @@ pub fn resume_copy(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use lastkey_core::audit::Event;
-    use lastkey_core::ports::Audit as _;
-    use lastkey_core::principal::Principal;
-    use lastkey_core::time::Timestamp;
-
     use super::super::builder::{Builder, now};
-    use super::super::tests::{event, fill, open, signers};
+    use super::super::tests::old_log;
     use super::super::{AuditOptions, Parts};
     use super::*;
 
@@ -210,13 +205,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_removed_while_a_copy_is_taken() {
         let dir = tempfile::tempdir().unwrap();
-        let log = open(dir.path());
-        log.unsealed(signers()).await.unwrap();
-        let who = Principal::named("p");
-        for _ in 0..300 {
-            log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
-        }
-        fill(&log, 0, 1).await;
+        let log = old_log(dir.path(), 1).await;
         let copy = log.copy().await.unwrap();
         assert_eq!(Arc::strong_count(&log.published.copying), 2);
         drop((copy, log));

@@ -62,7 +62,7 @@ mod tests {
     use lastkey_core::audit::tile::push_record;
 
     use super::super::recover::FIRST_SEGMENT_LEN;
-    use super::super::tests::{fill, open};
+    use super::super::tests::{fill, open, unsyncable};
     use super::super::wal::{Group, Segment};
     use super::super::{AuditOptions, Parts};
     use super::*;
@@ -84,9 +84,7 @@ mod tests {
         let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
         let tile = |number: u32| dir.path().join(format!("tile/entries/{number:03}"));
         let written = [0, 1, 2].map(|number| fs::read(tile(number)).unwrap());
-        // A handle by which nothing can be synced.
-        let (flags, mode) = (rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
-        builder.dir = File::from(rustix::fs::open(dir.path(), flags, mode).unwrap());
+        builder.dir = unsyncable(dir.path());
         assert!(builder.try_release(600).is_err());
         for number in [0, 1, 2] {
             fs::write(tile(number), "lost").unwrap();

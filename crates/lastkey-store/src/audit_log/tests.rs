@@ -174,6 +174,12 @@ async fn log_that_is_closed_while_tiles_cannot_be_written_is_whole_at_the_next_s
     assert!(check(dir.path()).unwrap().checkpoint.size >= 303);
 }
 
+/// A handle by which nothing can be synced.
+pub(super) fn unsyncable(dir: &Path) -> File {
+    let (flags, mode) = (rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+    File::from(rustix::fs::open(dir, flags, mode).unwrap())
+}
+
 /// A disk that has refused a tile says so once. The next time it was asked the log took its word,
 /// and removed the segment with the only copy of acknowledged records.
 #[tokio::test]
@@ -186,9 +192,7 @@ async fn segments_stay_after_the_disk_has_refused_tiles_until_these_are_written_
     wal::Segment::create(&wal, FIRST_SEGMENT_LEN, 512).unwrap();
     let left = || wal::segments(&wal).unwrap().into_iter().map(|s| s.0).collect::<Vec<_>>();
     let Parts { mut builder, .. } = Parts::of(dir.path(), AuditOptions::default()).unwrap();
-    // A handle by which nothing can be synced.
-    let (flags, mode) = (rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
-    builder.dir = File::from(rustix::fs::open(dir.path(), flags, mode).unwrap());
+    builder.dir = unsyncable(dir.path());
     assert!(builder.try_release(512).is_err());
     builder.dir = File::open(dir.path()).unwrap();
     assert!(builder.try_release(512).is_err());
@@ -398,6 +402,18 @@ pub(super) async fn signed_log(dir: &Path) {
     }
 }
 
+/// A signed log of 300 records of long ago, and some of now.
+pub(super) async fn old_log(dir: &Path, of_now: usize) -> AuditLog {
+    let (log, who) = (open(dir), Principal::named("old"));
+    log.unsealed(signers()).await.unwrap();
+    for _ in 0..300 {
+        log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
+    }
+    fill(&log, 0, of_now).await;
+    log.checkpoint().await.unwrap();
+    log
+}
+
 fn check(dir: &Path) -> Result<verify::Verified, verify::VerifyError> {
     verify::verify(&verify::LogDir(dir.to_owned()), &known(), |_| ())
 }
@@ -522,15 +538,7 @@ async fn a_log_that_is_rewritten_with_all_its_hashes_is_found_and_bounded() {
 #[tokio::test]
 async fn old_records_go_with_a_record_that_says_so_and_proofs_stay() {
     let dir = tempfile::tempdir().unwrap();
-    let log = open(dir.path());
-    log.unsealed(signers()).await.unwrap();
-    let who = Principal::named("old");
-    for _ in 0..300 {
-        log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
-    }
-    fill(&log, 0, 10).await;
-    log.checkpoint().await.unwrap();
-    drop(log);
+    drop(old_log(dir.path(), 10).await);
     // The keeper looks when it is told the time, and removes after the record is signed.
     let log = open(dir.path());
     log.unsealed(signers()).await.unwrap();
@@ -554,15 +562,8 @@ async fn old_records_go_with_a_record_that_says_so_and_proofs_stay() {
 #[tokio::test]
 async fn records_grow_old_by_a_trusted_clock_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let log = open(dir.path());
-    log.unsealed(signers()).await.unwrap();
+    drop(old_log(dir.path(), 1).await);
     let who = Principal::named("p");
-    for _ in 0..300 {
-        log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
-    }
-    fill(&log, 0, 1).await;
-    log.checkpoint().await.unwrap();
-    drop(log);
     let a_day_later = Timestamp(1_000 + 86_400);
     for (trusted, goes) in [(None, false), (Some(a_day_later), false), (Some(builder::now()), true)]
     {

@@ -527,13 +527,10 @@ mod tests {
     use std::fs;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use lastkey_core::audit::Event;
-    use lastkey_core::ports::{Audit as _, AuditArchive as _};
-    use lastkey_core::principal::Principal;
-    use lastkey_core::time::Timestamp;
+    use lastkey_core::ports::AuditArchive as _;
 
     use super::super::builder::now;
-    use super::super::tests::{event, fill, known, open, signed_log, signers};
+    use super::super::tests::{fill, known, old_log, open, signed_log, signers};
     use super::*;
 
     /// A log that goes on after this file of it was read: from then on it is the one in `newer`.
@@ -601,14 +598,7 @@ mod tests {
     async fn log_that_is_pruned_while_it_is_checked_is_found_whole_if_a_record_tells_of_it() {
         let dir = tempfile::tempdir().unwrap();
         let [older, newer, silent] = ["a", "b", "c"].map(|name| dir.path().join(name));
-        let (log, who) = (open(&older), Principal::named("p"));
-        log.unsealed(signers()).await.unwrap();
-        for _ in 0..300 {
-            log.append(&Event { at: Timestamp(1_000), ..event(&who) }).unwrap();
-        }
-        fill(&log, 0, 10).await;
-        log.checkpoint().await.unwrap();
-        drop(log);
+        drop(old_log(&older, 10).await);
         copy_all(&older, &newer);
         copy_all(&older, &silent);
         let log = open(&newer);

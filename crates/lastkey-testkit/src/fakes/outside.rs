@@ -88,7 +88,7 @@ impl FakeDatabases {
         state.listed = Some(state.accounts.keys().cloned().collect());
     }
 
-    /// Holds up the next drop of an account, until it is told to go on.
+    /// Holds up the next drop of an account, a trial's included, until it is told to go on.
     pub fn hold_next_drop(&self) -> oneshot::Sender<()> {
         let (go_on, hold) = oneshot::channel();
         self.state().hold = Some(hold);
@@ -99,6 +99,14 @@ impl FakeDatabases {
     #[must_use]
     pub fn awaits_drop(&self) -> bool {
         self.state().hold.is_some()
+    }
+
+    async fn held_up(&self) {
+        let hold = self.state().hold.take();
+        if let Some(hold) = hold {
+            // Whoever was to tell may be gone.
+            let _ = hold.await;
+        }
     }
 
     /// From now on sets passwords later, and does not answer: it waits for a lock.
@@ -193,6 +201,7 @@ impl Databases for FakeDatabases {
         root: Login<'_>,
         _: NewAccount<'_>,
     ) -> Result<(), DatabaseError> {
+        self.held_up().await;
         is_let_in(&*self.enter("try_account")?, root)
     }
 
@@ -215,11 +224,7 @@ impl Databases for FakeDatabases {
         account: &str,
         _: Option<&str>,
     ) -> Result<(), DatabaseError> {
-        let hold = self.state().hold.take();
-        if let Some(hold) = hold {
-            // Whoever was to tell may be gone.
-            let _ = hold.await;
-        }
+        self.held_up().await;
         let mut state = self.enter("drop_account")?;
         is_let_in(&state, root)?;
         state.accounts.remove(account);

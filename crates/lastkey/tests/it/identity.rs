@@ -291,6 +291,19 @@ fn policy_keeps_what_it_was_and_is_written_only_over_what_was_seen() {
     assert_eq!(shop.server.cli("policy show base").ok(), two);
     shop.cli("policy delete base");
     assert_ne!(shop.server.cli("policy show base").code, Some(0));
+    // Made again it goes on where it was, however often it is written then.
+    let texts = || {
+        let kept = shop.cli("policy versions base");
+        let kept = kept["policies"].as_array().unwrap();
+        let text = |one: &Value| (one["version"].as_u64().unwrap(), one["text"].clone());
+        kept.iter().map(text).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(), [(1, json!(one)), (2, json!(two))]);
+    assert_eq!(put(two, "--expected-version 0").json()["version"], 3);
+    assert_eq!(put(one, "--expected-version 3").json()["version"], 4);
+    assert_eq!(put(two, "").json()["version"], 5);
+    let kept = [(1, one), (2, two), (3, two), (4, one)];
+    assert_eq!(texts(), kept.map(|(version, text)| (version, json!(text))));
 }
 
 #[test]

@@ -292,7 +292,7 @@ pub(super) async fn describe_policy(ask: &Ask, _: DryRunQuery) -> Result<PolicyV
 
 /// `DELETE /v1/iam/policies/{name}`
 pub(super) async fn remove_policy(ask: &Ask, _: Empty) -> Result<Empty, Problem> {
-    ask.engine().remove_named::<Policy>(ask.call(), ask.name()?).await?;
+    ask.engine().remove_policy(ask.call(), ask.name()?).await?;
     Ok(Empty {})
 }
 

@@ -183,7 +183,14 @@ impl Engine {
     /// [`Error::Invalid`] while there are roles or leases of it; [`Error::Denied`],
     /// [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn remove_database(self: &Arc<Self>, call: &Call, name: Name) -> Result<(), Error> {
+        let (engine, call) = (Arc::clone(self), call.clone());
+        detached(async move { engine.remove_unleased(&call, name).await }).await?
+    }
+
+    async fn remove_unleased(self: &Arc<Self>, call: &Call, name: Name) -> Result<(), Error> {
         let resource = Resource::Named(ResourceKind::Database, name.as_str().to_owned());
+        // Until it is removed there is no new role or lease of it.
+        let _turn = self.leases.beginning.lock().await;
         if self.may::<UpdateDatabase>(call, resource) && self.is_leased(&name).await? {
             let problem = "there are roles of this database, or leases that were not ended: delete \
                            the roles first (`lastkey database role list`)";

@@ -140,6 +140,7 @@ impl Engine {
         pod: Option<&LeasePod>,
     ) -> Result<Held, Error> {
         let _turn = self.leases.beginning.lock().await;
+        self.check_database(&role.database).await?;
         let most = usize::try_from(role.max_leases).unwrap_or(usize::MAX);
         let there = self.store.scan(&PathRange::leases(&role.name, None, most)).await?;
         let there = there.into_iter().map(lease_in).collect::<Result<Vec<_>, _>>()?;

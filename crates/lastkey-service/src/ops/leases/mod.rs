@@ -89,8 +89,9 @@ pub struct LeaseTotals {
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     turns: Mutex<HashMap<AccountNo, Weak<tokio::sync::Mutex<()>>>>,
-    /// One lease is begun at a time: many at once are no more than there may be.
-    beginning: tokio::sync::Mutex<()>,
+    /// One lease is begun at a time: many at once are no more than there may be. Nor is a role
+    /// written down, or a database removed, meanwhile: what there is has its database.
+    pub(crate) beginning: tokio::sync::Mutex<()>,
     paused: Mutex<HashMap<Name, Instant>>,
     totals: Mutex<LeaseTotals>,
     /// Databases were last compared with their leases then, in service time; 0 for never.

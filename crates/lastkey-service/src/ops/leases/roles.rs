@@ -114,10 +114,9 @@ impl Engine {
             created_at: trail.at(),
         };
         role.check()?;
-        if self.read_one::<Database>(&RecordPath::database(&role.database)).await?.is_none() {
+        self.check_database(&role.database).await.inspect_err(|_| {
             trail.reason = "no such database".into();
-            return Err(Error::Denied);
-        }
+        })?;
         let path = RecordPath::database_role(&role.name);
         if self.store.get(&path).await?.is_some() {
             return Err(Error::AlreadyExists);
@@ -130,9 +129,21 @@ impl Engine {
         trail.call().go_on()?;
         trail.intend(self).await?;
         self.try_role(&role).await?;
+        let _turn = self.leases.beginning.lock().await;
+        // It may have been removed while it tried the role.
+        self.check_database(&role.database).await?;
         let record = Some(Record::DatabaseRole(role.clone()));
         self.store.commit(vec![Write { path, expected: Expected::Absent, record }]).await?;
         Ok(role)
+    }
+
+    /// Whether there is such a database.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when there is none; [`Error::Unavailable`], [`Error::Internal`].
+    pub(super) async fn check_database(&self, name: &Name) -> Result<(), Error> {
+        let found = self.read_one::<Database>(&RecordPath::database(name)).await?;
+        found.map(drop).ok_or(Error::Denied)
     }
 
     /// Lets the database make an account by a role, and take it back.
