@@ -170,8 +170,8 @@ fn objects(rendered: &str) -> Vec<Value> {
     documents.map(|(line, text)| api_server::json(&yaml::parse(text, line).unwrap())).collect()
 }
 
-/// Values that the schema refuses.
-const BAD: [&str; 13] = [
+/// What the schema of the values does not take.
+const BAD_VALUES: [&str; 13] = [
     "image.digest=sha256:12",
     "image.repository=",
     "storage.size=many",
@@ -195,7 +195,7 @@ fn chart_is_linted_and_its_values_are_checked() {
     let good: Vec<&str> = image.iter().map(String::as_str).collect();
     let Some(linted) = helm(test, &["lint", "--strict"], &good) else { return };
     assert!(linted.ok().contains("0 chart(s) failed"), "{}", linted.text());
-    for bad in BAD {
+    for bad in BAD_VALUES {
         let set: Vec<&str> = good.iter().copied().chain([bad]).collect();
         let refused = helm(test, &["template", "lastkey"], &set).unwrap();
         assert_ne!(refused.code, Some(0), "{bad}");
