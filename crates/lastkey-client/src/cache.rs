@@ -12,7 +12,7 @@ use std::{
     future::Future,
     ops::Deref,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -169,6 +169,8 @@ struct State {
     entries: HashMap<CacheId, Entry>,
     flights: HashMap<CacheId, Arc<Flight>>,
     stats: CacheStats,
+    /// Whether somebody wipes what becomes too old.
+    is_swept: bool,
 }
 
 struct Entry {
@@ -267,17 +269,33 @@ impl DataKeyCache {
         }
     }
 
-    /// Wipes what has become too old even if nobody asks for it again.
+    /// Wipes what has become too old even if nobody asks for it again. One task does so, for as
+    /// long as there is anything.
     fn wipe_in_time(&self) {
-        let shared = Arc::downgrade(&self.shared);
-        let max_age = self.shared.limits.max_age;
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::time::sleep(max_age).await;
-                if let Some(shared) = shared.upgrade() {
-                    shared.sweep();
-                }
-            });
+        let Ok(runtime) = Handle::try_current() else { return };
+        if std::mem::replace(&mut self.shared.lock().is_swept, true) {
+            return;
+        }
+        let sweeper = Sweeper(Arc::downgrade(&self.shared));
+        let mut wait = self.shared.limits.max_age;
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(wait).await;
+                let Some(shared) = sweeper.0.upgrade() else { return };
+                let Some(next) = shared.sweep() else { return };
+                wait = next;
+            }
+        });
+    }
+}
+
+/// Says that nobody sweeps any more, also when its runtime ends.
+struct Sweeper(Weak<Shared>);
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.lock().is_swept = false;
         }
     }
 }
@@ -296,7 +314,7 @@ impl Shared {
 
     fn find(&self, id: CacheId, waited: bool) -> Found {
         let mut state = self.lock();
-        let State { entries, flights, stats } = &mut *state;
+        let State { entries, flights, stats, .. } = &mut *state;
         if let Some(entry) = entries.get_mut(&id) {
             if self.is_good(entry) {
                 if waited {
@@ -339,12 +357,16 @@ impl Shared {
         loan
     }
 
-    fn sweep(&self) {
+    /// Wipes what is too old or used up; when to come again, unless nothing is left.
+    fn sweep(&self) -> Option<Duration> {
         let mut state = self.lock();
         let before = state.entries.len();
         state.entries.retain(|_, entry| self.is_good(entry));
         let gone = before.saturating_sub(state.entries.len());
         state.stats.retired += gone as u64;
+        let oldest = state.entries.values().map(|entry| entry.since).min();
+        state.is_swept = oldest.is_some();
+        oldest.map(|since| self.limits.max_age.saturating_sub(since.elapsed()))
     }
 }
 
@@ -542,6 +564,20 @@ mod tests {
             let loan = cache.obtain(id("a"), || server.key()).await.unwrap();
             assert_eq!(number(&loan), expected);
             loan.meter.add(len);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_task_wipes_for_all_and_comes_back_when_there_is_something_again() {
+        let (cache, server) = (DataKeyCache::new(limits()), Server::default());
+        for _ in 0..2 {
+            for name in ["a", "b", "c", "d"] {
+                drop(cache.obtain(id(name), || server.key()).await.unwrap());
+            }
+            assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 1);
+            assert_eq!(cache.stats().entries, 4);
+            tokio::time::sleep(MINUTE + Duration::from_millis(1)).await;
+            assert_eq!(cache.stats().entries, 0);
         }
     }
 

@@ -105,6 +105,8 @@ pub enum RoleHolders {
         namespaces: Vec<String>,
         /// ServiceAccounts, by name; `*` for all.
         service_accounts: Vec<String>,
+        /// Whether their tokens count that are bound to no pod, too.
+        allow_without_pod: bool,
     },
     /// Subjects of a provider whose claims have these values; `*` stands for any run of
     /// characters.

@@ -83,7 +83,7 @@ pub const AUDIT_LOG: &str = "system:audit";
 pub const AUDIT_REFUSES: &str = "audit:Refuse";
 /// The log takes records again.
 pub const AUDIT_RESUMES: &str = "audit:Resume";
-/// Refusals were counted instead of recorded one by one.
+/// Attempts to come in were counted instead of recorded one by one.
 pub const AUDIT_SUMS: &str = "audit:Sum";
 /// Old records were removed.
 pub const AUDIT_PRUNES: &str = "audit:Prune";

@@ -115,8 +115,9 @@ pub fn reload(name: &str, table: &CryptTable, key: &[u8]) -> io::Result<()> {
     load(name, table, key)?;
     let changed = suspend(name).and_then(|()| resume(name));
     if changed.is_err() {
-        // The key is in this table too.
+        // The key is in this table too; and nobody is to wait for what did not come.
         drop(clear(name));
+        drop(resume(name));
     }
     changed
 }

@@ -90,6 +90,7 @@ async fn main() {
         role: None,
         kubelet: None,
         audiences: vec!["lastkey".to_owned()],
+        max_volume_bytes: ProviderConfig::USUAL_VOLUME_BYTES,
     };
     let port: Arc<dyn SecretOps> = service.clone();
     let provider = Provider::new(config, port, None).unwrap();

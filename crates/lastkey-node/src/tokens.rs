@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_secret::SecretVec;
 use serde_json::Value;
 use zeroize::Zeroize;
@@ -81,6 +83,25 @@ impl PodTokens {
     }
 }
 
+/// What a token says. Nothing of it is believed before the service has accepted the token.
+pub(crate) fn claims_of(token: &SecretVec) -> Option<Value> {
+    token.expose(|token| {
+        let claims = token.split(|byte| *byte == b'.').nth(1)?;
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+    })
+}
+
+/// Whether a token of Kubernetes says of itself that it is bound to no pod: for advice, since nobody
+/// has verified it.
+#[must_use]
+pub fn says_no_pod(token: &SecretVec) -> bool {
+    let claims = claims_of(token);
+    claims
+        .as_ref()
+        .and_then(|claims| claims.get("kubernetes.io"))
+        .is_some_and(|bound| bound.get("pod").is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -127,6 +148,22 @@ mod tests {
         }
         for none in ["", "null", "{}", "{\"a\": \"hunter2\"}", "{\"a\": {\"token\": 7}}"] {
             assert_eq!(PodTokens::parse(none.to_owned()).unwrap().audiences(), "none", "{none}");
+        }
+    }
+
+    #[test]
+    fn token_that_says_nothing_of_pods_is_not_taken_for_one_without() {
+        for (claims, expected) in [
+            (json!({ "kubernetes.io": { "namespace": "n" } }), true),
+            (json!({ "kubernetes.io": { "pod": { "uid": "u" } } }), false),
+            (json!({ "sub": "x" }), false),
+            (json!("x"), false),
+        ] {
+            let token = format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims.to_string()));
+            assert_eq!(says_no_pod(&SecretVec::take_text(token)), expected, "{claims}");
+        }
+        for none in ["", ".", "a.b.c", "hunter2"] {
+            assert!(!says_no_pod(&SecretVec::copy_of(none.as_bytes())), "{none}");
         }
     }
 }

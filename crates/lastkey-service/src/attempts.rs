@@ -36,7 +36,7 @@ impl Pace {
     const CLAIM: Self = Self { burst: 256, seconds_each: 1 };
     /// For everybody's: what stretching passwords may cost.
     const EVERYBODY: Self = Self { burst: 20, seconds_each: 1 };
-    /// For records of what was refused to somebody of one address who is not known.
+    /// For records of what somebody of one address who is not known was refused or told.
     const STRANGER: Self = Self { burst: 100, seconds_each: 10 };
     /// The same from everywhere: some 40 MB a day in the log, whoever sends how much.
     const STRANGERS: Self = Self { burst: 1_000, seconds_each: 1 };
@@ -200,30 +200,30 @@ impl AttemptsOfCallers {
     }
 }
 
-/// What was refused to those who are not known: recorded each by itself up to a limit, by address
-/// and in all, and counted above it.
+/// What those who are not known were refused or told: recorded each by itself up to a limit, by
+/// address and in all, and counted above it.
 #[derive(Debug)]
-pub(crate) struct RefusalsOfStrangers(Mutex<Refusals>);
+pub(crate) struct VisitsOfStrangers(Mutex<Visits>);
 
 #[derive(Debug)]
-struct Refusals {
+struct Visits {
     records: Buckets<Option<IpAddr>>,
     counted: u64,
 }
 
-impl RefusalsOfStrangers {
-    /// Nobody was refused anything.
+impl VisitsOfStrangers {
+    /// Nobody has come.
     pub(crate) fn none() -> Self {
         let records = Buckets::full(Pace::STRANGERS, Pace::STRANGER);
-        Self(Mutex::new(Refusals { records, counted: 0 }))
+        Self(Mutex::new(Visits { records, counted: 0 }))
     }
 
-    /// Whether a refusal is recorded by itself; otherwise it is counted.
+    /// Whether one of these is recorded by itself; otherwise it is counted.
     pub(crate) fn admit(&self, from: Option<IpAddr>, now: u64) -> bool {
-        let mut refusals = self.lock();
-        let is_admitted = refusals.records.take(&from.map(network), now).is_ok();
+        let mut visits = self.lock();
+        let is_admitted = visits.records.take(&from.map(network), now).is_ok();
         if !is_admitted {
-            refusals.counted = refusals.counted.saturating_add(1);
+            visits.counted = visits.counted.saturating_add(1);
         }
         is_admitted
     }
@@ -235,11 +235,11 @@ impl RefusalsOfStrangers {
 
     /// Counts again what was taken and could not be recorded.
     pub(crate) fn give_back(&self, count: u64) {
-        let mut refusals = self.lock();
-        refusals.counted = refusals.counted.saturating_add(count);
+        let mut visits = self.lock();
+        visits.counted = visits.counted.saturating_add(count);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Refusals> {
+    fn lock(&self) -> MutexGuard<'_, Visits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -307,8 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_strangers_are_recorded_up_to_a_limit_of_each_and_of_all_and_then_counted() {
-        let (strangers, at) = (RefusalsOfStrangers::none(), |text: &str| text.parse().ok());
+    fn visits_of_strangers_are_recorded_up_to_a_limit_of_each_and_of_all_and_then_counted() {
+        let (strangers, at) = (VisitsOfStrangers::none(), |text: &str| text.parse().ok());
         let recorded = |from: &dyn Fn(u64) -> String, now| {
             (0..200).filter(|n| strangers.admit(at(&from(*n)), now)).count()
         };

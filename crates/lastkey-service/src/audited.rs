@@ -4,7 +4,7 @@
 //! Holds     an operation whose only effect is its answer leaves one record, durable before the
 //!           answer; one that changes state leaves its intent, durable, before the change. When
 //!           the log cannot be written the operation is refused. Who is not known fills no log: what
-//!           is refused to him is counted above a limit, and the sum is recorded.
+//!           he is refused or told is counted above a limit, and the sum is recorded.
 
 use core::net::IpAddr;
 use std::sync::Arc;
@@ -147,6 +147,7 @@ pub(crate) struct Visit {
     intended: AtomicBool,
     is_known: bool,
     is_guess: bool,
+    is_for_all: bool,
 }
 
 impl Visit {
@@ -161,8 +162,19 @@ impl Visit {
         let (address, agent) = (peer.address, engine.agent(peer));
         let (at, intended) = (engine.clock.wall(), AtomicBool::new(false));
         let who = Principal::named(Self::ANONYMOUS);
-        let (is_known, is_guess) = (false, false);
-        Self { who, at, request, address, agent, action, target, intended, is_known, is_guess }
+        Self {
+            who,
+            at,
+            request,
+            address,
+            agent,
+            action,
+            target,
+            intended,
+            is_known: false,
+            is_guess: false,
+            is_for_all: false,
+        }
     }
 
     /// The same by somebody who is known.
@@ -176,18 +188,27 @@ impl Visit {
         Self { is_guess: true, ..self }
     }
 
+    /// The same of something that anybody is told.
+    pub(crate) fn for_all(self) -> Self {
+        Self { is_for_all: true, ..self }
+    }
+
     /// When it began, by the wall clock.
     pub(crate) const fn at(&self) -> Timestamp {
         self.at
     }
 
-    /// Whether a refusal is counted and leaves no record of its own: who is not known could fill
-    /// the log with them.
-    fn is_only_counted(&self, engine: &Engine, error: &Error) -> bool {
-        let is_bounded = self.is_guess && !matches!(error, Error::Throttled { .. });
+    /// Whether an end leaves no record of its own and is counted: who is not known could fill the
+    /// log with refusals, and with what anybody is told.
+    fn is_only_counted<T>(&self, engine: &Engine, outcome: &Result<T, Error>) -> bool {
+        let is_refused = outcome.is_err();
+        let is_throttled = matches!(outcome, Err(Error::Throttled { .. }));
+        let is_bounded = self.is_guess && !is_throttled;
         let is_intended = self.intended.load(Ordering::Relaxed);
         let is_recorded = self.is_known || is_bounded || is_intended;
-        !is_recorded && !engine.strangers.admit(self.address, engine.ports.clock.read().since_boot)
+        let may_be_counted = !is_recorded && (is_refused || self.is_for_all);
+        may_be_counted
+            && !engine.strangers.admit(self.address, engine.ports.clock.read().since_boot)
     }
 
     /// Records whether a session was opened, and hands it on only then.
@@ -201,7 +222,7 @@ impl Visit {
         outcome: Result<Opening, Refused>,
     ) -> Result<Opening, Error> {
         let (outcome, reason) = told(outcome);
-        if outcome.as_ref().is_err_and(|error| self.is_only_counted(engine, error)) {
+        if self.is_only_counted(engine, &outcome) {
             return outcome;
         }
         let who = outcome.as_ref().map_or(&self.who, |opening| &opening.principal);
@@ -230,7 +251,7 @@ impl Visit {
         outcome: Result<T, Refused>,
     ) -> Result<T, Error> {
         let (outcome, reason) = told(outcome);
-        if outcome.as_ref().is_err_and(|error| self.is_only_counted(engine, error)) {
+        if self.is_only_counted(engine, &outcome) {
             return outcome;
         }
         let is_intended = self.intended.load(Ordering::Relaxed);
@@ -274,11 +295,11 @@ impl Visit {
 }
 
 impl Engine {
-    /// Records how many refusals were counted instead of recorded, if there are any.
+    /// Records how many attempts were counted instead of recorded, if there are any.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the log cannot be written; they stay counted.
-    pub(crate) async fn record_counted_refusals(&self) -> Result<(), Error> {
+    pub(crate) async fn record_counted_attempts(&self) -> Result<(), Error> {
         let count = self.strangers.take_count();
         if count == 0 {
             return Ok(());
@@ -294,7 +315,7 @@ impl Engine {
             version: None,
             context_hash: None,
             result: "ok",
-            reason: &format!("{count} refused attempts to come in have no record of their own"),
+            reason: &format!("{count} attempts to come in have no record of their own"),
             source: Source::default(),
             target: None,
         };

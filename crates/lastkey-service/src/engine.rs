@@ -17,7 +17,7 @@ use lastkey_core::time::Timestamp;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
-use crate::attempts::{Attempts, AttemptsOfCallers, AttemptsOfPeople, Pace, RefusalsOfStrangers};
+use crate::attempts::{Attempts, AttemptsOfCallers, AttemptsOfPeople, Pace, VisitsOfStrangers};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
@@ -80,8 +80,8 @@ pub struct Engine {
     pub(crate) sessions: SessionKeys,
     /// What people tried, and how often.
     pub(crate) attempts: AttemptsOfPeople,
-    /// What was refused to those who are not known.
-    pub(crate) strangers: RefusalsOfStrangers,
+    /// What those who are not known were refused or told.
+    pub(crate) strangers: VisitsOfStrangers,
     /// What callers claim to have seen, and how often.
     pub(crate) claimed: AttemptsOfCallers,
     /// Credentials that were to be burned and are none of ours.
@@ -157,7 +157,7 @@ impl Engine {
             access_changes: tokio::sync::Mutex::default(),
             sessions,
             attempts: AttemptsOfPeople::none(),
-            strangers: RefusalsOfStrangers::none(),
+            strangers: VisitsOfStrangers::none(),
             claimed: AttemptsOfCallers::none(),
             burns: Mutex::new(Attempts::full(Pace::BURN)),
             stretching: Semaphore::new(STRETCHED_AT_ONCE),

@@ -48,6 +48,9 @@ pub enum Error {
         /// The state.
         state: &'static str,
     },
+    /// Nobody said how the secret gets a new value.
+    #[error("the secret has no rotation: nobody said how it gets a new value")]
+    NoRotation,
     /// The key is for something else.
     #[error("the key's usage or spec does not allow this operation")]
     KeyUsage,
@@ -117,7 +120,7 @@ impl Error {
             Self::Unauthenticated => "Unauthenticated",
             Self::Denied => "AccessDenied",
             Self::KeyState { .. } => "KeyState",
-            Self::SecretState { .. } => "SecretState",
+            Self::SecretState { .. } | Self::NoRotation => "SecretState",
             Self::KeyUsage => "KeyUsage",
             Self::Undecryptable => "Undecryptable",
             Self::Conflict => "Conflict",

@@ -78,14 +78,14 @@ async fn wait_for(watch: &mut dyn Watch, wake: Instant, next: Option<Elapsed>) -
     }
 }
 
-/// Writes the counted uses and refusals, and the clock. What cannot be written now is written next
+/// Writes the counted uses and attempts, and the clock. What cannot be written now is written next
 /// time.
 pub(crate) async fn write_pending(engine: &Engine) {
     if let Err(error) = engine.keyring.usage.write_to(&*engine.store).await {
         tracing::warn!(%error, "the use of keys could not be written; it stays counted");
     }
-    if let Err(error) = engine.record_counted_refusals().await {
-        tracing::warn!(%error, "refused attempts could not be recorded; they stay counted");
+    if let Err(error) = engine.record_counted_attempts().await {
+        tracing::warn!(%error, "attempts to come in could not be recorded; they stay counted");
     }
     if let Err(error) = engine.turn_keyring().await {
         tracing::warn!(%error, "the epoch of the keyring could not be counted or turned");

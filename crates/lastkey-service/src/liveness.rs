@@ -29,7 +29,8 @@ impl Engine {
         self.ports.clusters.standing(&bound, now) == Standing::Gone
     }
 
-    /// Asks whether the pod of a token is there; what was found out, for the log.
+    /// Asks whether the pod of a token is there, or of one that is bound to none its account; what
+    /// was found out, for the log.
     ///
     /// # Errors
     /// [`Refused::Token`] when it is gone or its cluster does not take the token;
@@ -49,24 +50,38 @@ impl Engine {
         };
         let clusters = &self.ports.clusters;
         let standing = clusters.standing(&bound, now);
+        // A token without a pod is on record as one.
+        let found = |of_pod, of_account| if one.pod.is_some() { of_pod } else { of_account };
         match standing {
-            Standing::There => return Ok("the pod is there"),
+            Standing::There => {
+                return Ok(found("the pod is there", "bound to no pod; the account is there"));
+            }
             Standing::Gone => return Err(Refused::Token("pod_gone")),
-            Standing::NotAsked => return Ok("liveness was not checked: the cluster is not asked"),
+            Standing::NotAsked => {
+                return Ok(found(
+                    "liveness was not checked: the cluster is not asked",
+                    "bound to no pod; liveness was not checked: the cluster is not asked",
+                ));
+            }
             Standing::WasThere | Standing::Unknown => {}
         }
         match clusters.review(&one.cluster, token, audiences).await {
-            Ok(Some(reviewed)) if is_about(&reviewed, one, audiences) => {
-                Ok("the cluster took the token")
-            }
+            Ok(Some(reviewed)) if is_about(&reviewed, one, audiences) => Ok(found(
+                "the cluster took the token",
+                "bound to no pod; the cluster took the token",
+            )),
             Ok(Some(_) | None) => Err(Refused::Token("not_taken_by_cluster")),
-            Err(_) if standing == Standing::WasThere => {
-                Ok("the pod was there when the cluster was last heard")
-            }
+            Err(_) if standing == Standing::WasThere => Ok(found(
+                "the pod was there when the cluster was last heard",
+                "bound to no pod; the account was there when the cluster was last heard",
+            )),
             Err(cause) if clusters.is_required(&one.cluster) => {
                 Err(Refused::Other(Error::Unavailable(cause)))
             }
-            Err(_) => Ok("liveness was not checked: the cluster is away"),
+            Err(_) => Ok(found(
+                "liveness was not checked: the cluster is away",
+                "bound to no pod; liveness was not checked: the cluster is away",
+            )),
         }
     }
 }

@@ -236,6 +236,17 @@ fn identity_records() -> Vec<Record> {
             ..role()
         }),
         Record::Role(Role {
+            name: name("sync"),
+            holders: RoleHolders::ServiceAccounts {
+                cluster: name("prod"),
+                namespaces: vec!["shop".to_owned()],
+                service_accounts: vec!["*".to_owned()],
+                allow_without_pod: true,
+            },
+            by_node_agent: false,
+            ..role()
+        }),
+        Record::Role(Role {
             name: name("mesh"),
             holders: RoleHolders::Spiffe {
                 provider: name("spire"),
@@ -417,6 +428,7 @@ fn role() -> Role {
             cluster: name("prod"),
             namespaces: vec!["shop".to_owned()],
             service_accounts: vec!["*".to_owned()],
+            allow_without_pod: false,
         },
         policy: "permit (principal in Role::\"shop\", action, resource);".to_owned(),
         policy_version: 1,

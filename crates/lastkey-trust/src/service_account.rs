@@ -40,7 +40,7 @@ pub struct ClusterTrust {
     pub leeway: Duration,
     /// Whether a token may have audiences beside ours.
     pub allow_other_audiences: bool,
-    /// Whether a token may be bound to no pod.
+    /// Whether a token may be bound to no pod; a [`ServiceAccountBinding`] has a say of its own.
     pub allow_without_pod: bool,
     /// Whether a token may be bound to a Secret object; it never expires with a pod.
     pub allow_secret_bound: bool,
@@ -233,13 +233,16 @@ pub struct ServiceAccountBinding {
     pub service_accounts: Vec<String>,
     /// The one uid, where a namespace or account of the same name made later shall not inherit.
     pub service_account_uid: Option<String>,
+    /// Whether the role is also for whoever has a token of the account that is bound to no pod.
+    pub allow_without_pod: bool,
 }
 
 impl ServiceAccountBinding {
     /// Whether the role is for the bearer of `claims`.
     ///
     /// # Errors
-    /// [`Refusal::ClaimMismatch`]; [`Refusal::UidMismatch`] when all but the uid fits.
+    /// [`Refusal::ClaimMismatch`]; when all else fits, [`Refusal::UidMismatch`] for another uid,
+    /// [`Refusal::PodMissing`] without a pod.
     pub fn admit(&self, claims: &ServiceAccountClaims) -> Result<(), Refusal> {
         let any = |patterns: &[String], text: &str| patterns.iter().any(|p| glob::matches(p, text));
         if self.cluster != claims.cluster
@@ -250,7 +253,8 @@ impl ServiceAccountBinding {
         }
         match &self.service_account_uid {
             Some(uid) if *uid != claims.service_account.uid => Err(Refusal::UidMismatch),
-            Some(_) | None => Ok(()),
+            Some(_) | None if claims.pod.is_some() || self.allow_without_pod => Ok(()),
+            Some(_) | None => Err(Refusal::PodMissing),
         }
     }
 }

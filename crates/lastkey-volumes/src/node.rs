@@ -100,11 +100,11 @@ impl Driver {
     ) -> Result<Mapping, Fault> {
         let (name, uuid) = (record.id.as_str(), mapping_uuid(&unlocked.header, &record.id));
         let table = self.table(record, device, disk)?;
-        if let Some(found) = self.mapping(name)? {
+        if let Some(mut found) = self.mapping(name)? {
             let ours = found.uuid == uuid && found.below == Some(table.device);
             if ours && found.suspended {
                 self.machine.thaw(name, &unlocked.key).map_err(io_while("let the volume go on"))?;
-                return self.mapping(name)?.ok_or_else(|| Fault::no_volume(name));
+                found = self.mapping(name)?.ok_or_else(|| Fault::no_volume(name))?;
             }
             if ours && found.len == table.len {
                 return Ok(found);

@@ -562,6 +562,10 @@ fn expansion_reaches_file_mapping_and_file_system() {
     assert!(node.disk(&id).len().unwrap() >= (3 << 20) + DATA_OFFSET);
     assert_eq!(kind(expand(0, MIB)), Kind::OutOfRange);
     assert_eq!(expand(MIB, 0).unwrap(), 3 * MIB, "it is never made smaller");
+    node.machine.0.lock().unwrap().mappings.get_mut(&id).unwrap().suspended = true;
+    assert_eq!(expand(4 * MIB, 0).unwrap(), 4 * MIB);
+    let found = node.machine.0.lock().unwrap().mappings[&id].clone();
+    assert_eq!((found.len, found.suspended), (4 << 20, false), "one that stood still grows too");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod config;
 mod device_unseal;
 mod devices;
 mod hardening;
+mod in_cluster;
 mod node_key;
 mod passphrase;
 mod roles;

@@ -13,7 +13,7 @@ use lastkey_connect::issuers::GuardedIssuers;
 use lastkey_connect::webhooks::GuardedWebhooks;
 use lastkey_core::outside::Nobody;
 use lastkey_core::ports::{SealDevices, SealedStore};
-use lastkey_kube::{Access, Cluster, IN_CLUSTER_DIR};
+use lastkey_kube::{Access, Cluster};
 use lastkey_service::engine::Ports;
 use lastkey_store::SqliteSealedStore;
 use lastkey_store::audit_log::{AuditLog, AuditOptions};
@@ -22,6 +22,7 @@ use lastkey_store::backup::DataBackups;
 use crate::adapters::{MachineClock, ScanPackClaims, SystemEntropySource, WatchedClusters};
 use crate::config::resolved::{Api, AskedCluster};
 use crate::devices::{DevicePlaces, Devices};
+use crate::in_cluster;
 
 /// An open data directory and the world around it.
 pub(crate) struct Opened {
@@ -102,18 +103,11 @@ impl Opened {
 /// for fetches does not concern it.
 fn api_of(api: &Api) -> anyhow::Result<Cluster> {
     let access = match api {
-        Api::InCluster => {
-            let variable = |name: &str| {
-                std::env::var(name).with_context(|| format!("{name} is not set: this is no pod"))
-            };
-            let host = variable("KUBERNETES_SERVICE_HOST")?;
-            let port = variable("KUBERNETES_SERVICE_PORT")?;
-            Access::in_cluster(Path::new(IN_CLUSTER_DIR), &host, &port)
-        }
-        Api::Kubeconfig { path, context } => Access::from_kubeconfig(path, context.as_deref()),
+        Api::InCluster => in_cluster::access()?,
+        Api::Kubeconfig { path, context } => Access::from_kubeconfig(path, context.as_deref())?,
         Api::Server { url, authority, token_file } => {
-            Access::with_token_file(url.clone(), authority.as_deref(), token_file.clone())
+            Access::with_token_file(url.clone(), authority.as_deref(), token_file.clone())?
         }
     };
-    Ok(access.and_then(|access: Access| Cluster::new(&Guard::default(), access))?)
+    Ok(Cluster::new(&Guard::default(), access)?)
 }

@@ -403,15 +403,12 @@ fn merge(node: &mut Node) {
     let Some(at) = entries.iter().position(|(name, _)| &**name == "<<") else { return };
     let (_, source) = entries.remove(at);
     let sources = if source.items().is_empty() { vec![source] } else { source.items().to_vec() };
-    let mut inherited: Vec<(Arc<str>, Node)> = Vec::new();
-    for source in &sources {
-        for (name, value) in source.entries() {
-            if !inherited.iter().any(|(known, _)| known == name) {
-                inherited.push((Arc::clone(name), value.clone()));
-            }
-        }
-    }
-    inherited.retain(|(name, _)| !entries.iter().any(|(known, _)| known == name));
+    let mut known: HashSet<Arc<str>> = entries.iter().map(|(name, _)| Arc::clone(name)).collect();
+    let offered = sources.iter().flat_map(Node::entries);
+    let inherited: Vec<_> = offered
+        .filter(|(name, _)| known.insert(Arc::clone(name)))
+        .map(|(name, value)| (Arc::clone(name), value.clone()))
+        .collect();
     entries.splice(0..0, inherited);
 }
 

@@ -5,11 +5,10 @@
 //!           `Provider::is_good` alone.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lastkey_secret::SecretVec;
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use super::refusal::Refusal;
 use super::render::Rendered;
 use super::request::Asked;
 use crate::ports::{Holder, PodSession};
+use crate::tokens::claims_of;
 
 /// A session that ends sooner is not used for another read.
 const SESSION_REST: Duration = Duration::from_secs(30);
@@ -29,6 +29,10 @@ pub(super) struct Slot {
     pub(super) held: tokio::sync::Mutex<Option<Held>>,
     pub(super) asked_at: Mutex<Instant>,
     told: Mutex<Told>,
+    /// Why it was last kept as it is, when it should have become another one.
+    kept_because: Mutex<Option<String>>,
+    /// Whether somebody was told that it is large.
+    is_large: AtomicBool,
 }
 
 /// What is known of a volume without its lock.
@@ -53,6 +57,9 @@ pub(super) struct Held {
     pub(super) token: SecretVec,
     pub(super) token_hash: [u8; 32],
     pub(super) token_ends_at: SystemTime,
+    /// Whether a pod has it. If none does, nobody is told of it and it is written nowhere: whoever
+    /// asked does with the files what he likes.
+    pub(super) has_pod: bool,
     /// None while it was made without the service.
     pub(super) session: Option<Arc<PodSession>>,
     pub(super) role: String,
@@ -83,16 +90,41 @@ impl Slot {
             held: tokio::sync::Mutex::new(None),
             asked_at: Mutex::new(now),
             told: Mutex::default(),
+            kept_because: Mutex::default(),
+            is_large: AtomicBool::new(false),
         }
+    }
+
+    /// Notes why the volume is kept as it is, if it is; whether that is news.
+    pub(super) fn keep(&self, because: Option<&str>) -> bool {
+        let mut last = self.kept_because.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = last.as_deref() != because;
+        *last = because.map(str::to_owned);
+        is_news
+    }
+
+    /// Whether it was kept as it is when it was last to become another one.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept_because.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Notes that it is large; whether that is news.
+    pub(super) fn grow_large(&self) -> bool {
+        !self.is_large.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn told(&self) -> Told {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes what was made and, when it is in the volume, delivered; whether that is news.
-    pub(super) fn tell(&self, held: &Held, is_delivered: bool) -> bool {
+    /// Notes what was made and, when it is in the volume, delivered; if that is news, what was known
+    /// before.
+    pub(super) fn tell(&self, held: &Held, is_delivered: bool) -> Option<Told> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.has_pod {
+            *told = Told::default();
+            return None;
+        }
         let before = told.clone();
         told.pod = Some(held.asked.holder());
         told.is_unsure |= told.seen != held.seen;
@@ -101,7 +133,7 @@ impl Slot {
             told.delivered = held.versions.clone();
             told.given_in_outage |= held.session.is_none();
         }
-        *told != before
+        (*told != before).then_some(before)
     }
 
     /// It is being compared with what the service has told.
@@ -126,29 +158,33 @@ pub(super) fn end_of(token: &SecretVec) -> SystemTime {
     }
 }
 
-/// Refuses the token of another pod than the one that the driver speaks of. A token that belongs
-/// to no pod is left to the service.
-pub(super) fn check_pod(token: &SecretVec, asked: &Asked) -> Result<(), Refusal> {
+/// Whether a token is bound to the pod that the driver speaks of. One that is bound to no pod is left
+/// to the service, when it is of the account that is spoken of.
+///
+/// # Errors
+/// [`Refusal::Denied`] for the token of another pod or account.
+pub(super) fn is_of_pod(token: &SecretVec, asked: &Asked) -> Result<bool, Refusal> {
     let claims = claims_of(token);
-    let bound = claims
-        .as_ref()
-        .and_then(|claims| claims.get("kubernetes.io")?.get("pod")?.get("uid")?.as_str());
-    match bound {
-        Some(uid) if uid != asked.pod_uid => Err(Refusal::Denied(format!(
+    let bound = claims.as_ref().and_then(|claims| claims.get("kubernetes.io"));
+    let text = |path: &str| bound.and_then(|bound| bound.pointer(path)?.as_str());
+    let account = (text("/namespace"), text("/serviceaccount/name"));
+    match (text("/pod/uid"), account) {
+        (Some(uid), _) if uid == asked.pod_uid => Ok(true),
+        (Some(_), _) => Err(Refusal::Denied(format!(
             "{}: the token belongs to another pod than the one that the driver speaks of. Is \
              `podInfoOnMount` set in the CSIDriver object secrets-store.csi.k8s.io?",
             asked.who()
         ))),
-        Some(_) | None => Ok(()),
+        (None, (Some(namespace), Some(account)))
+            if namespace != asked.namespace || account != asked.service_account =>
+        {
+            Err(Refusal::Denied(format!(
+                "{}: the token belongs to another service account than the one that is spoken of",
+                asked.who()
+            )))
+        }
+        (None, _) => Ok(false),
     }
-}
-
-/// What a token says. Nothing of it is believed before the service has accepted the token.
-fn claims_of(token: &SecretVec) -> Option<serde_json::Value> {
-    token.expose(|token| {
-        let claims = token.split(|byte| *byte == b'.').nth(1)?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
-    })
 }
 
 #[cfg(test)]

@@ -29,6 +29,20 @@ struct Outcome {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Age {
+    read_within: &'static str,
+}
+
+/// Ages by which objects are counted, each with all that are younger.
+const AGES: [(&str, Duration); 5] = [
+    ("1m", Duration::from_secs(60)),
+    ("1h", Duration::from_secs(3_600)),
+    ("1d", Duration::from_secs(86_400)),
+    ("7d", Duration::from_secs(7 * 86_400)),
+    ("ever", Duration::MAX),
+];
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -42,6 +56,7 @@ pub(super) struct Metrics {
     volumes: Gauge,
     behind: Gauge,
     oldest: Gauge,
+    objects: Family<Age, Gauge>,
     watch_answers: Gauge,
 }
 
@@ -67,6 +82,8 @@ impl Metrics {
         registry.register_with_unit("behind", help, Unit::Seconds, behind.clone());
         let help = "Time since the volume that was read first was read from a server";
         registry.register_with_unit("oldest_read", help, Unit::Seconds, oldest.clone());
+        let (help, objects) = ("Files of all volumes by when they were read", Family::default());
+        registry.register("objects", help, Clone::clone(&objects));
         let help = "Volumes that were given what is remembered while no server answered";
         registry.register("given_in_outage", help, given_in_outage.clone());
         registry.register("volumes", "Volumes that are known", volumes.clone());
@@ -84,6 +101,7 @@ impl Metrics {
             volumes,
             behind,
             oldest,
+            objects,
             watch_answers,
         }
     }
@@ -120,13 +138,21 @@ impl Shown for Providers {
         let slots: Vec<_> = self.all().flat_map(|one| one.slots()).collect();
         metrics.volumes.set(i64::try_from(slots.len()).unwrap_or(i64::MAX));
         metrics.watch_answers.set(i64::from(self.is_told()));
-        let (mut behind, mut oldest) = (Duration::ZERO, Duration::ZERO);
+        let (mut behind, mut oldest, mut ages) = (Duration::ZERO, Duration::ZERO, Vec::new());
         // One that is being made is neither behind nor old.
         for slot in &slots {
             let Ok(held) = slot.held.try_lock() else { continue };
             let Some(held) = &*held else { continue };
             let waited = held.behind_since.map_or(Duration::ZERO, |since| since.elapsed());
-            (behind, oldest) = (behind.max(waited), oldest.max(held.made_at.elapsed()));
+            let age = held.made_at.elapsed();
+            (behind, oldest) = (behind.max(waited), oldest.max(age));
+            ages.push((age, held.files.len()));
+        }
+        for (read_within, bound) in AGES {
+            let young = ages.iter().filter(|(age, _)| *age <= bound);
+            let count = young.map(|(_, files)| *files).sum::<usize>();
+            let objects = metrics.objects.get_or_create(&Age { read_within });
+            objects.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let seconds = |age: Duration| i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
         metrics.behind.set(seconds(behind));
@@ -179,9 +205,25 @@ mod tests {
             "lastkey_secrets_provider_mount_duration_seconds_count 1",
             "lastkey_secrets_provider_renewal_seconds_count 0",
             "lastkey_secrets_provider_behind_seconds 0",
+            "lastkey_secrets_provider_objects{read_within=\"1m\"} 2",
+            "lastkey_secrets_provider_objects{read_within=\"ever\"} 2",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
         }
         assert!(!text.contains("uid-of-a-pod"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn objects_are_counted_by_their_age_each_with_the_younger_ones() {
+        let (_, provider) = provider(None);
+        mounted(&provider, &request("old", &token("old", 1))).await;
+        tokio::time::advance(Duration::from_secs(7_200)).await;
+        mounted(&provider, &request("new", &token("new", 1))).await;
+        let text = Providers::new(provider).metrics();
+        for (within, count) in [("1m", 2), ("1h", 2), ("1d", 4), ("7d", 4), ("ever", 4)] {
+            let line =
+                format!("lastkey_secrets_provider_objects{{read_within=\"{within}\"}} {count}");
+            assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
+        }
     }
 }

@@ -12,6 +12,7 @@ mod door;
 mod format;
 mod held;
 mod keystore;
+mod logged;
 mod metrics;
 mod outage;
 mod plan;

@@ -7,6 +7,7 @@
 //!           mounted keeps what it has.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,27 +18,34 @@ use lastkey_crypto::wrap::WrapError;
 use lastkey_secret::SecretVec;
 use lastkey_wire::grpc::csi_provider::{File, MountRequest, MountResponse, ObjectVersion};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::dialect::Personality;
-use super::held::{Held, Slot, check_pod, end_of};
+use super::held::{Held, Slot, end_of, is_of_pod};
+use super::logged;
 use super::metrics::Metrics;
 use super::outage::Shelf;
 use super::plan::{Plan, Source};
 use super::reading::{Failed, INTERNAL, Read};
-use super::refusal::{Refusal, Whom};
+use super::refusal::{Refusal, Whom, of_accounts};
 use super::render::{Rendered, Values, render_all};
 use super::request::Asked;
-use super::volume::{PODS, ephemeral, replace};
+use super::volume::{PODS, VolumeError, ephemeral, replace};
 use crate::ports::{Holder, SecretOps, TokenJudge, VolumeHerald, VolumeNews, Which};
 
 /// A driver waits two minutes, and shows nobody why it stopped.
 const BUDGET: Duration = Duration::from_secs(60);
 /// What nobody is told about is looked at so often, when the kubelet asks.
 const RECHECK: Duration = Duration::from_secs(60);
+/// The driver has written what it was answered after this time.
+const WRITTEN: Duration = Duration::from_secs(2);
+/// Until then it is looked so often whether it has.
+const LOOK: Duration = Duration::from_millis(50);
 /// A volume of which nobody sees here whether it is mounted is forgotten when nobody has asked for
 /// it in this time.
-const FORGOTTEN: Duration = Duration::from_secs(3_600);
+pub(super) const FORGOTTEN: Duration = Duration::from_secs(3_600);
+/// How long is waited for what a volume has, once there is no more time to make it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -53,6 +61,16 @@ pub struct ProviderConfig {
     pub push: bool,
     /// Audiences of tokens that mean us, the preferred one first.
     pub audiences: Vec<String>,
+    /// Longest answer that the driver reads, in bytes, of [`ProviderConfig::VOLUME_BYTES`].
+    pub max_volume_bytes: usize,
+}
+
+impl ProviderConfig {
+    /// What the longest answer may be set to: from a quarter of a MiB to what the secrets of a volume
+    /// may have together.
+    pub const VOLUME_BYTES: RangeInclusive<usize> = 256 << 10..=16 << 20;
+    /// What a driver reads whose `--max-call-recv-msg-size` nobody has set.
+    pub const USUAL_VOLUME_BYTES: usize = 4 << 20;
 }
 
 /// What is done for pods that start while the service is away.
@@ -159,13 +177,40 @@ impl Provider {
         asked: &Asked,
     ) -> Result<MountResponse, Refusal> {
         let slot = self.slot(personality, asked);
-        let made = timeout(BUDGET, self.mount_in(&slot, personality, asked)).await;
-        made.unwrap_or_else(|_| {
-            Err(Refusal::Unready(format!(
+        let answer = self.mount_at(&slot, personality, asked).await;
+        match &answer {
+            // What kept it as it was is put right.
+            Ok(_) if slot.is_kept() => self.announce(&slot, None),
+            Ok(_) => {}
+            // Of a volume that is mounted the driver tells nobody.
+            Err(refusal) => self.announce(&slot, Some(refusal.to_string())),
+        }
+        answer
+    }
+
+    async fn mount_at(
+        &self,
+        slot: &Slot,
+        personality: Personality,
+        asked: &Asked,
+    ) -> Result<MountResponse, Refusal> {
+        let plan = plan_of(personality, asked)?;
+        let token = asked.token(&self.audiences(personality, &plan))?;
+        let has_pod = is_of_pod(token, asked)?;
+        let mounting = self.mount_in(slot, personality, (&plan, asked), (token, has_pod));
+        if let Ok(mounted) = timeout(BUDGET, mounting).await {
+            return mounted;
+        }
+        let kept = match timeout(GRACE, slot.held.lock()).await {
+            Ok(held) => self.stays(slot, held.as_ref(), asked),
+            Err(_) => None,
+        };
+        kept.ok_or_else(|| {
+            Refusal::Unready(format!(
                 "{}: Lastkey did not answer within {} s; the pod starts when it does",
                 asked.who(),
                 BUDGET.as_secs()
-            )))
+            ))
         })
     }
 
@@ -173,11 +218,10 @@ impl Provider {
         &self,
         slot: &Slot,
         personality: Personality,
-        asked: &Asked,
+        (plan, asked): (&Plan, &Asked),
+        (token, has_pod): (&SecretVec, bool),
     ) -> Result<MountResponse, Refusal> {
         let mut held = slot.held.lock().await;
-        let plan = plan_of(personality, asked)?;
-        let token = asked.token(&self.audiences(personality, &plan))?;
         let token_hash = token.expose(sha256);
         if let Some(held) = &*held
             && self.is_good(held, asked, &token_hash)
@@ -185,23 +229,26 @@ impl Provider {
             self.metrics.answered_from_memory();
             return Ok(self.answer(slot, held));
         }
-        match self.make(personality, &plan, asked, token, held.as_ref()).await {
+        match self.make(personality, plan, asked, (token, has_pod), held.as_ref()).await {
             Ok(made) => {
-                note(&plan, asked, &made.files);
+                logged::made(plan, &made);
                 let answer = self.answer(slot, &made);
                 *held = Some(made);
                 Ok(answer)
             }
-            Err(Failed { refusal, is_away: true, .. }) => match &*held {
-                // It has these files already: the volume is the same, and so is the pod.
-                Some(held) if held.asked.fingerprint == asked.fingerprint => {
-                    tracing::warn!(pod = asked.pod, "the service is away; a volume stays as it is");
-                    Ok(self.answer(slot, held))
-                }
-                Some(_) | None => Err(refusal),
-            },
+            Err(Failed { refusal, is_away: true, .. }) => {
+                self.stays(slot, held.as_ref(), asked).ok_or(refusal)
+            }
             Err(Failed { refusal, is_away: false, .. }) => Err(refusal),
         }
+    }
+
+    /// What a pod has already, while the service is away: when the volume is the same, it stays as
+    /// it is.
+    fn stays(&self, slot: &Slot, held: Option<&Held>, asked: &Asked) -> Option<MountResponse> {
+        let held = held.filter(|held| held.asked.fingerprint == asked.fingerprint)?;
+        tracing::warn!(pod = asked.pod, "the service is away; a volume stays as it is");
+        Some(self.answer(slot, held))
     }
 
     /// Whether a volume answers what is asked, without asking the service.
@@ -218,9 +265,13 @@ impl Provider {
 
     /// The driver writes what it is answered.
     fn answer(&self, slot: &Slot, held: &Held) -> MountResponse {
-        if slot.tell(held, true) {
+        if let Some(before) = slot.tell(held, true) {
             self.wake.notify_one();
+            if !before.delivered.is_empty() && before.delivered != held.versions {
+                self.announce(slot, None);
+            }
         }
+        logged::size(slot, held);
         response(&held.files)
     }
 
@@ -239,6 +290,7 @@ impl Provider {
     pub(super) async fn renew(&self, slot: &Slot) -> Result<bool, Failed> {
         let mut held = slot.held.lock().await;
         let Some(before) = &mut *held else { return Ok(false) };
+        let patience = WRITTEN.saturating_sub(before.made_at.elapsed());
         let made = match self.made_anew(before).await {
             Ok(made) => made,
             Err(failed) => {
@@ -246,17 +298,21 @@ impl Provider {
                 return Err(failed);
             }
         };
-        let is_delivered = self.deliver(&made);
-        if slot.tell(&made, is_delivered) {
+        let is_delivered = self.deliver(&made, patience).await;
+        if slot.tell(&made, is_delivered).is_some() {
             self.wake.notify_one();
         }
         *held = Some(made);
         Ok(is_delivered)
     }
 
-    /// Tells the people of a pod what became of its volume, and why it was kept if it was.
+    /// Tells the people of a pod what became of its volume, and why it was kept if it was: once,
+    /// however often the kubelet asks.
     pub(super) fn announce(&self, slot: &Slot, kept_because: Option<String>) {
         if let (Some(herald), Some(pod)) = (&self.herald, slot.told().pod) {
+            if !slot.keep(kept_because.as_deref()) && kept_because.is_some() {
+                return;
+            }
             let Holder { namespace, pod, pod_uid, .. } = pod;
             herald.tell(VolumeNews { namespace, pod, pod_uid, kept_because });
         }
@@ -265,15 +321,24 @@ impl Provider {
     async fn made_anew(&self, before: &Held) -> Result<Held, Failed> {
         let (personality, asked) = (before.personality, &before.asked);
         let plan = plan_of(personality, asked)?;
-        self.make(personality, &plan, asked, &before.token, Some(before)).await
+        let token = (&before.token, before.has_pod);
+        self.make(personality, &plan, asked, token, Some(before)).await
     }
 
-    /// Writes a mounted volume; whether that was done.
-    fn deliver(&self, made: &Held) -> bool {
+    /// Writes a mounted volume; whether that was done. One that the driver is about to write for the
+    /// first time is waited for.
+    async fn deliver(&self, made: &Held, patience: Duration) -> bool {
         let kubelet = self.config.kubelet.as_ref().filter(|_| self.config.push);
         let Some(kubelet) = kubelet else { return false };
         let place = (made.asked.target.as_str(), made.asked.pod_uid.as_str());
-        let Err(error) = replace(kubelet, place, &made.files) else { return true };
+        let until = Instant::now() + patience;
+        let error = loop {
+            match replace(kubelet, place, &made.files) {
+                Ok(()) => return true,
+                Err(VolumeError::NotMounted) if Instant::now() < until => sleep(LOOK).await,
+                Err(error) => break error,
+            }
+        };
         let (pod, cause) = (made.asked.pod.as_str(), std::error::Error::source(&error));
         tracing::warn!(pod, %error, cause, "a volume changes when the kubelet asks for it again");
         false
@@ -345,17 +410,21 @@ impl Provider {
         personality: Personality,
         plan: &Plan,
         asked: &Asked,
-        token: &SecretVec,
+        (token, has_pod): (&SecretVec, bool),
         before: Option<&Held>,
     ) -> Result<Held, Failed> {
         let role = self.role(plan, asked)?;
         let token_hash = token.expose(sha256);
-        check_pod(token, asked)?;
+        if !has_pod && let Some(refusal) = of_accounts(plan, asked) {
+            return Err(refusal.into());
+        }
         let kept = before.and_then(|held| held.session_for(&token_hash, &role));
         let whom = Whom { asked, role: &role };
-        let Read { values, session, is_live } = self.read(plan, whom, token, kept).await?;
+        let read = self.read(plan, whom, (token, has_pod), kept).await?;
+        let Read { values, session, is_live } = read;
         let ask_after = values.values().flatten().filter_map(|read| read.ask_after).min();
-        let (mut files, values) = rendered(plan, asked, values).await?;
+        let most = self.config.max_volume_bytes;
+        let (mut files, values) = rendered(plan, asked, values, most).await?;
         keep_bytes(&mut files, before);
         let (seen, versions) = versions_of(&values);
         Ok(Held {
@@ -364,6 +433,7 @@ impl Provider {
             token: token.expose(SecretVec::copy_of),
             token_hash,
             token_ends_at: end_of(token),
+            has_pod,
             session: session.filter(|_| is_live),
             role,
             files,
@@ -372,7 +442,7 @@ impl Provider {
             made_at: Instant::now(),
             behind_since: None,
             ask_again_at: ask_after.map(|pause| Instant::now() + pause),
-            is_untold: !is_live || values.keys().any(is_untold),
+            is_untold: !is_live || !has_pod || values.keys().any(is_untold),
         })
     }
 
@@ -402,7 +472,11 @@ fn place(personality: Personality, asked: &Asked) -> [u8; 32] {
         &asked.service_account,
         asked.class(),
     ];
-    let parts: Vec<&[u8]> = parts.iter().flat_map(|part| [part.as_bytes(), b"\0"]).collect();
+    let mut parts: Vec<&[u8]> = parts.iter().flat_map(|part| [part.as_bytes(), b"\0"]).collect();
+    if asked.class().is_empty() {
+        // A controller has one place for all that it asks for, and names no class.
+        parts.push(&asked.fingerprint);
+    }
     sha256_of(&parts)
 }
 
@@ -428,9 +502,10 @@ async fn rendered(
     plan: &Plan,
     asked: &Asked,
     values: Values,
+    most: usize,
 ) -> Result<(Vec<Rendered>, Values), Refusal> {
     let (wanted, who) = (plan.files.clone(), asked.who());
-    let render = move || render_all(&wanted, &values, &who).map(|files| (files, values));
+    let render = move || render_all(&wanted, &values, &who, most).map(|files| (files, values));
     let rendered = tokio::task::spawn_blocking(render).await;
     rendered.map_err(|_| Refusal::Unready(INTERNAL.to_owned()))?
 }
@@ -471,28 +546,6 @@ fn is_untold(source: &Source) -> bool {
         Which::Number(_) | Which::Account => false,
         Which::Stage(stage) => !matches!(stage.as_str(), "current" | "previous"),
     }
-}
-
-/// Tells the log what was made, and what of the class nobody heeded.
-fn note(plan: &Plan, asked: &Asked, files: &[Rendered]) {
-    let ignored: Vec<_> = plan.ignored.iter().map(String::as_str).collect();
-    if !ignored.is_empty() {
-        let ignored = ignored.join(", ");
-        tracing::warn!(
-            namespace = asked.namespace,
-            pod = asked.pod,
-            ignored,
-            "parameters of the class are not heeded"
-        );
-    }
-    tracing::info!(
-        namespace = asked.namespace,
-        service_account = asked.service_account,
-        pod = asked.pod,
-        pod_uid = asked.pod_uid,
-        files = files.len(),
-        "a volume was made"
-    );
 }
 
 fn response(files: &[Rendered]) -> MountResponse {

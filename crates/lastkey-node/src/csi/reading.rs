@@ -45,7 +45,7 @@ impl Provider {
         &self,
         plan: &Plan,
         whom: Whom<'_>,
-        token: &SecretVec,
+        (token, has_pod): (&SecretVec, bool),
         kept: Option<Arc<PodSession>>,
     ) -> Result<Read, Failed> {
         let identity = self.identity(token, whom.role);
@@ -61,7 +61,8 @@ impl Provider {
                 }
             }
         }
-        let session = self.open_session(whom.asked, token, whom.role, identity).await?;
+        let opened = self.open_session(whom.asked, (token, has_pod), whom.role, identity);
+        let session = opened.await?;
         let reader = Reader { session: session.as_ref(), identity };
         let (values, is_live) = self.read_all(plan, whom, reader).await?;
         Ok(Read { values, session, is_live })
@@ -78,7 +79,7 @@ impl Provider {
     async fn open_session(
         &self,
         asked: &Asked,
-        token: &SecretVec,
+        (token, has_pod): (&SecretVec, bool),
         role: &str,
         identity: Option<&Identity>,
     ) -> Result<Option<Arc<PodSession>>, Failed> {
@@ -95,7 +96,7 @@ impl Provider {
             }
             (SecretError::Away(_) | SecretError::Refused { .. }, _, _) => {}
         }
-        Err(Failed::of(of_session(&asked.who(), role, &error), &error))
+        Err(Failed::of(of_session(&asked.who(), (role, has_pod), &error), &error))
     }
 
     /// Reads every secret of a plan once; and whether all came from the service.

@@ -6,7 +6,7 @@
 
 use tonic::{Code, Status};
 
-use super::plan::Source;
+use super::plan::{Plan, Source, Wanted};
 use super::request::Asked;
 use crate::ports::{SecretError, Which};
 
@@ -138,17 +138,43 @@ fn remedy(source: &Source, Whom { asked, role }: Whom<'_>) -> String {
     }
 }
 
-/// The refusal of a session.
-pub(super) fn of_session(who: &str, role: &str, error: &SecretError) -> Refusal {
+/// The refusal of accounts of databases for a token that is bound to no pod, if a plan has any: each
+/// would be another one, and nobody would say when it is not needed any more.
+pub(super) fn of_accounts(plan: &Plan, asked: &Asked) -> Option<Refusal> {
+    let is_account = |source: &&Source| source.which == Which::Account;
+    let account = |file: &Wanted| {
+        let source = file.content.sources().into_iter().find(is_account)?;
+        Some(Refusal::Invalid(format!(
+            "object {} for {}: an account of a database by the role {} lives as long as its pod, \
+             and this token is bound to none. Mount it in a pod, or write account and password as \
+             a secret",
+            file.object,
+            asked.class_of_whom(),
+            source.name
+        )))
+    };
+    plan.files.iter().find_map(account)
+}
+
+/// The refusal of a session in a role, by a token that is bound to a pod or to none.
+pub(super) fn of_session(who: &str, (role, has_pod): (&str, bool), error: &SecretError) -> Refusal {
     match error {
         SecretError::Away(_) => Refusal::Unready(format!(
             "{who}: Lastkey does not answer; the pod starts when it does. Look at the log of \
              lastkey secrets-provider on this node"
         )),
-        SecretError::Refused { code, .. } if is_no(code) => Refusal::Denied(format!(
-            "{who} may not take the role {role} ({code}). `lastkey role show {role}` says who \
-             may, and `lastkey audit search --action sts:OpenSession` why not this one"
-        )),
+        SecretError::Refused { code, .. } if is_no(code) => {
+            let unbound = if has_pod {
+                ""
+            } else {
+                " The token is bound to no pod: a role is for such tokens when it was made with \
+                 --allow-without-pod."
+            };
+            Refusal::Denied(format!(
+                "{who} may not take the role {role} ({code}).{unbound} `lastkey role show {role}` \
+                 says who may, and `lastkey audit search --action sts:OpenSession` why not this one"
+            ))
+        }
         SecretError::Refused { code, message } => {
             Refusal::Unready(format!("{who}, role {role}: {message} ({code})"))
         }
@@ -192,8 +218,10 @@ mod tests {
         let secret = current("prod/db");
         let account = Source { name: "db-app".to_owned(), which: Which::Account };
         for error in &errors {
-            let session = of_session("b", "r", error);
-            assert!(!not_final.contains(&session.status().code()), "{session}");
+            for has_pod in [true, false] {
+                let session = of_session("b", ("r", has_pod), error);
+                assert!(!not_final.contains(&session.status().code()), "{session}");
+            }
             for source in [&secret, &account] {
                 let refusal = of_object("the-object", source, whom, error);
                 assert!(!not_final.contains(&refusal.status().code()), "{refusal}");
@@ -212,5 +240,9 @@ mod tests {
             assert!(said.contains(part), "{said}");
         }
         assert!(denied(&account).contains("DatabaseRole::\"db-app\""), "{}", denied(&account));
+        for (has_pod, is_told) in [(true, false), (false, true)] {
+            let said = of_session("b", ("r", has_pod), &refused("Unauthenticated")).to_string();
+            assert_eq!(said.contains("--allow-without-pod"), is_told, "{said}");
+        }
     }
 }

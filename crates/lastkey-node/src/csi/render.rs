@@ -21,8 +21,8 @@ use super::refusal::Refusal;
 use super::{format, keystore, query, template};
 use crate::ports::{ReadSecret, ReadValue};
 
-/// A driver reads answers of 4 MiB; this is without what frames them.
-const MAX_ANSWER_LEN: usize = (4 << 20) - (64 << 10);
+/// What frames an answer beside its files, at most.
+const ANSWER_OVERHEAD: usize = 64 << 10;
 /// What frames a file in an answer, at most.
 const FILE_OVERHEAD: usize = 64;
 /// What the secrets of one template may have together, in bytes.
@@ -53,18 +53,19 @@ enum Gap {
     Wrong(String),
 }
 
-/// Renders all objects of a volume. It stops at what a driver does not take, so that a class makes
-/// little more of its secrets than that.
+/// Renders all objects of a volume, for a driver that reads answers of `most` bytes. It stops at what
+/// that does not take, so that a class makes little more of its secrets than that.
 pub(super) fn render_all(
     wanted: &[Wanted],
     values: &Values,
     who: &str,
+    most: usize,
 ) -> Result<Vec<Rendered>, Refusal> {
     let begun = Instant::now();
     let mut files = Vec::new();
     for one in wanted {
         files.extend(render(one, values, who)?);
-        check_size(&files).map_err(|refusal| refusal.for_whom(who))?;
+        check_size(&files, most).map_err(|refusal| refusal.for_whom(who))?;
         if begun.elapsed() > MAX_TIME {
             return Err(Refusal::Invalid(format!(
                 "{who}: the files of the volume take longer than {} s to make, up to object {}; \
@@ -79,14 +80,23 @@ pub(super) fn render_all(
     Ok(files)
 }
 
-fn check_size(files: &[Rendered]) -> Result<(), Refusal> {
-    let len = |file: &Rendered| file.contents.len() + 2 * file.path.len() + FILE_OVERHEAD;
-    let total: usize = files.iter().map(len).sum();
-    match files.iter().max_by_key(|file| len(file)) {
-        Some(largest) if total > MAX_ANSWER_LEN => Err(Refusal::Invalid(format!(
-            "the files of the volume have {total} bytes or more, and a driver takes \
-             {MAX_ANSWER_LEN}; the largest is {} of object {} with {} bytes. Mount less, or in \
-             several volumes",
+/// What files have in an answer, in bytes.
+pub(super) fn len_of(files: &[Rendered]) -> usize {
+    files.iter().map(len_in_answer).sum()
+}
+
+fn len_in_answer(file: &Rendered) -> usize {
+    file.contents.len() + 2 * file.path.len() + FILE_OVERHEAD
+}
+
+fn check_size(files: &[Rendered], most: usize) -> Result<(), Refusal> {
+    let total = len_of(files);
+    let most = most.saturating_sub(ANSWER_OVERHEAD);
+    match files.iter().max_by_key(|file| len_in_answer(file)) {
+        Some(largest) if total > most => Err(Refusal::Invalid(format!(
+            "the files of the volume have {total} bytes or more, and {most} fit (--max-volume-bytes \
+             of the provider, --max-call-recv-msg-size of the driver); the largest is {} of object \
+             {} with {} bytes. Mount less, or in several volumes",
             largest.path,
             largest.object,
             largest.contents.len()
@@ -327,6 +337,9 @@ mod tests {
     use super::super::dialect::Personality;
     use super::super::plan::current;
     use super::*;
+    use crate::csi::ProviderConfig;
+
+    const MOST: usize = ProviderConfig::USUAL_VOLUME_BYTES;
 
     fn read(value: ReadValue, version: u32) -> Option<Arc<ReadSecret>> {
         let made_at = "2026".to_owned();
@@ -356,7 +369,7 @@ mod tests {
     fn all(objects: &str, version: u32) -> Result<Vec<Rendered>, Refusal> {
         let parameters = [("objects".to_owned(), objects.to_owned())].into();
         let plan = Personality::Lastkey.plan(&parameters, 0o644)?;
-        render_all(&plan.files, &values(version), "n/s")
+        render_all(&plan.files, &values(version), "n/s", MOST)
     }
 
     #[track_caller]
@@ -431,7 +444,7 @@ mod tests {
             let plan = Personality::Lastkey
                 .plan(&[("objects".to_owned(), objects.to_owned())].into(), 0o644);
             let values = [(current("s"), opaque(&json(count)))].into();
-            render_all(&plan.unwrap().files, &values, "n/s").map(|files| files.len())
+            render_all(&plan.unwrap().files, &values, "n/s", MOST).map(|files| files.len())
         };
         assert_eq!(each(512, "- {secret: s, fields: all}"), Ok(512));
         let twice = "- {secret: s, fields: all}\n- {secret: s, fields: all, prefix: b/}";

@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Personality, Provider, ProviderConfig, Providers};
+use super::{Personality, Provider, ProviderConfig, Providers, Refusal};
 use crate::page::Shown as _;
 use crate::ports::{
-    News, PodSession, Question, ReadSecret, ReadValue, SecretError, SecretOps, Which,
+    News, PodSession, Question, ReadSecret, ReadValue, SecretError, SecretOps, VolumeHerald,
+    VolumeNews, Which,
 };
 
 /// Gives `value N` at version N of any secret.
@@ -105,6 +106,11 @@ impl SecretOps for Service {
 }
 
 pub(super) fn provider(kubelet: Option<PathBuf>) -> (Arc<Service>, Arc<Provider>) {
+    let (service, provider) = made(kubelet);
+    (service, Arc::new(provider))
+}
+
+fn made(kubelet: Option<PathBuf>) -> (Arc<Service>, Provider) {
     let service = Arc::new(Service::default());
     let config = ProviderConfig {
         version: "test".to_owned(),
@@ -112,9 +118,10 @@ pub(super) fn provider(kubelet: Option<PathBuf>) -> (Arc<Service>, Arc<Provider>
         kubelet,
         push: true,
         audiences: vec!["lastkey".to_owned()],
+        max_volume_bytes: ProviderConfig::USUAL_VOLUME_BYTES,
     };
     let port: Arc<dyn SecretOps> = service.clone();
-    (service, Arc::new(Provider::new(config, port, None).unwrap()))
+    (service, Provider::new(config, port, None).unwrap())
 }
 
 /// The token of a pod; `serial` makes another one of the same pod.
@@ -123,10 +130,18 @@ pub(super) fn token(pod: &str, serial: u32) -> String {
     format!("h.{}.{serial}", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
+/// The token of an account that is bound to no pod, as a controller asks for it.
+fn token_without_pod(account: &str) -> String {
+    let bound = json!({ "namespace": "n", "serviceaccount": { "name": account, "uid": "x" } });
+    let claims = json!({ "exp": 4_000_000_000_u64, "kubernetes.io": bound });
+    format!("h.{}.1", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
 pub(super) fn request(pod: &str, token: &str) -> MountRequest {
     let tokens = json!({ "lastkey": { "token": token } }).to_string();
     let attributes = json!({
-        "role": "r", "objects": "- {secret: a/b}\n- {secret: a/c, optional: true}",
+        "secretProviderClass": "c", "role": "r",
+        "objects": "- {secret: a/b}\n- {secret: a/c, optional: true}",
         "csi.storage.k8s.io/pod.uid": pod, "csi.storage.k8s.io/pod.namespace": "n",
         "csi.storage.k8s.io/pod.name": "p", "csi.storage.k8s.io/serviceAccount.name": "s",
         "csi.storage.k8s.io/serviceAccount.tokens": tokens,
@@ -232,6 +247,33 @@ async fn volume_that_was_read_before_a_change_and_made_after_it_gets_the_new_ver
     let asked = service.asked.lock().unwrap().len();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((service.calls(), service.asked.lock().unwrap().len()), (calls, asked));
+    watching.abort();
+}
+
+/// The same where mounted volumes are written: the driver has to write it first.
+#[tokio::test(start_paused = true)]
+async fn volume_that_the_driver_is_about_to_write_gets_the_new_version_after_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let (service, provider) = provider(Some(folder.path().to_owned()));
+    mounted(&provider, &request("u", &token("u", 1))).await;
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    service.version.store(1, Ordering::SeqCst);
+    service.changed.notify_one();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Read before the change, by the look of it.
+    service.version.store(0, Ordering::SeqCst);
+    let volume = folder.path().join("pods/v/volumes/kubernetes.io~csi/a/mount");
+    let mut late = request("v", &token("v", 1));
+    volume.to_str().unwrap().clone_into(&mut late.target_path);
+    assert_eq!(mounted(&provider, &late).await, "value 1");
+    service.version.store(1, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    std::fs::create_dir_all(volume.join("..1")).unwrap();
+    std::fs::write(volume.join("..1/b"), "value 1").unwrap();
+    std::os::unix::fs::symlink("..1", volume.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/b", volume.join("b")).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(std::fs::read_to_string(volume.join("b")).unwrap(), "value 2");
     watching.abort();
 }
 
@@ -426,4 +468,159 @@ async fn secrets_of_a_volume_are_read_a_few_at_a_time() {
     mounted(&provider, &asked).await;
     assert_eq!(service.calls(), 101);
     assert_eq!(service.most_reads.load(Ordering::SeqCst), 16);
+}
+
+/// As the controller for Kubernetes Secrets asks: in the name of its own pod, by the token of an account
+/// that is bound to none, and without a class.
+fn request_without_pod(account: &str, object: &str) -> MountRequest {
+    let mut asked = request("controller", &token_without_pod(account));
+    let mut attributes: Value = serde_json::from_str(&asked.attributes).unwrap();
+    attributes.as_object_mut().unwrap().remove("secretProviderClass");
+    attributes["objects"] = object.into();
+    asked.attributes = attributes.to_string();
+    asked
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_pod_is_answered_and_nobody_is_told_of_it() {
+    let (service, provider) = provider(None);
+    let watching = tokio::spawn(Arc::clone(&provider).watch());
+    let asked = request_without_pod("s", "- {secret: a/b}");
+    assert_eq!(mounted(&provider, &asked).await, "value 1");
+    let calls = service.calls();
+    service.version.store(1, Ordering::SeqCst);
+    service.changed.notify_one();
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    // Nobody tells of changes, so it is read again after a minute and not before.
+    assert_eq!(mounted(&provider, &asked).await, "value 1");
+    assert_eq!(service.calls(), calls);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(mounted(&provider, &asked).await, "value 2");
+    tokio::time::sleep(Duration::from_secs(180)).await;
+    let questions = service.asked.lock().unwrap().clone();
+    let is_about_nobody = |one: &Question| {
+        one.seen.is_empty() && one.holders.as_ref().is_none_or(std::vec::Vec::is_empty)
+    };
+    assert!(questions.iter().all(is_about_nobody), "{questions:?}");
+    assert_eq!(provider.slots().len(), 1);
+    // It is forgotten, whether or not anything else happens.
+    tokio::time::sleep(Duration::from_secs(7_200)).await;
+    assert!(provider.slots().is_empty());
+    assert!(!watching.is_finished());
+    watching.abort();
+}
+
+#[tokio::test]
+async fn classes_that_a_controller_does_not_name_are_kept_side_by_side() {
+    let (service, provider) = provider(None);
+    let both = ["- {secret: a/b}", "- {secret: a/c}"].map(|one| request_without_pod("s", one));
+    for asked in &both {
+        mounted(&provider, asked).await;
+    }
+    let calls = service.calls();
+    for asked in &both {
+        mounted(&provider, asked).await;
+    }
+    assert_eq!((service.calls(), provider.slots().len()), (calls, 2));
+}
+
+#[tokio::test]
+async fn without_a_pod_there_is_no_account_of_a_database_and_none_of_another_service_account() {
+    let (service, provider) = provider(None);
+    for (asked, words) in [
+        (
+            request_without_pod("s", "- {database: shop-app, path: db}"),
+            ["object shop-app", "bound to none"],
+        ),
+        (
+            request_without_pod(
+                "s",
+                "- {path: dsn, template: '{{ db.username }}', databases: {db: shop-app}}",
+            ),
+            ["object dsn", "by the role shop-app"],
+        ),
+        (
+            request_without_pod("somebody-else", "- {secret: a/b}"),
+            ["service account n/s", "another service account"],
+        ),
+    ] {
+        let refused = provider.mount(Personality::Lastkey, &asked).await.unwrap_err().to_string();
+        for word in words {
+            assert!(refused.contains(word), "{word}: {refused}");
+        }
+    }
+    assert_eq!(service.calls(), 0);
+}
+
+/// A server may take a call and never answer it; a driver waits two minutes and tells nobody.
+#[tokio::test(start_paused = true)]
+async fn driver_is_answered_in_time_whatever_the_service_does() {
+    let (service, provider) = provider(None);
+    mounted(&provider, &request("u", &token("u", 1))).await;
+    *service.delay.lock().unwrap() = Duration::from_secs(7_200);
+    let (asked, begun) = (request("u", &token("u", 2)), Instant::now());
+    // A volume that is mounted stays, however many ask for it at once.
+    let (first, second, third) = tokio::join!(
+        mounted(&provider, &asked),
+        mounted(&provider, &asked),
+        mounted(&provider, &asked)
+    );
+    assert_eq!([first, second, third], ["value 1"; 3]);
+    assert_eq!(begun.elapsed().as_secs(), 60);
+    // The first one of a pod is refused, with a final code.
+    let asked = request("v", &token("v", 1));
+    let refused = provider.mount(Personality::Lastkey, &asked).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Unready(_)), "{refused:?}");
+    assert!(refused.to_string().contains("within 60 s"), "{refused}");
+    assert_eq!(begun.elapsed().as_secs(), 120);
+    // Another class of the same pod is another volume than the one that it has.
+    let mut asked = request("u", &token("u", 2));
+    asked.attributes = asked.attributes.replace("a/b", "a/d");
+    provider.mount(Personality::Lastkey, &asked).await.unwrap_err();
+    *service.delay.lock().unwrap() = Duration::ZERO;
+    assert_eq!(mounted(&provider, &request("v", &token("v", 1))).await, "value 1");
+}
+
+/// Why volumes were kept, or nothing for those that were renewed.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Option<String>>>);
+
+impl VolumeHerald for Heard {
+    fn tell(&self, news: VolumeNews) {
+        self.0.lock().unwrap().push(news.kept_because);
+    }
+}
+
+/// The driver tells nobody when a mounted volume is refused, and the kubelet asks each minute.
+#[tokio::test]
+async fn refusal_of_a_mounted_volume_is_told_once_and_so_is_what_came_after_it() {
+    let heard = Arc::new(Heard::default());
+    let (service, provider) = made(None);
+    let provider = provider.announced_by(heard.clone());
+    let mount = async |serial: u32| {
+        let mut asked = request("u", &token("u", serial));
+        asked.attributes = asked.attributes.replace("\\n- {secret: a/c, optional: true}", "");
+        provider.mount(Personality::Lastkey, &asked).await.is_ok()
+    };
+    let count = || heard.0.lock().unwrap().len();
+    *service.refuses.lock().unwrap() = Some("AccessDenied");
+    assert!(!mount(1).await);
+    *service.refuses.lock().unwrap() = None;
+    assert!(mount(1).await && mount(2).await);
+    assert_eq!(count(), 0, "the driver tells of a first mount itself");
+    *service.refuses.lock().unwrap() = Some("AccessDenied");
+    for _ in 0..3 {
+        assert!(!mount(3).await);
+    }
+    assert_eq!(count(), 1);
+    assert!(heard.0.lock().unwrap()[0].as_ref().is_some_and(|why| why.contains("a/b")));
+    *service.refuses.lock().unwrap() = Some("KeyState");
+    assert!(!mount(3).await);
+    assert_eq!(count(), 2, "another reason is news");
+    *service.refuses.lock().unwrap() = None;
+    assert!(mount(3).await && mount(3).await);
+    service.version.store(1, Ordering::SeqCst);
+    assert!(mount(4).await && mount(5).await);
+    let all = heard.0.lock().unwrap().clone();
+    assert_eq!(all[2..], [None, None], "put right, and then renewed");
 }

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use lastkey_crypto::digest::sha256_of;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::held::{Slot, Told};
-use super::provider::Provider;
+use super::provider::{FORGOTTEN, Provider};
 use crate::ports::{Holder, News, Question, SecretError, Seen};
 
 /// Names of one question.
@@ -91,6 +91,8 @@ impl Provider {
                 tokio::select! {
                     () = self.wake.notified() => sleep(GATHER).await,
                     () = sleep_until(self.begun_at + LEARNS), if self.learns() => {}
+                    // Nobody wakes it for volumes that are no longer asked for.
+                    () = sleep(FORGOTTEN) => {}
                 }
                 continue;
             };
@@ -220,11 +222,16 @@ impl Provider {
                 memory.sent = None;
                 sleep(AWAY).await;
             }
-            // Its certificate is being renewed, or is void.
+            // Its certificate is being renewed, or is void, or there is none.
             Err(SecretError::Refused { code, .. }) if code == "Unauthenticated" => {
                 self.mark_untold();
                 memory.sent = None;
-                sleep(AWAY).await;
+                if self.slots().iter().any(|slot| slot.told().pod.is_some()) {
+                    sleep(AWAY).await;
+                } else {
+                    // There is nothing to tell before a pod has something.
+                    drop(timeout(DENIED, self.wake.notified()).await);
+                }
             }
             Err(SecretError::Refused { code, message }) => {
                 tracing::warn!(

@@ -307,7 +307,8 @@ pub(crate) fn cluster_trust(cluster: &Cluster) -> Result<ClusterTrust, Error> {
         max_lifetime: Duration::from_secs(cluster.max_token_secs),
         leeway: LEEWAY,
         allow_other_audiences: false,
-        allow_without_pod: false,
+        // Whether they open a session is said by the role.
+        allow_without_pod: true,
         allow_secret_bound: false,
     })
 }

@@ -177,7 +177,7 @@ impl Access {
 }
 
 fn becoming(role: &Role) -> Option<String> {
-    let RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts } = &role.holders
+    let RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts, .. } = &role.holders
     else {
         return None;
     };

@@ -120,7 +120,8 @@ impl Engine {
         peer: &Peer,
         provider: Name,
     ) -> Result<LoginPlace, Error> {
-        let visit = Visit::of(self, id, peer, "sts:ReadProvider", format!("provider/{provider}"));
+        let target = format!("provider/{provider}");
+        let visit = Visit::of(self, id, peer, "sts:ReadProvider", target).for_all();
         let found = self.read_one::<Provider>(&RecordPath::provider(&provider)).await;
         let place = found.map_err(Refused::Other).and_then(|found| {
             // Where no token is taken, nobody logs in.
@@ -160,12 +161,18 @@ impl Access {
     fn judge(&self, request: &Request, now: Timestamp) -> Result<Judged, Refused> {
         let role = self.roles.get(&request.role).ok_or(Refused::Token("no_such_role"))?;
         let (subject, strength, audiences) = match &role.holders {
-            RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts } => {
+            RoleHolders::ServiceAccounts {
+                cluster,
+                namespaces,
+                service_accounts,
+                allow_without_pod,
+            } => {
                 let binding = ServiceAccountBinding {
                     cluster: cluster.as_str().to_owned(),
                     namespaces: namespaces.clone(),
                     service_accounts: service_accounts.clone(),
                     service_account_uid: None,
+                    allow_without_pod: *allow_without_pod,
                 };
                 let trust = self.clusters.get(cluster);
                 let trust = trust.ok_or_else(|| Error::Internal(gone()))?;

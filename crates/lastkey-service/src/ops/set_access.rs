@@ -222,7 +222,7 @@ impl Engine {
             return Err(Error::invalid("name", "this name is kept for a role of administrators"));
         }
         check_policy_len(&request.policy)?;
-        check_holders(&request.holders)?;
+        check_holders(&request.holders, request.by_node_agent)?;
         let max_session_secs = request.max_session_secs.unwrap_or(USUAL_MAX_SESSION_SECS);
         if !(MIN_SESSION_SECS..=MAX_SESSION_SECS).contains(&max_session_secs) {
             return Err(Error::invalid("max_session_seconds", "expected 60 to 43200"));
@@ -424,8 +424,13 @@ fn check_policy_len(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_holders(holders: &RoleHolders) -> Result<(), Error> {
+fn check_holders(holders: &RoleHolders, by_node_agent: bool) -> Result<(), Error> {
     match holders {
+        RoleHolders::ServiceAccounts { allow_without_pod: true, .. } if by_node_agent => {
+            let message = "with `by_node_agent` a session is good on the node of its pod alone, and \
+                           who has no pod has no node; make a role of its own for them";
+            Err(Error::invalid("allow_without_pod", message))
+        }
         RoleHolders::ServiceAccounts { namespaces, service_accounts, .. } => {
             check_list("namespaces", namespaces, 1)?;
             check_list("service_accounts", service_accounts, 1)

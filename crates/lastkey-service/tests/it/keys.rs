@@ -82,6 +82,7 @@ async fn caller_who_goes_away_ends_neither_the_fetch_nor_the_pause_after_it() {
         cluster: name.clone(),
         namespaces: vec!["shop".to_owned()],
         service_accounts: vec!["*".to_owned()],
+        allow_without_pod: false,
     };
     let policy = "permit(principal in Role::\"shop\", action, resource);".to_owned();
     let role = RoleRequest { holders, policy, max_session_secs: None, by_node_agent: false };

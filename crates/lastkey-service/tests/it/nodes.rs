@@ -75,6 +75,7 @@ impl Cluster {
                 cluster: name(text),
                 namespaces: vec!["shop".to_owned()],
                 service_accounts: vec!["*".to_owned()],
+                allow_without_pod: false,
             },
             policy: format!("permit(principal in Role::\"{text}\", action, resource);"),
             max_session_secs: None,

@@ -174,16 +174,25 @@ struct AccountsV1<'a> {
     namespaces: Vec<&'a str>,
     #[b(1)]
     names: Vec<&'a str>,
+    /// There when it is true.
+    #[n(2)]
+    allow_without_pod: Option<bool>,
 }
 
 impl<'a> From<&'a RoleHolders> for HoldersV1<'a> {
     fn from(holders: &'a RoleHolders) -> Self {
         match holders {
-            RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts } => Self {
+            RoleHolders::ServiceAccounts {
+                cluster,
+                namespaces,
+                service_accounts,
+                allow_without_pod,
+            } => Self {
                 of: cluster.as_str(),
                 accounts: Some(AccountsV1 {
                     namespaces: borrowed(namespaces),
                     names: borrowed(service_accounts),
+                    allow_without_pod: allow_without_pod.then_some(true),
                 }),
                 claims: None,
                 ids: None,
@@ -210,10 +219,15 @@ impl TryFrom<HoldersV1<'_>> for RoleHolders {
     fn try_from(holders: HoldersV1<'_>) -> Result<Self, DecodeError> {
         let of = name(holders.of)?;
         match (holders.accounts, holders.claims, holders.ids) {
+            // What is not so has one spelling: it is left out.
+            (Some(AccountsV1 { allow_without_pod: Some(false), .. }), None, None) => {
+                Err(DecodeError::Malformed)
+            }
             (Some(accounts), None, None) => Ok(Self::ServiceAccounts {
                 cluster: of,
                 namespaces: owned(&accounts.namespaces),
                 service_accounts: owned(&accounts.names),
+                allow_without_pod: accounts.allow_without_pod.is_some(),
             }),
             (None, Some(pairs), None) => {
                 let rising = pairs.is_sorted_by(|(a, _), (b, _)| a < b);

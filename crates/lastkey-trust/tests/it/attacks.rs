@@ -108,6 +108,7 @@ fn attack_recreated_namespace_inherits_access() {
         namespaces: vec!["payments".into()],
         service_accounts: vec!["api".into()],
         service_account_uid: Some(claims.service_account.uid.clone()),
+        allow_without_pod: false,
     };
     assert_eq!(binding.admit(&claims), Ok(()));
     binding.service_account_uid = Some("11111111-8f7e-4d6c-9b5a-493827161504".into());

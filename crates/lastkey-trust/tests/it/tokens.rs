@@ -98,6 +98,29 @@ fn token_bound_to_a_secret_is_refused_unless_it_is_allowed() {
 }
 
 #[test]
+fn token_without_a_pod_is_for_roles_that_say_so_where_the_cluster_lets_it() {
+    let token = P256.token(&without("/kubernetes.io", "pod"));
+    let mut trust = trust(&P256);
+    trust.allow_without_pod = true;
+    let claims = verify(&token, &trust, NOW).unwrap();
+    assert_eq!(claims.pod, None);
+    let bound = verify(&P256.token(&kubernetes_claims()), &trust, NOW).unwrap();
+    let binding = |account: &str, allow_without_pod| ServiceAccountBinding {
+        cluster: "prod".into(),
+        namespaces: vec!["payments".into()],
+        service_accounts: vec![account.into()],
+        service_account_uid: None,
+        allow_without_pod,
+    };
+    assert_eq!(binding("api", false).admit(&claims), Err(Refusal::PodMissing));
+    assert_eq!(binding("api", true).admit(&claims), Ok(()));
+    assert_eq!(binding("web", true).admit(&claims), Err(Refusal::ClaimMismatch));
+    for allow_without_pod in [false, true] {
+        assert_eq!(binding("api", allow_without_pod).admit(&bound), Ok(()));
+    }
+}
+
+#[test]
 fn token_of_before_bound_tokens_is_refused() {
     let mut claims = kubernetes_claims();
     claims["kubernetes.io/serviceaccount/namespace"] = json!("payments");
@@ -203,6 +226,7 @@ fn role_is_for_the_service_accounts_it_names() {
         namespaces: vec![namespace.into()],
         service_accounts: vec![account.into()],
         service_account_uid: None,
+        allow_without_pod: false,
     };
     assert!(binding("prod", "payments", "api").admit(&claims).is_ok());
     assert!(binding("prod", "pay*", "*").admit(&claims).is_ok());

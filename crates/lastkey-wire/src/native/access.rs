@@ -176,6 +176,10 @@ pub struct SetRoleRequest {
     /// Good only when a node agent on the pod's own node presents it.
     #[serde(default, skip_serializing_if = "is_off")]
     pub by_node_agent: bool,
+    /// With `cluster`: tokens that are bound to no pod count as well, such as those that a controller
+    /// asks for.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub allow_without_pod: bool,
 }
 
 /// A role.
@@ -209,6 +213,9 @@ pub struct RoleView {
     pub max_session_seconds: u64,
     /// Good only when a node agent on the pod's own node presents it.
     pub by_node_agent: bool,
+    /// Tokens that are bound to no pod count as well.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub allow_without_pod: bool,
     /// When it was made (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     pub created_at: String,

@@ -83,6 +83,7 @@ fn sorted(error: Error) -> KeyError {
         | Error::Denied
         | Error::KeyState { .. }
         | Error::SecretState { .. }
+        | Error::NoRotation
         | Error::KeyUsage
         | Error::AlreadyExists
         | Error::LimitExceeded(_)

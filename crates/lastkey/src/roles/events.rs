@@ -3,10 +3,10 @@
 //! Room      the binary, over `kube`.
 //! Source    k8s.io/api/events/v1.
 //! Holds     Nothing waits for them. An API server that is away costs the event after some attempts
-//!           and nothing else; one that refuses it, at once. The kubeconfig is read for each attempt:
-//!           what it names may be renewed, or come later.
+//!           and nothing else; one that refuses it, at once. What leads to it is read for each attempt:
+//!           it may be renewed, or come later.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,10 +17,21 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::in_cluster;
+
 /// Pauses between attempts, in seconds: two minutes in all.
 const PAUSES: [u64; 10] = [2, 5, 10, 15, 15, 15, 15, 15, 15, 15];
 /// Longest note that an API server takes, in characters that may be four bytes long.
 const MAX_NOTE: usize = 1_024 / 4;
+
+/// In whose name events are written.
+#[derive(Clone, Debug)]
+pub(super) enum By {
+    /// That of a kubeconfig.
+    Kubeconfig(PathBuf),
+    /// The account of the pod that this process runs in.
+    Account,
+}
 
 /// What is told, but for when and by which node.
 pub(super) struct Event<'a> {
@@ -101,11 +112,11 @@ impl Letter {
     }
 }
 
-/// Writes events by this kubeconfig until the end of the process.
-pub(super) async fn write(kubeconfig: PathBuf, mut waiting: mpsc::Receiver<Letter>) {
+/// Writes events until the end of the process.
+pub(super) async fn write(by: By, mut waiting: mpsc::Receiver<Letter>) {
     while let Some(letter) = waiting.recv().await {
         let mut pauses = PAUSES.iter();
-        while let Err(error) = send(&kubeconfig, &letter).await {
+        while let Err(error) = send(&by, &letter).await {
             let is_final = is_final(&error);
             let (reason, error) = (letter.reason, format!("{error:#}"));
             let pause = pauses.next().filter(|_| !is_final);
@@ -119,9 +130,13 @@ pub(super) async fn write(kubeconfig: PathBuf, mut waiting: mpsc::Receiver<Lette
     }
 }
 
-async fn send(kubeconfig: &Path, letter: &Letter) -> anyhow::Result<()> {
-    let access = Access::from_kubeconfig(kubeconfig, None)
-        .with_context(|| kubeconfig.display().to_string())?;
+async fn send(by: &By, letter: &Letter) -> anyhow::Result<()> {
+    let access = match by {
+        By::Kubeconfig(file) => {
+            Access::from_kubeconfig(file, None).with_context(|| file.display().to_string())?
+        }
+        By::Account => in_cluster::access()?,
+    };
     let cluster = Cluster::new(&Guard::new(Allowed::Any), access)?;
     cluster.create(&letter.path, &letter.body).await?;
     Ok(())

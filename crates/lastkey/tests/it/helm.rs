@@ -146,6 +146,17 @@ const AGENTS: [&[&str]; 6] = [
     ],
 ];
 
+/// A provider that writes events, and that classes may send to other servers.
+const EVENTS: &[&str] = &[
+    "server.enabled=false",
+    ADDRESS,
+    FINGERPRINT,
+    "secretsProvider.enabled=true",
+    "secretsProvider.events=true",
+    "secretsProvider.maxVolumeBytes=8388608",
+    "secretsProvider.allowAddresses={https://eu.example:8443,https://us.example/,https://ap.example:8400}",
+];
+
 const KMS_PLUGIN: &[&str] = &[
     "server.enabled=false",
     FINGERPRINT,
@@ -154,10 +165,29 @@ const KMS_PLUGIN: &[&str] = &[
     "kmsPlugin.cluster=prod",
 ];
 
+/// The objects of a chart.
 fn objects(rendered: &str) -> Vec<Value> {
     let documents = yaml::documents(rendered).into_iter();
     documents.map(|(line, text)| api_server::json(&yaml::parse(text, line).unwrap())).collect()
 }
+
+/// What the schema of the values does not take.
+const BAD_VALUES: [&str; 14] = [
+    "image.digest=sha256:12",
+    "image.repository=",
+    "storage.size=many",
+    "metrics.access=everybody",
+    "tls.names={\"}",
+    "nobodyKnows=1",
+    "image.nobodyKnows=1",
+    "volumes.refuseNamespaces={a/b}",
+    "volumes.inline.limit=much",
+    "kmsPlugin.metrics=0.0.0.0:9808",
+    "secretsProvider.events=maybe",
+    "secretsProvider.maxVolumeBytes=100",
+    "secretsProvider.allowAddresses={http://eu.example}",
+    "backup.credentialsSecret=a/b",
+];
 
 #[test]
 #[ignore = "heavy: builds helm"]
@@ -167,19 +197,7 @@ fn chart_is_linted_and_its_values_are_checked() {
     let good: Vec<&str> = image.iter().map(String::as_str).collect();
     let Some(linted) = helm(test, &["lint", "--strict"], &good) else { return };
     assert!(linted.ok().contains("0 chart(s) failed"), "{}", linted.text());
-    for bad in [
-        "image.digest=sha256:12",
-        "image.repository=",
-        "storage.size=many",
-        "metrics.access=everybody",
-        "tls.names={\"}",
-        "nobodyKnows=1",
-        "image.nobodyKnows=1",
-        "volumes.refuseNamespaces={a/b}",
-        "backup.credentialsSecret=a/b",
-        "volumes.inline.limit=much",
-        "kmsPlugin.metrics=0.0.0.0:9808",
-    ] {
+    for bad in BAD_VALUES {
         let set: Vec<&str> = good.iter().copied().chain([bad]).collect();
         let refused = helm(test, &["template", "lastkey"], &set).unwrap();
         assert_ne!(refused.code, Some(0), "{bad}");
@@ -250,7 +268,7 @@ fn credentials_of_the_bucket_come_from_a_secret_that_not_everybody_can_read() {
 #[ignore = "heavy: builds helm"]
 fn agents_are_started_by_words_that_the_binary_takes() {
     let test = "agents_are_started_by_words_that_the_binary_takes";
-    for way in AGENTS {
+    for way in AGENTS.into_iter().chain([EVENTS]) {
         let Some(rendered) = render(test, way) else { return };
         for daemon in objects(&rendered).iter().filter(|object| object["kind"] == "DaemonSet") {
             let container = &daemon["spec"]["template"]["spec"]["containers"][0];
@@ -269,9 +287,12 @@ fn agents_are_started_by_words_that_the_binary_takes() {
                 }
             }
             agent.env("LASTKEY_CA_FINGERPRINT", FINGERPRINT.split_once('=').unwrap().1);
+            // The tests may run in a pod themselves.
+            agent.env_remove("KUBERNETES_SERVICE_HOST");
             let ended = run(&mut agent, b"");
             assert_eq!(ended.code, Some(1), "{way:?}: {}", ended.text());
-            assert!(ended.stderr.contains("nowhere"), "{way:?}: {}", ended.text());
+            let words = if way == EVENTS { "this is no pod" } else { "nowhere" };
+            assert!(ended.stderr.contains(words), "{way:?}: {}", ended.text());
         }
     }
 }
@@ -292,6 +313,34 @@ fn kubelet_sends_tokens_of_pods_where_an_audience_is_named() {
         assert_eq!(spec["requiresRepublish"] == true, requests != Value::Null);
         let parameters = of("StorageClass").map(|class| &class["parameters"]["unlockRole"]);
         assert_eq!(parameters.unwrap_or(&Value::Null), &role);
+    }
+}
+
+#[test]
+#[ignore = "heavy: builds helm"]
+fn provider_may_create_events_and_reach_what_it_is_told_to_and_nothing_else() {
+    let test = "provider_may_create_events_and_reach_what_it_is_told_to_and_nothing_else";
+    for (way, has_token, ports) in
+        [(AGENTS[0], false, &[8400][..]), (EVENTS, true, &[8400, 8443, 443, 6443])]
+    {
+        let Some(rendered) = render(test, way) else { return };
+        let objects = objects(&rendered);
+        let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind);
+        let pod = &of("DaemonSet").unwrap()["spec"]["template"]["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], has_token);
+        let rules = of("ClusterRole").map(|role| role["rules"].clone());
+        let creates = json!([{ "apiGroups": ["events.k8s.io"], "resources": ["events"],
+            "verbs": ["create"] }]);
+        assert_eq!(rules, has_token.then_some(creates));
+        let bound = of("ClusterRoleBinding").map(|binding| binding["subjects"][0]["name"].clone());
+        assert_eq!(bound, has_token.then(|| pod["serviceAccountName"].clone()));
+        let [rule] = of("NetworkPolicy").unwrap()["spec"]["egress"].as_array().unwrap().as_slice()
+        else {
+            panic!("one rule")
+        };
+        let open = rule["ports"].as_array().unwrap().iter();
+        let open = open.filter(|one| one["protocol"] == "TCP" && one["port"] != 53);
+        assert_eq!(open.map(|one| &one["port"]).collect::<Vec<_>>(), ports);
     }
 }
 
@@ -342,7 +391,7 @@ fn driver_refuses_claims_of_each_namespace_that_has_a_key_service() {
 fn agents_reach_no_more_of_a_node_than_the_documents_say() {
     let test = "agents_reach_no_more_of_a_node_than_the_documents_say";
     let mut found = std::collections::BTreeSet::new();
-    for way in &AGENTS[..4] {
+    for way in AGENTS[..4].iter().chain([&EVENTS]) {
         let Some(rendered) = render(test, way) else { return };
         let mut check = lastkey(["check", "--manifests", "-", "--output", "json"]);
         let said = run(&mut check, rendered.as_bytes()).text();
@@ -452,7 +501,7 @@ fn api_server_takes_the_chart_under_the_restricted_standard() {
         let daemon = all.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
         api.create_object(&pod_of(daemon), true)
     };
-    for way in &AGENTS[..4] {
+    for way in AGENTS[..4].iter().chain([&EVENTS]) {
         let rendered = render(test, way).unwrap();
         let error = refused(&rendered).unwrap_err().to_string();
         assert!(error.contains("restricted"), "{error}");

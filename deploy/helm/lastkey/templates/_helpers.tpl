@@ -130,9 +130,14 @@ priorityClassName: {{ .Values.agents.priorityClassName | quote }}
     type: Directory
 {{- end -}}
 
-{{/* Port of the address of the server, for policies. */}}
+{{/* Port of an address, for policies. */}}
+{{- define "lastkey.portOf" -}}
+{{- regexFind ":[0-9]+$" (urlParse .).host | trimPrefix ":" | default "443" -}}
+{{- end -}}
+
+{{/* That of the server. */}}
 {{- define "lastkey.agentPort" -}}
-{{- regexFind ":[0-9]+$" (urlParse .Values.agents.address).host | trimPrefix ":" | default "443" -}}
+{{- include "lastkey.portOf" .Values.agents.address -}}
 {{- end -}}
 
 {{/* A container of kubernetes-csi beside the driver: root, because the socket is root's, and nothing else. */}}

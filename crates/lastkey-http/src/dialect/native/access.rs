@@ -191,12 +191,19 @@ fn role_view(role: Role) -> RoleView {
         policy_version: role.policy_version,
         max_session_seconds: role.max_session_secs,
         by_node_agent: role.by_node_agent,
+        allow_without_pod: false,
         created_at: rfc3339(role.created_at),
     };
     match role.holders {
-        RoleHolders::ServiceAccounts { cluster, namespaces, service_accounts } => {
+        RoleHolders::ServiceAccounts {
+            cluster,
+            namespaces,
+            service_accounts,
+            allow_without_pod,
+        } => {
             view.cluster = Some(cluster.to_string());
             (view.namespaces, view.service_accounts) = (namespaces, service_accounts);
+            view.allow_without_pod = allow_without_pod;
         }
         RoleHolders::Claims { provider, claims } => {
             view.provider = Some(provider.to_string());
@@ -212,12 +219,14 @@ fn role_view(role: Role) -> RoleView {
 
 fn holders(body: &SetRoleRequest) -> Result<RoleHolders, Syntax> {
     let of_provider = body.claims.is_some() || !body.spiffe_ids.is_empty();
-    let of_cluster = !body.namespaces.is_empty() || !body.service_accounts.is_empty();
+    let of_cluster =
+        !body.namespaces.is_empty() || !body.service_accounts.is_empty() || body.allow_without_pod;
     match (&body.cluster, &body.provider) {
         (Some(cluster), None) if !of_provider => Ok(RoleHolders::ServiceAccounts {
             cluster: name("cluster", cluster)?,
             namespaces: body.namespaces.clone(),
             service_accounts: body.service_accounts.clone(),
+            allow_without_pod: body.allow_without_pod,
         }),
         (None, Some(provider)) if !of_cluster && body.spiffe_ids.is_empty() => {
             Ok(RoleHolders::Claims {

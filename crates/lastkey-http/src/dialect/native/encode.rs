@@ -62,6 +62,7 @@ pub(super) fn settle<T>(ask: &Ask, reply: Result<T, Problem>) -> Result<Outcome<
         | Error::Denied
         | Error::KeyState { .. }
         | Error::SecretState { .. }
+        | Error::NoRotation
         | Error::KeyUsage
         | Error::Undecryptable
         | Error::Conflict

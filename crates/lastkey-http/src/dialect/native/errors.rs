@@ -50,6 +50,7 @@ pub(crate) fn detail(problem: &Problem, request_id: &str) -> ErrorDetail {
     // Who unseals needs another passphrase, and no token.
     let next = match problem {
         Problem::WrongPassphrase => Some(TRY_ANOTHER),
+        Problem::Service(Error::NoRotation) => Some(SAY_HOW),
         Problem::Service(_)
         | Problem::Syntax(_)
         | Problem::BodyTooLarge(_)
@@ -142,6 +143,10 @@ const TRY_ANOTHER: &str = "try another one, or bring shares one by one: `lastkey
                            FILE`; `lastkey status` lists the seals, and the server's log says when \
                            the record of one was changed";
 
+/// What to do for a new value when nobody said how there is one.
+const SAY_HOW: &str = "say how, such as `lastkey secret rotation set NAME --generate`, or write a \
+                       value of your own: `lastkey secret put NAME`";
+
 /// What to do about a code.
 const fn next(code: ErrorCode) -> Option<&'static str> {
     match code {
@@ -228,6 +233,16 @@ mod tests {
         assert!(advice(Error::Unauthenticated.into()).contains("LASTKEY_TOKEN"));
         let advice = advice(Problem::WrongPassphrase);
         assert!(advice.contains("--share") && !advice.contains("TOKEN"), "{advice}");
+    }
+
+    #[test]
+    fn who_rotates_what_has_no_rotation_is_told_how_there_is_a_new_value() {
+        let told = detail(&Error::NoRotation.into(), "abc");
+        assert_eq!((&*told.code, told.message.contains("no rotation")), ("SecretState", true));
+        let advice = told.next.unwrap_or_default();
+        for words in ["lastkey secret rotation set NAME", "lastkey secret put NAME"] {
+            assert!(advice.contains(words), "{advice}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lastkey_client::token_from_env;
+use lastkey_client::{Error, token_from_env};
+use lastkey_node::tokens::says_no_pod;
 use lastkey_wire::{
     SecretText,
     native::sessions::{
@@ -16,9 +17,9 @@ use lastkey_wire::{
 
 use super::{oidc, text};
 use crate::cli::{
-    args::{DryRunArgs, Span},
+    args::{DryRunArgs, Format, Span},
     failure::Failure,
-    input,
+    input, output,
     session::Session,
 };
 
@@ -141,10 +142,25 @@ pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Fail
                 policy,
                 nonce,
             };
-            client.exchange_token(&request).await?
+            client.exchange_token(&request).await.inspect_err(|error| {
+                if session.format() == Format::Table {
+                    advise(error, &request.subject_token);
+                }
+            })?
         }
     };
     session.show(&reply)
+}
+
+/// Says what the server does not: it tells nobody why a token is refused.
+fn advise(error: &Error, token: &SecretText) {
+    let is_refused = error.refusal().is_some_and(|one| one.detail.code == "Unauthenticated");
+    if is_refused && says_no_pod(&token.0) {
+        output::note(
+            "this token is bound to no pod: a role is for such tokens when it was made with \
+             --allow-without-pod",
+        );
+    }
 }
 
 /// Ends sessions of others.

@@ -69,6 +69,10 @@ pub(crate) struct CreateArgs {
     /// Good only when a node agent on the pod's own node presents it
     #[arg(long)]
     by_node_agent: bool,
+    /// Also for tokens of these ServiceAccounts that are bound to no pod, such as those that a
+    /// controller asks for
+    #[arg(long, requires = "cluster", conflicts_with = "by_node_agent")]
+    allow_without_pod: bool,
     #[command(flatten)]
     dry_run: DryRunArgs,
 }
@@ -93,6 +97,7 @@ pub(crate) async fn run(command: RoleCommand, session: &Session) -> Result<(), F
                 policy: text(&args.policy)?,
                 max_session_seconds: args.max_session.map(|span| span.seconds),
                 by_node_agent: args.by_node_agent,
+                allow_without_pod: args.allow_without_pod,
             };
             session.settle_and_show(client.set_role(&args.name, &request), args.dry_run).await
         }

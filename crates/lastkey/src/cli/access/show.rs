@@ -143,7 +143,8 @@ fn holders(role: &RoleView) -> String {
         (Some(cluster), _) => {
             let (namespaces, accounts) =
                 (role.namespaces.join(", "), role.service_accounts.join(", "));
-            format!("ServiceAccounts {accounts} of {namespaces} in cluster {cluster}")
+            let bound = if role.allow_without_pod { ", also without a pod" } else { "" };
+            format!("ServiceAccounts {accounts} of {namespaces} in cluster {cluster}{bound}")
         }
         (None, Some(_)) if !role.spiffe_ids.is_empty() => role.spiffe_ids.join(", "),
         (None, Some(provider)) => {

@@ -134,13 +134,14 @@ impl Walk<'_> {
     fn bytes(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         let file = fs::File::open(path)?;
         let len = file.metadata()?.len();
-        self.total = self.total.saturating_add(len);
-        if len > MAX_FILE_LEN || self.total > MAX_TOTAL_LEN {
+        let total = self.total.saturating_add(len);
+        if len > MAX_FILE_LEN || total > MAX_TOTAL_LEN {
             let message = format!(
                 "too large: {len} bytes; {MAX_FILE_LEN} in a file and {MAX_TOTAL_LEN} in all are read"
             );
             return Err(io::Error::other(message));
         }
+        self.total = total;
         let mut bytes = Vec::new();
         file.take(MAX_FILE_LEN).read_to_end(&mut bytes)?;
         Ok(bytes)

@@ -75,7 +75,11 @@ impl Running {
         let mut child = command.spawn().map_err(failed)?;
         // A handle and no number: it never means another process.
         let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-        let handle = handle.map_err(|cause| failed(cause.into()))?;
+        let handle = handle.map_err(|cause| {
+            // It has the secrets, and nobody would look after it.
+            drop(child.kill().and_then(|()| child.wait()));
+            failed(cause.into())
+        })?;
         let (tell, ended) = oneshot::channel();
         // Nobody may be listening any more when it ends.
         std::thread::spawn(move || drop(tell.send(child.wait())));

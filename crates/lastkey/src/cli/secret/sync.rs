@@ -5,27 +5,26 @@
 //!           is, and the API server compares that in the same request that changes it. Credentials
 //!           are read anew when they count no more, and who is let do nothing for long gives up.
 
-use std::{
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
 use lastkey_client::Client;
 use lastkey_connect::guard::{Allowed, Guard};
-use lastkey_kube::{Access, Cluster, Form, IN_CLUSTER_DIR, KubeError, Patch};
+use lastkey_kube::{Cluster, Form, KubeError, Patch};
 use lastkey_wire::SecretBase64;
 use lastkey_wire::native::secrets::{
     SecretValueQuery, SecretValueReply, SeenSecret, WatchSecretsRequest,
 };
 use serde_json::{Map, Value, json};
 
-use crate::cli::{
-    args::Encoding,
-    failure::{Failure, printable},
-    kubernetes, output,
-    session::Session,
+use crate::{
+    cli::{
+        args::Encoding,
+        failure::{Failure, printable},
+        kubernetes, output,
+        session::Session,
+    },
+    in_cluster,
 };
 
 /// Says of which secret an object is.
@@ -204,12 +203,9 @@ fn cluster(args: &SyncArgs) -> Result<Cluster, Failure> {
     if let Some(path) = &args.kubeconfig {
         return kubernetes::connect(path, args.context.as_deref(), None);
     }
-    let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
-    let place = variable("KUBERNETES_SERVICE_HOST").zip(variable("KUBERNETES_SERVICE_PORT"));
-    let (host, port) =
-        place.ok_or_else(|| Failure::Usage("this is no pod: give --kubeconfig".to_owned()))?;
-    let access = Access::in_cluster(Path::new(IN_CLUSTER_DIR), &host, &port);
-    let cluster = access.and_then(|access| Cluster::new(&Guard::new(Allowed::Any), access));
+    let access = in_cluster::access();
+    let access = access.map_err(|error| Failure::Usage(format!("{error:#}: give --kubeconfig")))?;
+    let cluster = Cluster::new(&Guard::new(Allowed::Any), access);
     cluster.map_err(|error| kubernetes::refused(&error))
 }
 

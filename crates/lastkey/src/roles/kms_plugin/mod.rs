@@ -27,7 +27,7 @@ use self::embedded::Running;
 use self::events::EventsTo;
 use crate::adapters::{EmbeddedKeys, RemoteKeys, Token};
 use crate::cli::ConnectionArgs;
-use crate::roles::events::write;
+use crate::roles::events::{By, write};
 use crate::roles::pages::{PageArgs, Pages};
 use crate::roles::serving::{StopSignals, finish};
 use crate::{hardening, telemetry};
@@ -115,7 +115,7 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
             tokio::spawn(renewal::renew(remote, metrics.expiry()));
         }
         if let Some((kubeconfig, letters)) = letters {
-            tokio::spawn(write(kubeconfig, letters));
+            tokio::spawn(write(By::Kubeconfig(kubeconfig), letters));
         }
         serve_all(started, metrics, pages).await
     })?;

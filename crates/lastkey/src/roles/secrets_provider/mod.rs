@@ -18,10 +18,10 @@ use tokio::sync::watch;
 use crate::adapters::{Access, ClusterKeys, RemoteSecrets};
 use crate::cli::ConnectionArgs;
 use crate::config::file::Log;
-use crate::roles::events::write;
+use crate::roles::events::{By, write};
 use crate::roles::pages::{PageArgs, Pages};
 use crate::roles::serving::{StopSignals, finish};
-use crate::{hardening, telemetry};
+use crate::{hardening, in_cluster, telemetry};
 
 /// Where a driver looks first, whatever lies in the other folder.
 const LOOKED_AT_FIRST: &str = "/etc/kubernetes/secrets-store-csi-providers";
@@ -68,6 +68,12 @@ pub(crate) struct Args {
     /// may create events in the namespaces of the pods.
     #[arg(long, value_name = "FILE")]
     events_kubeconfig: Option<PathBuf>,
+    /// The same by the account of the pod that this runs in.
+    #[arg(long, conflicts_with = "events_kubeconfig")]
+    events: bool,
+    /// Longest volume: what the driver's --max-call-recv-msg-size says, or less; 262144 to 16777216.
+    #[arg(long, value_name = "BYTES", default_value_t = ProviderConfig::USUAL_VOLUME_BYTES)]
+    max_volume_bytes: usize,
     /// An audience of tokens that mean us (repeatable).
     #[arg(long = "audience", value_name = "NAME", default_value = "lastkey")]
     audiences: Vec<String>,
@@ -87,6 +93,8 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
              node alone will be refused"
         );
     }
+    check_volume_bytes(args.max_volume_bytes)?;
+    let events_by = events_by(args)?;
     let pages = Pages::open(&args.pages)?;
     let sockets = open(args)?;
     if let Err(reason) = hardening::lock_memory() {
@@ -103,22 +111,41 @@ pub(crate) fn run(args: &Args, connection: &ConnectionArgs) -> anyhow::Result<()
         kubelet: kubelet.map(std::path::absolute).transpose()?,
         push: !args.no_push,
         audiences: args.audiences.clone(),
+        max_volume_bytes: args.max_volume_bytes,
     };
     let (announcer, letters) = events::announcer();
     let own = Provider::new(config, Arc::new(RemoteSecrets::new(access)?), outage(args)?)?;
-    let (own, letters) = match &args.events_kubeconfig {
+    let (own, letters) = match events_by {
         None => (own, None),
-        Some(file) => (own.announced_by(Arc::new(announcer)), Some((file.clone(), letters))),
+        Some(by) => (own.announced_by(Arc::new(announcer)), Some((by, letters))),
     };
     let providers = providers(args, connection, own)?;
     // One thread: there is little to do, and nobody waits for a second one to wake up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        if let Some((kubeconfig, letters)) = letters {
-            tokio::spawn(write(kubeconfig, letters));
+        if let Some((by, letters)) = letters {
+            tokio::spawn(write(by, letters));
         }
         serve_all(sockets, Arc::new(providers), pages).await
     })
+}
+
+/// Whether volumes may be so long.
+fn check_volume_bytes(bytes: usize) -> anyhow::Result<()> {
+    let range = ProviderConfig::VOLUME_BYTES;
+    let (least, most) = (range.start(), range.end());
+    ensure!(range.contains(&bytes), "--max-volume-bytes takes {least} to {most}");
+    Ok(())
+}
+
+/// In whose name events are written, if they are. What has to be there for it at the start is looked
+/// for at the start.
+fn events_by(args: &Args) -> anyhow::Result<Option<By>> {
+    if args.events {
+        in_cluster::access().context("--events")?;
+        return Ok(Some(By::Account));
+    }
+    Ok(args.events_kubeconfig.clone().map(By::Kubeconfig))
 }
 
 /// A provider for each server.
@@ -171,8 +198,7 @@ fn open(args: &Args) -> anyhow::Result<Vec<(Personality, Socket)>> {
     for personality in names {
         let file = format!("{}.sock", personality.name());
         let path = folder.join(&file);
-        let shadow = Path::new(LOOKED_AT_FIRST).join(&file);
-        if shadow.exists() && shadow != path {
+        if let Some(shadow) = shadow_of(&path, Path::new(LOOKED_AT_FIRST)) {
             tracing::warn!(
                 path = %shadow.display(),
                 "a driver looks at this socket first; remove it if nobody serves it"
@@ -181,6 +207,14 @@ fn open(args: &Args) -> anyhow::Result<Vec<(Personality, Socket)>> {
         sockets.push((personality, socket::open(&path, None)?));
     }
     Ok(sockets)
+}
+
+/// What a driver finds in the place of a socket, because it looks into that folder first.
+fn shadow_of(socket: &Path, first: &Path) -> Option<PathBuf> {
+    let shadow = first.join(socket.file_name()?);
+    let real = |path: &Path| path.canonicalize().ok();
+    let is_same = shadow == socket || real(socket).is_some_and(|one| Some(one) == real(&shadow));
+    (!is_same && shadow.exists()).then_some(shadow)
 }
 
 async fn serve_all(
@@ -205,4 +239,38 @@ async fn serve_all(
     finish(&stopping, serving).await?;
     drop(locks);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn socket_that_a_driver_finds_first_is_told_of_whether_or_not_somebody_serves_it() {
+        let (ours, first) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (socket, shadow) =
+            (ours.path().join("lastkey.sock"), first.path().join("lastkey.sock"));
+        assert_eq!(shadow_of(&socket, first.path()), None);
+        std::fs::write(&shadow, "").unwrap();
+        assert_eq!(shadow_of(&socket, first.path()), Some(shadow.clone()));
+        // It may be the same folder, by its name or by a link.
+        assert_eq!(shadow_of(&socket, ours.path()), None);
+        std::fs::write(&socket, "").unwrap();
+        std::fs::remove_file(&shadow).unwrap();
+        symlink(&socket, &shadow).unwrap();
+        assert_eq!(shadow_of(&socket, first.path()), None);
+    }
+
+    #[test]
+    fn longest_volume_is_what_a_driver_may_be_told_to_read() {
+        for good in [256 << 10, ProviderConfig::USUAL_VOLUME_BYTES, 16 << 20] {
+            check_volume_bytes(good).unwrap();
+        }
+        for bad in [0, (256 << 10) - 1, (16 << 20) + 1, usize::MAX] {
+            let said = check_volume_bytes(bad).unwrap_err().to_string();
+            assert!(said.contains("262144 to 16777216"), "{said}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ use tonic_prost::ProstCodec;
 
 use crate::kms_client::{Service, call_by_path};
 
-/// What the driver reads of one answer.
+/// What a driver reads of one answer that is not told otherwise by `--max-call-recv-msg-size`.
 const MAX_ANSWER_LEN: usize = 4 << 20;
 /// The kubelet's patience.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -87,6 +87,8 @@ pub(crate) struct Driver {
     pub(crate) interval: Option<Duration>,
     /// From Kubernetes 1.35 tokens come among the secrets as well.
     pub(crate) tokens_in_secrets: bool,
+    /// `--max-call-recv-msg-size`.
+    pub(crate) max_answer: usize,
     mounted: HashSet<PathBuf>,
     /// How often a provider was asked.
     pub(crate) calls: usize,
@@ -102,6 +104,7 @@ impl Driver {
             kubelet: kubelet.to_owned(),
             interval: Some(Duration::ZERO),
             tokens_in_secrets: false,
+            max_answer: MAX_ANSWER_LEN,
             mounted: HashSet::new(),
             calls: 0,
             written: 0,
@@ -116,7 +119,7 @@ impl Driver {
     /// `Version`, as the driver asks it for the health of a provider.
     pub(crate) fn version(&self, provider: &str) -> Result<VersionResponse, Status> {
         let request = VersionRequest { version: "v1alpha1".to_owned() };
-        self.runtime.block_on(call(&self.socket(provider), "Version", request))
+        self.runtime.block_on(call(&self.socket(provider), MAX_ANSWER_LEN, "Version", request))
     }
 
     /// `grpc.health.v1.Health/Check` of a service, as a probe asks it.
@@ -124,7 +127,7 @@ impl Driver {
         let request = HealthCheckRequest { service: service.to_owned() };
         let path = format!("/{}/Check", health::SERVICE);
         let socket = self.socket(provider);
-        let asked = attempt(&socket, path, request);
+        let asked = attempt(&socket, MAX_ANSWER_LEN, path, request);
         self.runtime.block_on(asked).map(|answer: HealthCheckResponse| answer.status)
     }
 
@@ -176,7 +179,8 @@ impl Driver {
         }
         self.calls += 1;
         let request = self.request(pod, class, target);
-        let answer: MountResponse = self.runtime.block_on(call(&socket, "Mount", request))?;
+        let asked = call(&socket, self.max_answer, "Mount", request);
+        let answer: MountResponse = self.runtime.block_on(asked)?;
         let (versions, files) = judged(answer)?;
         self.write(target, &files);
         Ok(versions)
@@ -189,28 +193,40 @@ impl Driver {
         class: &Class,
         many: usize,
     ) -> Vec<Result<MountResponse, Status>> {
-        self.burst_at(pod, class, many, &self.target(pod))
-    }
-
-    /// The same for any place.
-    pub(crate) fn burst_at(
-        &mut self,
-        pod: &Pod,
-        class: &Class,
-        many: usize,
-        target: &Path,
-    ) -> Vec<Result<MountResponse, Status>> {
         self.calls += many;
-        let socket = self.socket(&class.provider);
-        let requests: Vec<_> = (0..many).map(|_| self.request(pod, class, target)).collect();
+        let (socket, target) = (self.socket(&class.provider), self.target(pod));
+        let requests: Vec<_> = (0..many).map(|_| self.request(pod, class, &target)).collect();
         self.runtime.block_on(async {
             let mut all = tokio::task::JoinSet::new();
             for request in requests {
                 let socket = socket.clone();
-                all.spawn(async move { call(&socket, "Mount", request).await });
+                all.spawn(async move { call(&socket, MAX_ANSWER_LEN, "Mount", request).await });
             }
             all.join_all().await
         })
+    }
+
+    /// One request as it is, and the files that are answered.
+    pub(crate) fn send(&self, provider: &str, request: MountRequest) -> Result<Files, Status> {
+        let socket = self.socket(provider);
+        let asked = call(&socket, self.max_answer, "Mount", request);
+        let answer: MountResponse = self.runtime.block_on(asked)?;
+        judged(answer).map(|(_, files)| files)
+    }
+
+    /// What secrets-store-sync-controller 0.0.4 sends for a SecretSync: the account of that by a token
+    /// that is bound to no pod, in the name of its own pod, without a class, and a place that is none.
+    pub(crate) fn request_of_sync_controller(&self, account: &Pod, class: &Class) -> MountRequest {
+        let mut request = self.request(account, class, Path::new("/mnt/secrets-store"));
+        let mut attributes: Map<String, Value> = serde_json::from_str(&request.attributes).unwrap();
+        for name in ["secretProviderClass", "csi.storage.k8s.io/ephemeral"] {
+            attributes.remove(name).unwrap();
+        }
+        let pod = "secrets-store-sync-controller-manager-7d9c".into();
+        attributes.insert("csi.storage.k8s.io/pod.name".to_owned(), pod);
+        request.attributes = Value::Object(attributes).to_string();
+        request.secrets = "{}".to_owned();
+        request
     }
 
     /// What a driver before 1.5.5 sends: its connection.
@@ -302,7 +318,7 @@ impl Driver {
 }
 
 /// Mode and content, by path.
-type Files = BTreeMap<String, (u32, Vec<u8>)>;
+pub(crate) type Files = BTreeMap<String, (u32, Vec<u8>)>;
 /// Versions by object.
 type Versions = BTreeMap<String, String>;
 
@@ -346,7 +362,7 @@ fn is_final(code: Code) -> bool {
     )
 }
 
-async fn call<Q, A>(socket: &Path, method: &str, request: Q) -> Result<A, Status>
+async fn call<Q, A>(socket: &Path, most: usize, method: &str, request: Q) -> Result<A, Status>
 where
     Q: prost::Message + Clone + Send + Sync + 'static,
     A: prost::Message + Default + Send + Sync + 'static,
@@ -354,7 +370,7 @@ where
     let mut last = Status::unavailable("never tried");
     for _ in 0..ATTEMPTS {
         let path = format!("/v1alpha1.CSIDriverProvider/{method}");
-        let attempt = attempt(socket, path, request.clone());
+        let attempt = attempt(socket, most, path, request.clone());
         let answer = timeout(LIMIT, attempt).await;
         match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("two minutes"))) {
             Err(status) if status.code() == Code::Unavailable => last = status,
@@ -364,7 +380,7 @@ where
     Err(last)
 }
 
-async fn attempt<Q, A>(socket: &Path, path: String, request: Q) -> Result<A, Status>
+async fn attempt<Q, A>(socket: &Path, most: usize, path: String, request: Q) -> Result<A, Status>
 where
     Q: prost::Message + Send + Sync + 'static,
     A: prost::Message + Default + Send + Sync + 'static,
@@ -376,8 +392,7 @@ where
     let (send, driver) = opened.map_err(|error| away(&error))?;
     tokio::spawn(driver);
     let origin = "http://localhost".parse().unwrap();
-    let mut grpc =
-        Grpc::with_origin(Service::over(send), origin).max_decoding_message_size(MAX_ANSWER_LEN);
+    let mut grpc = Grpc::with_origin(Service::over(send), origin).max_decoding_message_size(most);
     grpc.ready().await.map_err(|error| away(&error))?;
     let path: PathAndQuery = path.parse().unwrap();
     let answer = grpc.unary(Request::new(request), path, ProstCodec::<Q, A>::default()).await;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use tonic::Code;
 
@@ -9,6 +10,7 @@ use crate::csi::driver::{Pod, Published};
 use crate::csi::site::{Site, class, class_of, content};
 use crate::http::Http;
 use crate::process::{run, until};
+use crate::world::{audit_records, text};
 
 #[test]
 fn pod_gets_its_files_by_its_own_token_and_again_for_nothing() {
@@ -114,6 +116,100 @@ fn refusals_are_final_and_say_what_for_whom_why_and_what_to_do() {
     assert!(!said.contains(token) && !said.contains("hunter2"), "{said}");
 }
 
+/// What a pod, a class or a Secret for the driver may have in it, whatever becomes of the request.
+#[test]
+fn tokens_secrets_and_unheeded_parameters_are_in_no_log_and_no_message() {
+    let site = Site::found();
+    site.put("prod/shop/db", b"marked-value");
+    site.put_fields("prod/shop/fields", &[("marked", "marked-field")]);
+    let provider = site.provider(&["--personality", "lastkey,alibabacloud,aws,vault"]);
+    let driver = site.driver();
+    let mut said = String::new();
+    for (number, (name, objects)) in [
+        ("lastkey", "- {secret: prod/shop/db}"),
+        ("lastkey", "- {secret: prod/shop/db, query: a}"),
+        ("lastkey", "- {secret: prod/shop/db, stage: green}"),
+        ("lastkey", "- {path: t, template: '{{ x.y }}', secrets: {x: prod/shop/fields}}"),
+        ("lastkey", "- {secret: prod/other/db}"),
+        ("lastkey", "- {secret: ["),
+        ("alibabacloud", "- {objectName: prod/shop/db}"),
+        ("aws", "- {objectName: prod/shop/db, objectVersion: x}"),
+        ("vault", "- {objectName: a, secretPath: prod/data/shop/db, method: PUT}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut pod = site.pod(&format!("pod-{number}"));
+        let unheeded = ["vaultToken", "kmsEndpoint", "nobodyKnows"];
+        pod.volume_attributes =
+            unheeded.map(|name| (name.to_owned(), "marked-attribute".to_owned())).into();
+        let parameters = [("role", "shop"), ("roleName", "shop"), ("objects", objects)];
+        let mut request = driver.request(&pod, &class_of(name, &parameters), &driver.target(&pod));
+        request.secrets = serde_json::json!({ "password": "marked-secret" }).to_string();
+        let cut = request.attributes.len() - 1;
+        let broken = [cut, cut / 2].map(|len| {
+            let mut broken = request.clone();
+            broken.attributes.truncate(len);
+            broken
+        });
+        for request in broken.into_iter().chain([request]) {
+            if let Err(refused) = driver.send(name, request) {
+                said.push_str(refused.message());
+            }
+        }
+        // The middle of a token is its claims.
+        let token = &pod.tokens[0].1;
+        said.push_str(&provider.complaint());
+        assert!(token.split('.').all(|part| !said.contains(part)), "{said}");
+    }
+    assert!(said.contains("a volume was made") && said.contains("a volume was refused"), "{said}");
+    assert!(said.contains("not heeded") && !said.contains("marked-"), "{said}");
+}
+
+#[test]
+fn longest_volume_is_what_the_operator_says_and_a_large_one_is_told_of_once() {
+    let site = Site::found();
+    site.put("prod/shop/big", &[b'x'; 60_000]);
+    let provider = site.provider(&["--max-volume-bytes", "2097152"]);
+    let mut driver = site.driver();
+    let of = |many: usize| {
+        let objects = (0..many).map(|n| format!("- {{secret: prod/shop/big, path: f{n}}}\n"));
+        class(&objects.collect::<String>())
+    };
+    let pod = site.pod("pod-1");
+    assert!(matches!(driver.publish(&pod, &of(17)), Ok(Published::Mounted(_))));
+    assert!(!provider.complaint().contains("1 MiB"), "{}", provider.complaint());
+    let large = site.pod("pod-2");
+    for _ in 0..3 {
+        assert!(matches!(driver.publish(&large, &of(30)), Ok(Published::Mounted(_))));
+    }
+    let told = provider.logs("more than 1 MiB");
+    for words in ["class=\"class\"", "namespace=\"shop\"", "bytes=18"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(provider.complaint().matches("more than 1 MiB").count(), 1);
+    let refused = driver.publish(&site.pod("pod-3"), &of(34)).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(refused.message().contains("--max-volume-bytes"), "{refused}");
+    let refused = run(&mut site.provider_command(&["--max-volume-bytes", "100"]), b"");
+    assert!(refused.stderr.contains("262144 to 16777216"), "{}", refused.stderr);
+}
+
+#[test]
+fn volume_is_as_long_as_driver_and_provider_are_told_to_take() {
+    let site = Site::found();
+    site.put("prod/shop/big", &[b'x'; 60_000]);
+    let _provider = site.provider(&["--max-volume-bytes", "8388608"]);
+    let mut driver = site.driver();
+    let objects: String =
+        (0..80).map(|n| format!("- {{secret: prod/shop/big, path: f{n}}}\n")).collect();
+    driver.max_answer = 8 << 20;
+    assert!(matches!(
+        driver.publish(&site.pod("pod-1"), &class(&objects)),
+        Ok(Published::Mounted(_))
+    ));
+}
+
 #[test]
 fn pod_cannot_send_the_provider_elsewhere_nor_read_by_the_class_of_another() {
     let site = Site::found();
@@ -188,23 +284,45 @@ fn class_names_another_server_where_the_operator_allowed_it_and_nowhere_else() {
     drop(provider);
 }
 
-/// What the controller for Kubernetes Secrets of the same project sends: its own pod, the account
-/// of somebody else, a token that belongs to no pod, and a place that is none of the kubelet.
 #[test]
-fn token_of_no_pod_is_refused_and_nothing_is_written() {
+fn token_of_no_pod_is_for_roles_that_say_so_and_nobody_is_told_of_what_it_gave() {
     let site = Site::found();
     site.put("prod/shop/db", b"one");
     let _provider = site.provider(&["--kubelet-dir", site.path("kubelet").to_str().unwrap()]);
-    let mut driver = site.driver();
-    let pod = site.account_without_pod("controller");
-    let place = site.path("secrets-store");
-    let answers = driver.burst_at(&pod, &class("- {secret: prod/shop/db}"), 3, &place);
-    for answer in answers {
-        let refused = answer.unwrap_err();
-        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
-        assert!(refused.message().contains("shop/api"), "{refused}");
+    let driver = site.driver();
+    let account = site.account_without_pod("controller");
+    let of = |role| class_of("lastkey", &[("role", role), ("objects", "- {secret: prod/shop/db}")]);
+    let ask = |role| driver.send("lastkey", driver.request_of_sync_controller(&account, &of(role)));
+    let refused = ask("shop").unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    for words in ["shop/api", "bound to no pod", "--allow-without-pod", "role show shop"] {
+        assert!(refused.message().contains(words), "{words}: {refused}");
     }
-    assert!(!place.exists());
+    site.write(
+        "sync",
+        "permit(principal in Role::\"sync\", action == Action::\"secrets:GetSecret\", \
+         resource in SecretPath::\"prod/shop\");",
+    );
+    let made =
+        "role create sync --cluster here --namespace shop --service-account api --policy sync";
+    site.ok(made);
+    ask("sync").unwrap_err();
+    let refused = site.run(&format!("{made} --allow-without-pod --by-node-agent"));
+    assert!(refused.stderr.contains("--by-node-agent"), "{}", refused.stderr);
+    site.ok(&format!("{made} --allow-without-pod"));
+    for shown in ["role show sync", "role list"] {
+        assert!(site.ok(shown).contains("also without a pod"), "{}", site.ok(shown));
+    }
+    assert!(!site.ok("role show shop").contains("without a pod"));
+    assert_eq!(ask("sync").unwrap()["db"].1, b"one");
+    // It is on record as what it is, by a node that says of no pod that it holds anything.
+    let records = audit_records(&site.installation.data, "--action sts:OpenSession");
+    let reasons: Vec<_> = records.iter().map(|one| text(&one["reason"])).collect();
+    let newest = "bound to no pod; liveness was not checked: the cluster is not asked";
+    assert_eq!(reasons[..3], [newest, "pod_missing", "pod_missing"], "the newest first");
+    let reply = site.run("secret consumers prod/shop/db --output json").json();
+    assert_eq!(reply["consumers"], serde_json::json!([]));
+    assert!(!Path::new("/mnt/secrets-store").exists());
 }
 
 #[test]

@@ -104,6 +104,7 @@ pub(super) fn access_commands(s: &mut Shell) {
     let there = s.folder.path().to_owned();
     fs::write(there.join("jwks"), issuer.jwks()).unwrap();
     fs::write(there.join("token"), issuer.pod_token("here", "shop", "api")).unwrap();
+    fs::write(there.join("unbound"), issuer.token_without_pod("here", "shop", "api")).unwrap();
     fs::write(there.join("any"), "permit (principal == User::\"a\", action, resource);").unwrap();
     fs::write(there.join("random"), RANDOM).unwrap();
     s.ok(&format!("cluster add prod --issuer {ISSUER} --audience here --jwks jwks"));
@@ -120,6 +121,8 @@ pub(super) fn access_commands(s: &mut Shell) {
     assert_eq!(s.json("policy versions p")["policies"][0]["version"], 1);
     assert!(s.ok("policy test p any --days 1").contains("would have been refused"));
     s.ok("policy delete p");
+    let refused = s.run("login --jwt-file unbound --role r", b"").stderr;
+    assert!(refused.contains("--allow-without-pod"), "{refused}");
     let session = s.json("login --jwt-file token --role r --duration 5m");
     assert_eq!(session["expires_in"], 300);
     fs::write(there.join("session"), text(&session["access_token"])).unwrap();

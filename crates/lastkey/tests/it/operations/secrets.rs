@@ -223,7 +223,10 @@ pub(super) fn commands(s: &mut Shell) {
 
 fn rotation_commands(s: &mut Shell) {
     s.ok("secret put turn --value-file first");
-    assert!(s.run("secret rotate turn", b"").failed(1).contains("secret rotation set"));
+    let told = s.run("secret rotate turn", b"").failed(1).to_owned();
+    for words in ["has no rotation", "secret rotation set NAME", "secret put NAME"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
     let set = s.ok("secret rotation set turn --generate --length 40 --every 30d --overlap 1d");
     assert!(set.contains("generated: 40 characters") && set.contains("Due"), "{set}");
     let turned = s.ok("secret rotate turn");

@@ -14,7 +14,6 @@ use lastkey_core::secret_rotation::{
 use lastkey_core::secret_value::Fields;
 use lastkey_secret::SecretVec;
 
-use super::set::NO_ROTATION;
 use super::{ATTEMPTS, RotationView, Scene, rewritten, target};
 use crate::audited::Trail;
 use crate::call::Call;
@@ -40,7 +39,7 @@ impl Engine {
     /// Rotates a secret now.
     ///
     /// # Errors
-    /// [`Error::SecretState`] when nobody said how, or the version before still counts;
+    /// [`Error::NoRotation`]; [`Error::SecretState`] while the version before still counts;
     /// [`Error::Outside`] when it was taken back, and why; [`Error::Conflict`] when it is being
     /// rotated; [`Error::Invalid`], [`Error::Denied`], [`Error::KeyState`], [`Error::DryRun`],
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -69,7 +68,7 @@ impl Engine {
         let (_, stored) = self.permit_secret::<RotateSecret>(trail, name).await?;
         let secret = stored.in_use()?.item.id;
         let turn = self.turns.take(secret).ok_or(Error::Conflict)?;
-        let held = self.held_rotation(secret).await?.ok_or(NO_ROTATION)?;
+        let held = self.held_rotation(secret).await?.ok_or(Error::NoRotation)?;
         if held.rotation.overlap.is_some() && !begin.ends_overlap {
             return Err(IN_OVERLAP);
         }
@@ -111,7 +110,7 @@ impl Engine {
         waits_for_consumers: bool,
     ) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
-            let Some(scene) = self.scene(secret).await? else { return Err(NO_ROTATION) };
+            let Some(scene) = self.scene(secret).await? else { return Err(Error::NoRotation) };
             if scene.held.rotation.under_way.is_some() {
                 return Ok(());
             }

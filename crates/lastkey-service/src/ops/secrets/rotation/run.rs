@@ -18,7 +18,6 @@ use lastkey_core::secret_rotation::{
 use lastkey_core::time::ClockRecord;
 
 use super::outside::Stopped;
-use super::set::NO_ROTATION;
 use super::{ATTEMPTS, Scene, rewritten, target};
 use crate::audited::Trail;
 use crate::engine::Engine;
@@ -42,7 +41,7 @@ impl Engine {
         secret: SecretId,
     ) -> Result<SecretRotation, Error> {
         for _ in 0..MOST_STEPS {
-            let Some(scene) = self.scene(secret).await? else { return Err(NO_ROTATION) };
+            let Some(scene) = self.scene(secret).await? else { return Err(Error::NoRotation) };
             let Some(under_way) = scene.held.rotation.under_way.clone() else {
                 return Ok(scene.held.rotation);
             };

@@ -223,7 +223,7 @@ impl Engine {
     /// How a secret rotates.
     ///
     /// # Errors
-    /// [`Error::SecretState`] when it does not; [`Error::Denied`], [`Error::DryRun`],
+    /// [`Error::NoRotation`] when it does not; [`Error::Denied`], [`Error::DryRun`],
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn secret_rotation(
         &self,
@@ -243,14 +243,14 @@ impl Engine {
     ) -> Result<RotationView, Error> {
         let (_, stored) = self.permit_secret::<DescribeSecret>(trail, name).await?;
         trail.call().go_on()?;
-        let held = self.held_rotation(stored.item.id).await?.ok_or(NO_ROTATION)?;
+        let held = self.held_rotation(stored.item.id).await?.ok_or(Error::NoRotation)?;
         Ok(self.rotation_view(held.rotation))
     }
 
     /// Ends the rotation of a secret. Versions stay as they are; an overlap goes on for good.
     ///
     /// # Errors
-    /// [`Error::SecretState`] when there is none, or one is under way; [`Error::Denied`],
+    /// [`Error::NoRotation`]; [`Error::SecretState`] when one is under way; [`Error::Denied`],
     /// [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn remove_secret_rotation(
         self: &Arc<Self>,
@@ -275,7 +275,7 @@ impl Engine {
         // The scheduler writes to it as well.
         for _ in 0..ATTEMPTS {
             let (_, stored) = self.permit_secret::<UpdateSecretRotation>(trail, name).await?;
-            let held = self.held_rotation(stored.item.id).await?.ok_or(NO_ROTATION)?;
+            let held = self.held_rotation(stored.item.id).await?.ok_or(Error::NoRotation)?;
             if held.rotation.under_way.is_some() {
                 return Err(Error::SecretState { state: "being rotated" });
             }
@@ -289,10 +289,6 @@ impl Engine {
         Err(Error::Conflict)
     }
 }
-
-/// What is said of a secret for which nobody said how it rotates.
-pub(super) const NO_ROTATION: Error =
-    Error::SecretState { state: "without a rotation (`lastkey secret rotation set` makes one)" };
 
 fn batch(held: Option<Held>, rotation: SecretRotation) -> Vec<Write> {
     if let Some(held) = held {
