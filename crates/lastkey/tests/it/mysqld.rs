@@ -37,10 +37,10 @@ impl Mysqld {
         let mut made = unprivileged(Path::new(install));
         made.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
         made.arg(in_folder(&folder, "datadir", "data"));
-        made.env("PATH", "/usr/sbin:/usr/bin:/bin");
+        made.env("PATH", "/usr/sbin:/usr/bin:/bin").env("TMPDIR", folder.path());
         succeeds(made.args(["--skip-test-db", "--skip-log-bin"]));
         let mut start = unprivileged(Path::new(server));
-        start.arg("--no-defaults");
+        start.arg("--no-defaults").env("TMPDIR", folder.path());
         let this = Self::started(&mut start, folder, "mariadb", vec![client.into()]);
         this.prepare("CREATE USER, CONNECTION ADMIN ON *.*", "SELECT, UPDATE ON mysql.*");
         Some(this)
@@ -60,7 +60,7 @@ impl Mysqld {
         let folder = folder();
         let command = || {
             let mut command = command_of(&server);
-            command.env_clear().env("LC_ALL", "C").env("TZ", "UTC");
+            command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").env("TMPDIR", folder.path());
             command.args(["--no-defaults", "--secure-file-priv=NULL", "--mysqlx=OFF"]);
             command.args(is_root().then_some("--user=root"));
             // Drawing keys that nobody uses takes longer than all else.
