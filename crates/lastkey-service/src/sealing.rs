@@ -42,7 +42,7 @@ use crate::people::{first_administrator, offer_enrolment};
 use crate::root::{MaterialKeys, draw_id, found};
 use crate::seal_authority::check_root;
 pub use crate::seals::NewSeal;
-use crate::seals::open_any;
+use crate::seals::{OpenSeal, open_any};
 
 /// One seal, as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +178,19 @@ pub async fn replace_admin_token(
 ) -> Result<WayIn, Error> {
     let bootstrap = store.bootstrap().await?.ok_or_else(not_initialised)?;
     let open = open_any(&bootstrap, presented).ok_or(Error::Unauthenticated)?;
+    replace_admin_token_by(store, ports, &open).await
+}
+
+/// The same by a seal that was opened otherwise.
+///
+/// # Errors
+/// As [`replace_admin_token`], but for [`Error::Unauthenticated`].
+pub async fn replace_admin_token_by(
+    store: &dyn SealedStore,
+    ports: &Ports,
+    open: &OpenSeal,
+) -> Result<WayIn, Error> {
+    let bootstrap = store.bootstrap().await?.ok_or_else(not_initialised)?;
     check_root(open.root(), &bootstrap)?;
     let keys = open.root().open_keyring(&bootstrap).map_err(Error::Internal)?;
     let records = store.open(keys.records)?;

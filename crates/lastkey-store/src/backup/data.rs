@@ -113,9 +113,7 @@ impl Places {
         }
         let path = Path::new(place);
         self.check_directory(path)?;
-        let is_configured = directory.is_none();
-        let directory = if is_configured { Directory::at(path) } else { Directory::to_make(path) };
-        Ok(Arc::new(directory))
+        Ok(Arc::new(Directory::at(path)))
     }
 
     fn check_directory(&self, dir: &Path) -> Result<(), BackupError> {

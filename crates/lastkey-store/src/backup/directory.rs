@@ -6,9 +6,9 @@
 //!           may write to the directory: no link is followed, nothing but files is opened, and what
 //!           is read whole has a bound.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use lastkey_core::backup::BackupError;
@@ -29,36 +29,13 @@ const MAX_WHOLE_LEN: u64 = 64 << 20;
 pub struct Directory {
     path: PathBuf,
     place: String,
-    is_made: bool,
 }
 
 impl Directory {
-    /// A directory that is there already, or where backups are not to be begun: one that has to be
-    /// mounted first is not made.
+    /// A directory. It is never made: one that is not there may have to be mounted.
     #[must_use]
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), place: path.display().to_string(), is_made: false }
-    }
-
-    /// A directory that is made with the first backup in it.
-    #[must_use]
-    pub fn to_make(path: &Path) -> Self {
-        Self { is_made: true, ..Self::at(path) }
-    }
-
-    fn make(&self) -> Result<(), BackupError> {
-        if self.is_made {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
-            return made.map_err(io_error("make", &self.path));
-        }
-        if self.path.is_dir() {
-            return Ok(());
-        }
-        Err(BackupError::Refused(format!(
-            "backup.target is {}, and there is no such directory; mount it, or make it, then try \
-             again",
-            self.place
-        )))
+        Self { path: path.to_owned(), place: path.display().to_string() }
     }
 
     /// The name that a file has while it is written.
@@ -123,7 +100,12 @@ impl BackupFolder for Directory {
     }
 
     fn begin(&self, name: &str) -> Result<Box<dyn NewFile>, BackupError> {
-        self.make()?;
+        if !self.path.is_dir() {
+            return Err(BackupError::Refused(format!(
+                "there is no directory {}; mount it, or make it, then try again",
+                self.place
+            )));
+        }
         let (path, partial) = (self.path.join(name), self.partial(name));
         if path.symlink_metadata().is_ok() {
             return Err(BackupError::Refused(format!("{} is there already", path.display())));

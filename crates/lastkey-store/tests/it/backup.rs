@@ -84,6 +84,7 @@ impl World {
     }
 
     async fn back_up(&self, dir: &Path, stop: &Stop) -> Result<Written, BackupError> {
+        fs::create_dir_all(dir).unwrap();
         self.back_up_to(Some(dir.display().to_string()), stop).await
     }
 
@@ -295,14 +296,16 @@ async fn a_backup_is_gone_only_where_the_list_of_its_installation_lies() {
 }
 
 #[tokio::test]
-async fn the_configured_directory_is_not_made() {
+async fn directory_that_is_not_there_is_not_made() {
     let world = World::of(1).await;
     let to = world.path("to");
     let World { folder, backups } = world;
     let world = World { folder, backups: backups.with(Some(to.display().to_string()), None) };
-    let missing = world.back_up_to(None, &Stop::default()).await;
-    assert!(matches!(missing, Err(BackupError::Refused(_))), "{missing:?}");
-    assert!(!to.exists());
+    for place in [None, Some(to.display().to_string())] {
+        let missing = world.back_up_to(place, &Stop::default()).await;
+        assert!(matches!(missing, Err(BackupError::Refused(_))), "{missing:?}");
+        assert!(!to.exists());
+    }
     fs::create_dir(&to).unwrap();
     world.back_up_to(None, &Stop::default()).await.unwrap();
 }

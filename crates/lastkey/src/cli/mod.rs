@@ -19,6 +19,7 @@ mod failure;
 mod input;
 mod key;
 mod kubernetes;
+pub(crate) mod open_seal;
 mod output;
 mod progress;
 mod scan;

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use lastkey_secret::SecretVec;
 use lastkey_service::error::Error;
-use lastkey_service::sealing::{WayIn, replace_admin_token};
+use lastkey_service::sealing::{WayIn, replace_admin_token, replace_admin_token_by};
 use lastkey_store::audit_log::AuditOptions;
 
 use super::dev;
+use crate::cli::open_seal::OpenArgs;
 use crate::wiring::{Opened, open_data};
-use crate::{hardening, passphrase, say};
+use crate::{hardening, say};
 
 /// Mints a new administrator's token and makes the old one void; once an administrator is
 /// enrolled, prints a code with which another one enrols. Stop the server first.
@@ -24,13 +25,12 @@ pub(crate) struct Args {
     /// The data directory.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Read the passphrase from a file (- for standard input) instead of asking.
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
-    /// The key file, where a key file is what unseals.
-    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
-    keyfile: Option<PathBuf>,
+    #[command(flatten)]
+    open: OpenArgs,
 }
+
+/// Why nothing was done.
+const OLD_HOLDS: &str = "there is no new token, and the old one still holds";
 
 /// Mints it and prints it, this once.
 ///
@@ -38,11 +38,14 @@ pub(crate) struct Args {
 /// When the server is running, or what is presented does not unseal.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     hardening::apply().context("cannot switch core dumps off")?;
-    let presented = match &args.keyfile {
-        Some(path) => read_keyfile(path)?,
-        None => passphrase::read(args.passphrase_file.as_deref(), "Passphrase: ")?,
+    let Opened { store, ports, .. } = open_data(&args.data, AuditOptions::KEEP_ALL)?;
+    let way_in = async {
+        let bootstrap = store.bootstrap().await?.context("run `lastkey init` first")?;
+        let open = args.open.opener_of_data(&args.data)?.open(&bootstrap).await?;
+        Ok(replace_admin_token_by(&*store, &ports, &open).await?)
     };
-    match replace(&args.data, &presented)? {
+    let way_in: anyhow::Result<WayIn> = runtime()?.block_on(way_in);
+    match way_in.context(OLD_HOLDS)? {
         WayIn::Token(token) => {
             token.expose(|text| say::line(&String::from_utf8_lossy(text)))?;
             dev::take_over_token(&args.data, &token)
@@ -68,18 +71,20 @@ pub(crate) fn read_keyfile(path: &Path) -> anyhow::Result<SecretVec> {
     Ok(key)
 }
 
-/// Mints a new administrator's token and makes the old one void; once an administrator is
-/// enrolled, a code with which another one enrols.
+/// The same for somebody who has shown what opens a seal that takes a passphrase or a key file.
 ///
 /// # Errors
 /// When another process has the data directory, or what is presented does not unseal.
 pub(crate) fn replace(data: &Path, presented: &SecretVec) -> anyhow::Result<WayIn> {
     let Opened { store, ports, .. } = open_data(data, AuditOptions::KEEP_ALL)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(replace_admin_token(&*store, &ports, presented)) {
+    match runtime()?.block_on(replace_admin_token(&*store, &ports, presented)) {
         Err(Error::Unauthenticated) => {
             bail!("what was presented does not unseal this installation; the old token still holds")
         }
-        outcome => outcome.context("there is no new token, and the old one still holds"),
+        outcome => outcome.context(OLD_HOLDS),
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

@@ -35,8 +35,9 @@ impl Kept {
 
     /// Makes a backup in a directory, and answers what the server says of it.
     fn back_up(&self, dir: &str) -> Value {
-        let dir = self.path(dir).display().to_string();
-        self.server.cli(&format!("backup create --to {dir} --output json")).json()
+        let dir = self.path(dir);
+        fs::create_dir_all(&dir).unwrap();
+        self.server.cli(&format!("backup create --to {} --output json", dir.display())).json()
     }
 
     fn verify(&self, arguments: &str) -> Ended {
@@ -415,6 +416,7 @@ fn a_restore_that_dies_before_any_change_of_the_disk_opens_whole_or_not_at_all()
 fn two_backups_at_once_are_one_and_a_refusal() {
     let kept = Kept::begin("");
     let dir = kept.path("backups").display().to_string();
+    fs::create_dir(&dir).unwrap();
     let mut begun = 0;
     for _ in 0..8 {
         let line = format!("backup create --no-wait --to {dir}");
@@ -451,11 +453,13 @@ fn places_that_would_be_lost_with_the_data_are_refused() {
     }
     // What was refused is not on record.
     assert!(kept.server.cli("backup list").ok().contains("there is no backup"), "");
-    let failed = kept.server.cli("backup create --to /proc/nowhere --output json");
+    let absent = kept.path("mount/backups");
+    let failed = kept.server.cli(&format!("backup create --to {} --output json", absent.display()));
     failed.failed(1);
     let told = of(&failed);
     assert_eq!(told["state"], "failed", "{}", failed.stderr);
-    assert!(text(&told["problem"]).contains("cannot make"), "{told}");
+    assert!(text(&told["problem"]).contains("mount it, or make it"), "{told}");
+    assert!(!kept.path("mount").exists(), "what may be an absent mount is not made");
     kept.server.cli(&format!("backup remove --forget {}", text(&told["id"]))).ok();
     let refused = kept.server.cli("backup create");
     assert!(refused.failed(1).contains("name a directory"), "{}", refused.stderr);

@@ -107,6 +107,7 @@ impl World {
     #[track_caller]
     fn back_up(&self) -> String {
         let to = self.installation.data.with_extension("backups").display().to_string();
+        fs::create_dir_all(&to).unwrap();
         self.server.cli(&format!("backup create --to {to}")).ok();
         to
     }

@@ -57,9 +57,17 @@ impl Walk {
         self.server = self.installation.serve("tls.mode = 'off'");
     }
 
+    /// A new way in for administrators, by what opens a seal.
+    fn admin_token(&self, by: &str) -> crate::process::Ended {
+        let mut mint = lastkey(["admin-token", "--data"]);
+        mint.arg(&self.installation.data).args(by.split_whitespace());
+        run(&mut mint, b"")
+    }
+
     /// Makes a backup.
     fn back_up(&self) {
         let to = self.path("backups").display().to_string();
+        fs::create_dir_all(&to).unwrap();
         self.server.cli(&format!("backup create --to {to}")).ok();
     }
 
@@ -236,6 +244,13 @@ fn two_of_three_holders_are_left_and_restore_a_backup_without_the_passphrase() {
     assert!(brought.contains("Brought to") && brought.contains("1 of 2"), "{brought}");
     walk.bring(&fs::read(walk.path("new/share-2.txt")).unwrap()).ok();
     walk.server.cli(&format!("seal remove {old}")).ok();
+    // Holders let an administrator in as a passphrase would.
+    walk.server.process.stop();
+    let share = |n: u8| walk.path(&format!("new/share-{n}.txt")).display().to_string();
+    let alone = walk.admin_token(&format!("--share {}", share(2)));
+    assert!(alone.failed(1).contains("a seal of this installation"), "{}", alone.stderr);
+    let two = format!("--share {} --share {}", share(2), share(3));
+    assert!(walk.admin_token(&two).ok().starts_with("lastkey_admin_"));
 }
 
 #[test]
@@ -255,6 +270,14 @@ fn the_other_key_service_is_gone_and_the_passphrase_restores() {
     walk.server = walk.installation.serve_unsealed(&named);
     walk.add(&format!("kms --client-config {config} --key alias/seal"));
     walk.back_up();
+    // While it is there, it lets an administrator in.
+    walk.server.process.stop();
+    let named = walk.file("server.toml", &named);
+    let token = walk.admin_token(&format!("--device --config {named}")).ok();
+    assert!(token.starts_with("lastkey_admin_"), "{token}");
+    walk.server = walk.installation.serve_unsealed("");
+    walk.server.token = token;
+    walk.works();
     // The account is gone, and the machine as well.
     kms.process.kill();
     walk.burn();

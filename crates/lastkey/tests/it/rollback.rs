@@ -1,6 +1,7 @@
 //! An older state of the installation is put back: who knew a newer one says so and refuses, until
 //! an operator says that it is meant.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -54,6 +55,7 @@ fn a_state_that_somebody_remembers_tells_an_older_one() {
     copy(&installation.data, &path("silent"));
     let mut server = installation.serve_unsealed("");
     let backups = path("backups").display().to_string();
+    fs::create_dir(&backups).unwrap();
     server.cli(&format!("backup create --to {backups}")).ok();
     // More commits than a server makes by itself meanwhile.
     (0..20).for_each(|_| drop(server.create("{}")));
@@ -159,6 +161,7 @@ fn a_plugin_that_knew_a_newer_state_refuses_the_older_one_until_it_is_meant() {
     let first_id = client.ready();
     let first = client.encrypt(&SEED).unwrap();
     let backups = site.path("backups").display().to_string();
+    fs::create_dir(&backups).unwrap();
     site.ok(&format!("backup create --to {backups}"));
     site.server.process.stop();
     copy(&site.path("data"), &site.path("older"));

@@ -11,9 +11,9 @@ use lastkey_core::backup::Stop;
 use lastkey_core::backup_folder::{BackupFolder, is_in_bucket};
 use lastkey_store::backup::{BackupFile, Directory, SUFFIX, newest_first};
 
-use super::open::OpenArgs;
 use crate::buckets::buckets;
 use crate::cli::failure::Failure;
+use crate::cli::open_seal::OpenArgs;
 
 /// Where somebody pointed: at a backup, or at the place that several lie in.
 pub(super) struct Origin {

@@ -5,7 +5,6 @@
 //!           stays on this machine.
 
 mod find;
-mod open;
 mod restore;
 mod show;
 mod verify;

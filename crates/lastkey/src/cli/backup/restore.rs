@@ -19,10 +19,10 @@ use lastkey_store::backup::{BackupFile, Manifest, list_name, read_list, restore 
 use lastkey_store::sqlite::finish_restore;
 
 use super::find::{Chosen, Origin};
-use super::open::OpenArgs;
 use super::show::{RestoredView, date};
 use crate::adapters::MachineClock;
 use crate::cli::failure::Failure;
+use crate::cli::open_seal::OpenArgs;
 use crate::cli::session::Session;
 use crate::wiring::{Opened, open_restored};
 
@@ -60,7 +60,7 @@ pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<(), 
     }
     check_empty(&args.data)?;
     let head = backup.head().clone();
-    let open = args.open.opener(&args.data)?.open(&head).await?;
+    let open = args.open.opener_of_backups(&args.data)?.open(&head.bootstrap).await?;
     let opened = unlock(&head, &open)?;
     let list = find_tombstones(&args, &*origin.folder, &head, &opened)?;
     let stop = Stop::default();

@@ -14,10 +14,10 @@ use lastkey_service::restoring::open_backup;
 use lastkey_store::backup::check;
 
 use super::find::Origin;
-use super::open::{OpenArgs, Opener, known};
 use super::show::{CheckedBackup, CheckedBackups, date};
 use crate::cli::audit::verify::read_keys;
 use crate::cli::failure::Failure;
+use crate::cli::open_seal::{OpenArgs, Opener, known};
 use crate::cli::output::note;
 use crate::cli::session::Session;
 
@@ -40,7 +40,8 @@ pub(super) async fn verify(args: &VerifyArgs, session: &Session) -> Result<(), F
     let keys = args.public_key.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     let is_remote = args.path.to_str().is_some_and(is_in_bucket);
     let beside = if is_remote { Path::new("backups") } else { &args.path };
-    let mut opener = args.open.is_given().then(|| args.open.opener(beside)).transpose()?;
+    let mut opener =
+        args.open.is_given().then(|| args.open.opener_of_backups(beside)).transpose()?;
     let origin = Origin::of(&args.path, &args.open)?;
     let mut backups = Vec::new();
     for name in origin.names()? {
@@ -72,7 +73,7 @@ async fn verify_one(
         instance: Some(head.instance().to_string()),
         begun_at: Some(date(head.begun_at)),
         bytes: Some(backup.len()),
-        seals: Some(known(&head)),
+        seals: Some(known(&head.bootstrap)),
         checked: "bytes",
         records: None,
         audit_records: None,
@@ -88,7 +89,7 @@ async fn verify_one(
         backup.check_hash()?;
         return Ok(checked);
     };
-    let open = opener.open(&head).await?;
+    let open = opener.open(&head.bootstrap).await?;
     let opened = open_backup(&head, &open).map_err(|error| Failure::Input(error.to_string()))?;
     let stop = Stop::default();
     let manifest = check(&mut backup, &opened.key, &opened.records, &opened.log_key, &stop)?;

@@ -7,7 +7,7 @@ use crate::world::text;
 
 pub(super) fn routes(r: &mut Recorder) {
     let folder = tempfile::tempdir().unwrap();
-    let directory = folder.path().join("backups");
+    let directory = folder.path();
     let begun = r.call("post /v1/sys/backups", &[], json!({ "directory": directory }));
     let id = text(&begun["id"]);
     let ended = loop {
@@ -21,12 +21,13 @@ pub(super) fn routes(r: &mut Recorder) {
     let list = r.call("get /v1/sys/backups", &[], Value::Null);
     assert_eq!(text(&list["backups"][0]["id"]), id);
     r.call("delete /v1/sys/backups/{backup}", &[&id], Value::Null);
-    let left = std::fs::read_dir(&directory).unwrap();
+    let left = std::fs::read_dir(directory).unwrap();
     let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(!left.into_iter().any(|name| name.ends_with(".backup")));
 }
 
 pub(super) fn commands(s: &mut Shell) {
+    std::fs::create_dir(s.folder.path().join("backups")).unwrap();
     let made = s.json("backup create --to backups");
     assert_eq!(made["state"], "proven", "{made}");
     let id = text(&made["id"]);
