@@ -183,7 +183,8 @@ impl ApiServer {
     }
 
     fn is_ready(&self) -> bool {
-        self.authority().exists()
+        // It may be there before it is written.
+        fs::read_to_string(self.authority()).is_ok_and(|pem| pem.contains("-----END CERTIFICATE"))
             && self.ask(async |api| api.document("/readyz").await.is_ok())
             && self.ask(async |api| {
                 api.get("/api/v1/namespaces/default", Form::Metadata).await.is_ok()

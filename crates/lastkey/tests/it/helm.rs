@@ -66,7 +66,7 @@ fn image() -> [String; 2] {
 }
 
 /// The chart with an image and these values.
-fn render(test: &str, set: &[&str]) -> Option<String> {
+pub(crate) fn render(test: &str, set: &[&str]) -> Option<String> {
     let image = image();
     let all: Vec<&str> = image.iter().map(String::as_str).chain(set.iter().copied()).collect();
     Some(helm(test, &["template", "lastkey"], &all)?.ok())
@@ -147,7 +147,7 @@ const AGENTS: [&[&str]; 6] = [
 ];
 
 /// A provider that writes events, and that classes may send to other servers.
-const EVENTS: &[&str] = &[
+pub(crate) const EVENTS: &[&str] = &[
     "server.enabled=false",
     ADDRESS,
     FINGERPRINT,
@@ -166,7 +166,7 @@ const KMS_PLUGIN: &[&str] = &[
 ];
 
 /// The objects of a chart.
-fn objects(rendered: &str) -> Vec<Value> {
+pub(crate) fn objects(rendered: &str) -> Vec<Value> {
     let documents = yaml::documents(rendered).into_iter();
     documents.map(|(line, text)| api_server::json(&yaml::parse(text, line).unwrap())).collect()
 }

@@ -3,6 +3,7 @@
 mod accounts;
 mod classes;
 mod driver;
+mod in_pod;
 mod mount;
 mod outage;
 pub(crate) mod push;
