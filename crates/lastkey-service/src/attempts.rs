@@ -5,7 +5,7 @@
 
 use core::hash::Hash;
 use core::net::{IpAddr, Ipv6Addr};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,10 +36,12 @@ impl Pace {
     const CLAIM: Self = Self { burst: 256, seconds_each: 1 };
     /// For everybody's: what stretching passwords may cost.
     const EVERYBODY: Self = Self { burst: 20, seconds_each: 1 };
-    /// For records of what somebody of one address who is not known was refused or told.
-    const STRANGER: Self = Self { burst: 100, seconds_each: 10 };
-    /// The same from everywhere: some 40 MB a day in the log, whoever sends how much.
-    const STRANGERS: Self = Self { burst: 1_000, seconds_each: 1 };
+    /// For records of what somebody of one address who is not known, or the bearer of one genuine
+    /// thing, was refused or told.
+    const VISITOR: Self = Self { burst: 100, seconds_each: 10 };
+    /// The same from everywhere, or of all that one voucher vouches for: some 40 MB a day in the
+    /// log, whoever sends how much.
+    const VISITORS: Self = Self { burst: 1_000, seconds_each: 1 };
 }
 
 /// Attempts to unseal.
@@ -200,47 +202,92 @@ impl AttemptsOfCallers {
     }
 }
 
-/// What those who are not known were refused or told: recorded each by itself up to a limit, by
-/// address and in all, and counted above it.
+/// What those who have no session were refused or told: recorded each by itself up to a limit, and
+/// counted above it. Who shows nothing genuine is limited by address and in all, and takes nothing
+/// from those who do: they are limited each by himself, and with all of the same voucher.
 #[derive(Debug)]
-pub(crate) struct VisitsOfStrangers(Mutex<Visits>);
+pub(crate) struct Visitors(Mutex<Visits>);
 
 #[derive(Debug)]
 struct Visits {
-    records: Buckets<Option<IpAddr>>,
-    counted: u64,
+    strangers: Buckets<Option<IpAddr>>,
+    /// By voucher.
+    bearers: HashMap<String, Buckets<String>>,
+    counted: Counted,
 }
 
-impl VisitsOfStrangers {
+/// How many visits were counted, by their action and whether what was shown was genuine.
+pub(crate) type Counted = BTreeMap<(&'static str, bool), u64>;
+
+/// Whose the genuine thing is that somebody shows, though it may not be good for what he wants.
+#[derive(Debug)]
+pub(crate) struct Bearer {
+    /// Who vouches for it.
+    pub(crate) voucher: String,
+    /// Whose it is.
+    pub(crate) name: String,
+}
+
+impl Visitors {
     /// Nobody has come.
     pub(crate) fn none() -> Self {
-        let records = Buckets::full(Pace::STRANGERS, Pace::STRANGER);
-        Self(Mutex::new(Visits { records, counted: 0 }))
+        Self(Mutex::new(Visits {
+            strangers: Buckets::full(Pace::VISITORS, Pace::VISITOR),
+            bearers: HashMap::new(),
+            counted: Counted::new(),
+        }))
     }
 
-    /// Whether one of these is recorded by itself; otherwise it is counted.
-    pub(crate) fn admit(&self, from: Option<IpAddr>, now: u64) -> bool {
+    /// Whether a visit of somebody who shows nothing genuine is recorded by itself; otherwise it is
+    /// counted.
+    pub(crate) fn admit_stranger(
+        &self,
+        action: &'static str,
+        from: Option<IpAddr>,
+        now: u64,
+    ) -> bool {
         let mut visits = self.lock();
-        let is_admitted = visits.records.take(&from.map(network), now).is_ok();
-        if !is_admitted {
-            visits.counted = visits.counted.saturating_add(1);
+        let taken = visits.strangers.take(&from.map(network), now);
+        visits.is_recorded((action, false), &taken)
+    }
+
+    /// The same of somebody who shows something genuine.
+    pub(crate) fn admit_bearer(&self, action: &'static str, bearer: &Bearer, now: u64) -> bool {
+        let mut visits = self.lock();
+        if visits.bearers.len() >= MANY_NAMES {
+            visits.bearers.retain(|_, buckets| !buckets.in_all.is_full(now));
         }
-        is_admitted
+        let full = || Buckets::full(Pace::VISITORS, Pace::VISITOR);
+        let buckets = visits.bearers.entry(bearer.voucher.clone()).or_insert_with(full);
+        let taken = buckets.take(&bearer.name, now);
+        visits.is_recorded((action, true), &taken)
     }
 
-    /// Takes what was counted since the last time.
-    pub(crate) fn take_count(&self) -> u64 {
-        std::mem::take(&mut self.lock().counted)
+    /// What was counted and is in no record yet.
+    pub(crate) fn counted(&self) -> Counted {
+        self.lock().counted.clone()
     }
 
-    /// Counts again what was taken and could not be recorded.
-    pub(crate) fn give_back(&self, count: u64) {
-        let mut visits = self.lock();
-        visits.counted = visits.counted.saturating_add(count);
+    /// Takes off what is in a record now.
+    pub(crate) fn take_off(&self, recorded: &Counted) {
+        self.lock().counted.retain(|what, count| {
+            *count = count.saturating_sub(recorded.get(what).copied().unwrap_or_default());
+            *count > 0
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Visits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Visits {
+    fn is_recorded(&mut self, what: (&'static str, bool), taken: &Result<(), Error>) -> bool {
+        if taken.is_err() {
+            let count = self.counted.entry(what).or_default();
+            *count = count.saturating_add(1);
+        }
+        taken.is_ok()
     }
 }
 
@@ -308,23 +355,57 @@ mod tests {
 
     #[test]
     fn visits_of_strangers_are_recorded_up_to_a_limit_of_each_and_of_all_and_then_counted() {
-        let (strangers, at) = (VisitsOfStrangers::none(), |text: &str| text.parse().ok());
+        let (visitors, at) = (Visitors::none(), |text: &str| text.parse().ok());
         let recorded = |from: &dyn Fn(u64) -> String, now| {
-            (0..200).filter(|n| strangers.admit(at(&from(*n)), now)).count()
+            (0..200).filter(|n| visitors.admit_stranger("a", at(&from(*n)), now)).count()
         };
+        let count = || visitors.counted().get(&("a", false)).copied();
         assert_eq!(recorded(&|_| "192.0.2.1".to_owned(), 5_000), 100);
-        assert_eq!(strangers.take_count(), 100);
+        assert_eq!(count(), Some(100));
+        visitors.take_off(&visitors.counted());
         assert_eq!(recorded(&|_| "::ffff:192.0.2.1".to_owned(), 5_010), 1);
         // Who has one address of IPv6 has very many.
         assert_eq!(recorded(&|n| format!("2001:db8::{n:x}"), 5_010), 100);
         assert_eq!(recorded(&|n| format!("2001:db8:2:{n:x}::1"), 5_010), 200);
-        let from_everywhere =
-            (0..5_000).filter(|n| strangers.admit(at(&format!("2001:db8:1:{n:x}::1")), 5_010));
+        let from_everywhere = (0..5_000)
+            .filter(|n| visitors.admit_stranger("a", at(&format!("2001:db8:1:{n:x}::1")), 5_010));
         assert_eq!(from_everywhere.count(), 609);
-        assert_eq!(strangers.take_count(), 199 + 100 + 4_391);
-        strangers.give_back(3);
-        assert_eq!(strangers.take_count(), 3);
-        assert!(strangers.admit(None, 5_011) && !strangers.admit(None, 5_011));
+        assert_eq!(count(), Some(199 + 100 + 4_391));
+        assert!(visitors.admit_stranger("a", None, 5_011));
+        assert!(!visitors.admit_stranger("a", None, 5_011));
+    }
+
+    #[test]
+    fn what_is_genuine_has_records_that_neither_strangers_nor_other_bearers_take() {
+        let visitors = Visitors::none();
+        let recorded = |voucher: &str, name: &dyn Fn(u64) -> String, tries: u64| {
+            let bearer = |n| Bearer { voucher: voucher.to_owned(), name: name(n) };
+            (0..tries).filter(|n| visitors.admit_bearer("a", &bearer(*n), 5_000)).count()
+        };
+        let strangers = (0..2_000_u32).map(|n| Some(IpAddr::V4(n.into())));
+        let strangers = strangers.filter(|from| visitors.admit_stranger("a", *from, 5_000));
+        assert_eq!(strangers.count(), 1_000);
+        assert_eq!(recorded("prod", &|_| "api".to_owned(), 1_000), 100);
+        assert_eq!(recorded("prod", &|_| "web".to_owned(), 1), 1);
+        // Whoever has very many names at one voucher takes nothing from another one.
+        assert_eq!(recorded("ci", &|n| format!("repo-{n}"), 3_000), 1_000);
+        assert_eq!(recorded("prod", &|_| "job".to_owned(), 1), 1);
+        let counted = Counted::from([(("a", false), 1_000), (("a", true), 900 + 2_000)]);
+        assert_eq!(visitors.counted(), counted);
+    }
+
+    #[test]
+    fn what_is_counted_while_a_sum_is_written_stays_counted() {
+        let visitors = Visitors::none();
+        let count =
+            |tries| (0..tries).filter(|_| !visitors.admit_stranger("a", None, 5_000)).count();
+        assert_eq!(count(103), 3);
+        let sum = visitors.counted();
+        assert_eq!(count(2), 2);
+        visitors.take_off(&sum);
+        assert_eq!(visitors.counted(), Counted::from([(("a", false), 2)]));
+        visitors.take_off(&visitors.counted());
+        assert_eq!(visitors.counted(), Counted::new());
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! Room      `service`.
 //! Holds     an operation whose only effect is its answer leaves one record, durable before the
 //!           answer; one that changes state leaves its intent, durable, before the change. When
-//!           the log cannot be written the operation is refused. Who is not known fills no log: what
-//!           he is refused or told is counted above a limit, and the sum is recorded.
+//!           the log cannot be written the operation is refused. Who has no session fills no
+//!           log: what he is refused or told is counted above a limit, and the sum is recorded.
+//!           Who shows nothing genuine hides nothing of those who do.
 
 use core::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use lastkey_core::audit::{AUDIT_LOG, AUDIT_SUMS, Event, Phase};
 use lastkey_core::ids::{KeyId, RequestId, VersionNo};
@@ -18,6 +19,7 @@ use lastkey_core::time::Timestamp;
 use lastkey_crypto::context::EncryptionContext;
 
 use crate::access::{Agent, Opening};
+use crate::attempts::{Bearer, Counted};
 use crate::authenticate::source_of;
 use crate::call::Call;
 use crate::engine::Engine;
@@ -145,6 +147,7 @@ pub(crate) struct Visit {
     action: &'static str,
     target: String,
     intended: AtomicBool,
+    bearer: OnceLock<Bearer>,
     is_known: bool,
     is_guess: bool,
     is_for_all: bool,
@@ -171,6 +174,7 @@ impl Visit {
             action,
             target,
             intended,
+            bearer: OnceLock::new(),
             is_known: false,
             is_guess: false,
             is_for_all: false,
@@ -198,7 +202,18 @@ impl Visit {
         self.at
     }
 
-    /// Whether an end leaves no record of its own and is counted: who is not known could fill the
+    /// What the visitor shows is genuine, whatever comes of it: one vouches for it who is trusted,
+    /// and it belongs to somebody. What strangers do hides nothing of this visit.
+    pub(crate) fn recognise(&self, voucher: String, name: String) {
+        self.bearer.get_or_init(|| Bearer { voucher, name });
+    }
+
+    /// The same of something whose owner could not be read: all of those for one target are one.
+    pub(crate) fn recognise_unread(&self, voucher: String) {
+        self.recognise(voucher, self.target.clone());
+    }
+
+    /// Whether an end leaves no record of its own and is counted: who has no session could fill the
     /// log with refusals, and with what anybody is told.
     fn is_only_counted<T>(&self, engine: &Engine, outcome: &Result<T, Error>) -> bool {
         let is_refused = outcome.is_err();
@@ -207,8 +222,14 @@ impl Visit {
         let is_intended = self.intended.load(Ordering::Relaxed);
         let is_recorded = self.is_known || is_bounded || is_intended;
         let may_be_counted = !is_recorded && (is_refused || self.is_for_all);
-        may_be_counted
-            && !engine.strangers.admit(self.address, engine.ports.clock.read().since_boot)
+        if !may_be_counted {
+            return false;
+        }
+        let (now, visitors) = (engine.ports.clock.read().since_boot, &engine.visitors);
+        !self.bearer.get().map_or_else(
+            || visitors.admit_stranger(self.action, self.address, now),
+            |bearer| visitors.admit_bearer(self.action, bearer, now),
+        )
     }
 
     /// Records whether a session was opened, and hands it on only then.
@@ -300,8 +321,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Unavailable`] when the log cannot be written; they stay counted.
     pub(crate) async fn record_counted_attempts(&self) -> Result<(), Error> {
-        let count = self.strangers.take_count();
-        if count == 0 {
+        let counted = self.visitors.counted();
+        if counted.is_empty() {
             return Ok(());
         }
         let request = draw_id(&mut *self.ports.entropy.open()).unwrap_or_default();
@@ -315,13 +336,27 @@ impl Engine {
             version: None,
             context_hash: None,
             result: "ok",
-            reason: &format!("{count} attempts to come in have no record of their own"),
+            reason: &sum_of(&counted),
             source: Source::default(),
             target: None,
         };
-        let recorded = self.ports.audit.append_durably(&event).await;
-        recorded.inspect_err(|_| self.strangers.give_back(count)).map_err(Error::Unavailable)
+        self.ports.audit.append_durably(&event).await.map_err(Error::Unavailable)?;
+        // Not before: who is stopped while he waits for the log loses nothing.
+        self.visitors.take_off(&counted);
+        Ok(())
     }
+}
+
+/// How many attempts were counted, and what they were.
+fn sum_of(counted: &Counted) -> String {
+    let all = counted.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    let of_action = |((action, is_genuine), count): (&(&str, bool), &u64)| {
+        let by = if *is_genuine { " by bearers of something genuine" } else { "" };
+        format!("{count} {action}{by}")
+    };
+    let of_actions: Vec<_> = counted.iter().map(of_action).collect();
+    let of_actions = of_actions.join(", ");
+    format!("{all} attempts to come in have no record of their own: {of_actions}")
 }
 
 /// What the caller is told, and the word for the log.

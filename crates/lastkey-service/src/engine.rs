@@ -17,7 +17,7 @@ use lastkey_core::time::Timestamp;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::access::{Access, Current, Nodes, SessionKeys};
-use crate::attempts::{Attempts, AttemptsOfCallers, AttemptsOfPeople, Pace, VisitsOfStrangers};
+use crate::attempts::{Attempts, AttemptsOfCallers, AttemptsOfPeople, Pace, Visitors};
 use crate::audited::Trail;
 use crate::call::Call;
 use crate::clock::ServiceClock;
@@ -81,7 +81,7 @@ pub struct Engine {
     /// What people tried, and how often.
     pub(crate) attempts: AttemptsOfPeople,
     /// What those who are not known were refused or told.
-    pub(crate) strangers: VisitsOfStrangers,
+    pub(crate) visitors: Visitors,
     /// What callers claim to have seen, and how often.
     pub(crate) claimed: AttemptsOfCallers,
     /// Credentials that were to be burned and are none of ours.
@@ -157,7 +157,7 @@ impl Engine {
             access_changes: tokio::sync::Mutex::default(),
             sessions,
             attempts: AttemptsOfPeople::none(),
-            strangers: VisitsOfStrangers::none(),
+            visitors: Visitors::none(),
             claimed: AttemptsOfCallers::none(),
             burns: Mutex::new(Attempts::full(Pace::BURN)),
             stretching: Semaphore::new(STRETCHED_AT_ONCE),

@@ -1,8 +1,8 @@
 //! Seats for calls that wait.
 //!
 //! Room      `service`.
-//! Holds     there are no more calls than seats, and one caller has half of them at most, so that
-//!           nobody keeps all others from waiting.
+//! Holds     there are no more calls than seats. Who has many gets none of the last ones, so that
+//!           nobody keeps all others from waiting; the pods of one account are one caller.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,9 @@ pub(crate) struct Seat<'a> {
     caller: String,
 }
 
+/// The last of so many parts of the seats is for those who have fewer than are left of it.
+const SHARED: usize = 8;
+
 impl Seats {
     /// So many.
     pub(crate) fn new(most: usize) -> Self {
@@ -38,7 +41,9 @@ impl Seats {
     pub(crate) fn take(&self, caller: &str) -> Option<Seat<'_>> {
         let mut taken = self.lock();
         let own = taken.by_caller.get(caller).copied().unwrap_or_default();
-        if taken.all >= self.most || own >= self.most / 2 {
+        let left = self.most.saturating_sub(taken.all);
+        let is_for_others = left <= self.most / SHARED && own >= left;
+        if left == 0 || is_for_others {
             return None;
         }
         taken.all += 1;
@@ -67,15 +72,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_caller_has_half_of_the_seats_and_gives_them_back() {
-        let seats = Seats::new(4);
-        let (first, second) = (seats.take("a").unwrap(), seats.take("a").unwrap());
+    fn one_caller_leaves_the_last_seats_to_others_and_gives_his_back() {
+        let seats = Seats::new(32);
+        let take = |caller: &str| -> Vec<_> { std::iter::from_fn(|| seats.take(caller)).collect() };
+        let first = take("a");
+        let others = ["b", "c", "d", "e"].map(take);
+        let counts = others.each_ref().map(Vec::len);
+        assert_eq!((first.len(), counts), (28, [2, 1, 1, 0]));
+        drop(others);
         assert!(seats.take("a").is_none());
-        let others = ["b", "c"].map(|caller| seats.take(caller).unwrap());
-        assert!(seats.take("d").is_none());
         drop(first);
-        let again = seats.take("a").unwrap();
-        drop((second, again, others));
+        assert_eq!(take("b").len(), 28);
         assert!(seats.lock().all == 0 && seats.lock().by_caller.is_empty());
     }
 }

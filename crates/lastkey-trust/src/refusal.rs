@@ -42,6 +42,8 @@ pub enum Refusal {
     SubjectMismatch,
     /// Bound to no pod.
     PodMissing,
+    /// Bound to a node and no pod: whoever has it is no workload of that node.
+    NodeBound,
     /// Bound to a Secret object.
     SecretBound,
     /// The claims of a token from before bound tokens.
@@ -63,6 +65,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether a token that is refused for this bore a signature that was verified: whoever shows
+    /// it has something of an issuer that is trusted. Of certificates it says nothing.
+    #[must_use]
+    pub const fn is_after_signature(self) -> bool {
+        !matches!(
+            self,
+            Self::TooLong
+                | Self::Malformed
+                | Self::HeaderNotAllowed
+                | Self::AlgorithmNotAllowed
+                | Self::UnknownKey
+                | Self::AlgorithmMismatch
+                | Self::BadSignature
+        )
+    }
+
     /// The word for the audit log.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -84,6 +102,7 @@ impl Refusal {
             Self::SubjectMalformed => "subject_malformed",
             Self::SubjectMismatch => "subject_mismatch",
             Self::PodMissing => "pod_missing",
+            Self::NodeBound => "node_bound",
             Self::SecretBound => "secret_bound",
             Self::LegacyToken => "legacy_token",
             Self::ClaimMissing => "claim_missing",

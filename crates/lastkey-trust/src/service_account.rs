@@ -158,7 +158,14 @@ fn check_binding(
     if has_secret && !trust.allow_secret_bound {
         return Err(Refusal::SecretBound);
     }
-    if has_pod || trust.allow_without_pod || has_secret { Ok(()) } else { Err(Refusal::PodMissing) }
+    if has_pod || has_secret {
+        return Ok(());
+    }
+    // It lives as long as the node object, and would open sessions in the name of that node.
+    if bound.contains_key("node") {
+        return Err(Refusal::NodeBound);
+    }
+    if trust.allow_without_pod { Ok(()) } else { Err(Refusal::PodMissing) }
 }
 
 /// `system:serviceaccount:NAMESPACE:NAME`, exactly.

@@ -77,6 +77,12 @@ impl Promised {
     }
 }
 
+/// What a volume takes: the back end's data has a header's length more than it shows, which is not
+/// used here.
+const fn taken(len: u64) -> u64 {
+    len.saturating_add(DATA_OFFSET)
+}
+
 impl Driver {
     /// Removes what a node that was restarted has left of inline volumes.
     pub(crate) fn sweep_inline(&self) -> io::Result<()> {
@@ -86,7 +92,7 @@ impl Driver {
             let name = entry?.file_name().to_string_lossy().into_owned();
             let swept = self.machine.mapping(&name).and_then(|mapping| match mapping {
                 Some(mapping) => {
-                    self.promised.found(&name, mapping.len);
+                    self.promised.found(&name, taken(mapping.len));
                     Ok(())
                 }
                 None => self.remove_inline(&name),
@@ -94,8 +100,8 @@ impl Driver {
             // One that is busy stops nobody: the next start tries again.
             if let Err(error) = swept {
                 tracing::warn!(volume = name, %error, "an inline volume of before is not removed yet");
-                let left = fs::metadata(self.inline_data(&name)).map_or(0, |about| about.len());
-                self.promised.found(&name, left);
+                let left = Disk::open(&self.inline_data(&name)).and_then(|disk| disk.len());
+                self.promised.found(&name, left.unwrap_or(0));
             }
         }
         Ok(())
@@ -136,7 +142,7 @@ impl Driver {
         }
         self.remove_inline(&name).map_err(io_while("remove what was left"))?;
         let len = wish.len_within(self.config.inline.each)?;
-        self.promised.add(&name, len, self.config.inline.total)?;
+        self.promised.add(&name, taken(len), self.config.inline.total)?;
         let fs = fs.or(wish.fs).unwrap_or(Fs::Ext4);
         let mut options = flags.clone();
         options.extend((request.readonly || capability.read_only).then(|| "ro".to_owned()));
@@ -157,8 +163,7 @@ impl Driver {
         target: &Path,
         options: &[String],
     ) -> Result<(), Fault> {
-        // The back end's data has a header's length more than it shows; here it is not used.
-        let len = len.saturating_add(DATA_OFFSET);
+        let len = taken(len);
         if len > self.free()? {
             return Err(Fault::new(Kind::Exhausted, "this node has no room for the inline volume"));
         }

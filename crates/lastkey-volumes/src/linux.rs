@@ -16,7 +16,7 @@ use lastkey_luks::VolumeKey;
 use rustix::fs::{major, minor};
 
 use crate::ports::Machine;
-use crate::program::{LONG, run};
+use crate::program::{Ending, LONG, run};
 use crate::record::Fs;
 
 /// This machine.
@@ -109,17 +109,21 @@ impl Machine for Linux {
         match fs {
             Fs::Ext4 => {
                 let options = ["-q", "-F", "-E", "nodiscard"];
-                run(Command::new("mkfs.ext4").args(options).arg(device), LONG)?
+                run(Command::new("mkfs.ext4").args(options).arg(device), LONG, Ending::Killed)?
             }
-            Fs::Xfs => run(Command::new("mkfs.xfs").args(["-q", "-f", "-K"]).arg(device), LONG)?,
+            Fs::Xfs => run(
+                Command::new("mkfs.xfs").args(["-q", "-f", "-K"]).arg(device),
+                LONG,
+                Ending::Killed,
+            )?,
         };
         File::options().write(true).open(device)?.sync_all()
     }
 
     fn grow_fs(&self, fs: Fs, device: &Path, at: &Path) -> io::Result<()> {
         match fs {
-            Fs::Ext4 => run(Command::new("resize2fs").arg(device), LONG),
-            Fs::Xfs => run(Command::new("xfs_growfs").arg(at), LONG),
+            Fs::Ext4 => run(Command::new("resize2fs").arg(device), LONG, Ending::Killed),
+            Fs::Xfs => run(Command::new("xfs_growfs").arg(at), LONG, Ending::Killed),
         }
         .map(drop)
     }

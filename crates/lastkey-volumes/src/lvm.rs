@@ -15,7 +15,7 @@ use lastkey_luks::Medium as _;
 
 use crate::back_end::{BackEnd, Fill};
 use crate::disk::Disk;
-use crate::program::{LONG, SHORT, run};
+use crate::program::{self, Ending, LONG, SHORT};
 
 /// Over what the machine's configuration says. A volume that stands still, for a snapshot or because
 /// its key is disabled, is not read: whoever reads it waits until it goes on.
@@ -58,7 +58,8 @@ impl Lvm {
         let ours = format!("tags=\"{TAG}\"");
         let mut change = lvm("lvchange");
         change.args(["--activate", "y", "--ignoreactivationskip", "--select", &ours]);
-        run(change.arg(&self.group), LONG).map(drop)
+        // A pool is checked first, which takes as long as it is large.
+        run(change.arg(&self.group), Duration::MAX).map(drop)
     }
 
     fn device(&self, id: &str) -> PathBuf {
@@ -171,6 +172,11 @@ impl BackEnd for Lvm {
         let promised = promised.into_iter().fold(0_u64, u64::saturating_add);
         Ok(pool_len.saturating_sub(promised))
     }
+}
+
+/// Runs one of lvm2, which is never killed: it lets volumes stand still while it changes them.
+fn run(command: &mut Command, limit: Duration) -> io::Result<String> {
+    program::run(command, limit, Ending::Told)
 }
 
 /// Pods wait while what they use is copied; a pool that is checked before its first use takes longer.

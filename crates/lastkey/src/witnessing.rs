@@ -15,7 +15,7 @@ use http::Method;
 use lastkey_connect::guard::{Guard, Limits, Outgoing, Route, Trust};
 use lastkey_core::audit::archive::Witness;
 use lastkey_core::audit::checkpoint::Checkpoint;
-use lastkey_core::audit::note::{NoteKey, split};
+use lastkey_core::audit::note::{NoteKey, open, split};
 use lastkey_core::audit::witness::AddCheckpoint;
 use lastkey_core::ports::{Audit, AuditArchive};
 use lastkey_service::rollback::RolledBack;
@@ -52,11 +52,15 @@ struct Known {
     asked: u64,
     /// When those are asked again who did not cosign that.
     again: Option<Instant>,
+    /// The last checkpoint that was asked about, and who cosigned it.
+    note: String,
+    lines: HashMap<NoteKey, String>,
 }
 
 impl Known {
     fn behind(guard: Guard) -> Self {
-        Self { guard, sizes: HashMap::new(), asked: 0, again: None }
+        let (sizes, lines) = (HashMap::new(), HashMap::new());
+        Self { guard, sizes, asked: 0, again: None, note: String::new(), lines }
     }
 
     /// Whether there is nobody to ask about a log of this size.
@@ -76,12 +80,20 @@ impl Known {
         }
         let note = archive.checkpoint().await.map_err(|e| anyhow!(e))?;
         let checkpoint = Checkpoint::parse(split(&note)?.0)?;
-        let mut lines = String::new();
+        if note != self.note {
+            self.note.clone_from(&note);
+            self.lines.clear();
+        }
+        let before = self.lines.len();
         self.again = None;
         for witness in &witnesses {
-            let asked = self.ask(archive, witness, &note, checkpoint.size).await;
-            match asked {
-                Ok(line) => lines.push_str(&line),
+            if self.lines.contains_key(&witness.key) {
+                continue;
+            }
+            match self.ask(archive, witness, &note, checkpoint.size).await {
+                Ok(line) => {
+                    self.lines.insert(witness.key.clone(), line);
+                }
                 Err(error) => {
                     self.again = Some(Instant::now() + RETRY);
                     if let Some(rolled_back) = error.downcast_ref::<RolledBack>() {
@@ -94,9 +106,11 @@ impl Known {
             }
         }
         self.asked = checkpoint.size;
-        if lines.is_empty() {
+        if self.lines.len() == before {
             return Ok(());
         }
+        let lines = witnesses.iter().filter_map(|witness| self.lines.get(&witness.key));
+        let lines: String = lines.map(String::as_str).collect();
         archive.add_cosignatures(&note, &lines).await.map_err(|e| anyhow!(e))
     }
 
@@ -118,8 +132,9 @@ impl Known {
             let (status, text) = submit(&route, request.to_string()).await?;
             match status {
                 200 => {
+                    let line = cosignature(note, &text, &witness.key)?;
                     self.sizes.insert(witness.key.clone(), size);
-                    return Ok(text);
+                    return Ok(line);
                 }
                 409 => {
                     let remembered = text.trim_end().parse().context("an unreadable answer")?;
@@ -138,6 +153,15 @@ impl Known {
         }
         bail!("it remembers another checkpoint each time")
     }
+}
+
+/// The cosignature of a checkpoint by a witness, of all that it answered.
+fn cosignature(note: &str, answer: &str, key: &NoteKey) -> anyhow::Result<String> {
+    let (text, _) = split(note)?;
+    let is_one =
+        |line: &&str| open(&format!("{text}\n{line}\n"), std::slice::from_ref(key)).is_ok();
+    let line = answer.lines().find(is_one);
+    line.map(|line| format!("{line}\n")).context("its answer is no cosignature of the checkpoint")
 }
 
 /// The way to a witness.
@@ -166,6 +190,7 @@ async fn submit(route: &Route, text: String) -> anyhow::Result<(u16, String)> {
 mod tests {
     use lastkey_connect::guard::Allowed;
     use lastkey_core::audit::note::{KeyKind, NoteSigner};
+    use lastkey_core::time::Timestamp;
     use lastkey_secret::SecretArray;
 
     use super::*;
@@ -190,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn who_did_not_cosign_is_asked_again_and_nobody_else() {
+    fn nobody_is_asked_about_a_log_again_while_all_have_cosigned_it_or_too_soon() {
         let mut known = Known::behind(Guard::new(Allowed::Any));
         let now = Instant::now();
         (known.asked, known.again) = (7, None);
@@ -198,5 +223,24 @@ mod tests {
         known.again = Some(now + RETRY);
         assert!(known.is_done(7, now) && !known.is_done(8, now));
         assert!(!known.is_done(7, now + RETRY));
+    }
+    #[test]
+    fn only_the_cosignature_of_the_witness_that_was_asked_is_taken() {
+        let signer = |seed: u8, kind| {
+            NoteSigner::from_seed("w", kind, &SecretArray::copy_of(&[seed; 32])).unwrap()
+        };
+        let line =
+            |signer: &NoteSigner, text: &str| signer.sign(text, Timestamp(1_800_000_000)).unwrap();
+        let text = "log\n1\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+        let note = format!("{text}\n{}", line(&signer(1, KeyKind::Ed25519), text));
+        let (asked, other) = (signer(2, KeyKind::Cosignature), signer(3, KeyKind::Cosignature));
+        let good = line(&asked, text);
+        let taken = |answer: &str| cosignature(&note, answer, asked.key()).ok();
+        assert_eq!(taken(&good).as_ref(), Some(&good));
+        let among_others = format!("junk\n{}{good}", line(&other, text));
+        assert_eq!(taken(&among_others).as_ref(), Some(&good));
+        for bad in ["", "junk\n", &line(&other, text), &line(&asked, "log\n2\nAAAA\n")] {
+            assert_eq!(taken(bad), None, "{bad}");
+        }
     }
 }

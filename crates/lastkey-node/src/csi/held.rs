@@ -28,6 +28,8 @@ const UNKNOWN_LIFE: Duration = Duration::from_secs(600);
 pub(super) struct Slot {
     pub(super) held: tokio::sync::Mutex<Option<Held>>,
     pub(super) asked_at: Mutex<Instant>,
+    /// When the driver was last given files to write.
+    answered_at: Mutex<Option<Instant>>,
     told: Mutex<Told>,
     /// Why it was last kept as it is, when it should have become another one.
     kept_because: Mutex<Option<String>>,
@@ -89,10 +91,23 @@ impl Slot {
         Self {
             held: tokio::sync::Mutex::new(None),
             asked_at: Mutex::new(now),
+            answered_at: Mutex::default(),
             told: Mutex::default(),
             kept_because: Mutex::default(),
             is_large: AtomicBool::new(false),
         }
+    }
+
+    /// The driver is given files to write.
+    pub(super) fn note_answer(&self) {
+        let mut at = self.answered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *at = Some(Instant::now());
+    }
+
+    /// How long ago the driver was last given files to write.
+    pub(super) fn since_answer(&self) -> Option<Duration> {
+        let at = self.answered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        at.map(|at| at.elapsed())
     }
 
     /// Notes why the volume is kept as it is, if it is; whether that is news.

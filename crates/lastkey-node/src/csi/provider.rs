@@ -39,6 +39,9 @@ const BUDGET: Duration = Duration::from_secs(60);
 const RECHECK: Duration = Duration::from_secs(60);
 /// The driver has written what it was answered after this time.
 const WRITTEN: Duration = Duration::from_secs(2);
+/// Nearly always after this one: who writes the volume sooner is written over by what the driver was
+/// answered.
+const SETTLED: Duration = Duration::from_millis(250);
 /// Until then it is looked so often whether it has.
 const LOOK: Duration = Duration::from_millis(50);
 /// A volume of which nobody sees here whether it is mounted is forgotten when nobody has asked for
@@ -46,6 +49,14 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) const FORGOTTEN: Duration = Duration::from_secs(3_600);
 /// How long is waited for what a volume has, once there is no more time to make it.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Files for the driver.
+enum Answer {
+    /// As they should be now.
+    Current(MountResponse),
+    /// As the volume has them already: nobody said how they should be.
+    AsItWas(MountResponse),
+}
 
 /// What the operator chose.
 #[derive(Clone, Debug)]
@@ -180,12 +191,12 @@ impl Provider {
         let answer = self.mount_at(&slot, personality, asked).await;
         match &answer {
             // What kept it as it was is put right.
-            Ok(_) if slot.is_kept() => self.announce(&slot, None),
-            Ok(_) => {}
+            Ok(Answer::Current(_)) if slot.is_kept() => self.announce(&slot, None),
+            Ok(Answer::Current(_) | Answer::AsItWas(_)) => {}
             // Of a volume that is mounted the driver tells nobody.
             Err(refusal) => self.announce(&slot, Some(refusal.to_string())),
         }
-        answer
+        answer.map(|(Answer::Current(response) | Answer::AsItWas(response))| response)
     }
 
     async fn mount_at(
@@ -193,7 +204,7 @@ impl Provider {
         slot: &Slot,
         personality: Personality,
         asked: &Asked,
-    ) -> Result<MountResponse, Refusal> {
+    ) -> Result<Answer, Refusal> {
         let plan = plan_of(personality, asked)?;
         let token = asked.token(&self.audiences(personality, &plan))?;
         let has_pod = is_of_pod(token, asked)?;
@@ -220,21 +231,21 @@ impl Provider {
         personality: Personality,
         (plan, asked): (&Plan, &Asked),
         (token, has_pod): (&SecretVec, bool),
-    ) -> Result<MountResponse, Refusal> {
+    ) -> Result<Answer, Refusal> {
         let mut held = slot.held.lock().await;
         let token_hash = token.expose(sha256);
         if let Some(held) = &*held
             && self.is_good(held, asked, &token_hash)
         {
             self.metrics.answered_from_memory();
-            return Ok(self.answer(slot, held));
+            return Ok(Answer::Current(self.answer(slot, held)));
         }
         match self.make(personality, plan, asked, (token, has_pod), held.as_ref()).await {
             Ok(made) => {
                 logged::made(plan, &made);
                 let answer = self.answer(slot, &made);
                 *held = Some(made);
-                Ok(answer)
+                Ok(Answer::Current(answer))
             }
             Err(Failed { refusal, is_away: true, .. }) => {
                 self.stays(slot, held.as_ref(), asked).ok_or(refusal)
@@ -245,10 +256,10 @@ impl Provider {
 
     /// What a pod has already, while the service is away: when the volume is the same, it stays as
     /// it is.
-    fn stays(&self, slot: &Slot, held: Option<&Held>, asked: &Asked) -> Option<MountResponse> {
+    fn stays(&self, slot: &Slot, held: Option<&Held>, asked: &Asked) -> Option<Answer> {
         let held = held.filter(|held| held.asked.fingerprint == asked.fingerprint)?;
         tracing::warn!(pod = asked.pod, "the service is away; a volume stays as it is");
-        Some(self.answer(slot, held))
+        Some(Answer::AsItWas(self.answer(slot, held)))
     }
 
     /// Whether a volume answers what is asked, without asking the service.
@@ -272,6 +283,7 @@ impl Provider {
             }
         }
         logged::size(slot, held);
+        slot.note_answer();
         response(&held.files)
     }
 
@@ -298,6 +310,9 @@ impl Provider {
                 return Err(failed);
             }
         };
+        if let Some(since) = slot.since_answer() {
+            sleep(SETTLED.saturating_sub(since)).await;
+        }
         let is_delivered = self.deliver(&made, patience).await;
         if slot.tell(&made, is_delivered).is_some() {
             self.wake.notify_one();
@@ -389,7 +404,9 @@ impl Provider {
             held.as_ref().map(|held| PathBuf::from(&held.asked.target))
         };
         let known: HashSet<_> = self.slots().into_iter().filter_map(target).collect();
-        Some(there.iter().all(|volume| known.contains(volume)))
+        // A folder in which none of ours is may be another kubelet's, or nobody's.
+        let is_seen = there.iter().any(|volume| known.contains(volume));
+        is_seen.then(|| there.iter().all(|volume| known.contains(volume)))
     }
 
     /// Whether a volume that was made is in its place, where that can be seen from here.

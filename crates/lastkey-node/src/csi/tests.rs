@@ -3,7 +3,7 @@
 //! Room      `node`, tests.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ pub(super) struct Service {
     changed: Notify,
     /// Reads are refused with this code.
     refuses: Mutex<Option<&'static str>>,
+    is_away: AtomicBool,
     /// Sessions that were opened, and how many of the first of them were ended.
     sessions: AtomicUsize,
     ended: AtomicUsize,
@@ -67,6 +68,9 @@ impl SecretOps for Service {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let number = session.bearer.expose(|text| String::from_utf8_lossy(text).parse::<usize>());
         let is_ended = number.unwrap() <= self.ended.load(Ordering::SeqCst);
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(SecretError::Away("nobody is there".into()));
+        }
         let refuses = is_ended.then_some("Unauthenticated");
         if let Some(code) = refuses.or(*self.refuses.lock().unwrap()) {
             let message = "access denied".to_owned();
@@ -617,6 +621,11 @@ async fn refusal_of_a_mounted_volume_is_told_once_and_so_is_what_came_after_it()
     *service.refuses.lock().unwrap() = Some("KeyState");
     assert!(!mount(3).await);
     assert_eq!(count(), 2, "another reason is news");
+    // Nobody says how it should be: it has what it had, and nothing was put right.
+    service.is_away.store(true, Ordering::SeqCst);
+    assert!(mount(3).await);
+    assert_eq!(count(), 2);
+    service.is_away.store(false, Ordering::SeqCst);
     *service.refuses.lock().unwrap() = None;
     assert!(mount(3).await && mount(3).await);
     service.version.store(1, Ordering::SeqCst);

@@ -418,6 +418,11 @@ mod tests {
         assert_eq!(is_complete(), Some(false));
         fs::remove_dir_all(volume("disk")).unwrap();
         assert_eq!(is_complete(), Some(true));
+        // A folder in which none of the volumes is that are known may be another kubelet's.
+        fs::remove_dir_all(kubelet.path().join("pods/u")).unwrap();
+        assert_eq!(is_complete(), Some(false));
+        note("u", "Ephemeral");
+        assert_eq!(is_complete(), Some(true));
         // One of which nobody ever asks is that of another provider.
         note("other", "Ephemeral");
         advance(LEARNS - Duration::from_secs(1)).await;

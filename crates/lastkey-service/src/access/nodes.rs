@@ -27,6 +27,9 @@ pub(crate) struct Nodes {
     known: RwLock<HashMap<Name, Node>>,
     /// Nodes of which nothing can be said until the store answers.
     unread: RwLock<HashSet<Name>>,
+    /// The last token of a node that lets it in no more, by SHA-256, as far as this process saw it
+    /// end.
+    spent: RwLock<HashMap<Name, [u8; 32]>>,
     authority: RwLock<Option<Arc<NodeAuthority>>>,
     /// What TPMs have proved already.
     pub(crate) proofs: UsedProofs,
@@ -47,7 +50,13 @@ impl Nodes {
         }
         let authority = read_authority(store).await?.map(|(authority, _)| authority);
         let (known, authority) = (RwLock::new(known), RwLock::new(authority));
-        Ok(Self { known, unread: RwLock::default(), authority, proofs: UsedProofs::default() })
+        Ok(Self {
+            known,
+            unread: RwLock::default(),
+            spent: RwLock::default(),
+            authority,
+            proofs: UsedProofs::default(),
+        })
     }
 
     /// A node.
@@ -57,10 +66,32 @@ impl Nodes {
 
     fn set(&self, name: &Name, node: Option<Node>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        match node {
-            Some(node) => known.insert(name.clone(), node),
-            None => known.remove(name),
+        let mut spent = self.spent.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(node) = node else {
+            spent.remove(name);
+            known.remove(name);
+            return;
         };
+        let token = |node: &Node| node.join.as_ref().map(|join| join.code_hash);
+        let after = token(&node);
+        if let Some(before) = known.insert(name.clone(), node).as_ref().and_then(token)
+            && after != Some(before)
+        {
+            spent.insert(name.clone(), before);
+        }
+    }
+
+    /// Whether this was the last token of a node before the one, if any, that lets it in.
+    pub(crate) fn is_spent(&self, name: &Name, token: &[u8; 32]) -> bool {
+        let spent = self.spent.read().unwrap_or_else(PoisonError::into_inner);
+        spent.get(name) == Some(token)
+    }
+
+    /// A node whose TPM has an attestation key of this name.
+    pub(crate) fn with_tpm(&self, key: &[u8; 32]) -> Option<Name> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let is_of = |node: &&Node| node.tpm.as_ref().is_some_and(|named| named.name == *key);
+        known.values().find(is_of).map(|node| node.name.clone())
     }
 
     /// Whether nothing can be said of a node.

@@ -76,20 +76,21 @@ impl Engine {
     ) -> Result<Opening, Error> {
         check_wishes(request.duration, request.policy.as_deref())?;
         let visit = Visit::of(self, id, peer, ACTION, format!("role/{}", request.role));
-        let outcome = self.try_exchange(&request, visit.at()).await;
+        let outcome = self.try_exchange(&request, &visit).await;
         visit.close_opening(self, outcome).await
     }
 
     async fn try_exchange(
         self: &Arc<Self>,
         request: &Request,
-        now: Timestamp,
+        visit: &Visit,
     ) -> Result<Opening, Refused> {
-        let judged = match self.access.get().judge(request, now) {
+        let now = visit.at();
+        let judged = match self.access.get().judge(request, visit) {
             // The issuer may have new keys, which are worth a look now and then.
             Err(Refused::Token(word)) if word == Refusal::UnknownKey.word() => {
                 self.refresh_keys_of(&request.role).await;
-                self.access.get().judge(request, now)?
+                self.access.get().judge(request, visit)?
             }
             judged => judged?,
         };
@@ -158,7 +159,7 @@ struct Judged {
 }
 
 impl Access {
-    fn judge(&self, request: &Request, now: Timestamp) -> Result<Judged, Refused> {
+    fn judge(&self, request: &Request, visit: &Visit) -> Result<Judged, Refused> {
         let role = self.roles.get(&request.role).ok_or(Refused::Token("no_such_role"))?;
         let (subject, strength, audiences) = match &role.holders {
             RoleHolders::ServiceAccounts {
@@ -176,16 +177,16 @@ impl Access {
                 };
                 let trust = self.clusters.get(cluster);
                 let trust = trust.ok_or_else(|| Error::Internal(gone()))?;
-                let subject = workload(trust, &binding, &request.token, now)?;
+                let subject = workload(trust, &binding, &request.token, visit)?;
                 (subject, AuthStrength::default(), trust.audiences.clone())
             }
             RoleHolders::Claims { provider, claims } => {
                 let bounds = claims.iter().map(|(c, v)| (c.clone(), vec![bound(v)])).collect();
-                let (subject, strength) = federated(self, provider, bounds, request, now)?;
+                let (subject, strength) = federated(self, provider, bounds, request, visit)?;
                 (subject, strength, Vec::new())
             }
             RoleHolders::Spiffe { provider, ids } => {
-                let identity = identity(self, provider, request, now)?;
+                let identity = identity(self, provider, request, visit)?;
                 let id = SpiffeId::parse(&identity.subject)?;
                 admit_id(&id, ids)?;
                 let subject = Subject::Spiffe { id: id.as_str().to_owned() };
@@ -243,9 +244,12 @@ fn workload(
     trust: &ClusterTrust,
     binding: &ServiceAccountBinding,
     token: &SecretVec,
-    now: Timestamp,
+    visit: &Visit,
 ) -> Result<Subject, Refused> {
-    let claims = service_account::verify(token, trust, now)?;
+    let verified = service_account::verify(token, trust, visit.at());
+    let claims = recognised(visit, format!("cluster/{}", trust.cluster), verified, |claims| {
+        format!("{}/{}", claims.namespace, claims.service_account.name)
+    })?;
     binding.admit(&claims)?;
     Ok(Subject::Workload(Workload {
         cluster: claims.cluster,
@@ -262,9 +266,9 @@ fn federated(
     provider: &Name,
     bound_claims: std::collections::BTreeMap<String, Vec<oidc::Bound>>,
     request: &Request,
-    now: Timestamp,
+    visit: &Visit,
 ) -> Result<(Subject, AuthStrength), Refused> {
-    let identity = identity(access, provider, request, now)?;
+    let identity = identity(access, provider, request, visit)?;
     for (claim, bounds) in &bound_claims {
         let value = identity.claims.at_path(claim).ok_or(Refusal::ClaimMissing)?;
         if !bounds.iter().any(|bound| bound.admits(value)) {
@@ -286,12 +290,30 @@ fn identity(
     access: &Access,
     provider: &Name,
     request: &Request,
-    now: Timestamp,
+    visit: &Visit,
 ) -> Result<oidc::Identity, Refused> {
     let trust = access.providers.get(provider).ok_or_else(|| Error::Internal(gone()))?;
     // A trust domain need not sign tokens.
     let trust = trust.tokens.as_ref().ok_or(Refused::Token("no_tokens"))?;
-    Ok(oidc::verify(&request.token, trust, request.nonce.as_ref(), now)?)
+    let verified = oidc::verify(&request.token, trust, request.nonce.as_ref(), visit.at());
+    let voucher = format!("provider/{provider}");
+    Ok(recognised(visit, voucher, verified, |identity| identity.subject.clone())?)
+}
+
+/// What came of verifying a token. Once its signature was verified its bearer is no stranger,
+/// whatever else is wrong with it.
+fn recognised<T>(
+    visit: &Visit,
+    voucher: String,
+    verified: Result<T, Refusal>,
+    name: impl FnOnce(&T) -> String,
+) -> Result<T, Refusal> {
+    match &verified {
+        Ok(token) => visit.recognise(voucher, name(token)),
+        Err(refusal) if refusal.is_after_signature() => visit.recognise_unread(voucher),
+        Err(_) => {}
+    }
+    verified
 }
 
 /// Whether an id is one of those that a role is for.

@@ -222,7 +222,7 @@ impl Engine {
     ) -> Result<Joined, Error> {
         self.reread_node(&name).await?;
         let visit = Visit::of(self, id, peer, "sys:JoinNode", format!("node/{name}"));
-        let shown = Shown::Tpm(self.judge_tpm(&name, challenge, evidence, request, visit.at()));
+        let shown = Shown::Tpm(self.judge_tpm(&name, challenge, evidence, request, &visit));
         let request = parse_request(request)?;
         Arc::clone(self).certify(visit, Attempt { name, shown, request }).await
     }
@@ -234,17 +234,24 @@ impl Engine {
         challenge: &[u8],
         evidence: &Evidence<'_>,
         request: &[u8],
-        now: Timestamp,
+        visit: &Visit,
     ) -> Result<Proof, &'static str> {
-        self.sessions.check_challenge(name, challenge, now).map_err(Refusal::word)?;
+        self.sessions.check_challenge(name, challenge, visit.at()).map_err(Refusal::word)?;
         let node = self.nodes.get(name).ok_or("no_such_node")?;
         let named = node.tpm.ok_or("no_tpm_key")?;
-        if named.name != attestation::name_of(evidence.public) {
+        let shown = attestation::name_of(evidence.public);
+        let is_named = named.name == shown;
+        let holder = if is_named { Some(name.clone()) } else { self.nodes.with_tpm(&shown) };
+        let holder = holder.ok_or("other_tpm")?;
+        let bound = attestation::bound_to(challenge, name, request);
+        let verified = attestation::verify(evidence, &bound);
+        if verified.is_ok() {
+            visit.recognise("tpm".to_owned(), holder.to_string());
+        }
+        if !is_named {
             return Err("other_tpm");
         }
-        let bound = attestation::bound_to(challenge, name, request);
-        let key = attestation::verify(evidence, &bound).map_err(Refusal::word)?;
-        Ok(Proof { key, bound })
+        Ok(Proof { key: verified.map_err(Refusal::word)?, bound })
     }
 
     /// Signs the next certificate of the node whose agent calls; the one that it shows is good
@@ -281,7 +288,7 @@ impl Engine {
     async fn try_certify(&self, visit: &Visit, attempt: &Attempt) -> Result<Joined, Refused> {
         self.reread_node(&attempt.name).await?;
         // Most of what is wrong is found before anybody has to wait for it.
-        self.check_shown(attempt, self.nodes.get(&attempt.name), visit.at())?;
+        self.check_shown(attempt, self.nodes.get(&attempt.name), visit)?;
         // Held until the new certificate counts: a second use of the same token or certificate
         // waits here, and finds that it is over.
         let changing = self.access_changes.lock().await;
@@ -290,7 +297,7 @@ impl Engine {
             Some((node, revision)) => (Some(node), Expected::At(revision)),
             None => (None, Expected::Absent),
         };
-        let mut node = self.check_shown(attempt, known, visit.at())?;
+        let mut node = self.check_shown(attempt, known, visit)?;
         let spiffe_id = self.spiffe_id(&node.name)?;
         let date = self.date_of_next(attempt, &node, visit.at())?;
         let (issued, authority) = self.sign_certificate(attempt, date)?;
@@ -315,11 +322,12 @@ impl Engine {
         &self,
         attempt: &Attempt,
         known: Option<Node>,
-        now: Timestamp,
+        visit: &Visit,
     ) -> Result<Node, Refused> {
+        let now = visit.at();
         match (&attempt.shown, known) {
             (Shown::Kubelet { cluster, chain }, known) => {
-                self.check_kubelet(&attempt.name, cluster, chain, now)?;
+                self.check_kubelet(&attempt.name, cluster, chain, visit)?;
                 let node = known.unwrap_or_else(|| new_node(&attempt.name, cluster, now));
                 if node.cluster.as_ref() != Some(cluster) {
                     return Err(Refused::Token("other_cluster"));
@@ -335,15 +343,7 @@ impl Engine {
                 Ok(node)
             }
             (Shown::Token(_) | Shown::Certificate(_), None) => Err(Refused::Token("no_such_node")),
-            (Shown::Token(token), Some(node)) => {
-                let join = node.join.as_ref().ok_or(Refused::Token("no_token"))?;
-                // Equality of hashes tells nothing of a token that somebody guesses at.
-                if token.expose(sha256) != join.code_hash {
-                    return Err(Refused::Token("wrong_token"));
-                }
-                let is_over = self.clock.observe().elapsed >= join.expires;
-                if is_over { Err(Refused::Token("expired")) } else { Ok(node) }
-            }
+            (Shown::Token(token), Some(node)) => self.check_token(token, node, visit),
             (Shown::Certificate(fingerprint), Some(node)) => {
                 let held = node.certificate_of(fingerprint);
                 let issued_at = held.ok_or(Refused::Token("superseded"))?.issued_at;
@@ -351,6 +351,21 @@ impl Engine {
                 if is_revoked { Err(Refused::Token("revoked_node")) } else { Ok(node) }
             }
         }
+    }
+
+    fn check_token(&self, token: &SecretVec, node: Node, visit: &Visit) -> Result<Node, Refused> {
+        // Equality of hashes tells nothing of a token that somebody guesses at.
+        let shown = token.expose(sha256);
+        let is_good = node.join.as_ref().is_some_and(|join| join.code_hash == shown);
+        if is_good || self.nodes.is_spent(&node.name, &shown) {
+            visit.recognise("node".to_owned(), node.name.to_string());
+        }
+        let join = node.join.as_ref().ok_or(Refused::Token("no_token"))?;
+        if !is_good {
+            return Err(Refused::Token("wrong_token"));
+        }
+        let is_over = self.clock.observe().elapsed >= join.expires;
+        if is_over { Err(Refused::Token("expired")) } else { Ok(node) }
     }
 
     fn check_tpm(
@@ -378,7 +393,7 @@ impl Engine {
         name: &Name,
         cluster: &Name,
         chain: &[Vec<u8>],
-        now: Timestamp,
+        visit: &Visit,
     ) -> Result<(), Refused> {
         let access = self.access.get();
         let authorities = access.kubelets.get(cluster);
@@ -386,7 +401,8 @@ impl Engine {
         if chain.is_empty() {
             return Err(Refused::Token("no_certificate"));
         }
-        let kubelet = kubelet::verify(authorities, chain, now)?;
+        let kubelet = kubelet::verify(authorities, chain, visit.at())?;
+        visit.recognise(format!("kubelets/{cluster}"), kubelet.node.clone());
         if kubelet.node != name.as_str() {
             return Err(Refused::Token("other_node"));
         }

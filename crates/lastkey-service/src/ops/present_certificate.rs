@@ -11,7 +11,6 @@ use std::time::Duration;
 use lastkey_core::access::RoleHolders;
 use lastkey_core::ids::{Name, RequestId};
 use lastkey_core::principal::Peer;
-use lastkey_core::time::Timestamp;
 use lastkey_trust::session::{AuthStrength, Session, Subject};
 
 use crate::access::{Opening, ProviderTrust};
@@ -46,7 +45,7 @@ impl Engine {
     ) -> Result<Opening, Error> {
         check_wishes(request.duration, request.policy.as_deref())?;
         let visit = Visit::of(self, id, peer, ACTION, format!("role/{}", request.role));
-        let outcome = self.try_present(peer, request, visit.at());
+        let outcome = self.try_present(peer, request, &visit);
         visit.close_opening(self, outcome).await
     }
 
@@ -54,7 +53,7 @@ impl Engine {
         &self,
         peer: &Peer,
         request: Request,
-        now: Timestamp,
+        visit: &Visit,
     ) -> Result<Opening, Refused> {
         let shown = peer.certificate.as_ref().ok_or(Refused::Token("no_certificate"))?;
         let access = self.access.get();
@@ -65,10 +64,11 @@ impl Engine {
         let known = access.providers.get(provider).ok_or_else(|| Error::Internal(gone()))?;
         let ProviderTrust { domain, .. } = known;
         let domain = domain.as_ref().ok_or_else(|| Error::Internal(gone()))?;
-        let workload = domain.verify(&shown.chain, now)?;
+        let workload = domain.verify(&shown.chain, visit.at())?;
+        visit.recognise(format!("provider/{provider}"), workload.id.as_str().to_owned());
         admit_id(&workload.id, ids)?;
         let subject = Subject::Spiffe { id: workload.id.as_str().to_owned() };
-        let usual = session(role, subject, (request.duration, request.policy), now);
+        let usual = session(role, subject, (request.duration, request.policy), visit.at());
         let session = Session {
             expires_at: usual.expires_at.min(workload.expires_at),
             certificate: Some(workload.fingerprint),

@@ -2,7 +2,9 @@
 
 use lastkey_core::audit::Phase;
 use lastkey_crypto::material::MaterialSpec;
+use lastkey_secret::SecretVec;
 
+use crate::nodes::{Cluster, REFUSED};
 use crate::world::{admin, call_by, code, context, none, request, world};
 
 #[tokio::test]
@@ -59,4 +61,37 @@ async fn nothing_is_answered_or_changed_while_the_log_cannot_be_written() {
     assert_eq!(world.engine.list_keys(admin(), None, 10).await.unwrap().items.len(), 1);
     assert_eq!(world.show(&key).await.key.activation, 1);
     assert!(world.encrypt_in(&key, b"x", none()).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_genuine_is_on_record_whatever_strangers_do_and_fills_no_log() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let used = world.invite("a", &here).await;
+    world.join("a", &used).await.unwrap();
+    let recorded = |action: &str| {
+        let events = world.audit.events();
+        events.iter().filter(|event| event.action == action && event.result == REFUSED).count()
+    };
+    let guess = SecretVec::copy_of(b"lastkey_node_guess");
+    for _ in 0..150 {
+        assert_eq!(code(world.join("a", &guess).await), REFUSED);
+    }
+    assert_eq!(recorded("sys:JoinNode"), 100);
+    for _ in 0..101 {
+        assert_eq!(code(world.join("a", &used).await), REFUSED);
+    }
+    assert_eq!(recorded("sys:JoinNode"), 200);
+    for _ in 0..102 {
+        assert_eq!(code(here.exchange(&world, "a", "other").await), REFUSED);
+    }
+    assert_eq!(recorded("sts:OpenSession"), 100);
+    world.gate.stop().await;
+    let sum = world.audit.events().into_iter().find(|event| event.action == "audit:Sum").unwrap();
+    assert_eq!(
+        sum.reason,
+        "53 attempts to come in have no record of their own: \
+         2 sts:OpenSession by bearers of something genuine, 50 sys:JoinNode, \
+         1 sys:JoinNode by bearers of something genuine"
+    );
 }

@@ -84,6 +84,23 @@ async fn revoked_certificate_of_a_kubelet_is_refused_as_long_as_it_lives() {
 }
 
 #[tokio::test]
+async fn certificate_of_another_kubelet_is_on_record_whatever_strangers_do() {
+    let world = world().await;
+    let (issuer, another) = (kubelet_authority(), kubelet_authority());
+    let here = Cluster::with_kubelets(&world, "here", Some(issuer.pem())).await;
+    let stranger = world.kubelet("b", &another);
+    for _ in 0..101 {
+        assert_eq!(code(world.join_by_kubelet("a", &here, &stranger).await), REFUSED);
+    }
+    let before = world.audit.events().len();
+    assert_eq!(code(world.join_by_kubelet("a", &here, &stranger).await), REFUSED);
+    assert_eq!(world.audit.events().len(), before);
+    let other_node = world.kubelet("b", &issuer);
+    assert_eq!(code(world.join_by_kubelet("a", &here, &other_node).await), REFUSED);
+    assert_eq!(world.audit.events().last().unwrap().reason, "other_node");
+}
+
+#[tokio::test]
 async fn node_that_joins_by_its_tpm_does_not_come_in_by_its_kubelet() {
     let world = world().await;
     let issuer = kubelet_authority();

@@ -107,6 +107,26 @@ async fn node_joins_by_its_tpm_again_and_again_and_by_no_other() {
 }
 
 #[tokio::test]
+async fn evidence_of_the_tpm_of_another_node_is_on_record_whatever_strangers_do() {
+    let world = world().await;
+    let here = Cluster::known(&world, "here").await;
+    let (own, other, stranger) = (Tpm::new(), Tpm::new(), Tpm::new());
+    world.name_tpm("a", &here, &own).await;
+    world.name_tpm("b", &here, &other).await;
+    for _ in 0..101 {
+        assert_eq!(code(world.join_by_tpm("a", &stranger).await), REFUSED);
+    }
+    let before = world.audit.events().len();
+    // It has not signed this, so anybody may show it.
+    let challenge = world.engine.challenge_node(&name("a")).unwrap();
+    let forged = Tpm { public: other.public.clone(), ..stranger };
+    assert_eq!(code(world.answer_challenge("a", &forged, &challenge, &csr()).await), REFUSED);
+    assert_eq!(world.audit.events().len(), before);
+    assert_eq!(code(world.join_by_tpm("a", &other).await), REFUSED);
+    assert_eq!((world.audit.events().len(), &*world.last_reason()), (before + 1, "other_tpm"));
+}
+
+#[tokio::test]
 async fn what_a_tpm_says_is_good_for_its_challenge_node_and_request() {
     let world = world().await;
     let here = Cluster::known(&world, "here").await;

@@ -87,11 +87,21 @@ impl Cluster {
 
     /// The session of a pod that runs on a node of this name.
     async fn pod(&self, world: &World, node: &str) -> SecretVec {
+        self.exchange(world, node, "shop").await.unwrap()
+    }
+
+    /// The session for the token of a pod in a namespace.
+    pub(crate) async fn exchange(
+        &self,
+        world: &World,
+        node: &str,
+        namespace: &str,
+    ) -> Result<SecretVec, Error> {
         let now = world.ports.clock.read().wall.0;
         let claims = format!(
             r#"{{"iss":"https://kubernetes.default.svc","aud":["lastkey"],"iat":{now},"nbf":{now},
-            "exp":{},"jti":"j","sub":"system:serviceaccount:shop:api","kubernetes.io":{{
-            "namespace":"shop","node":{{"name":"{node}","uid":"n"}},"pod":{{"name":"p","uid":"u"}},
+            "exp":{},"jti":"j","sub":"system:serviceaccount:{namespace}:api","kubernetes.io":{{
+            "namespace":"{namespace}","node":{{"name":"{node}","uid":"n"}},"pod":{{"name":"p","uid":"u"}},
             "serviceaccount":{{"name":"api","uid":"s"}}}}}}"#,
             now + 3_000
         );
@@ -107,7 +117,7 @@ impl Cluster {
             policy: None,
             nonce: None,
         };
-        world.engine.exchange_token(ID, &nobody(), request).await.unwrap().bearer
+        world.engine.exchange_token(ID, &nobody(), request).await.map(|opening| opening.bearer)
     }
 }
 

@@ -30,6 +30,13 @@ fn without(parent: &str, name: &str) -> Value {
     claims
 }
 
+/// A token of the account alone.
+fn unbound() -> Value {
+    let mut claims = without("/kubernetes.io", "pod");
+    claims["kubernetes.io"].as_object_mut().unwrap().remove("node").unwrap();
+    claims
+}
+
 #[test]
 fn token_of_every_algorithm_is_read() {
     for signer in [&*RSA, &*PSS, &*P256, &*P384, &*P521, &*ED25519, &*ML_DSA] {
@@ -80,7 +87,8 @@ fn token_is_refused_for_each_claim_that_is_wrong() {
         (with("/kubernetes.io/pod/uid", json!("a/b")), Refusal::SubjectMalformed),
         (with("/kubernetes.io/node/name", json!("Node 7")), Refusal::SubjectMalformed),
         (without("", "kubernetes.io"), Refusal::ClaimMissing),
-        (without("/kubernetes.io", "pod"), Refusal::PodMissing),
+        (without("/kubernetes.io", "pod"), Refusal::NodeBound),
+        (unbound(), Refusal::PodMissing),
         (with("/jti", json!("a\nb")), Refusal::Malformed),
     ] {
         assert_eq!(refused(&claims), Some(refusal), "{claims}");
@@ -98,8 +106,19 @@ fn token_bound_to_a_secret_is_refused_unless_it_is_allowed() {
 }
 
 #[test]
+fn token_bound_to_a_node_alone_is_refused_whatever_is_allowed() {
+    let mut trust = trust(&P256);
+    trust.allow_without_pod = true;
+    let of_node = P256.token(&without("/kubernetes.io", "pod"));
+    assert_eq!(verify(&of_node, &trust, NOW), Err(Refusal::NodeBound));
+    let mut claims = unbound();
+    claims["kubernetes.io"]["node"] = json!(null);
+    assert_eq!(verify(&P256.token(&claims), &trust, NOW), Err(Refusal::NodeBound));
+}
+
+#[test]
 fn token_without_a_pod_is_for_roles_that_say_so_where_the_cluster_lets_it() {
-    let token = P256.token(&without("/kubernetes.io", "pod"));
+    let token = P256.token(&unbound());
     let mut trust = trust(&P256);
     trust.allow_without_pod = true;
     let claims = verify(&token, &trust, NOW).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lastkey_luks::{Copies, Header, Medium as _};
+use lastkey_luks::{Copies, DATA_OFFSET, Header, Medium as _};
 use lastkey_wire::grpc::csi::{CapacityRange, Id, NodeExpandRequest, PublishRequest, UndoRequest};
 
 use super::{MIB, Node, kind, mount, request, text};
@@ -142,14 +142,17 @@ fn inline_volumes_take_no_more_of_a_node_than_was_said() {
     let bound = |node: &mut Node, each, total| {
         Arc::get_mut(&mut node.driver).unwrap().config.inline = InlineBounds { each, total };
     };
-    bound(&mut node, 8 << 20, 12 << 20);
+    // Each takes the room of a header as well.
+    let total = (12 << 20) + 2 * DATA_OFFSET;
+    bound(&mut node, 8 << 20, total);
     let refused = inline(&node, "csi-1", "500Gi").unwrap_err();
     assert_eq!(refused.kind, Kind::OutOfRange);
     assert!(refused.message.contains("8388608") && refused.message.contains("--inline-limit"));
     inline_at(&node, "csi-1", "8Mi", "one").unwrap();
     let refused = inline_at(&node, "csi-2", "5Mi", "two").unwrap_err();
     assert_eq!(refused.kind, Kind::Exhausted);
-    assert!(refused.message.contains("12582912") && refused.message.contains("--inline-total"));
+    assert!(refused.message.contains(&total.to_string()));
+    assert!(refused.message.contains("--inline-total"), "{}", refused.message);
     assert!(!node.folder.path().join("inline/lke-csi-2").exists());
     // One that was cut short has its bytes until it is gone.
     let gone = |node: &Node, id: &str, target: &str| {
@@ -164,7 +167,7 @@ fn inline_volumes_take_no_more_of_a_node_than_was_said() {
     inline_at(&node, "csi-2", "4Mi", "two").unwrap();
     // What is there counts for the next process as well, and stays when the bound is lowered.
     node = node.restart();
-    bound(&mut node, 4 << 20, 12 << 20);
+    bound(&mut node, 4 << 20, total);
     assert_eq!(kind(inline_at(&node, "csi-3", "1Mi", "three")), Kind::Exhausted);
     inline_at(&node, "csi-1", "8Mi", "one").unwrap();
     gone(&node, "csi-1", "one");

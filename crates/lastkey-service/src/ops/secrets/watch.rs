@@ -65,7 +65,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for none or more than 1,000 secrets, or one that stands twice;
     /// [`Error::Denied`] when the caller may list none of them; [`Error::Throttled`] at 256
-    /// watches, of nodes at 4,096, and when half of them are the caller's; [`Error::DryRun`],
+    /// watches, of nodes at 4,096, and to who has many when few seats are left; [`Error::DryRun`],
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn watch_secrets(
         &self,

@@ -62,7 +62,7 @@ pub(crate) struct Args {
         long,
         value_name = "FILE",
         conflicts_with_all =
-            ["socket", "key", "data", "cluster", "group", "recovery_key", "metrics"]
+            ["socket", "key", "data", "cluster", "group", "recovery_key", "metrics", "health"]
     )]
     config: Option<PathBuf>,
 }
