@@ -37,7 +37,8 @@ const fn port_of(kind: DatabaseKind) -> u16 {
 
 impl Address {
     /// Reads `postgresql://HOST[:PORT]/NAME` or `postgresql:///NAME?host=/FOLDER[&port=PORT]`; or
-    /// `mariadb://HOST[:PORT]/NAME` or `mariadb:///NAME?socket=/FILE`, where `mysql:` is the same.
+    /// `mariadb://HOST[:PORT]/NAME` or `mariadb:///NAME?socket=/FILE`, and the same
+    /// with `mysql:`.
     ///
     /// # Errors
     /// [`DatabaseError::Address`].

@@ -30,8 +30,19 @@ use crate::guard::{Guard, Trust};
 
 /// Access denied for a user, by its password.
 const DENIED: u16 = 1_045;
+/// Two rows at a MySQL that lets no account in by what it keeps of a password that was set here. Before 9.7
+/// there is neither setting.
+const OTHER_FORMATS: &str = "SHOW GLOBAL VARIABLES WHERE (Variable_name = \
+     'caching_sha2_password_enforce_storage_format' AND Value <> 'OFF') OR (Variable_name = \
+     'caching_sha2_password_storage_format' AND Value <> 'CRYPT5')";
+const OTHERS_ALONE: &str = "it lets no account in whose password is set by Lastkey, and nothing was \
+     changed: caching_sha2_password_enforce_storage_format is on while \
+     caching_sha2_password_storage_format is another than CRYPT5; turn the first off";
 /// No connection of this number.
 const NO_SUCH_CONNECTION: u16 = 1_094;
+
+const UNNAMED: WireError =
+    WireError::Foreign("it is a MySQL, and its address says mariadb: write mysql: in its place");
 
 /// A connection, logged in. Closes when it is dropped.
 pub(super) struct Session {
@@ -50,23 +61,23 @@ impl Session {
         login: Login<'_>,
     ) -> Result<Self, DatabaseError> {
         let address = Address::parse(at.kind, at.address)?;
-        let said = |error| failed(error, login.account);
-        let mut this = match &address.place {
+        let opened = match &address.place {
             Place::Socket(path) => {
                 let away = |error| DatabaseError::Away(format!("{}: {error}", path.display()));
                 let stream = UnixStream::connect(path).await.map_err(away)?;
-                Self::over(Box::new(stream), Line::Socket, login).await.map_err(said)?
+                Self::over(Box::new(stream), Line::Socket, at.address, login).await
             }
             Place::Host(host, port) => {
                 let trust = Trust::from(at.authority);
                 let reached = guard.dial(host, *port, &trust, b"mariadb").await;
                 let (stream, tls) = reached.map_err(|error| refused(&error))?;
                 match tls {
-                    None => Self::over(Box::new(stream), Line::Clear, login).await.map_err(said)?,
-                    Some(tls) => Self::over_tls(stream, tls, login).await.map_err(said)?,
+                    None => Self::over(Box::new(stream), Line::Clear, at.address, login).await,
+                    Some(tls) => Self::over_tls(stream, tls, at.address, login).await,
                 }
             }
         };
+        let mut this = opened.map_err(|error| failed(error, login.account))?;
         // The mode in which a quoted text is what it seems, and a bound on waiting for others.
         this.run("SET SESSION sql_mode = '', lock_wait_timeout = 5").await?;
         Ok(this)
@@ -75,20 +86,22 @@ impl Session {
     async fn over(
         stream: Box<dyn Stream>,
         line: Line,
+        address: &str,
         login: Login<'_>,
     ) -> Result<Self, WireError> {
         let mut wire = Wire::over(stream);
-        let greeting = wire.greeting().await?;
+        let greeting = greeting_at(address, &mut wire).await?;
         Self::greeted(wire, &greeting, line, login).await
     }
 
     async fn over_tls(
         stream: TcpStream,
         (connector, name): (TlsConnector, ServerName<'static>),
+        address: &str,
         login: Login<'_>,
     ) -> Result<Self, WireError> {
         let mut wire = Wire::over(stream);
-        let greeting = wire.greeting().await?;
+        let greeting = greeting_at(address, &mut wire).await?;
         if !greeting.has_tls() {
             return Err(WireError::Foreign("it does not speak TLS"));
         }
@@ -195,8 +208,21 @@ impl Session {
         }
     }
 
+    /// Refuses where an account that is given a password here would be let in no more.
+    async fn need_our_format(&mut self) -> Result<(), DatabaseError> {
+        let takes_others_alone = match self.dialect {
+            Dialect::MariaDb => false,
+            Dialect::MySql => self.texts(OTHER_FORMATS).await?.len() == 2,
+        };
+        if takes_others_alone {
+            return Err(DatabaseError::Refused(OTHERS_ALONE.to_owned()));
+        }
+        Ok(())
+    }
+
     /// What gives an account a password.
-    fn identified(&self, login: Login<'_>) -> Result<String, DatabaseError> {
+    async fn identified(&mut self, login: Login<'_>) -> Result<String, DatabaseError> {
+        self.need_our_format().await?;
         let plugin = self.dialect.plugin();
         let kept = login.password.expose(|bytes| plugin.kept_of(bytes, &mut SystemEntropy));
         let kept = kept.map_err(|error| DatabaseError::Away(error.to_string()))?;
@@ -226,7 +252,7 @@ impl Session {
 impl Session {
     /// Gives an account a password, and lets it log in.
     pub(super) async fn set_password(&mut self, account: Login<'_>) -> Result<(), DatabaseError> {
-        let by = self.identified(account)?;
+        let by = self.identified(account).await?;
         for form in self.needed_forms(account.account).await? {
             self.run(&format!("ALTER USER {form} {by} ACCOUNT UNLOCK")).await?;
         }
@@ -245,7 +271,7 @@ impl Session {
     /// what was begun is dropped by whoever began it.
     pub(super) async fn make_account(&mut self, new: NewAccount<'_>) -> Result<(), DatabaseError> {
         let user = format!("{}@'%'", quoted(new.login.account));
-        let (group, by) = (quoted(new.group), self.identified(new.login)?);
+        let (group, by) = (quoted(new.group), self.identified(new.login).await?);
         self.run(&format!("CREATE USER IF NOT EXISTS {user} {by}")).await?;
         self.run(&format!("ALTER USER {user} {by} ACCOUNT UNLOCK")).await?;
         let granted = self.run(&format!("GRANT {group} TO {user}")).await;
@@ -292,6 +318,12 @@ impl Session {
         let of_it = format!("LEFT(User, {len}) = {text} AND {}", self.dialect.are_accounts());
         self.texts(&format!("SELECT DISTINCT User FROM mysql.user WHERE {of_it} ORDER BY 1")).await
     }
+}
+
+/// Reads what a server says first, if such a one may be at this address.
+async fn greeting_at<S: Stream>(address: &str, wire: &mut Wire<S>) -> Result<Greeting, WireError> {
+    let greeting = wire.greeting().await?;
+    if greeting.dialect().may_be_at(address) { Ok(greeting) } else { Err(UNNAMED) }
 }
 
 /// A text or a name, in quotes.

@@ -56,3 +56,44 @@ async fn only_a_wrong_password_is_a_login_that_failed() {
         assert_eq!(matches!(refused, DatabaseError::Login(_)), is_login, "{refused}");
     }
 }
+
+/// What a MySQL says first. Whoever says it is asked for nothing, and is shown no answer to his challenge.
+#[tokio::test]
+async fn a_mysql_where_a_mariadb_is_named_is_told_nothing() {
+    let capabilities = 0x000a_8201_u32.to_le_bytes();
+    let (low, high) = capabilities.split_at(2);
+    let body = [
+        &b"\x0a8.4.4\0\x01\0\0\0"[..],
+        b"12345678\0",
+        low,
+        &[45, 2, 0],
+        high,
+        &[21],
+        &[0; 10],
+        b"901234567890\0caching_sha2_password\0",
+    ]
+    .concat();
+    let greeting = [&[u8::try_from(body.len()).unwrap(), 0, 0, 0][..], &body].concat();
+    for (scheme, is_heard) in [("mariadb", false), ("mysql", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let address = format!("{scheme}:///shop?socket={}", socket.display());
+        let at = Endpoint { kind: DatabaseKind::MariaDb, address: &address, authority: None };
+        let password = SecretVec::copy_of(b"hunter2");
+        let databases = GuardedDatabases::behind(Guard::default());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(&greeting).await.unwrap();
+            let mut first = [0];
+            // It hangs up, or logs in.
+            stream.read(&mut first).await.unwrap()
+        };
+        let login = Login { account: "root", password: &password };
+        let (refused, heard) = tokio::join!(databases.log_in(at, login), server);
+        assert_eq!(heard == 1, is_heard, "{scheme}");
+        let is_named =
+            matches!(&refused, Err(DatabaseError::Refused(why)) if why.contains("mysql:"));
+        assert_eq!(is_named, !is_heard, "{scheme}: {refused:?}");
+    }
+}

@@ -80,14 +80,17 @@ fn lease_of(uid: &str) -> LeaseId {
 
 /// A call by a pod of the role `shop`.
 fn pod(uid: &str) -> Call {
-    let bound =
-        |name: &str, uid: &str| principal::Bound { name: name.to_owned(), uid: uid.to_owned() };
+    workload(Some(principal::Bound { name: "api-0".to_owned(), uid: uid.to_owned() }))
+}
+
+/// A call of the role `shop` by a token that is bound to this pod, or to none.
+fn workload(pod: Option<principal::Bound>) -> Call {
     let workload = Workload {
         cluster: "prod".to_owned(),
         namespace: "shop".to_owned(),
         service_account: "api".to_owned(),
         service_account_uid: "sa".to_owned(),
-        pod: Some(bound("api-0", uid)),
+        pod,
         node: None,
     };
     let session = Session {
@@ -190,6 +193,18 @@ async fn whoever_asks_is_given_an_account_that_opens_and_ends() {
     house.later(300).await;
     assert!(house.accounts().is_empty() && house.leases().await.is_empty());
     assert_eq!(house.told(KeepDatabaseCredentials::NAME).last().unwrap(), "Outcome ok");
+}
+
+/// Nobody would say when such an account is not needed any more, and each would be another one.
+#[tokio::test]
+async fn token_that_is_bound_to_no_pod_has_no_account() {
+    let house = House::new().await;
+    let refused = house.ask(&workload(None)).await.unwrap_err();
+    assert!(matches!(refused, Error::Invalid { field: "token", .. }), "{refused}");
+    assert!(refused.to_string().contains("bound to no pod"), "{refused}");
+    assert!(house.accounts().is_empty() && house.leases().await.is_empty());
+    assert_eq!(house.told(GetDatabaseCredentials::NAME), ["Outcome InvalidRequest"]);
+    house.ask(&pod("u1")).await.unwrap();
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::http::{base64, bytes};
 use crate::mysqld::Mysqld;
-use crate::process::{Ended, until};
+use crate::process::{Ended, not_run, until};
 use crate::rotation::rotates_under_load;
 use crate::world::{Server, text};
 
@@ -210,6 +210,36 @@ fn account_of_a_mysql_that_cannot_be_dropped_is_locked_and_told() {
     until("the account is dropped", || database.accounts().is_empty());
 }
 
+/// Its root account would be locked out by the password that it is given.
+#[test]
+#[ignore = "heavy: initialises a MySQL"]
+fn mysql_that_takes_no_password_of_ours_keeps_the_ones_that_it_has() {
+    let Some(database) = Mysqld::mysql() else { return };
+    let setting = "SHOW VARIABLES LIKE 'caching_sha2_password_enforce_storage_format'";
+    if database.sql(setting).is_empty() {
+        not_run("this MySQL is older than 9.7");
+        return;
+    }
+    let house = House::empty(database);
+    let House { database, server, .. } = &house;
+    database.sql(
+        "SET GLOBAL caching_sha2_password_storage_format = PBKDF2_SHA512; \
+         SET GLOBAL caching_sha2_password_enforce_storage_format = ON; \
+         ALTER USER lastkey@'%' IDENTIFIED BY 'first'",
+    );
+    let address = database.address();
+    let refused = server.cli(&format!("database add shop --address {address} {}", house.as_root()));
+    assert!(refused.failed(1).contains("enforce_storage_format"), "{}", refused.stderr);
+    assert!(database.lets_in("lastkey", "first"), "the root account was changed");
+    let refused = server.cli(&format!("{CREATE} shop_rw"));
+    assert!(refused.failed(1).contains("enforce_storage_format"), "{}", refused.stderr);
+    assert!(database.lets_in("lastkey", "first") && database.accounts().is_empty());
+    // What was drawn is set when it may be.
+    database.sql("SET GLOBAL caching_sha2_password_enforce_storage_format = OFF");
+    server.cli(&format!("{CREATE} shop_rw")).ok();
+    assert!(!database.lets_in("lastkey", "first"));
+}
+
 /// Adds a database by a port on loopback, with the root account of the house.
 fn add(house: &House, (name, port): (&str, u16), more: &str) -> Ended {
     let address = format!("--address mysql://localhost:{port}/shop {}", house.as_root());
@@ -243,11 +273,15 @@ fn mysql_is_given_the_password_itself_over_tls_and_not_in_the_clear() {
     let Some(database) = Mysqld::mysql() else { return };
     let house = House::empty(database);
     let port = house.database.port();
-    let refused = add(&house, ("clear", port), "");
-    assert!(refused.failed(1).contains("?socket=/FILE"), "{}", refused.stderr);
+    let in_the_clear = || {
+        let refused = add(&house, ("clear", port), "");
+        assert!(refused.failed(1).contains("?socket=/FILE"), "{}", refused.stderr);
+    };
+    in_the_clear();
     is_spoken_to_by_tls(&house, port);
-    // It knows the password now, and an answer to its challenge will do.
-    add(&house, ("clear", port), "").ok();
+    // It knows the password now and would let in by an answer to its challenge, until there is another one.
+    assert!(house.database.lets_in("lastkey", "first"));
+    in_the_clear();
     house.server.cli("database rotate-root shop").ok();
     assert!(!house.database.lets_in("lastkey", "first"));
 }

@@ -29,6 +29,15 @@ impl Dialect {
         (major >= FIRST_MYSQL).then_some(Self::MySql)
     }
 
+    /// Whether such a server may be at an address. A MySQL may ask for the password itself: whoever listens
+    /// at an address that says `mariadb:` does not get that by saying that he is one.
+    pub(super) fn may_be_at(self, address: &str) -> bool {
+        match self {
+            Self::MariaDb => true,
+            Self::MySql => address.starts_with("mysql:"),
+        }
+    }
+
     /// How new passwords are kept.
     pub(super) const fn plugin(self) -> Plugin {
         match self {

@@ -5,7 +5,8 @@
 //!           response, authentication switch, COM_QUERY; MySQL, source documentation, AuthMoreData.
 //! Holds     parsers of what a server says do not panic, and take no memory for claimed lengths: a
 //!           packet has at most [`MAX_PACKET_LEN`] bytes, a result [`MAX_ROWS`] rows. The password itself is
-//!           sent to a MySQL alone, and not where others can read along.
+//!           sent to a MySQL alone, and not where others can read along: there it is refused before
+//!           the login, since one that knows the password today asks for the next one.
 
 use std::io;
 
@@ -165,8 +166,8 @@ impl<S: Stream> Wire<S> {
         self.write(&head_of_response(CLIENT | TLS)).await
     }
 
-    /// Logs in. The password is shown as an answer to a challenge; a MySQL that asks for it gets it where
-    /// nobody reads along.
+    /// Logs in. The password is shown as an answer to a challenge; a MySQL that asks for it gets it, and is
+    /// not logged in to where somebody may read along.
     ///
     /// # Errors
     /// [`WireError`].
@@ -176,8 +177,11 @@ impl<S: Stream> Wire<S> {
         login: Login<'_>,
         line: Line,
     ) -> Result<(), WireError> {
-        let password = Zeroizing::new(login.password.expose(<[u8]>::to_vec));
         let dialect = greeting.dialect;
+        if dialect == Dialect::MySql && line == Line::Clear {
+            return Err(IN_THE_CLEAR);
+        }
+        let password = Zeroizing::new(login.password.expose(<[u8]>::to_vec));
         let mut plugin = greeting.plugin.unwrap_or(dialect.plugin());
         let answer = plugin.answer(&greeting.challenge, &password);
         let mut body = head_of_response(if line == Line::Tls { CLIENT | TLS } else { CLIENT });
@@ -199,13 +203,10 @@ impl<S: Stream> Wire<S> {
                 }
                 // The answer was right; that it lets in comes next.
                 ([1, 3], Plugin::CachingSha2) => {}
-                ([1, 4], Plugin::CachingSha2) => match line {
-                    Line::Clear => return Err(IN_THE_CLEAR),
-                    Line::Socket | Line::Tls => {
-                        let ended = Zeroizing::new([&password[..], b"\0"].concat());
-                        self.write(&ended).await?;
-                    }
-                },
+                ([1, 4], Plugin::CachingSha2) => {
+                    let ended = Zeroizing::new([&password[..], b"\0"].concat());
+                    self.write(&ended).await?;
+                }
                 _ => return Err(MALFORMED),
             }
         }
@@ -423,7 +424,10 @@ mod tests {
         let server = async {
             let mut wire = Wire::over(theirs);
             wire.write(&greeting(version, plugin)).await.unwrap();
-            let mut heard = wire.read().await.unwrap().to_vec();
+            let mut heard = Vec::new();
+            // It hangs up where it does not log in.
+            let Ok(packet) = wire.read().await else { return heard };
+            heard.extend_from_slice(&packet);
             for packet in says {
                 wire.write(packet).await.unwrap();
                 if !matches!(packet, [1, 3]) {
@@ -448,8 +452,7 @@ mod tests {
         }
         let to_native = [&[0xfe], &switch(NATIVE)[..]].concat();
         for (version, line, says) in [
-            (MYSQL, Line::Clear, &[&[1_u8, 4][..]][..]),
-            (MYSQL, Line::Tls, &[&to_native, &[1, 4]]),
+            (MYSQL, Line::Tls, &[&to_native[..], &[1, 4]][..]),
             (MARIADB, Line::Tls, &[&[1, 4]]),
             (MARIADB, Line::Socket, &[&[1, 4]]),
         ] {
@@ -459,13 +462,29 @@ mod tests {
         }
     }
 
+    /// Also when it would let in by an answer: it would not any more once it has another password.
+    #[tokio::test]
+    async fn mysql_in_the_clear_is_refused_before_it_is_told_anything() {
+        let to_native = [&[0xfe], &switch(NATIVE)[..]].concat();
+        for says in [&[1_u8, 3][..], &[1, 4], &to_native] {
+            let (ended, heard) = logs_in(MYSQL, Line::Clear, &[says]).await;
+            assert!(
+                matches!(ended, Err(WireError::Foreign(why)) if why.contains("--database-ca")),
+                "{says:?}: {ended:?}"
+            );
+            assert_eq!(heard, b"", "{says:?}");
+        }
+        let (ended, _) = logs_in(MARIADB, Line::Clear, &[]).await;
+        assert!(ended.is_ok(), "{ended:?}");
+    }
+
     #[tokio::test]
     async fn answer_that_a_mysql_knows_lets_in() {
-        let (ended, heard) = logs_in(MYSQL, Line::Clear, &[&[1, 3]]).await;
+        let (ended, heard) = logs_in(MYSQL, Line::Socket, &[&[1, 3]]).await;
         let answer = Plugin::CachingSha2.answer(b"12345678901234567890", b"hunter2");
         assert!(ended.is_ok() && heard.windows(32).any(|part| part == &answer[..]));
         let to_native = [&[0xfe], &switch(NATIVE)[..]].concat();
-        let (ended, heard) = logs_in(MYSQL, Line::Clear, &[&to_native]).await;
+        let (ended, heard) = logs_in(MYSQL, Line::Socket, &[&to_native]).await;
         assert!(ended.is_ok());
         assert_eq!(heard, **Plugin::Native.answer(&[7; 20], b"hunter2"));
     }

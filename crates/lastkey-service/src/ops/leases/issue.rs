@@ -3,7 +3,8 @@
 //! Room      `service`.
 //! Holds     a pod has one lease for each role: it is given the same account however often it asks,
 //!           and asking renews it. The lease is written before the account is made, and the password
-//!           leaves when the account was seen to open by it.
+//!           leaves when the account was seen to open by it. A token that is bound to no pod gets none:
+//!           nobody would say when it is not needed any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,13 +52,28 @@ pub(super) fn pod_of(who: &Principal) -> Option<LeasePod> {
     }
 }
 
+/// Refuses a session by a token of a ServiceAccount that is bound to no pod.
+fn need_pod_of_workload(who: &Principal) -> Result<(), Error> {
+    match &who.identity().kind {
+        Kind::Workload(one) if one.pod.is_none() => {
+            let problem = "it is bound to no pod, and an account of a database lives as long as its \
+                           pod: ask from a pod, or keep account and password in a secret";
+            Err(Error::invalid("token", problem))
+        }
+        Kind::Workload(_) | Kind::System | Kind::User | Kind::Node | Kind::Federated { .. } => {
+            Ok(())
+        }
+    }
+}
+
 impl Engine {
     /// An account of a database. A pod is given the one that it has, and that lives on.
     ///
     /// # Errors
     /// [`Error::Outside`] when the database refuses or cannot be reached; [`Error::LimitExceeded`]
-    /// when the role has as many leases as it may; [`Error::Denied`], [`Error::Conflict`],
-    /// [`Error::DryRun`], [`Error::Unavailable`], [`Error::Internal`].
+    /// when the role has as many leases as it may; [`Error::Invalid`] for a token that is bound to no
+    /// pod; [`Error::Denied`], [`Error::Conflict`], [`Error::DryRun`], [`Error::Unavailable`],
+    /// [`Error::Internal`].
     pub async fn issue_credentials(
         self: &Arc<Self>,
         call: &Call,
@@ -79,6 +95,7 @@ impl Engine {
             trail.reason = "no such role of a database".into();
             Error::Denied
         })?;
+        need_pod_of_workload(&trail.call().caller.principal)?;
         trail.call().go_on()?;
         let pod = pod_of(&trail.call().caller.principal);
         let id = match &pod {

@@ -5,8 +5,8 @@
 //!           a step that was done and not written down is done again. What fails outside is taken
 //!           back. When the store or the audit log fails, or nobody knows whether a program set the
 //!           new value, the rotation waits where it stands. A value that may count is never
-//!           destroyed: that of `current`, and what a program was told to set. A program hears that
-//!           its value is current, once at least.
+//!           destroyed: that of `current`, and what a program was told to set. A program is told that
+//!           its value is current, again after a kill; one that does not answer is not told again.
 
 use std::time::Duration;
 
