@@ -51,7 +51,7 @@ fn a_state_that_somebody_remembers_tells_an_older_one() {
     let path = |name: &str| folder.path().join(name);
     let mut server = installation.serve_unsealed("");
     server.process.stop();
-    ["older", "silent"].map(|name| copy(&installation.data, &path(name)));
+    ["older", "silent"].iter().for_each(|name| copy(&installation.data, &path(name)));
     let mut server = installation.serve_unsealed("");
     let backups = path("backups").display().to_string();
     fs::create_dir(&backups).unwrap();
