@@ -222,11 +222,12 @@ fn mysql_that_takes_no_password_of_ours_keeps_the_ones_that_it_has() {
     }
     let house = House::empty(database);
     let House { database, server, .. } = &house;
-    database.sql(
-        "SET GLOBAL caching_sha2_password_storage_format = PBKDF2_SHA512; \
+    let format = "PBKDF2_SHA512";
+    database.sql(&format!(
+        "SET GLOBAL caching_sha2_password_storage_format = {format}; \
          SET GLOBAL caching_sha2_password_enforce_storage_format = ON; \
-         ALTER USER lastkey@'%' IDENTIFIED BY 'first'",
-    );
+         ALTER USER lastkey@'%' IDENTIFIED BY 'first'"
+    ));
     let address = database.address();
     let refused = server.cli(&format!("database add shop --address {address} {}", house.as_root()));
     assert!(refused.failed(1).contains("enforce_storage_format"), "{}", refused.stderr);
