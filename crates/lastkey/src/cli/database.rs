@@ -82,7 +82,7 @@ pub(crate) enum DatabaseCommand {
 pub(crate) struct AddArgs {
     /// Name that secrets will call it by
     name: String,
-    /// postgresql://HOST[:PORT]/NAME, mariadb:// or mysql:// likewise; for a socket
+    /// postgresql://HOST:PORT/NAME, mariadb:// or mysql:// likewise; for a socket
     /// postgresql:///NAME?host=/FOLDER or mysql:///NAME?socket=/FILE
     #[arg(long)]
     address: String,
