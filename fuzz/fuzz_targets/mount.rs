@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
 /// The largest answer that a driver takes.
-const MOST: usize = 4 << 20;
+const MOST: usize = ProviderConfig::USUAL_VOLUME_BYTES;
 
 /// Gives every secret: fields, or JSON for a name with an even length.
 struct Service;
@@ -89,7 +89,9 @@ fuzz_target!(|bytes: &[u8]| {
         version: "fuzz".to_owned(),
         role: Some("r".to_owned()),
         kubelet: None,
+        push: false,
         audiences: vec!["lastkey".to_owned()],
+        max_volume_bytes: MOST,
     };
     let request = MountRequest {
         attributes: attributes(text),
