@@ -54,8 +54,6 @@ pub enum Refusal {
     ClaimMismatch,
     /// The nonce or state is not the one of this login.
     NonceMismatch,
-    /// The object of this name was made anew: its uid is another one.
-    UidMismatch,
     /// A certificate without the one URI name that is asked for.
     NameMissing,
     /// A certificate whose key is for something else.
@@ -108,7 +106,6 @@ impl Refusal {
             Self::ClaimMissing => "claim_missing",
             Self::ClaimMismatch => "claim_mismatch",
             Self::NonceMismatch => "nonce_mismatch",
-            Self::UidMismatch => "uid_mismatch",
             Self::NameMissing => "name_missing",
             Self::UsageNotAllowed => "usage_not_allowed",
             Self::TrustDomainMismatch => "trust_domain_mismatch",

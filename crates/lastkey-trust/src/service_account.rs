@@ -238,8 +238,6 @@ pub struct ServiceAccountBinding {
     pub namespaces: Vec<String>,
     /// Service accounts, as patterns with `*`.
     pub service_accounts: Vec<String>,
-    /// The one uid, where a namespace or account of the same name made later shall not inherit.
-    pub service_account_uid: Option<String>,
     /// Whether the role is also for whoever has a token of the account that is bound to no pod.
     pub allow_without_pod: bool,
 }
@@ -248,8 +246,7 @@ impl ServiceAccountBinding {
     /// Whether the role is for the bearer of `claims`.
     ///
     /// # Errors
-    /// [`Refusal::ClaimMismatch`]; when all else fits, [`Refusal::UidMismatch`] for another uid,
-    /// [`Refusal::PodMissing`] without a pod.
+    /// [`Refusal::ClaimMismatch`]; when all else fits, [`Refusal::PodMissing`] without a pod.
     pub fn admit(&self, claims: &ServiceAccountClaims) -> Result<(), Refusal> {
         let any = |patterns: &[String], text: &str| patterns.iter().any(|p| glob::matches(p, text));
         if self.cluster != claims.cluster
@@ -258,10 +255,7 @@ impl ServiceAccountBinding {
         {
             return Err(Refusal::ClaimMismatch);
         }
-        match &self.service_account_uid {
-            Some(uid) if *uid != claims.service_account.uid => Err(Refusal::UidMismatch),
-            Some(_) | None if claims.pod.is_some() || self.allow_without_pod => Ok(()),
-            Some(_) | None => Err(Refusal::PodMissing),
-        }
+        let is_bound_enough = claims.pod.is_some() || self.allow_without_pod;
+        if is_bound_enough { Ok(()) } else { Err(Refusal::PodMissing) }
     }
 }

@@ -172,7 +172,6 @@ impl Access {
                     cluster: cluster.as_str().to_owned(),
                     namespaces: namespaces.clone(),
                     service_accounts: service_accounts.clone(),
-                    service_account_uid: None,
                     allow_without_pod: *allow_without_pod,
                 };
                 let trust = self.clusters.get(cluster);

@@ -11,7 +11,7 @@ use lastkey_trust::jwks::{JwksError, KeySet};
 use lastkey_trust::oidc::TokenAnswer;
 use lastkey_trust::refusal::Refusal;
 use lastkey_trust::revocation::Revocations;
-use lastkey_trust::service_account::{ServiceAccountBinding, verify};
+use lastkey_trust::service_account::verify;
 use lastkey_trust::session::{Network, NodeAgent, Session, Subject};
 use lastkey_trust::sigv4::{Authorization, Request, SignatureError};
 use lastkey_trust::totp::{Totp, TotpHash};
@@ -98,21 +98,6 @@ fn attack_compromised_pod_goes_around_its_provider() {
     homeless.node = None;
     bound.subject = Subject::Workload(homeless);
     assert_eq!(opens(&bound, &nothing), Err("provider"));
-}
-
-#[test]
-fn attack_recreated_namespace_inherits_access() {
-    let claims = verify(&P256.token(&kubernetes_claims()), &trust(&P256), NOW).unwrap();
-    let mut binding = ServiceAccountBinding {
-        cluster: "prod".into(),
-        namespaces: vec!["payments".into()],
-        service_accounts: vec!["api".into()],
-        service_account_uid: Some(claims.service_account.uid.clone()),
-        allow_without_pod: false,
-    };
-    assert_eq!(binding.admit(&claims), Ok(()));
-    binding.service_account_uid = Some("11111111-8f7e-4d6c-9b5a-493827161504".into());
-    assert_eq!(binding.admit(&claims), Err(Refusal::UidMismatch));
 }
 
 #[test]

@@ -128,7 +128,6 @@ fn token_without_a_pod_is_for_roles_that_say_so_where_the_cluster_lets_it() {
         cluster: "prod".into(),
         namespaces: vec!["payments".into()],
         service_accounts: vec![account.into()],
-        service_account_uid: None,
         allow_without_pod,
     };
     assert_eq!(binding("api", false).admit(&claims), Err(Refusal::PodMissing));
@@ -244,7 +243,6 @@ fn role_is_for_the_service_accounts_it_names() {
         cluster: cluster.into(),
         namespaces: vec![namespace.into()],
         service_accounts: vec![account.into()],
-        service_account_uid: None,
         allow_without_pod: false,
     };
     assert!(binding("prod", "payments", "api").admit(&claims).is_ok());
